@@ -1,0 +1,255 @@
+//! What is known of the outside world when a verdict is made: plain data, no errors.
+//!
+//! Owns the difference between *known*, *absent* (the registry said there is none) and *unknown*
+//! (nobody answered, and why). Facts can be written out and read back, so that a verdict can be
+//! made again without asking anybody.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::digest::Digest;
+use crate::image_reference::ImageReference;
+
+/// Everything that was asked and answered for one object.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Facts {
+    /// When the answers were had. Exceptions of a policy end by this clock.
+    pub observed_at: Timestamp,
+    /// What registries say of each reference that was asked for, keyed by the reference.
+    #[serde(default)]
+    pub manifests: BTreeMap<ImageReference, Fact<Manifest>>,
+}
+
+impl Facts {
+    /// Facts that hold no answer yet.
+    pub fn none(observed_at: Timestamp) -> Self {
+        Self { observed_at, manifests: BTreeMap::new() }
+    }
+
+    /// What is known of the manifest of `reference`; unknown when nobody asked.
+    pub fn manifest(&self, reference: &ImageReference) -> &Fact<Manifest> {
+        self.manifests.get(reference).unwrap_or(&Fact::Unknown(Cause::NotAsked))
+    }
+}
+
+/// An answer from outside.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Fact<T> {
+    /// The answer.
+    Known(T),
+    /// There is no such thing: the one who must know said so.
+    Absent,
+    /// There was no answer that could be trusted, and why.
+    Unknown(Cause),
+}
+
+/// What a registry says a reference names.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Manifest {
+    /// The digest of the manifest, or of the index when the reference names one.
+    pub digest: Digest,
+    /// What kind of document it is.
+    pub kind: ManifestKind,
+    /// The registry that answered: `host` or `host:port`.
+    pub endpoint: String,
+}
+
+/// The documents that nodes can pull an operating system from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum ManifestKind {
+    /// One image: an OCI image manifest or Docker's schema 2 manifest.
+    Image,
+    /// Images for several platforms: an OCI image index or Docker's manifest list.
+    Index,
+}
+
+/// Why an answer is not known. The words of a cause may be shown to anybody: they hold hosts and
+/// statuses, never credentials, headers or bodies.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "cause", rename_all = "camelCase", rename_all_fields = "camelCase", deny_unknown_fields)]
+pub enum Cause {
+    /// Nobody asked.
+    NotAsked,
+    /// Asking was forbidden with `--offline`.
+    Offline,
+    /// The policy allows no question to this registry.
+    OutsideAllowed,
+    /// The time for the answer was spent.
+    OutOfTime {
+        /// Who was being asked.
+        host: String,
+    },
+    /// No connection could be made, or it broke.
+    Unreachable {
+        /// Who was being asked.
+        host: String,
+        /// What the network said.
+        reason: String,
+    },
+    /// The address is one that is never contacted.
+    ForbiddenAddress {
+        /// The name or address.
+        host: String,
+    },
+    /// The registry refused the credentials that it was shown, or wanted some and had none.
+    Refused {
+        /// The registry.
+        host: String,
+        /// The HTTP status: 401 or 403.
+        status: u16,
+        /// What was shown to it.
+        shown: Shown,
+        /// Whether what was shown is what nodes would show.
+        as_nodes: AsNodes,
+    },
+    /// The registry answered with a status that is no answer.
+    Status {
+        /// The registry.
+        host: String,
+        /// The HTTP status.
+        status: u16,
+    },
+    /// The answer was not what the protocol promises.
+    Nonsense {
+        /// Who answered.
+        host: String,
+        /// What was wrong with it.
+        reason: String,
+    },
+    /// The body does not have the digest that it was asked by or announced with.
+    DigestMismatch {
+        /// The registry.
+        host: String,
+        /// The digest that was expected.
+        expected: Digest,
+        /// The digest that was found.
+        found: Digest,
+    },
+    /// The token service of the registry gave no token.
+    NoToken {
+        /// The registry.
+        host: String,
+        /// What happened.
+        reason: String,
+    },
+    /// This process failed in a way that it must not.
+    Internal,
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotAsked => formatter.write_str("nobody asked the registry"),
+            Self::Offline => formatter.write_str("not asked, because of --offline"),
+            Self::OutsideAllowed => formatter.write_str("not asked: the registry is outside `registries.allow`"),
+            Self::OutOfTime { host } => write!(formatter, "{host} did not answer in time"),
+            Self::Unreachable { host, reason } => write!(formatter, "{host} cannot be reached: {reason}"),
+            Self::ForbiddenAddress { host } => {
+                write!(formatter, "{host} is a link-local or unspecified address, which is never contacted")
+            }
+            Self::Refused { host, status, shown, as_nodes } => {
+                write!(formatter, "{host} answered {status} {shown}")?;
+                match as_nodes {
+                    AsNodes::Same => Ok(()),
+                    AsNodes::NotAtHand => {
+                        formatter.write_str("; the credentials of the nodes are not at hand (--authfile)")
+                    }
+                }
+            }
+            Self::Status { host, status } => write!(formatter, "{host} answered {status}"),
+            Self::Nonsense { host, reason } => write!(formatter, "{host} answered wrongly: {reason}"),
+            Self::DigestMismatch { host, expected, found } => write!(
+                formatter,
+                "{host} sent something else: expected {}, got {}",
+                expected.short(),
+                found.short()
+            ),
+            Self::NoToken { host, reason } => write!(formatter, "no token for {host}: {reason}"),
+            Self::Internal => formatter.write_str("layerpin failed while asking; its log has the reason"),
+        }
+    }
+}
+
+/// What a registry was shown before it refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Shown {
+    /// Nothing: there is no entry for it among the credentials.
+    NoEntry,
+    /// The entry for it.
+    Entry,
+}
+
+impl fmt::Display for Shown {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::NoEntry => "without credentials: there is no entry for it",
+            Self::Entry => "to the credentials for it",
+        })
+    }
+}
+
+/// Whether the credentials that were shown are those that nodes have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum AsNodes {
+    /// They are: a refusal here is a refusal there.
+    Same,
+    /// They are not at hand, so a refusal tells nothing of the nodes.
+    NotAtHand,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn facts_read_back_as_they_were_written() {
+        let digest = Digest::of(b"x");
+        let mut facts = Facts::none("2026-01-01T00:00:00Z".parse().unwrap());
+        let mut add = |reference: &str, fact| {
+            facts.manifests.insert(ImageReference::parse(reference).unwrap(), fact);
+        };
+        add(
+            "quay.io/acme/os:1",
+            Fact::Known(Manifest { digest: digest.clone(), kind: ManifestKind::Index, endpoint: "quay.io".into() }),
+        );
+        add("quay.io/acme/os:2", Fact::Absent);
+        for (index, cause) in [
+            Cause::NotAsked,
+            Cause::Offline,
+            Cause::OutsideAllowed,
+            Cause::OutOfTime { host: "h".into() },
+            Cause::Unreachable { host: "h".into(), reason: "r".into() },
+            Cause::ForbiddenAddress { host: "h".into() },
+            Cause::Refused { host: "h".into(), status: 401, shown: Shown::Entry, as_nodes: AsNodes::NotAtHand },
+            Cause::Status { host: "h".into(), status: 500 },
+            Cause::Nonsense { host: "h".into(), reason: "r".into() },
+            Cause::DigestMismatch { host: "h".into(), expected: digest.clone(), found: digest.clone() },
+            Cause::NoToken { host: "h".into(), reason: "r".into() },
+            Cause::Internal,
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            assert!(!cause.to_string().is_empty());
+            add(&format!("quay.io/acme/cause:{index}"), Fact::Unknown(cause));
+        }
+        let text = serde_json::to_string_pretty(&facts).unwrap();
+        assert_eq!(serde_json::from_str::<Facts>(&text).unwrap(), facts);
+    }
+
+    #[test]
+    fn what_nobody_asked_is_unknown() {
+        let facts = Facts::none(Timestamp::UNIX_EPOCH);
+        let reference = ImageReference::parse("quay.io/acme/os:1").unwrap();
+        assert_eq!(facts.manifest(&reference), &Fact::Unknown(Cause::NotAsked));
+    }
+}

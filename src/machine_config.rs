@@ -1,0 +1,452 @@
+//! The few fields of a MachineConfig that are judged, and the object under judgement.
+//!
+//! Owns where those fields live (JSON pointers, annotation keys) and how an object is read from
+//! JSON or YAML. Everything else in the object, the Ignition config above all, is skipped while
+//! reading and never kept.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use serde_saphyr::Spanned;
+
+use crate::image_reference::{ImageReference, ReferenceError};
+use crate::record::Record;
+
+/// The API group of MachineConfigs.
+pub const GROUP: &str = "machineconfiguration.openshift.io";
+/// The resource that is judged.
+pub const RESOURCE: &str = "machineconfigs";
+/// The label that tells which pool a MachineConfig is for.
+pub const ROLE_LABEL: &str = "machineconfiguration.openshift.io/role";
+/// The annotation by which a user asks for a fresh look at a tag.
+pub const REPIN_ANNOTATION: &str = "layerpin.io/repin";
+
+/// A field that names an image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Field {
+    /// `spec.osImageURL`: the operating system of the pool.
+    #[serde(rename = "osImageURL")]
+    OsImage,
+    /// `spec.baseOSExtensionsContainerImage`: the image that extensions are installed from.
+    #[serde(rename = "baseOSExtensionsContainerImage")]
+    ExtensionsImage,
+}
+
+impl Field {
+    /// Both fields, in the order in which they are judged and reported.
+    pub const ALL: [Self; 2] = [Self::OsImage, Self::ExtensionsImage];
+
+    /// The field's name under `spec`.
+    pub fn key(self) -> &'static str {
+        match self {
+            Self::OsImage => "osImageURL",
+            Self::ExtensionsImage => "baseOSExtensionsContainerImage",
+        }
+    }
+
+    /// The field's JSON pointer.
+    pub fn pointer(self) -> &'static str {
+        match self {
+            Self::OsImage => "/spec/osImageURL",
+            Self::ExtensionsImage => "/spec/baseOSExtensionsContainerImage",
+        }
+    }
+
+    /// The annotation that records what the field was pinned from.
+    pub fn record_annotation(self) -> &'static str {
+        match self {
+            Self::OsImage => "layerpin.io/pinned-from",
+            Self::ExtensionsImage => "layerpin.io/extensions-pinned-from",
+        }
+    }
+}
+
+/// What is being done to the object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Operation {
+    /// It is new.
+    Create,
+    /// It replaces a stored one.
+    Update,
+}
+
+/// One MachineConfig under judgement, with what it replaces.
+#[derive(Clone, Debug)]
+pub struct Subject {
+    /// `metadata.name`, or `metadata.generateName` followed by `*` while the API server has not
+    /// named the object yet.
+    pub name: String,
+    /// What is being done.
+    pub operation: Operation,
+    /// The object as it would be stored.
+    pub object: Object,
+    /// The object that is stored now, on an update.
+    pub stored: Option<Object>,
+    /// Where the object was read, when that was a text with lines.
+    pub origin: Origin,
+}
+
+impl Subject {
+    /// Reads one MachineConfig from YAML or JSON, as if it were being created.
+    ///
+    /// Fails when the text is not exactly one MachineConfig of the group
+    /// `machineconfiguration.openshift.io`; the error carries line and column.
+    pub fn from_text(text: &str) -> Result<Self, UnreadableObject> {
+        // JSON is read as JSON, because the YAML reader is stricter about tabs and slower.
+        if text.trim_start().starts_with('{') {
+            let object: MachineConfig = serde_json::from_str(text).map_err(|error| UnreadableObject {
+                place: Some(Place { line: error.line() as u64, column: error.column() as u64 }),
+                message: json_message(&error),
+            })?;
+            return Self::from_object(object);
+        }
+        let object: Spanned<MachineConfig<Spanned<String>>> =
+            serde_saphyr::from_str(text).map_err(|error| UnreadableObject {
+                place: error.location().map(|at| Place { line: at.line(), column: at.column() }),
+                message: crate::policy::file::without_place(&error.without_snippet().to_string()),
+            })?;
+        let line = object.referenced.line();
+        let mut subject = Self::from_object(object.value)?;
+        subject.origin.line = Some(line);
+        Ok(subject)
+    }
+
+    /// The pools whose nodes the object reaches, as far as the object itself tells: the pool named
+    /// by its role label. A `worker` object reaches every custom pool as well.
+    pub fn pools(&self) -> Vec<&str> {
+        self.object.role.as_deref().into_iter().collect()
+    }
+
+    /// Tells whether an update touches anything that is judged. A new object always does.
+    pub fn changes_what_is_judged(&self) -> bool {
+        let Some(stored) = &self.stored else { return true };
+        self.object.role != stored.role
+            || self.object.repin
+            || Field::ALL.iter().any(|field| self.object.text(*field) != stored.text(*field))
+    }
+
+    fn from_object<S: PlacedText>(object: MachineConfig<S>) -> Result<Self, UnreadableObject> {
+        let refuse = |message: &str| Err(UnreadableObject { place: None, message: message.to_owned() });
+        let api_version = object.api_version.as_deref().unwrap_or_default();
+        if object.kind.as_deref() != Some("MachineConfig")
+            || api_version.split_once('/').map(|(group, _)| group) != Some(GROUP)
+        {
+            return refuse(&format!(
+                "not a MachineConfig: apiVersion is `{}`, kind is `{}`; expected `{GROUP}/v1`, `MachineConfig`",
+                crate::image_reference::shown(api_version),
+                crate::image_reference::shown(object.kind.as_deref().unwrap_or_default()),
+            ));
+        }
+        let Some(name) = object.name() else {
+            return refuse("metadata.name is missing");
+        };
+        let mut origin = Origin::default();
+        for (index, field) in Field::ALL.into_iter().enumerate() {
+            origin.places[index] = object.image(field).and_then(S::place);
+        }
+        Ok(Self { name, operation: Operation::Create, object: object.into(), stored: None, origin })
+    }
+}
+
+/// What is judged of one MachineConfig, parsed.
+#[derive(Clone, Debug, Default)]
+pub struct Object {
+    /// The value of the role label.
+    pub role: Option<String>,
+    /// The images that its fields name; an empty field is no image.
+    images: [Option<Image>; 2],
+    /// The records of earlier pins, as written.
+    records: [Option<String>; 2],
+    /// The object asks for a fresh look: `layerpin.io/repin` is `"true"`.
+    pub repin: bool,
+    /// The object has a map of annotations, be it empty.
+    pub has_annotations: bool,
+}
+
+impl Object {
+    /// The image that `field` names. `None` when the field is absent or empty.
+    pub fn image(&self, field: Field) -> Option<&Image> {
+        self.images[field as usize].as_ref()
+    }
+
+    /// The text of `field`, empty when it is absent.
+    pub fn text(&self, field: Field) -> &str {
+        self.image(field).map_or("", |image| image.text.as_str())
+    }
+
+    /// The parsed reference in `field`. `None` when the field is absent, empty or malformed.
+    pub fn reference(&self, field: Field) -> Option<&ImageReference> {
+        self.image(field)?.reference.as_ref().ok()
+    }
+
+    /// The record of an earlier pin as it is written. `None` when there is none.
+    pub fn record_text(&self, field: Field) -> Option<&str> {
+        self.records[field as usize].as_deref()
+    }
+
+    /// The record of an earlier pin when it is true of the field as it stands: the same
+    /// repository, the same digest.
+    pub fn true_record(&self, field: Field) -> Option<Record> {
+        let record = Record::parse(self.record_text(field)?)?;
+        record.is_true_of(self.reference(field)?).then_some(record)
+    }
+
+    /// Tells whether any field names an image.
+    pub fn names_an_image(&self) -> bool {
+        self.images.iter().any(Option::is_some)
+    }
+
+    /// Puts `reference` into `field`.
+    pub(crate) fn set_reference(&mut self, field: Field, reference: ImageReference) {
+        self.images[field as usize] =
+            Some(Image { text: reference.as_str().to_owned(), reference: Ok(reference) });
+    }
+
+    /// Puts `record` beside `field`, or takes it away.
+    pub(crate) fn set_record(&mut self, field: Field, record: Option<String>) {
+        self.has_annotations |= record.is_some();
+        self.records[field as usize] = record;
+    }
+}
+
+/// An image as a field names it.
+#[derive(Clone, Debug)]
+pub struct Image {
+    /// The text as written.
+    pub text: String,
+    /// What the text means, or what is wrong with it.
+    pub reference: Result<ImageReference, ReferenceError>,
+}
+
+/// Where an object was read.
+#[derive(Clone, Debug, Default)]
+pub struct Origin {
+    line: Option<u64>,
+    places: [Option<Place>; 2],
+}
+
+impl Origin {
+    /// The line where the object begins, counted from one.
+    pub fn line(&self) -> Option<u64> {
+        self.line
+    }
+
+    /// Where the value of `field` begins.
+    pub fn place(&self, field: Field) -> Option<Place> {
+        self.places[field as usize]
+    }
+}
+
+/// A place in a text; both numbers count from one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The line.
+    pub line: u64,
+    /// The column, in characters.
+    pub column: u64,
+}
+
+/// A text that is not one readable MachineConfig.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnreadableObject {
+    /// Where the fault is, when that is known.
+    pub place: Option<Place>,
+    /// What is wrong.
+    pub message: String,
+}
+
+impl fmt::Display for UnreadableObject {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(Place { line, column }) = self.place {
+            write!(formatter, "line {line}, column {column}: ")?;
+        }
+        formatter.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for UnreadableObject {}
+
+/// A text that may know where it stood.
+pub(crate) trait PlacedText {
+    fn text(&self) -> &str;
+    fn place(&self) -> Option<Place>;
+}
+
+impl PlacedText for String {
+    fn text(&self) -> &str {
+        self
+    }
+
+    fn place(&self) -> Option<Place> {
+        None
+    }
+}
+
+impl PlacedText for Spanned<String> {
+    fn text(&self) -> &str {
+        &self.value
+    }
+
+    fn place(&self) -> Option<Place> {
+        Some(Place { line: self.referenced.line(), column: self.referenced.column() })
+    }
+}
+
+/// A MachineConfig on the wire, less everything that is not judged. `S` is the string type of the
+/// image fields: with or without the place where it stood.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct MachineConfig<S = String> {
+    api_version: Option<String>,
+    kind: Option<String>,
+    metadata: Option<Metadata>,
+    #[serde(default = "Option::default")]
+    spec: Option<Spec<S>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Metadata {
+    name: Option<String>,
+    generate_name: Option<String>,
+    labels: Option<Labels>,
+    annotations: Option<Annotations>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Spec<S> {
+    #[serde(rename = "osImageURL", default = "Option::default")]
+    os_image: Option<S>,
+    #[serde(rename = "baseOSExtensionsContainerImage", default = "Option::default")]
+    extensions_image: Option<S>,
+}
+
+impl<S: PlacedText> MachineConfig<S> {
+    pub(crate) fn name(&self) -> Option<String> {
+        let metadata = self.metadata.as_ref()?;
+        let given = metadata.name.clone().filter(|name| !name.is_empty());
+        given.or_else(|| {
+            metadata.generate_name.as_ref().filter(|name| !name.is_empty()).map(|name| format!("{name}*"))
+        })
+    }
+
+    fn image(&self, field: Field) -> Option<&S> {
+        let spec = self.spec.as_ref()?;
+        let image = match field {
+            Field::OsImage => &spec.os_image,
+            Field::ExtensionsImage => &spec.extensions_image,
+        };
+        image.as_ref().filter(|text| !text.text().is_empty())
+    }
+}
+
+impl<S: PlacedText> From<MachineConfig<S>> for Object {
+    fn from(object: MachineConfig<S>) -> Self {
+        let images = Field::ALL.map(|field| {
+            object.image(field).map(|text| Image {
+                text: text.text().to_owned(),
+                reference: ImageReference::parse(text.text()),
+            })
+        });
+        let metadata = object.metadata.unwrap_or_default();
+        let has_annotations = metadata.annotations.is_some();
+        let annotations = metadata.annotations.unwrap_or_default();
+        Self {
+            role: metadata.labels.and_then(|labels| labels.role),
+            images,
+            records: [annotations.pinned_from, annotations.extensions_pinned_from],
+            repin: annotations.repin.as_deref() == Some("true"),
+            has_annotations,
+        }
+    }
+}
+
+/// The labels, of which only the role is kept.
+#[derive(Debug, Default, Deserialize)]
+struct Labels {
+    #[serde(rename = "machineconfiguration.openshift.io/role")]
+    role: Option<String>,
+}
+
+/// The annotations, of which only those of this project are kept.
+#[derive(Debug, Default, Deserialize)]
+struct Annotations {
+    #[serde(rename = "layerpin.io/pinned-from")]
+    pinned_from: Option<String>,
+    #[serde(rename = "layerpin.io/extensions-pinned-from")]
+    extensions_pinned_from: Option<String>,
+    #[serde(rename = "layerpin.io/repin")]
+    repin: Option<String>,
+}
+
+fn json_message(error: &serde_json::Error) -> String {
+    let message = error.to_string();
+    // The place is told apart from the message.
+    message.split(" at line ").next().unwrap_or(&message).to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const YAML: &str = "apiVersion: machineconfiguration.openshift.io/v1
+kind: MachineConfig
+metadata:
+  name: 99-worker-os
+  labels:
+    machineconfiguration.openshift.io/role: worker
+spec:
+  kernelArguments: [a]
+  # the layered image
+  osImageURL: quay.io/acme/os:4.18
+";
+
+    #[test]
+    fn yaml_and_json_read_the_same_and_yaml_tells_the_place() {
+        let from_yaml = Subject::from_text(YAML).unwrap();
+        let value: serde_json::Value = serde_saphyr::from_str(YAML).unwrap();
+        let from_json = Subject::from_text(&value.to_string()).unwrap();
+        for subject in [&from_yaml, &from_json] {
+            assert_eq!(subject.name, "99-worker-os");
+            assert_eq!(subject.pools(), ["worker"]);
+            assert_eq!(subject.object.text(Field::OsImage), "quay.io/acme/os:4.18");
+            assert_eq!(subject.object.text(Field::ExtensionsImage), "");
+            assert!(!subject.object.has_annotations);
+        }
+        assert_eq!(from_yaml.origin.place(Field::OsImage), Some(Place { line: 10, column: 15 }));
+        assert_eq!(from_json.origin.place(Field::OsImage), None);
+    }
+
+    #[test]
+    fn absent_empty_and_null_are_no_image() {
+        for spec in ["{}", r#"{"osImageURL":""}"#, r#"{"osImageURL":null}"#, "null"] {
+            let text = format!(
+                r#"{{"apiVersion":"machineconfiguration.openshift.io/v1","kind":"MachineConfig",
+                    "metadata":{{"name":"a","annotations":null,"labels":null}},"spec":{spec}}}"#
+            );
+            let subject = Subject::from_text(&text).unwrap();
+            assert!(!subject.object.names_an_image(), "{spec}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_machine_config_is_refused_with_its_place() {
+        for (text, message) in [
+            ("{", "line 1, column 1: EOF while parsing an object"),
+            (
+                "{\"kind\":\"Pod\",\"apiVersion\":\"v1\"}",
+                "not a MachineConfig: apiVersion is `v1`, kind is `Pod`; expected \
+                 `machineconfiguration.openshift.io/v1`, `MachineConfig`",
+            ),
+            (
+                "apiVersion: machineconfiguration.openshift.io/v1\nkind: MachineConfig\nspec: {}\n",
+                "metadata.name is missing",
+            ),
+        ] {
+            assert_eq!(Subject::from_text(text).unwrap_err().to_string(), message);
+        }
+        let list = Subject::from_text(&YAML.replace("osImageURL: quay.io/acme/os:4.18", "osImageURL: [a]"));
+        assert_eq!(list.unwrap_err().place, Some(Place { line: 10, column: 15 }));
+        assert!(Subject::from_text(&format!("{YAML}---\n{YAML}")).is_err());
+    }
+}

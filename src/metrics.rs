@@ -1,0 +1,272 @@
+//! The metrics, in the text format that Prometheus reads.
+//!
+//! Owns their names, which are part of the contract, and the bound on their labels: no reference to
+//! an image is ever a label, and hosts beyond [`MAX_HOSTS`] are counted together.
+
+use std::collections::HashSet;
+use std::sync::atomic::AtomicU64;
+use std::sync::RwLock;
+use std::time::Duration;
+
+use prometheus_client::encoding::{text, EncodeLabelSet};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::Registry;
+
+use crate::evaluate::Finding;
+use crate::policy::Policy;
+
+/// The content type of [`Metrics::encode`].
+pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// How many registry hosts have series of their own; the rest are `other`.
+pub const MAX_HOSTS: usize = 64;
+
+/// All metrics of one process.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    reviews: Family<ReviewLabels, Counter>,
+    review_duration: Family<EndpointLabel, Histogram>,
+    findings: Family<FindingLabels, Counter>,
+    registry_requests: Family<RegistryLabels, Counter>,
+    registry_duration: Family<HostLabel, Histogram>,
+    cache_requests: Family<CacheLabels, Counter>,
+    policy: Family<PolicyLabels, Gauge>,
+    policy_failures: Counter,
+    certificate_expiry: Gauge<f64, AtomicU64>,
+    hosts: RwLock<HashSet<String>>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ReviewLabels {
+    endpoint: &'static str,
+    operation: &'static str,
+    verdict: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct EndpointLabel {
+    endpoint: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct FindingLabels {
+    rule: &'static str,
+    level: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RegistryLabels {
+    host: String,
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct HostLabel {
+    host: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CacheLabels {
+    cache: &'static str,
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct PolicyLabels {
+    name: String,
+    hash: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct BuildLabels {
+    version: &'static str,
+    revision: &'static str,
+}
+
+impl Metrics {
+    /// Metrics that have counted nothing yet.
+    pub fn new() -> Self {
+        let mut registry = Registry::with_prefix("layerpin");
+        let review_duration = Family::new_with_constructor(durations as fn() -> Histogram);
+        let registry_duration = Family::new_with_constructor(durations as fn() -> Histogram);
+        let build = Family::<BuildLabels, Gauge>::default();
+        build.get_or_create(&BuildLabels { version: env!("CARGO_PKG_VERSION"), revision: REVISION }).set(1);
+        registry.register("build_info", "The program that runs", build);
+        let metrics = Self {
+            reviews: Family::default(),
+            review_duration,
+            findings: Family::default(),
+            registry_requests: Family::default(),
+            registry_duration,
+            cache_requests: Family::default(),
+            policy: Family::default(),
+            policy_failures: Counter::default(),
+            certificate_expiry: Gauge::default(),
+            hosts: RwLock::default(),
+            registry: Registry::default(),
+        };
+        registry.register("reviews", "Reviews answered", metrics.reviews.clone());
+        registry.register(
+            "review_duration_seconds",
+            "Time from the request's head to the answer",
+            metrics.review_duration.clone(),
+        );
+        registry.register("findings", "Findings of rules in reviews", metrics.findings.clone());
+        registry.register(
+            "registry_requests",
+            "HTTP requests to registries and their token services",
+            metrics.registry_requests.clone(),
+        );
+        registry.register(
+            "registry_request_duration_seconds",
+            "Time from the request to the head of the answer",
+            metrics.registry_duration.clone(),
+        );
+        registry.register("cache_requests", "Look-ups in caches", metrics.cache_requests.clone());
+        registry.register("policy_info", "The policy in force", metrics.policy.clone());
+        registry.register(
+            "policy_reload_failures",
+            "Policy files that were not taken over",
+            metrics.policy_failures.clone(),
+        );
+        registry.register(
+            "certificate_expiry_timestamp_seconds",
+            "When the serving certificate ends",
+            metrics.certificate_expiry.clone(),
+        );
+        Self { registry, ..metrics }
+    }
+
+    /// All series as text.
+    pub fn encode(&self) -> String {
+        let mut out = String::new();
+        // Writing to a string does not fail.
+        let _ = text::encode(&mut out, &self.registry);
+        out
+    }
+
+    /// Counts one answered review.
+    pub fn review(&self, endpoint: &'static str, operation: &str, verdict: &'static str, took: Duration) {
+        let operation = OPERATIONS.iter().find(|known| **known == operation).copied().unwrap_or("other");
+        self.reviews.get_or_create(&ReviewLabels { endpoint, operation, verdict }).inc();
+        self.review_duration.get_or_create(&EndpointLabel { endpoint }).observe(took.as_secs_f64());
+    }
+
+    /// Counts findings of a review.
+    pub fn findings(&self, findings: &[Finding]) {
+        for finding in findings {
+            let labels = FindingLabels { rule: finding.rule.id, level: finding.level.as_str() };
+            self.findings.get_or_create(&labels).inc();
+        }
+    }
+
+    /// Counts one HTTP request to a registry or its token service.
+    pub fn registry_request(&self, host: &str, outcome: &'static str, took: Duration) {
+        let host = self.bounded(host);
+        self.registry_duration.get_or_create(&HostLabel { host: host.clone() }).observe(took.as_secs_f64());
+        self.registry_requests.get_or_create(&RegistryLabels { host, outcome }).inc();
+    }
+
+    /// Counts one look-up in a cache.
+    pub fn cache_request(&self, cache: &'static str, outcome: &'static str) {
+        self.cache_requests.get_or_create(&CacheLabels { cache, outcome }).inc();
+    }
+
+    /// Shows the policy that is in force now.
+    pub fn policy(&self, policy: &Policy) {
+        self.policy.clear();
+        let labels = PolicyLabels { name: policy.name().to_owned(), hash: policy.hash().to_owned() };
+        self.policy.get_or_create(&labels).set(1);
+    }
+
+    /// Counts a policy file that could not be taken over.
+    pub fn policy_reload_failure(&self) {
+        self.policy_failures.inc();
+    }
+
+    /// Shows when the serving certificate ends, in seconds since 1970.
+    pub fn certificate_expiry(&self, timestamp: i64) {
+        self.certificate_expiry.set(timestamp as f64);
+    }
+
+    fn bounded(&self, host: &str) -> String {
+        let known = |hosts: &HashSet<String>| hosts.contains(host);
+        if self.hosts.read().is_ok_and(|hosts| known(&hosts)) {
+            return host.to_owned();
+        }
+        match self.hosts.write() {
+            Ok(mut hosts) if hosts.len() < MAX_HOSTS || known(&hosts) => {
+                hosts.insert(host.to_owned());
+                host.to_owned()
+            }
+            _ => "other".to_owned(),
+        }
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// From half a millisecond to the longest that the API server waits, and beyond.
+fn durations() -> Histogram {
+    Histogram::new([0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0])
+}
+
+const OPERATIONS: [&str; 4] = ["CREATE", "UPDATE", "DELETE", "CONNECT"];
+
+/// The commit that was built, where the build was told it.
+const REVISION: &str = match option_env!("LAYERPIN_REVISION") {
+    Some(revision) => revision,
+    None => "unknown",
+};
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts_beyond_the_bound_are_counted_together() {
+        let metrics = Metrics::new();
+        for index in 0..MAX_HOSTS + 10 {
+            metrics.registry_request(&format!("h{index}.example"), "found", Duration::ZERO);
+        }
+        metrics.registry_request("h0.example", "found", Duration::ZERO);
+        let text = metrics.encode();
+        assert!(text.contains("layerpin_registry_requests_total{host=\"h0.example\",outcome=\"found\"} 2"));
+        assert!(text.contains("layerpin_registry_requests_total{host=\"other\",outcome=\"found\"} 10"));
+    }
+
+    #[test]
+    fn operations_that_are_none_are_counted_together() {
+        let metrics = Metrics::new();
+        for operation in ["CREATE", "EVIL1", "EVIL2"] {
+            metrics.review("validate", operation, "pass", Duration::from_millis(1));
+        }
+        let text = metrics.encode();
+        let series = "layerpin_reviews_total{endpoint=\"validate\",operation=\"other\",verdict=\"pass\"} 2";
+        assert!(text.contains(series), "{text}");
+    }
+
+    #[test]
+    fn only_the_policy_in_force_is_shown() {
+        let metrics = Metrics::new();
+        let warn_only = Policy::parse(include_str!("../policies/warn-only.yaml")).unwrap();
+        metrics.policy(&Policy::recommended());
+        metrics.policy(&warn_only);
+        metrics.policy_reload_failure();
+        metrics.certificate_expiry(1_800_000_000);
+        let text = metrics.encode();
+        let shown: Vec<_> = text.lines().filter(|line| line.starts_with("layerpin_policy_info{")).collect();
+        assert_eq!(shown, [format!("layerpin_policy_info{{name=\"warn-only\",hash=\"{}\"}} 1", warn_only.hash())]);
+        assert!(text.contains("layerpin_policy_reload_failures_total 1"), "{text}");
+        assert!(text.contains("layerpin_certificate_expiry_timestamp_seconds 1800000000"), "{text}");
+        assert!(text.contains("layerpin_build_info{version="), "{text}");
+    }
+}

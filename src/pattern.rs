@@ -1,0 +1,82 @@
+//! Patterns in which `*` stands for any run of characters, `/` too; everything else is literal.
+
+use std::fmt;
+
+/// A pattern of a policy: for names of objects and pools, and for repositories.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pattern(String);
+
+impl Pattern {
+    /// Makes a pattern of `text`. Every text is one.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    /// Tells whether the whole of `text` fits. Takes at most as many steps as the product of both lengths.
+    pub fn matches(&self, text: &str) -> bool {
+        let (pattern, text) = (self.0.as_bytes(), text.as_bytes());
+        let (mut at, mut seen) = (0, 0);
+        // Where the last star stood, and how far the text was when it was met.
+        let mut star: Option<(usize, usize)> = None;
+        while seen < text.len() {
+            if pattern.get(at) == Some(&b'*') {
+                star = Some((at, seen));
+                at += 1;
+            } else if pattern.get(at) == Some(&text[seen]) {
+                at += 1;
+                seen += 1;
+            } else if let Some((star_at, star_seen)) = star {
+                at = star_at + 1;
+                seen = star_seen + 1;
+                star = Some((star_at, seen));
+            } else {
+                return false;
+            }
+        }
+        pattern[at..].iter().all(|byte| *byte == b'*')
+    }
+}
+
+impl fmt::Display for Pattern {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_star_stands_for_any_run() {
+        for (pattern, text, fits) in [
+            ("", "", true),
+            ("", "a", false),
+            ("*", "", true),
+            ("*", "a/b", true),
+            ("quay.io/acme/*", "quay.io/acme/os", true),
+            ("quay.io/acme/*", "quay.io/acme/team/os", true),
+            ("quay.io/acme/*", "quay.io/acme", false),
+            ("quay.io/acme/*", "quay.io/acmex/os", false),
+            ("quay.io/acme/*", "evil.io/quay.io/acme/os", false),
+            ("quay.io", "quayXio", false),
+            ("*/os", "quay.io/a/os", true),
+            ("a*b*c", "aXbXbXc", true),
+            ("a*b*c", "aXbX", false),
+            ("**", "x", true),
+        ] {
+            assert_eq!(Pattern::new(pattern).matches(text), fits, "{pattern} on {text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn cutting_a_run_out_keeps_the_fit(text in "[a-c/]{0,12}", from in 0usize..12, to in 0usize..12) {
+            let (from, to) = (from.min(text.len()), to.min(text.len()));
+            let pattern = Pattern::new(format!("{}*{}", &text[..from.min(to)], &text[from.max(to)..]));
+            prop_assert!(pattern.matches(&text));
+        }
+    }
+}

@@ -1,0 +1,67 @@
+//! `unpullable-image`: what nodes will not get from the registry.
+
+use super::{Case, Certainty, Input, Observation, Rule};
+use crate::facts::{AsNodes, Cause, Fact};
+use crate::policy::Level;
+
+pub(super) static RULE: Rule = Rule {
+    id: "unpullable-image",
+    fault: "an image that is not there, or that the registry refuses to nodes",
+    inputs: &[Input::Image],
+    recommended: Level::Deny,
+    documentation: "
+Asks the registry for the manifest, without pulling it. It is a fault when the registry says that
+there is no such image (404), and when it refuses (401, 403) the credentials that nodes have. Those
+are what `--authfile` names. Where no such file is given, a refusal tells nothing of the nodes, and
+counts as an unanswered question, as does every failure to ask. What an unanswered question costs is
+`onUnknown` in the policy.
+
+A registry that has no entry in the credentials and one that refuses its entry are told apart.
+
+### Why
+
+A node pulls the image after it was drained. When it cannot, the node stays out of service and the
+pool degrades. Secrets of namespaces and workloads do not count on nodes; only the global pull
+secret does.
+
+### What to do
+
+Push the image, or give the nodes' pull secret (`openshift-config/pull-secret`) an entry that may
+read it. `skopeo inspect --authfile FILE docker://IMAGE` asks the same question.
+",
+    judge,
+};
+
+fn judge(case: &Case<'_>) -> Vec<Observation> {
+    case.references()
+        .filter_map(|(field, reference)| {
+            let asked = reference.asked();
+            let fact = case.facts.manifest(&asked);
+            let (certainty, message, help) = match fact {
+                Fact::Known(_) => return None,
+                Fact::Absent => (
+                    Certainty::Fault,
+                    format!("`{asked}` is not there: {} has no such image", asked.host()),
+                    "check the repository and push the image, then apply again".to_owned(),
+                ),
+                // `registry-not-allowed` says so already.
+                Fact::Unknown(Cause::OutsideAllowed) => return None,
+                Fact::Unknown(cause @ Cause::Refused { as_nodes: AsNodes::Same, .. }) => (
+                    Certainty::Fault,
+                    format!("`{asked}` is refused to nodes: {cause}"),
+                    format!(
+                        "give the pull secret `openshift-config/pull-secret` an entry for `{}` that may read it",
+                        asked.host()
+                    ),
+                ),
+                Fact::Unknown(cause) => (
+                    Certainty::Unknown,
+                    format!("whether nodes can pull `{asked}` is not known: {cause}"),
+                    "apply again when the registry answers; `onUnknown` in the policy says what this costs"
+                        .to_owned(),
+                ),
+            };
+            Some(Observation { field, certainty, message, notes: Vec::new(), help })
+        })
+        .collect()
+}

@@ -1,0 +1,270 @@
+//! Tokens for registries (the token authentication of the distribution project), and their cache.
+//!
+//! Owns who is asked for a token, what is shown there, and how long an answer is kept. A token
+//! service is only trusted when the registry named it over TLS and it speaks TLS itself, or when
+//! both are on loopback.
+
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use base64::prelude::{Engine, BASE64_STANDARD};
+use moka::sync::Cache;
+use reqwest::header::{HeaderMap, HeaderValue, ACCEPT};
+use reqwest::{Method, StatusCode, Url};
+use serde::Deserialize;
+
+use super::challenge::Bearer;
+use super::credentials::Credential;
+use super::transport::{self, is_loopback, Reply, Target, Transport};
+use crate::digest::Digest;
+use crate::facts::Cause;
+use crate::image_reference::shown;
+
+/// A value of the `Authorization` header, with the time until which it is worth showing.
+#[derive(Clone)]
+pub(super) struct Authorization {
+    value: HeaderValue,
+    until: Instant,
+}
+
+impl Authorization {
+    pub(super) fn basic(user: &str, password: &str) -> Self {
+        let encoded = BASE64_STANDARD.encode(format!("{user}:{password}"));
+        Self::new(&format!("Basic {encoded}"), BASIC_KEPT)
+    }
+
+    pub(super) fn header(&self) -> &HeaderValue {
+        &self.value
+    }
+
+    fn bearer(token: &str, expires_in: Duration) -> Option<Self> {
+        HeaderValue::from_str(&format!("Bearer {token}")).ok()?;
+        Some(Self::new(&format!("Bearer {token}"), expires_in))
+    }
+
+    fn new(text: &str, kept: Duration) -> Self {
+        // Base64 and tokens that passed the check are always header values.
+        let mut value = HeaderValue::from_str(text).unwrap_or(HeaderValue::from_static(""));
+        value.set_sensitive(true);
+        Self { value, until: Instant::now() + kept }
+    }
+}
+
+impl fmt::Debug for Authorization {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Authorization(…)")
+    }
+}
+
+/// What was granted before, for the same registry, repository and credentials.
+#[derive(Debug)]
+pub(super) struct Tokens(Cache<Key, Authorization>);
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Key {
+    host: String,
+    repository: String,
+    credential: Option<Digest>,
+}
+
+impl Key {
+    pub(super) fn new(target: &Target, credential: Option<&Credential>) -> Self {
+        let repository = target.path.split("/manifests/").next().unwrap_or_default().to_owned();
+        Self { host: target.host.clone(), repository, credential: credential.map(Credential::fingerprint) }
+    }
+}
+
+impl Tokens {
+    pub(super) fn new() -> Self {
+        Self(Cache::builder().max_capacity(MAX_TOKENS).time_to_live(LONGEST_KEPT).build())
+    }
+
+    pub(super) fn recall(&self, key: &Key) -> Option<Authorization> {
+        self.0.get(key).filter(|authorization| authorization.until > Instant::now())
+    }
+
+    pub(super) fn remember(&self, key: Key, authorization: Authorization) {
+        self.0.insert(key, authorization);
+    }
+
+    pub(super) fn forget(&self, key: &Key) {
+        self.0.invalidate(key);
+    }
+}
+
+/// A question to a token service.
+pub(super) struct Ask<'a> {
+    pub(super) realm: Url,
+    pub(super) bearer: &'a Bearer,
+    pub(super) scope: &'a str,
+    pub(super) credential: Option<&'a Credential>,
+}
+
+/// Why there is no token.
+pub(super) enum NoToken {
+    /// The token service refused what it was shown.
+    Refused(u16),
+    /// Anything else.
+    Failed(String),
+}
+
+impl Ask<'_> {
+    /// Asks for a token that may pull from the repository.
+    pub(super) async fn token(self, transport: &Transport) -> Result<Authorization, NoToken> {
+        let host = transport::authority(&self.realm);
+        let failed = |reason: String| NoToken::Failed(format!("the token service {host} {reason}"));
+        let scope = self.bearer.scope.as_deref().unwrap_or(self.scope);
+        let mut parameters = vec![("scope", scope)];
+        parameters.extend(self.bearer.service.as_deref().map(|service| ("service", service)));
+        let mut headers = HeaderMap::new();
+        headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
+        let reply = match self.credential.and_then(Credential::identity_token) {
+            Some(identity) => {
+                parameters.extend([
+                    ("grant_type", "refresh_token"),
+                    ("client_id", "layerpin"),
+                    ("refresh_token", identity),
+                ]);
+                transport.send_form(&self.realm, headers, &parameters).await
+            }
+            None => {
+                let mut url = self.realm.clone();
+                url.query_pairs_mut().extend_pairs(&parameters);
+                let basic = self.credential.and_then(Credential::basic);
+                transport.send_to(&Method::GET, url, headers, basic.as_ref()).await
+            }
+        };
+        let reply = reply.map_err(|cause| NoToken::Failed(cause.to_string()))?;
+        match reply.status {
+            StatusCode::OK => {}
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
+                return Err(NoToken::Refused(reply.status.as_u16()));
+            }
+            status => return Err(failed(format!("answered {}", status.as_u16()))),
+        }
+        let body = transport
+            .read(reply, MAX_TOKEN_ANSWER)
+            .await
+            .map_err(|cause| NoToken::Failed(cause.to_string()))?;
+        granted(&body).map_err(|reason| failed(reason.to_owned()))
+    }
+}
+
+/// Where `bearer` may be taken to: the realm, when it may be trusted with credentials.
+pub(super) fn realm(bearer: &Bearer, reply: &Reply) -> Result<Url, UntrustedRealm> {
+    let shown_realm = || shown(&bearer.realm);
+    let mut realm = Url::parse(&bearer.realm).map_err(|_| UntrustedRealm::NoUrl(shown_realm()))?;
+    if realm.host_str().is_none() || !matches!(realm.scheme(), "http" | "https") {
+        return Err(UntrustedRealm::NoUrl(shown_realm()));
+    }
+    // Whatever is written there must not become a credential.
+    let _ = realm.set_username("");
+    let _ = realm.set_password(None);
+    let both_loopback = is_loopback(&realm) && reply.is_loopback;
+    match (reply.is_encrypted, realm.scheme() == "https") {
+        (true, true) => Ok(realm),
+        _ if both_loopback && !(reply.is_encrypted && realm.scheme() == "http") => Ok(realm),
+        (true, false) => Err(UntrustedRealm::Plain(transport::authority(&realm))),
+        (false, _) => Err(UntrustedRealm::NamedInTheOpen(transport::authority(&realm))),
+    }
+}
+
+/// A token service that is not to be asked.
+#[derive(Debug)]
+pub(super) enum UntrustedRealm {
+    /// It is no address.
+    NoUrl(String),
+    /// It speaks no TLS, though the registry does.
+    Plain(String),
+    /// The registry named it without TLS, so anybody may have.
+    NamedInTheOpen(String),
+}
+
+impl UntrustedRealm {
+    pub(super) fn of(self, target: &Target) -> Cause {
+        let reason = match self {
+            Self::NoUrl(realm) => format!("it names `{realm}` as its token service, which is no URL"),
+            Self::Plain(host) => format!("it names the token service {host} without TLS"),
+            Self::NamedInTheOpen(host) => {
+                format!("it names the token service {host}, but was itself asked without TLS")
+            }
+        };
+        Cause::NoToken { host: target.host.clone(), reason }
+    }
+}
+
+fn granted(body: &[u8]) -> Result<Authorization, &'static str> {
+    #[derive(Deserialize)]
+    struct Granted {
+        token: Option<String>,
+        access_token: Option<String>,
+        expires_in: Option<u64>,
+    }
+    let granted: Granted = serde_json::from_slice(body).map_err(|_| "answered what is no JSON")?;
+    let token = granted.token.filter(|token| !token.is_empty()).or(granted.access_token);
+    let token = token.filter(|token| !token.is_empty()).ok_or("answered without a token")?;
+    // The specification says a minute where nothing is said, and asks for some slack before the end.
+    let expires_in = Duration::from_secs(granted.expires_in.unwrap_or(60)).min(LONGEST_KEPT);
+    let kept = expires_in.saturating_sub(expires_in / 10 + Duration::from_secs(1));
+    Authorization::bearer(&token, kept).ok_or("answered a token that fits in no header")
+}
+
+/// Tokens are a few kilobytes each.
+const MAX_TOKENS: u64 = 1024;
+const LONGEST_KEPT: Duration = Duration::from_secs(3600);
+const BASIC_KEPT: Duration = Duration::from_secs(300);
+const MAX_TOKEN_ANSWER: usize = 256 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reply(encrypted: bool, loopback: bool) -> Reply {
+        Reply::for_test(encrypted, loopback)
+    }
+
+    #[test]
+    fn a_token_service_must_be_trusted_as_the_registry_is() {
+        let https = reply(true, false);
+        let plain_loopback = reply(false, true);
+        let tls_loopback = reply(true, true);
+        let plain = reply(false, false);
+        for (registry, name, url, trusted) in [
+            (&https, "https", "https://auth.example/token", true),
+            (&https, "https", "http://auth.example/token", false),
+            (&https, "https", "http://127.0.0.1/token", false),
+            (&plain_loopback, "loopback", "http://127.0.0.1:5001/token", true),
+            (&plain_loopback, "loopback", "https://localhost:5001/token", true),
+            (&plain_loopback, "loopback", "http://auth.example/token", false),
+            (&plain_loopback, "loopback", "https://auth.example/token", false),
+            (&tls_loopback, "loopback over TLS", "http://127.0.0.1:5001/token", false),
+            (&tls_loopback, "loopback over TLS", "https://auth.example/token", true),
+            (&plain, "plain", "https://auth.example/token", false),
+            (&https, "https", "ftp://auth.example/token", false),
+            (&https, "https", "/token", false),
+            (&https, "https", "", false),
+        ] {
+            let bearer = Bearer { realm: url.to_owned(), ..Bearer::default() };
+            assert_eq!(realm(&bearer, registry).is_ok(), trusted, "{name}: {url}");
+        }
+    }
+
+    #[test]
+    fn a_user_in_the_realm_is_no_credential() {
+        let bearer = Bearer { realm: "https://user:pass@auth.example/t".into(), ..Bearer::default() };
+        assert_eq!(realm(&bearer, &reply(true, false)).unwrap().as_str(), "https://auth.example/t");
+    }
+
+    #[test]
+    fn tokens_come_under_either_name_and_end() {
+        let value = |body: &str| granted(body.as_bytes()).map(|granted| granted.value.to_str().unwrap().to_owned());
+        assert_eq!(value("{\"token\":\"a\"}"), Ok("Bearer a".into()));
+        assert_eq!(value("{\"access_token\":\"b\",\"expires_in\":300}"), Ok("Bearer b".into()));
+        assert_eq!(value("{\"token\":\"\",\"access_token\":\"b\"}"), Ok("Bearer b".into()));
+        assert_eq!(value("{}"), Err("answered without a token"));
+        assert_eq!(value("<html>"), Err("answered what is no JSON"));
+        assert_eq!(value("{\"token\":\"a\\nb\"}"), Err("answered a token that fits in no header"));
+        let ended = granted(b"{\"token\":\"a\",\"expires_in\":1}").unwrap();
+        assert!(ended.until <= Instant::now());
+    }
+}

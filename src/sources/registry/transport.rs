@@ -1,0 +1,429 @@
+//! HTTP to registries and their token services.
+//!
+//! Owns which addresses are contacted, redirects, what travels with them, and the caps on what is
+//! read. Authorization goes to the host that it is for and is left behind when a redirect leads to
+//! another. Link-local and unspecified addresses are never contacted, whatever name leads there.
+
+use std::error::Error;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use moka::sync::Cache;
+use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use reqwest::header::{HeaderMap, AUTHORIZATION, LOCATION};
+use reqwest::{redirect, Client, Method, Response, StatusCode, Url};
+
+use super::tokens::Authorization;
+use crate::facts::Cause;
+use crate::image_reference::shown;
+use crate::metrics::Metrics;
+
+/// Where a question goes.
+#[derive(Clone, Debug)]
+pub(super) struct Target {
+    /// The registry: `host` or `host:port`.
+    pub(super) host: String,
+    /// The path, which begins with `/v2/`.
+    pub(super) path: String,
+}
+
+/// The head of an answer, its body not yet read.
+#[derive(Debug)]
+pub(super) struct Reply {
+    pub(super) status: StatusCode,
+    pub(super) headers: HeaderMap,
+    /// Who answered at the end.
+    pub(super) host: String,
+    /// Whether that is another than was asked, after a redirect.
+    pub(super) is_elsewhere: bool,
+    pub(super) is_encrypted: bool,
+    pub(super) is_loopback: bool,
+    body: Option<Response>,
+}
+
+/// Carries requests.
+#[derive(Debug)]
+pub(super) struct Transport {
+    client: Client,
+    /// A proxy is of no use for this very machine.
+    loopback_client: Client,
+    /// Loopback registries that were found to speak no TLS.
+    plain: Cache<String, ()>,
+    metrics: Arc<Metrics>,
+}
+
+/// The client could not be set up.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot set up the HTTP client: {0}")]
+pub struct SetUpError(#[source] reqwest::Error);
+
+impl Transport {
+    pub(super) fn new(metrics: Arc<Metrics>) -> Result<Self, SetUpError> {
+        let tls = trust();
+        let builder = || {
+            Client::builder()
+                .tls_backend_preconfigured(tls.clone())
+                .redirect(redirect::Policy::none())
+                .dns_resolver(GuardedResolver)
+                .connect_timeout(CONNECT)
+                .pool_idle_timeout(IDLE)
+                .pool_max_idle_per_host(IDLE_PER_HOST)
+                .referer(false)
+                .user_agent(concat!("layerpin/", env!("CARGO_PKG_VERSION")))
+        };
+        Ok(Self {
+            client: builder().build().map_err(SetUpError)?,
+            loopback_client: builder().no_proxy().build().map_err(SetUpError)?,
+            plain: Cache::builder().max_capacity(1024).time_to_live(PLAIN_KEPT).build(),
+            metrics,
+        })
+    }
+
+    /// Asks a registry: over TLS, or in the open when it is on loopback and speaks no TLS.
+    pub(super) async fn send(
+        &self,
+        method: &Method,
+        target: &Target,
+        headers: HeaderMap,
+        authorization: Option<&Authorization>,
+    ) -> Result<Reply, Cause> {
+        let url = |scheme: &str| {
+            Url::parse(&format!("{scheme}://{}{}", target.host, target.path)).map_err(|error| Cause::Unreachable {
+                host: target.host.clone(),
+                reason: format!("its name makes no URL: {error}"),
+            })
+        };
+        let encrypted = url("https")?;
+        let may_be_plain = is_loopback(&encrypted);
+        if may_be_plain && self.plain.contains_key(&target.host) {
+            return self.send_to(method, url("http")?, headers, authorization).await;
+        }
+        match self.follow(method, encrypted, &headers, authorization).await {
+            Err(SendError::NoTls(_)) if may_be_plain => {
+                let reply = self.send_to(method, url("http")?, headers, authorization).await?;
+                self.plain.insert(target.host.clone(), ());
+                Ok(reply)
+            }
+            outcome => outcome.map_err(SendError::into_cause),
+        }
+    }
+
+    /// Asks an address.
+    pub(super) async fn send_to(
+        &self,
+        method: &Method,
+        url: Url,
+        headers: HeaderMap,
+        authorization: Option<&Authorization>,
+    ) -> Result<Reply, Cause> {
+        self.follow(method, url, &headers, authorization).await.map_err(SendError::into_cause)
+    }
+
+    /// Sends a form. It may hold a credential, so no redirect is followed.
+    pub(super) async fn send_form(
+        &self,
+        url: &Url,
+        headers: HeaderMap,
+        form: &[(&str, &str)],
+    ) -> Result<Reply, Cause> {
+        let client = self.client_for(url).map_err(SendError::into_cause)?;
+        let request = client.post(url.clone()).headers(headers).form(form);
+        self.exchange(request, url, url).await.map_err(SendError::into_cause)
+    }
+
+    /// Reads a body of at most `limit` bytes.
+    pub(super) async fn read(&self, reply: Reply, limit: usize) -> Result<Vec<u8>, Cause> {
+        let host = reply.host;
+        let mut bytes = Vec::new();
+        let Some(mut body) = reply.body else { return Ok(bytes) };
+        loop {
+            match body.chunk().await {
+                Ok(None) => return Ok(bytes),
+                Ok(Some(chunk)) if bytes.len() + chunk.len() <= limit => bytes.extend_from_slice(&chunk),
+                Ok(Some(_)) => {
+                    return Err(Cause::Nonsense { host, reason: format!("its answer is longer than {limit} bytes") });
+                }
+                Err(error) => return Err(Cause::Unreachable { host, reason: reason(&error) }),
+            }
+        }
+    }
+
+    async fn follow(
+        &self,
+        method: &Method,
+        start: Url,
+        headers: &HeaderMap,
+        authorization: Option<&Authorization>,
+    ) -> Result<Reply, SendError> {
+        let mut url = start.clone();
+        for _ in 0..=MAX_REDIRECTS {
+            let mut request = self.client_for(&url)?.request(method.clone(), url.clone()).headers(headers.clone());
+            if let Some(authorization) = authorization.filter(|_| same_origin(&url, &start)) {
+                request = request.header(AUTHORIZATION, authorization.header());
+            }
+            let reply = self.exchange(request, &url, &start).await?;
+            if !reply.status.is_redirection() {
+                return Ok(reply);
+            }
+            url = next(&url, &reply)?;
+        }
+        let host = authority(&start);
+        let reason = format!("more than {MAX_REDIRECTS} redirects");
+        Err(SendError::Cause(Cause::Nonsense { host, reason }))
+    }
+
+    async fn exchange(
+        &self,
+        request: reqwest::RequestBuilder,
+        url: &Url,
+        start: &Url,
+    ) -> Result<Reply, SendError> {
+        let host = authority(url);
+        let begun = Instant::now();
+        let outcome = request.send().await;
+        let label = match &outcome {
+            Ok(response) => outcome_of(response.status()),
+            Err(error) if error.is_timeout() => "timeout",
+            Err(_) => "failed",
+        };
+        self.metrics.registry_request(&host, label, begun.elapsed());
+        let response = outcome.map_err(|error| SendError::of(&error, host.clone()))?;
+        Ok(Reply {
+            status: response.status(),
+            headers: response.headers().clone(),
+            is_elsewhere: !same_origin(url, start),
+            is_encrypted: url.scheme() == "https",
+            is_loopback: is_loopback(url),
+            host,
+            body: Some(response),
+        })
+    }
+
+    fn client_for(&self, url: &Url) -> Result<&Client, SendError> {
+        let address = url.host_str().and_then(literal_address);
+        if address.is_some_and(is_forbidden) {
+            return Err(SendError::Cause(Cause::ForbiddenAddress { host: authority(url) }));
+        }
+        Ok(if is_loopback(url) { &self.loopback_client } else { &self.client })
+    }
+}
+
+impl Reply {
+    #[cfg(test)]
+    pub(super) fn for_test(is_encrypted: bool, is_loopback: bool) -> Self {
+        Self {
+            status: StatusCode::UNAUTHORIZED,
+            headers: HeaderMap::new(),
+            host: "registry.example".into(),
+            is_elsewhere: false,
+            is_encrypted,
+            is_loopback,
+            body: None,
+        }
+    }
+}
+
+/// Why there is no answer.
+enum SendError {
+    /// The other side does not speak TLS.
+    NoTls(Cause),
+    Cause(Cause),
+}
+
+impl SendError {
+    fn of(error: &reqwest::Error, host: String) -> Self {
+        if chain(error).any(|error| error.is::<ForbiddenName>() || io_holds::<ForbiddenName>(error)) {
+            return Self::Cause(Cause::ForbiddenAddress { host });
+        }
+        let speaks_no_tls = chain(error).any(|error| {
+            matches!(
+                error.downcast_ref::<rustls::Error>().or_else(|| io_inner::<rustls::Error>(error)),
+                Some(rustls::Error::InvalidMessage(_))
+            ) || (error_during_handshake(error) && error_is_end(error))
+        });
+        let cause = Cause::Unreachable { host, reason: reason(error) };
+        if speaks_no_tls { Self::NoTls(cause) } else { Self::Cause(cause) }
+    }
+
+    fn into_cause(self) -> Cause {
+        match self {
+            Self::NoTls(cause) | Self::Cause(cause) => cause,
+        }
+    }
+}
+
+/// An error, what caused it, and so on.
+fn chain<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    std::iter::successors(Some(error), |error: &&'a (dyn Error + 'static)| (*error).source())
+}
+
+/// A server that does not know TLS may simply hang up on the first message.
+fn error_during_handshake(error: &(dyn Error + 'static)) -> bool {
+    error.to_string().contains("tls handshake eof")
+}
+
+fn error_is_end(error: &(dyn Error + 'static)) -> bool {
+    error.downcast_ref::<std::io::Error>().is_some_and(|error| error.kind() == std::io::ErrorKind::UnexpectedEof)
+}
+
+fn io_inner<'a, E: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a E> {
+    error.downcast_ref::<std::io::Error>()?.get_ref()?.downcast_ref::<E>()
+}
+
+fn io_holds<E: Error + 'static>(error: &(dyn Error + 'static)) -> bool {
+    io_inner::<E>(error).is_some()
+}
+
+/// The innermost cause in words: what surrounds it repeats the URL.
+fn reason(error: &reqwest::Error) -> String {
+    if error.is_timeout() {
+        return "no connection in time".to_owned();
+    }
+    chain(error).last().map_or_else(String::new, |innermost| shown(&innermost.to_string()))
+}
+
+fn next(url: &Url, reply: &Reply) -> Result<Url, SendError> {
+    let nonsense = |reason: &str| {
+        SendError::Cause(Cause::Nonsense { host: authority(url), reason: reason.to_owned() })
+    };
+    let location = reply.headers.get(LOCATION).and_then(|location| location.to_str().ok());
+    let location = location.ok_or_else(|| nonsense("a redirect that leads nowhere"))?;
+    let mut next = url.join(location).map_err(|_| nonsense("a redirect to what is no URL"))?;
+    let downgrade = url.scheme() == "https" && next.scheme() == "http";
+    if downgrade || !matches!(next.scheme(), "http" | "https") || next.host_str().is_none() {
+        return Err(nonsense("a redirect that leaves TLS"));
+    }
+    // The HTTP client would turn a user in the URL into a credential.
+    let _ = next.set_username("");
+    let _ = next.set_password(None);
+    Ok(next)
+}
+
+fn same_origin(one: &Url, other: &Url) -> bool {
+    one.origin() == other.origin()
+}
+
+/// `host` or `host:port` of an URL.
+pub(super) fn authority(url: &Url) -> String {
+    let host = url.host_str().unwrap_or_default();
+    match url.port() {
+        Some(port) => format!("{host}:{port}"),
+        None => host.to_owned(),
+    }
+}
+
+/// This very machine, by address or by the name `localhost`.
+pub(super) fn is_loopback(url: &Url) -> bool {
+    url.host_str()
+        .is_some_and(|host| host == "localhost" || literal_address(host).is_some_and(|address| canonical(address).is_loopback()))
+}
+
+fn literal_address(host: &str) -> Option<IpAddr> {
+    host.trim_start_matches('[').trim_end_matches(']').parse().ok()
+}
+
+fn canonical(address: IpAddr) -> IpAddr {
+    address.to_canonical()
+}
+
+/// Link-local addresses lead to the metadata services of clouds, unspecified ones to this machine.
+fn is_forbidden(address: IpAddr) -> bool {
+    match canonical(address) {
+        IpAddr::V4(address) => address.is_link_local() || address.is_unspecified(),
+        IpAddr::V6(address) => address.is_unicast_link_local() || address.is_unspecified(),
+    }
+}
+
+/// Resolves names, less the addresses that are never contacted.
+struct GuardedResolver;
+
+impl Resolve for GuardedResolver {
+    fn resolve(&self, name: Name) -> Resolving {
+        Box::pin(async move {
+            let found: Vec<SocketAddr> = tokio::net::lookup_host((name.as_str(), 0)).await?.collect();
+            let allowed: Vec<SocketAddr> =
+                found.iter().copied().filter(|address| !is_forbidden(address.ip())).collect();
+            if allowed.is_empty() && !found.is_empty() {
+                return Err(ForbiddenName.into());
+            }
+            Ok(Box::new(allowed.into_iter()) as Addrs)
+        })
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("the name leads to an address that is never contacted")]
+struct ForbiddenName;
+
+/// The roots of the system. A container without any still starts, and then trusts nobody.
+fn trust() -> rustls::ClientConfig {
+    let mut roots = rustls::RootCertStore::empty();
+    let found = rustls_native_certs::load_native_certs();
+    for error in &found.errors {
+        tracing::warn!(%error, "a CA certificate of the system cannot be read");
+    }
+    let (_, broken) = roots.add_parsable_certificates(found.certs);
+    if broken > 0 {
+        tracing::warn!(broken, "CA certificates of the system cannot be used");
+    }
+    rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth()
+}
+
+fn outcome_of(status: StatusCode) -> &'static str {
+    match status.as_u16() {
+        200..=299 => "found",
+        300..=399 => "redirected",
+        401 | 403 => "refused",
+        404 => "absent",
+        429 => "limited",
+        400..=499 => "rejected",
+        _ => "failed",
+    }
+}
+
+const CONNECT: Duration = Duration::from_secs(5);
+const IDLE: Duration = Duration::from_secs(60);
+const IDLE_PER_HOST: usize = 8;
+const MAX_REDIRECTS: usize = 5;
+/// How long it is remembered that a port on loopback speaks no TLS.
+const PLAIN_KEPT: Duration = Duration::from_secs(60);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_that_are_never_contacted_are_known_in_every_spelling() {
+        for (text, forbidden) in [
+            ("169.254.169.254", true),
+            ("::ffff:169.254.169.254", true),
+            ("fe80::1", true),
+            ("0.0.0.0", true),
+            ("::", true),
+            ("127.0.0.1", false),
+            ("10.0.0.1", false),
+            ("8.8.8.8", false),
+            ("fd00::1", false),
+        ] {
+            assert_eq!(is_forbidden(text.parse().unwrap()), forbidden, "{text}");
+        }
+        // The URL parser brings odd spellings of addresses together.
+        let url = Url::parse("https://0251.0376.0251.0376/v2/").unwrap();
+        assert!(literal_address(url.host_str().unwrap()).is_some_and(is_forbidden));
+    }
+
+    #[test]
+    fn loopback_is_known() {
+        for (text, expected) in [
+            ("http://127.0.0.1:5000/", true),
+            ("http://127.1.2.3/", true),
+            ("http://[::1]:5000/", true),
+            ("http://localhost:5000/", true),
+            ("http://localhost.example/", false),
+            ("http://10.0.0.1/", false),
+        ] {
+            assert_eq!(is_loopback(&Url::parse(text).unwrap()), expected, "{text}");
+        }
+    }
+}
