@@ -8,7 +8,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-use crate::evaluate::{self, evaluate, Verdict};
+use crate::evaluate::{self, Verdict, evaluate};
 use crate::facts::Facts;
 use crate::machine_config::Subject;
 use crate::pin::{self, Freshness, Plan, Question};

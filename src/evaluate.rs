@@ -36,7 +36,10 @@ pub fn evaluate(subject: &Subject, facts: &Facts, policy: &Policy) -> Verdict {
                 continue;
             }
             for exception in exceptions {
-                notes.push(format!("the exception for it ended on {}: {}", exception.expires, exception.reason));
+                notes.push(format!(
+                    "the exception for it ended on {}: {}",
+                    exception.expires, exception.reason
+                ));
             }
             let level = match observation.certainty {
                 Certainty::Fault => {

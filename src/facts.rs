@@ -148,7 +148,9 @@ impl fmt::Display for Cause {
         match self {
             Self::NotAsked => formatter.write_str("nobody asked the registry"),
             Self::Offline => formatter.write_str("not asked, because of --offline"),
-            Self::OutsideAllowed => formatter.write_str("not asked: the registry is outside `registries.allow`"),
+            Self::OutsideAllowed => {
+                formatter.write_str("not asked: the registry is outside `registries.allow`")
+            }
             Self::OutOfTime { host } => write!(formatter, "{host} did not answer in time"),
             Self::Unreachable { host, reason } => write!(formatter, "{host} cannot be reached: {reason}"),
             Self::ForbiddenAddress { host } => {
@@ -219,7 +221,11 @@ mod tests {
         };
         add(
             "quay.io/acme/os:1",
-            Fact::Known(Manifest { digest: digest.clone(), kind: ManifestKind::Index, endpoint: "quay.io".into() }),
+            Fact::Known(Manifest {
+                digest: digest.clone(),
+                kind: ManifestKind::Index,
+                endpoint: "quay.io".into(),
+            }),
         );
         add("quay.io/acme/os:2", Fact::Absent);
         for (index, cause) in [
@@ -229,7 +235,12 @@ mod tests {
             Cause::OutOfTime { host: "h".into() },
             Cause::Unreachable { host: "h".into(), reason: "r".into() },
             Cause::ForbiddenAddress { host: "h".into() },
-            Cause::Refused { host: "h".into(), status: 401, shown: Shown::Entry, as_nodes: AsNodes::NotAtHand },
+            Cause::Refused {
+                host: "h".into(),
+                status: 401,
+                shown: Shown::Entry,
+                as_nodes: AsNodes::NotAtHand,
+            },
             Cause::Status { host: "h".into(), status: 500 },
             Cause::Nonsense { host: "h".into(), reason: "r".into() },
             Cause::DigestMismatch { host: "h".into(), expected: digest.clone(), found: digest.clone() },

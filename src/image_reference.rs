@@ -381,7 +381,10 @@ impl Parser<'_> {
             name.chars().find(|c| !c.is_ascii_alphanumeric() && !matches!(c, '.' | '-'))
         {
             Some(ReferenceFault::Character(character))
-        } else if name.split('.').any(|label| label.is_empty() || label.starts_with('-') || label.ends_with('-')) {
+        } else if name
+            .split('.')
+            .any(|label| label.is_empty() || label.starts_with('-') || label.ends_with('-'))
+        {
             Some(ReferenceFault::Separator)
         } else {
             port.filter(|port| port.is_empty() || port.bytes().any(|byte| !byte.is_ascii_digit()))
@@ -604,7 +607,10 @@ mod tests {
     #[test]
     fn docker_hub_is_asked_where_it_answers() {
         let reference = ImageReference::parse("docker.io/fedora").unwrap();
-        assert_eq!((reference.api_host(), reference.api_path().as_str()), ("registry-1.docker.io", "library/fedora"));
+        assert_eq!(
+            (reference.api_host(), reference.api_path().as_str()),
+            ("registry-1.docker.io", "library/fedora")
+        );
         assert_eq!(reference.effective_tag(), Some("latest"));
     }
 

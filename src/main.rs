@@ -1,2 +1,41 @@
-//! The command.
-fn main() {}
+//! Parses the command line, runs the verb, and turns its outcome into an exit code.
+
+use std::io::IsTerminal;
+use std::process::ExitCode;
+
+use axum::Router;
+use clap::Parser;
+use layerpin::cli::{Command, CommandLine};
+use layerpin::commands;
+use tracing_subscriber::EnvFilter;
+
+fn main() -> ExitCode {
+    layerpin::install_crypto_provider();
+    let command_line = CommandLine::parse();
+    log();
+    let outcome = match &command_line.command {
+        Command::Serve(options) => commands::serve::run(options, Router::new()),
+        Command::Rules(options) => commands::rules::run(options),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::from(COULD_NOT)
+        }
+    }
+}
+
+/// Logs to standard error: text on a terminal, a JSON object a line otherwise. `RUST_LOG` filters.
+fn log() {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    if std::io::stderr().is_terminal() {
+        builder.init();
+    } else {
+        builder.json().flatten_event(true).init();
+    }
+}
+
+/// The exit code for what could not be done; clap uses the same for a wrong command line.
+const COULD_NOT: u8 = 2;

@@ -4,11 +4,11 @@
 //! an image is ever a label, and hosts beyond [`MAX_HOSTS`] are counted together.
 
 use std::collections::HashSet;
-use std::sync::atomic::AtomicU64;
 use std::sync::RwLock;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use prometheus_client::encoding::{text, EncodeLabelSet};
+use prometheus_client::encoding::{EncodeLabelSet, text};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
@@ -216,7 +216,9 @@ impl Default for Metrics {
 
 /// From half a millisecond to the longest that the API server waits, and beyond.
 fn durations() -> Histogram {
-    Histogram::new([0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0])
+    Histogram::new([
+        0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
+    ])
 }
 
 const OPERATIONS: [&str; 4] = ["CREATE", "UPDATE", "DELETE", "CONNECT"];
@@ -264,7 +266,10 @@ mod tests {
         metrics.certificate_expiry(1_800_000_000);
         let text = metrics.encode();
         let shown: Vec<_> = text.lines().filter(|line| line.starts_with("layerpin_policy_info{")).collect();
-        assert_eq!(shown, [format!("layerpin_policy_info{{name=\"warn-only\",hash=\"{}\"}} 1", warn_only.hash())]);
+        assert_eq!(
+            shown,
+            [format!("layerpin_policy_info{{name=\"warn-only\",hash=\"{}\"}} 1", warn_only.hash())]
+        );
         assert!(text.contains("layerpin_policy_reload_failures_total 1"), "{text}");
         assert!(text.contains("layerpin_certificate_expiry_timestamp_seconds 1800000000"), "{text}");
         assert!(text.contains("layerpin_build_info{version="), "{text}");

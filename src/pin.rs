@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::digest::Digest;
 use crate::facts::{Fact, Facts};
 use crate::image_reference::ImageReference;
-use crate::machine_config::{Field, Object, Subject, REPIN_ANNOTATION};
+use crate::machine_config::{Field, Object, REPIN_ANNOTATION, Subject};
 use crate::policy::Policy;
 use crate::record::Record;
 
@@ -161,10 +161,8 @@ impl Plan {
                     let tag = reference.effective_tag().unwrap_or_default();
                     self.pin(object, field, reference, tag, &manifest.digest);
                     let rolls = rolls(subject, field, &reference.pinned_to(&manifest.digest));
-                    self.warnings.push(format!(
-                        "{key}: pinned `{reference}` to {}{rolls}",
-                        manifest.digest.short()
-                    ));
+                    self.warnings
+                        .push(format!("{key}: pinned `{reference}` to {}{rolls}", manifest.digest.short()));
                 }
                 (None, Fact::Absent) => {
                     self.unanswered = true;
@@ -225,14 +223,7 @@ impl Plan {
         }
     }
 
-    fn pin(
-        &mut self,
-        object: &Object,
-        field: Field,
-        asked: &ImageReference,
-        tag: &str,
-        digest: &Digest,
-    ) {
+    fn pin(&mut self, object: &Object, field: Field, asked: &ImageReference, tag: &str, digest: &Digest) {
         self.changes.push((field, asked.pinned_to(digest)));
         let record = Record::new(asked, tag, digest);
         let written = record.as_ref().map(Record::to_string);
@@ -365,7 +356,10 @@ mod tests {
         let spec = json!({"osImageURL": TAG, "baseOSExtensionsContainerImage": "quay.io/acme/os"});
         let (object, subject) = subject(&spec, &Value::Null);
         let (_, annotations, warnings) = outcome(&object, &subject, &facts(NEW));
-        assert_eq!(annotations["layerpin.io/extensions-pinned-from"], format!("quay.io/acme/os:latest@{NEW}"));
+        assert_eq!(
+            annotations["layerpin.io/extensions-pinned-from"],
+            format!("quay.io/acme/os:latest@{NEW}")
+        );
         assert_eq!(warnings.len(), 2);
     }
 
@@ -386,8 +380,7 @@ mod tests {
 
     #[test]
     fn without_an_answer_nothing_is_changed_and_the_cause_is_told() {
-        let (object, subject) =
-            subject(&json!({"osImageURL": TAG}), &json!({"layerpin.io/repin": "true"}));
+        let (object, subject) = subject(&json!({"osImageURL": TAG}), &json!({"layerpin.io/repin": "true"}));
         let mut facts = Facts::none(Timestamp::UNIX_EPOCH);
         let (image, annotations, warnings) = outcome(&object, &subject, &facts);
         assert_eq!((image.as_str(), annotations), (TAG, json!({"layerpin.io/repin": "true"})));
@@ -475,7 +468,8 @@ mod tests {
     #[test]
     fn repin_that_finds_nothing_new_or_nothing_at_all_is_removed_too() {
         let spec = json!({"osImageURL": format!("quay.io/acme/os@{OLD}")});
-        let recorded = json!({"layerpin.io/repin": "true", "layerpin.io/pinned-from": format!("{TAG}@{OLD}")});
+        let recorded =
+            json!({"layerpin.io/repin": "true", "layerpin.io/pinned-from": format!("{TAG}@{OLD}")});
         let mut absent = facts(OLD);
         absent.manifests.insert(ImageReference::parse(TAG).unwrap(), Fact::Absent);
         let mut unknown = facts(OLD);

@@ -115,8 +115,7 @@ impl Policy {
     /// Tells whether the policy lets images come from the repository of `reference`. An empty list
     /// allows every registry. Nothing is asked of a registry that is not allowed.
     pub fn allows(&self, reference: &ImageReference) -> bool {
-        self.allowed.is_empty()
-            || self.allowed.iter().any(|pattern| pattern.matches(reference.repository()))
+        self.allowed.is_empty() || self.allowed.iter().any(|pattern| pattern.matches(reference.repository()))
     }
 
     /// The patterns of allowed repositories; empty when every one is allowed.
@@ -228,7 +227,9 @@ mod tests {
             "  rules: {floating-tag: warn}\n  pools:\n  - names: [master, infra-*]\n    rules: {floating-tag: deny}\n  \
              - names: [lab]\n    rules: {floating-tag: off}\n",
         );
-        let why = |level: Level, tail: &str| (level, format!("`floating-tag` is `{}` {tail} `test`", level.as_str()));
+        let why = |level: Level, tail: &str| {
+            (level, format!("`floating-tag` is `{}` {tail} `test`", level.as_str()))
+        };
         assert_eq!(level(&policy, "floating-tag", &["worker"]), why(Level::Warn, "in policy"));
         assert_eq!(
             level(&policy, "floating-tag", &["lab", "infra-1"]),
@@ -238,7 +239,10 @@ mod tests {
         assert_eq!(level(&policy, "floating-tag", &["lab", "worker"]), why(Level::Warn, "in policy"));
         assert_eq!(
             level(&policy, "unpullable-image", &["master"]),
-            (Level::Deny, "`unpullable-image` is `deny` by recommendation, which stands in policy `test`".into())
+            (
+                Level::Deny,
+                "`unpullable-image` is `deny` by recommendation, which stands in policy `test`".into()
+            )
         );
     }
 
@@ -248,7 +252,10 @@ mod tests {
         for (text, allowed) in [
             ("quay.io/acme/os:1", true),
             ("quay.io/other/os:1", false),
-            ("registry.example.com/os@sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef", true),
+            (
+                "registry.example.com/os@sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef",
+                true,
+            ),
             ("registry.example.com/os/more", false),
         ] {
             assert_eq!(policy.allows(&ImageReference::parse(text).unwrap()), allowed, "{text}");

@@ -77,7 +77,9 @@ mod tests {
 
     #[test]
     fn what_lacks_tag_or_digest_is_no_record() {
-        for text in ["", "quay.io/acme/os", "quay.io/acme/os:1", &format!("quay.io/acme/os@{DIGEST}"), "os:1@x"] {
+        for text in
+            ["", "quay.io/acme/os", "quay.io/acme/os:1", &format!("quay.io/acme/os@{DIGEST}"), "os:1@x"]
+        {
             assert_eq!(Record::parse(text), None, "{text}");
         }
     }

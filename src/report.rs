@@ -93,7 +93,8 @@ impl Report {
                 FindingReport::new(finding, &subject, !remains)
             })
             .collect();
-        let new = verdict.findings.iter().filter(|after| !before.findings.iter().any(|old| same_fault(old, after)));
+        let new =
+            verdict.findings.iter().filter(|after| !before.findings.iter().any(|old| same_fault(old, after)));
         findings.extend(new.map(|finding| FindingReport::new(finding, &subject, false)));
         let object = ObjectReport {
             name: subject.name.clone(),
@@ -126,6 +127,16 @@ impl Report {
     /// The verdict on the only or the first object.
     pub fn verdict(&self) -> &'static str {
         self.objects.first().map_or("pass", |object| object.verdict)
+    }
+
+    /// The name of the only or the first object.
+    pub fn name(&self) -> &str {
+        self.objects.first().map_or("", |object| &object.name)
+    }
+
+    /// The rules that found something, one entry for each finding.
+    pub fn rules(&self) -> Vec<&'static str> {
+        self.objects.iter().flat_map(|object| &object.findings).map(|finding| finding.rule).collect()
     }
 
     /// The report as text for people.

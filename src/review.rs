@@ -7,14 +7,14 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use base64::prelude::{Engine, BASE64_STANDARD};
+use base64::prelude::{BASE64_STANDARD, Engine};
 use json_patch::Patch;
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 
 use crate::evaluate::{Finding, Verdict};
 use crate::image_reference::shown;
-use crate::machine_config::{MachineConfig, Object, Operation, Origin, Subject, GROUP, RESOURCE};
+use crate::machine_config::{GROUP, MachineConfig, Object, Operation, Origin, RESOURCE, Subject};
 use crate::policy::Level;
 
 /// The most bytes that a review may have.
@@ -85,7 +85,9 @@ pub enum NotAReview {
     #[error("the body is no AdmissionReview: {0}")]
     Shape(String),
     /// It is another document.
-    #[error("the body is `{kind}` of `{api_version}`; `AdmissionReview` of `admission.k8s.io/v1` is expected{hint}")]
+    #[error(
+        "the body is `{kind}` of `{api_version}`; `AdmissionReview` of `admission.k8s.io/v1` is expected{hint}"
+    )]
     OtherKind {
         /// The `apiVersion` that was found.
         api_version: String,
@@ -332,8 +334,7 @@ pub fn respond(uid: &str, answer: &Answer) -> Vec<u8> {
                 message: message.to_owned(),
             }),
             patch_type: patch.map(|_| "JSONPatch"),
-            patch: patch
-                .map(|patch| BASE64_STANDARD.encode(serde_json::to_vec(patch).unwrap_or_default())),
+            patch: patch.map(|patch| BASE64_STANDARD.encode(serde_json::to_vec(patch).unwrap_or_default())),
             warnings: answer.warnings.iter().map(|warning| fit(warning)).collect(),
             audit_annotations: &answer.audit,
         },
@@ -419,7 +420,7 @@ const OPERATOR_ACCOUNTS: [&str; 2] = [
 
 #[cfg(test)]
 mod tests {
-    use serde_json::{json, Value};
+    use serde_json::{Value, json};
 
     use super::*;
     use crate::machine_config::Field;
@@ -483,14 +484,8 @@ mod tests {
             (status, PassReason::OtherResource),
             (request("DELETE", Value::Null, tagged()), PassReason::OtherOperation),
             (request("CONNECT", Value::Null, Value::Null), PassReason::OtherOperation),
-            (
-                with("/request/userInfo/username", json!(OPERATOR_ACCOUNTS[0])),
-                PassReason::OperatorAccount,
-            ),
-            (
-                with("/request/userInfo/username", json!(OPERATOR_ACCOUNTS[1])),
-                PassReason::OperatorAccount,
-            ),
+            (with("/request/userInfo/username", json!(OPERATOR_ACCOUNTS[0])), PassReason::OperatorAccount),
+            (with("/request/userInfo/username", json!(OPERATOR_ACCOUNTS[1])), PassReason::OperatorAccount),
             (request("CREATE", object(json!("")), Value::Null), PassReason::NoImage),
             (request("CREATE", object(Value::Null), Value::Null), PassReason::NoImage),
             (request("UPDATE", object(json!("")), tagged()), PassReason::NoImage),
@@ -565,7 +560,10 @@ mod tests {
             (&review[..40], "the body is no AdmissionReview: EOF while parsing a string at line 1 column 40"),
             (
                 &format!("{review}{review}"),
-                &*format!("the body is no AdmissionReview: trailing characters at line 1 column {}", review.len() + 1),
+                &*format!(
+                    "the body is no AdmissionReview: trailing characters at line 1 column {}",
+                    review.len() + 1
+                ),
             ),
             (
                 "{\"apiVersion\":\"v1\",\"kind\":\"Pod\"}",
@@ -615,7 +613,10 @@ mod tests {
         };
         let response: Value = serde_json::from_slice(&respond("u-1", &answer)).unwrap();
         let patch = BASE64_STANDARD.decode(response["response"]["patch"].as_str().unwrap()).unwrap();
-        assert_eq!(serde_json::from_slice::<Value>(&patch).unwrap(), json!([{"op": "remove", "path": "/a~1b"}]));
+        assert_eq!(
+            serde_json::from_slice::<Value>(&patch).unwrap(),
+            json!([{"op": "remove", "path": "/a~1b"}])
+        );
         assert_eq!(
             response,
             json!({

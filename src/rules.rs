@@ -14,12 +14,8 @@ use crate::machine_config::{Field, Image, Subject};
 use crate::policy::{Level, Policy};
 
 /// Every rule, sorted by id.
-pub static ALL: &[&Rule] = &[
-    &floating_tag::RULE,
-    &malformed_reference::RULE,
-    &registry_not_allowed::RULE,
-    &unpullable_image::RULE,
-];
+pub static ALL: &[&Rule] =
+    &[&floating_tag::RULE, &malformed_reference::RULE, &registry_not_allowed::RULE, &unpullable_image::RULE];
 
 /// One rule: what it is called, what it is about, and how it judges.
 #[derive(Debug)]

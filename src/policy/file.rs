@@ -8,11 +8,11 @@ use std::fmt;
 
 use jiff::civil::Date;
 use schemars::JsonSchema;
-use serde::de::{Deserializer, MapAccess, Visitor};
 use serde::Deserialize;
+use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_saphyr::Spanned;
 
-use super::{hash, rule, Exception, Level, Policy, PoolLevels};
+use super::{Exception, Level, Policy, PoolLevels, hash, rule};
 use crate::image_reference::shown;
 use crate::pattern::Pattern;
 use crate::rules::{self, Rule};
@@ -403,7 +403,11 @@ mod tests {
             ("spec:\n  pinn: true\n", 6, "pinn"),
             ("spec:\n  pin: sometimes\n", 6, "bool"),
             ("spec:\n  rules: [a]\n", 6, "map"),
-            ("spec:\n  exceptions:\n  - names: [a]\n    rules: [floating-tag]\n    reason: x\n", 9, "expires"),
+            (
+                "spec:\n  exceptions:\n  - names: [a]\n    rules: [floating-tag]\n    reason: x\n",
+                9,
+                "expires",
+            ),
             ("spec:\n  rules: {floating-tag: deny, floating-tag: warn}\n", 6, "floating-tag"),
             ("spec: {\n", 5, "unclosed"),
             ("more: 1\n", 5, "more"),

@@ -1,43 +1,35 @@
 //! The policy in force, and the file that it is read from again while the program runs.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 
 use super::{Policy, PolicyErrors};
+use crate::last_seen::LastSeen;
 
 /// Holds the policy in force. A file that cannot be read or has a fault never replaces it.
 #[derive(Debug)]
 pub struct PolicyStore {
     path: Option<PathBuf>,
     current: ArcSwap<Policy>,
-    seen: Mutex<Seen>,
-}
-
-/// What the last look at the file brought.
-#[derive(Debug, Default)]
-struct Seen {
-    /// The text, or why there was none.
-    text: Option<Result<String, String>>,
-    fault: Option<String>,
+    seen: LastSeen,
+    fault: ArcSwapOption<String>,
 }
 
 impl PolicyStore {
     /// Holds the recommended policy, for ever.
     pub fn built_in() -> Self {
-        Self { path: None, current: ArcSwap::from_pointee(Policy::recommended()), seen: Mutex::default() }
+        Self::holding(None, Policy::recommended())
     }
 
     /// Reads a policy file. Fails with the file and the line of each fault.
     pub fn from_file(path: &Path) -> Result<Self, PolicyFileError> {
         let text = read(path)?;
         let policy = Policy::parse(&text).map_err(|errors| PolicyFileError::faulty(path, &errors))?;
-        Ok(Self {
-            path: Some(path.to_owned()),
-            current: ArcSwap::from_pointee(policy),
-            seen: Mutex::new(Seen { text: Some(Ok(text)), fault: None }),
-        })
+        let store = Self::holding(Some(path.to_owned()), policy);
+        store.seen.is_new::<PolicyFileError>(Ok(text.as_bytes()));
+        Ok(store)
     }
 
     /// The policy in force.
@@ -47,36 +39,38 @@ impl PolicyStore {
 
     /// Why the file as it stands is not in force. `None` when it is.
     pub fn fault(&self) -> Option<String> {
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner).fault.clone()
+        self.fault.load().as_deref().cloned()
     }
 
     /// Looks at the file again.
-    ///
-    /// The content is compared, because a mounted ConfigMap changes by a swap of symlinks that a
-    /// watch on the file does not see. The same content, sound or not, is told of once.
     pub fn reload(&self) -> Reload {
         let Some(path) = &self.path else { return Reload::Same };
         let outcome = read(path);
-        let text = outcome.as_ref().map(String::clone).map_err(ToString::to_string);
-        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        if seen.text.as_ref() == Some(&text) {
+        if !self.seen.is_new(outcome.as_ref().map(String::as_bytes)) {
             return Reload::Same;
         }
-        seen.text = Some(text);
-        let parsed = outcome.and_then(|text| {
-            Policy::parse(&text).map_err(|errors| PolicyFileError::faulty(path, &errors))
-        });
+        let parsed = outcome
+            .and_then(|text| Policy::parse(&text).map_err(|errors| PolicyFileError::faulty(path, &errors)));
         match parsed {
             Ok(policy) => {
                 let policy = Arc::new(policy);
                 self.current.store(Arc::clone(&policy));
-                seen.fault = None;
+                self.fault.store(None);
                 Reload::Changed(policy)
             }
             Err(error) => {
-                seen.fault = Some(error.to_string());
+                self.fault.store(Some(Arc::new(error.to_string())));
                 Reload::Faulty(error)
             }
+        }
+    }
+
+    fn holding(path: Option<PathBuf>, policy: Policy) -> Self {
+        Self {
+            path,
+            current: ArcSwap::from_pointee(policy),
+            seen: LastSeen::default(),
+            fault: ArcSwapOption::empty(),
         }
     }
 }
@@ -99,8 +93,10 @@ pub struct PolicyFileError(String);
 
 impl PolicyFileError {
     fn faulty(path: &Path, errors: &PolicyErrors) -> Self {
-        let lines: Vec<_> =
-            errors.iter().map(|error| format!("{}:{}: {}", path.display(), error.line, error.message)).collect();
+        let lines: Vec<_> = errors
+            .iter()
+            .map(|error| format!("{}:{}: {}", path.display(), error.line, error.message))
+            .collect();
         Self(lines.join("\n"))
     }
 }

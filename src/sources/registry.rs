@@ -13,9 +13,9 @@ mod transport;
 use std::sync::Arc;
 use std::time::Duration;
 
-use reqwest::header::{HeaderMap, HeaderName, ACCEPT, CONTENT_TYPE};
+use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderName};
 use reqwest::{Method, StatusCode};
-use tokio::time::{timeout, timeout_at, Instant};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use self::answers::Answers;
 use self::challenge::Challenge;
@@ -74,7 +74,11 @@ impl RegistryClient {
     }
 
     /// Tells which manifest `reference` names now, whatever was answered before.
-    pub async fn manifest_now(self: &Arc<Self>, reference: &ImageReference, deadline: Instant) -> Fact<Manifest> {
+    pub async fn manifest_now(
+        self: &Arc<Self>,
+        reference: &ImageReference,
+        deadline: Instant,
+    ) -> Fact<Manifest> {
         let credential = self.credentials.find(reference);
         let key = answers::Key::new(reference, credential.as_ref());
         let client = Arc::clone(self);
@@ -93,7 +97,11 @@ impl RegistryClient {
         &self.credentials
     }
 
-    async fn fetch_in_time(&self, reference: &ImageReference, credential: Option<Credential>) -> Fact<Manifest> {
+    async fn fetch_in_time(
+        &self,
+        reference: &ImageReference,
+        credential: Option<Credential>,
+    ) -> Fact<Manifest> {
         match timeout(LONGEST_QUESTION, self.fetch(reference, credential.as_ref())).await {
             Ok(Ok(manifest)) => Fact::Known(manifest),
             Ok(Err(Failure::Absent)) => Fact::Absent,
@@ -102,7 +110,11 @@ impl RegistryClient {
         }
     }
 
-    async fn fetch(&self, reference: &ImageReference, credential: Option<&Credential>) -> Result<Manifest, Failure> {
+    async fn fetch(
+        &self,
+        reference: &ImageReference,
+        credential: Option<&Credential>,
+    ) -> Result<Manifest, Failure> {
         let dialogue = Dialogue { client: self, reference, credential };
         let head = dialogue.ask(Method::HEAD).await?;
         match head.status {

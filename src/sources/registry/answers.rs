@@ -6,8 +6,8 @@
 use std::future::Future;
 use std::time::{Duration, Instant};
 
-use moka::future::Cache;
 use moka::Expiry;
+use moka::future::Cache;
 
 use super::credentials::Credential;
 use crate::digest::Digest;
@@ -40,7 +40,11 @@ impl Answers {
     }
 
     /// The answer that is kept, or that of `ask`. Who comes while it runs waits for the same answer.
-    pub(super) async fn recall_or(&self, key: Key, ask: impl Future<Output = Fact<Manifest>>) -> Fact<Manifest> {
+    pub(super) async fn recall_or(
+        &self,
+        key: Key,
+        ask: impl Future<Output = Fact<Manifest>>,
+    ) -> Fact<Manifest> {
         self.0.get_with(key, ask).await
     }
 

@@ -102,7 +102,11 @@ mod tests {
 
     fn bearer(realm: &str, service: Option<&str>, scope: Option<&str>) -> Challenge {
         let owned = |text: &str| text.to_owned();
-        Challenge::Bearer(Bearer { realm: realm.into(), service: service.map(owned), scope: scope.map(owned) })
+        Challenge::Bearer(Bearer {
+            realm: realm.into(),
+            service: service.map(owned),
+            scope: scope.map(owned),
+        })
     }
 
     #[test]
@@ -116,10 +120,7 @@ mod tests {
                 "Bearer realm=\"https://quay.io/v2/auth\",service=\"quay.io\",scope=\"repository:a/b:pull,push\"",
                 vec![bearer("https://quay.io/v2/auth", Some("quay.io"), Some("repository:a/b:pull,push"))],
             ),
-            (
-                "BEARER Realm = \"https://a/t\" , service=b",
-                vec![bearer("https://a/t", Some("b"), None)],
-            ),
+            ("BEARER Realm = \"https://a/t\" , service=b", vec![bearer("https://a/t", Some("b"), None)]),
             (
                 "Basic realm=\"x\", Bearer realm=\"https://a/t\"",
                 vec![Challenge::Basic, bearer("https://a/t", None, None)],

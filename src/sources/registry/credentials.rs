@@ -9,39 +9,45 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use base64::prelude::{Engine, BASE64_STANDARD};
+use base64::prelude::{BASE64_STANDARD, Engine};
 use serde::Deserialize;
 
 use super::tokens::Authorization;
 use crate::digest::Digest;
-use crate::image_reference::{shown, ImageReference};
+use crate::image_reference::{ImageReference, shown};
+use crate::last_seen::LastSeen;
 
 /// The credentials in force; they can be replaced while questions are under way.
 #[derive(Debug)]
 pub struct Credentials {
     file: Option<PathBuf>,
     entries: ArcSwap<Entries>,
+    seen: LastSeen,
 }
 
 impl Credentials {
     /// No credentials: every registry is asked anonymously.
     pub fn none() -> Self {
-        Self { file: None, entries: ArcSwap::default() }
+        Self { file: None, entries: ArcSwap::default(), seen: LastSeen::default() }
     }
 
     /// Reads an auth file. Fails when it cannot be read or one of its entries is broken.
     pub fn from_file(path: &Path) -> Result<Self, AuthFileError> {
-        let entries = Entries::read(path)?;
-        Ok(Self { file: Some(path.to_owned()), entries: ArcSwap::from_pointee(entries) })
+        let text = read(path)?;
+        let entries = Entries::parse(&text).map_err(|fault| AuthFileError::new(path, fault))?;
+        let seen = LastSeen::default();
+        seen.is_new::<AuthFileError>(Ok(text.as_bytes()));
+        Ok(Self { file: Some(path.to_owned()), entries: ArcSwap::from_pointee(entries), seen })
     }
 
-    /// Reads the file again when its content changed. What was in force stays when it is broken.
+    /// Looks at the file again. What was in force stays when it is broken; a fault is told of once.
     pub fn reload(&self) -> Result<Reloaded, AuthFileError> {
         let Some(path) = &self.file else { return Ok(Reloaded::Same) };
-        let entries = Entries::read(path)?;
-        if entries.hash == self.entries.load().hash {
+        let outcome = read(path);
+        if !self.seen.is_new(outcome.as_ref().map(String::as_bytes)) {
             return Ok(Reloaded::Same);
         }
+        let entries = Entries::parse(&outcome?).map_err(|fault| AuthFileError::new(path, fault))?;
         self.entries.store(Arc::new(entries));
         Ok(Reloaded::Changed)
     }
@@ -119,7 +125,6 @@ impl fmt::Debug for Credential {
 
 #[derive(Default)]
 struct Entries {
-    hash: Option<Digest>,
     by_key: BTreeMap<String, Credential>,
 }
 
@@ -130,12 +135,6 @@ impl fmt::Debug for Entries {
 }
 
 impl Entries {
-    fn read(path: &Path) -> Result<Self, AuthFileError> {
-        let fault = |fault| AuthFileError { path: path.to_owned(), fault };
-        let text = std::fs::read_to_string(path).map_err(|error| fault(AuthFileFault::Unreadable(error)))?;
-        Self::parse(&text).map_err(fault)
-    }
-
     fn parse(text: &str) -> Result<Self, AuthFileFault> {
         #[derive(Deserialize)]
         struct File {
@@ -173,7 +172,7 @@ impl Entries {
             };
             by_key.insert(key.clone(), Credential { key, secret });
         }
-        Ok(Self { hash: Some(Digest::of(text.as_bytes())), by_key })
+        Ok(Self { by_key })
     }
 
     fn find(&self, reference: &ImageReference) -> Option<&Credential> {
@@ -213,6 +212,16 @@ pub struct AuthFileError {
     path: PathBuf,
     #[source]
     fault: AuthFileFault,
+}
+
+impl AuthFileError {
+    fn new(path: &Path, fault: AuthFileFault) -> Self {
+        Self { path: path.to_owned(), fault }
+    }
+}
+
+fn read(path: &Path) -> Result<String, AuthFileError> {
+    std::fs::read_to_string(path).map_err(|error| AuthFileError::new(path, AuthFileFault::Unreadable(error)))
 }
 
 /// What is wrong with an auth file.
@@ -288,9 +297,18 @@ mod tests {
         let secret = "c2VjcmV0c2VjcmV0";
         for (text, message) in [
             ("", "line 1, column 0: not a dockerconfigjson"),
-            (&*format!("{{\"auths\": {{\"a.b\": {{\"auth\": 5, \"x\": \"{secret}\"}}}}}}"), "line 1, column 28"),
-            (&format!("{{\"auths\": {{\"a.b\": {{\"auth\": \"{secret}\"}}}}}}"), "the entry `a.b`: `auth` is not"),
-            (&format!("{{\"auths\": {{\"a.b\": {{\"auth\": \"{secret}%\"}}}}}}"), "the entry `a.b`: `auth` is not"),
+            (
+                &*format!("{{\"auths\": {{\"a.b\": {{\"auth\": 5, \"x\": \"{secret}\"}}}}}}"),
+                "line 1, column 28",
+            ),
+            (
+                &format!("{{\"auths\": {{\"a.b\": {{\"auth\": \"{secret}\"}}}}}}"),
+                "the entry `a.b`: `auth` is not",
+            ),
+            (
+                &format!("{{\"auths\": {{\"a.b\": {{\"auth\": \"{secret}%\"}}}}}}"),
+                "the entry `a.b`: `auth` is not",
+            ),
         ] {
             let error = Entries::parse(text).unwrap_err().to_string();
             assert!(error.starts_with(message), "{error}");
@@ -303,7 +321,10 @@ mod tests {
         let entries = entries(serde_json::json!({"a.b": auth("user")}));
         let found = entries.find(&ImageReference::parse("a.b/c").unwrap()).unwrap();
         let printed = format!("{found:?} {entries:?} {:?}", found.basic());
-        assert!(!printed.contains("secret") && !printed.contains(&BASE64_STANDARD.encode("user:secret")), "{printed}");
+        assert!(
+            !printed.contains("secret") && !printed.contains(&BASE64_STANDARD.encode("user:secret")),
+            "{printed}"
+        );
     }
 
     #[test]

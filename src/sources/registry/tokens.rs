@@ -7,15 +7,15 @@
 use std::fmt;
 use std::time::{Duration, Instant};
 
-use base64::prelude::{Engine, BASE64_STANDARD};
+use base64::prelude::{BASE64_STANDARD, Engine};
 use moka::sync::Cache;
-use reqwest::header::{HeaderMap, HeaderValue, ACCEPT};
+use reqwest::header::{ACCEPT, HeaderMap, HeaderValue};
 use reqwest::{Method, StatusCode, Url};
 use serde::Deserialize;
 
 use super::challenge::Bearer;
 use super::credentials::Credential;
-use super::transport::{self, is_loopback, Reply, Target, Transport};
+use super::transport::{self, Reply, Target, Transport, is_loopback};
 use crate::digest::Digest;
 use crate::facts::Cause;
 use crate::image_reference::shown;
@@ -257,7 +257,8 @@ mod tests {
 
     #[test]
     fn tokens_come_under_either_name_and_end() {
-        let value = |body: &str| granted(body.as_bytes()).map(|granted| granted.value.to_str().unwrap().to_owned());
+        let value =
+            |body: &str| granted(body.as_bytes()).map(|granted| granted.value.to_str().unwrap().to_owned());
         assert_eq!(value("{\"token\":\"a\"}"), Ok("Bearer a".into()));
         assert_eq!(value("{\"access_token\":\"b\",\"expires_in\":300}"), Ok("Bearer b".into()));
         assert_eq!(value("{\"token\":\"\",\"access_token\":\"b\"}"), Ok("Bearer b".into()));

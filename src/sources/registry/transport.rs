@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 
 use moka::sync::Cache;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
-use reqwest::header::{HeaderMap, AUTHORIZATION, LOCATION};
-use reqwest::{redirect, Client, Method, Response, StatusCode, Url};
+use reqwest::header::{AUTHORIZATION, HeaderMap, LOCATION};
+use reqwest::{Client, Method, Response, StatusCode, Url, redirect};
 
 use super::tokens::Authorization;
 use crate::facts::Cause;
@@ -89,9 +89,11 @@ impl Transport {
         authorization: Option<&Authorization>,
     ) -> Result<Reply, Cause> {
         let url = |scheme: &str| {
-            Url::parse(&format!("{scheme}://{}{}", target.host, target.path)).map_err(|error| Cause::Unreachable {
-                host: target.host.clone(),
-                reason: format!("its name makes no URL: {error}"),
+            Url::parse(&format!("{scheme}://{}{}", target.host, target.path)).map_err(|error| {
+                Cause::Unreachable {
+                    host: target.host.clone(),
+                    reason: format!("its name makes no URL: {error}"),
+                }
             })
         };
         let encrypted = url("https")?;
@@ -142,7 +144,10 @@ impl Transport {
                 Ok(None) => return Ok(bytes),
                 Ok(Some(chunk)) if bytes.len() + chunk.len() <= limit => bytes.extend_from_slice(&chunk),
                 Ok(Some(_)) => {
-                    return Err(Cause::Nonsense { host, reason: format!("its answer is longer than {limit} bytes") });
+                    return Err(Cause::Nonsense {
+                        host,
+                        reason: format!("its answer is longer than {limit} bytes"),
+                    });
                 }
                 Err(error) => return Err(Cause::Unreachable { host, reason: reason(&error) }),
             }
@@ -158,7 +163,8 @@ impl Transport {
     ) -> Result<Reply, SendError> {
         let mut url = start.clone();
         for _ in 0..=MAX_REDIRECTS {
-            let mut request = self.client_for(&url)?.request(method.clone(), url.clone()).headers(headers.clone());
+            let mut request =
+                self.client_for(&url)?.request(method.clone(), url.clone()).headers(headers.clone());
             if let Some(authorization) = authorization.filter(|_| same_origin(&url, &start)) {
                 request = request.header(AUTHORIZATION, authorization.header());
             }
@@ -264,7 +270,9 @@ fn error_during_handshake(error: &(dyn Error + 'static)) -> bool {
 }
 
 fn error_is_end(error: &(dyn Error + 'static)) -> bool {
-    error.downcast_ref::<std::io::Error>().is_some_and(|error| error.kind() == std::io::ErrorKind::UnexpectedEof)
+    error
+        .downcast_ref::<std::io::Error>()
+        .is_some_and(|error| error.kind() == std::io::ErrorKind::UnexpectedEof)
 }
 
 fn io_inner<'a, E: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a E> {
@@ -284,9 +292,8 @@ fn reason(error: &reqwest::Error) -> String {
 }
 
 fn next(url: &Url, reply: &Reply) -> Result<Url, SendError> {
-    let nonsense = |reason: &str| {
-        SendError::Cause(Cause::Nonsense { host: authority(url), reason: reason.to_owned() })
-    };
+    let nonsense =
+        |reason: &str| SendError::Cause(Cause::Nonsense { host: authority(url), reason: reason.to_owned() });
     let location = reply.headers.get(LOCATION).and_then(|location| location.to_str().ok());
     let location = location.ok_or_else(|| nonsense("a redirect that leads nowhere"))?;
     let mut next = url.join(location).map_err(|_| nonsense("a redirect to what is no URL"))?;
@@ -315,8 +322,9 @@ pub(super) fn authority(url: &Url) -> String {
 
 /// This very machine, by address or by the name `localhost`.
 pub(super) fn is_loopback(url: &Url) -> bool {
-    url.host_str()
-        .is_some_and(|host| host == "localhost" || literal_address(host).is_some_and(|address| canonical(address).is_loopback()))
+    url.host_str().is_some_and(|host| {
+        host == "localhost" || literal_address(host).is_some_and(|address| canonical(address).is_loopback())
+    })
 }
 
 fn literal_address(host: &str) -> Option<IpAddr> {

@@ -1,0 +1,103 @@
+//! The command line. Types only; their comments are the text of `--help`.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::server::DryRunAccess;
+
+/// Guards MachineConfig.spec.osImageURL on OpenShift: pins tags to digests and judges images before
+/// they reach a node.
+#[derive(Debug, Parser)]
+#[command(name = "layerpin", version, max_term_width = 100, propagate_version = true)]
+pub struct CommandLine {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the admission webhooks
+    ///
+    /// Answers AdmissionReviews for MachineConfigs over TLS: POST /mutate pins tags to digests, POST
+    /// /validate denies or warns, POST /dry-run shows what both would do with one object. The admin
+    /// address has /healthz, /readyz and /metrics. Stops at SIGTERM after finishing what is in work.
+    Serve(Serve),
+    /// List the rules, or show the page of one
+    Rules(Rules),
+}
+
+/// Where facts come from; the same for every verb.
+#[derive(Args, Debug)]
+pub struct FactOptions {
+    /// Registry credentials (dockerconfigjson), taken for those that nodes have [default: none,
+    /// registries are asked anonymously, and a refusal tells nothing of the nodes]
+    #[arg(long, value_name = "FILE", env = "LAYERPIN_AUTHFILE")]
+    pub authfile: Option<PathBuf>,
+
+    /// The policy; see policies/ and policies/RULES.md [default: the recommended policy, built in]
+    #[arg(long, value_name = "FILE", env = "LAYERPIN_POLICY")]
+    pub policy: Option<PathBuf>,
+
+    /// Ask nobody: everything that needs an answer from a registry is unknown
+    #[arg(long, env = "LAYERPIN_OFFLINE")]
+    pub offline: bool,
+
+    /// The time for all outward questions of one object together, such as 5s or 500ms. The API
+    /// server's own timeout, less a margin, bounds it further
+    #[arg(long, value_name = "DURATION", env = "LAYERPIN_TIMEOUT", default_value = "10s", value_parser = duration)]
+    pub timeout: Duration,
+}
+
+/// Options of `layerpin serve`.
+#[derive(Args, Debug)]
+pub struct Serve {
+    /// Address of the webhooks; port 0 takes a free one
+    #[arg(long, value_name = "ADDR", env = "LAYERPIN_LISTEN", default_value = "0.0.0.0:8443")]
+    pub listen: SocketAddr,
+
+    /// Address of probes and metrics, TLS as well
+    #[arg(long, value_name = "ADDR", env = "LAYERPIN_ADMIN_LISTEN", default_value = "0.0.0.0:9443")]
+    pub admin_listen: SocketAddr,
+
+    /// Serving certificate chain, PEM; read again when it changes [default: a self-signed one]
+    #[arg(long, value_name = "FILE", env = "LAYERPIN_TLS_CERT", requires = "tls_key")]
+    pub tls_cert: Option<PathBuf>,
+
+    /// Key of the serving certificate, PEM
+    #[arg(long, value_name = "FILE", env = "LAYERPIN_TLS_KEY", requires = "tls_cert")]
+    pub tls_key: Option<PathBuf>,
+
+    /// CA certificates, PEM: only callers with a certificate from one of them reach the webhooks
+    #[arg(long, value_name = "FILE", env = "LAYERPIN_CLIENT_CA")]
+    pub client_ca: Option<PathBuf>,
+
+    /// Where to write the CA of the self-signed certificate, for clients to trust
+    #[arg(long, value_name = "FILE", env = "LAYERPIN_DEV_CA_OUT", default_value = "certs/dev-ca.crt")]
+    pub dev_ca_out: PathBuf,
+
+    /// Who may use /dry-run, which makes the server ask registries on a caller's behalf
+    #[arg(long, value_enum, env = "LAYERPIN_DRY_RUN_ACCESS", default_value = "anyone")]
+    pub dry_run_access: DryRunAccess,
+
+    /// Where facts come from.
+    #[command(flatten, next_help_heading = "Facts")]
+    pub facts: FactOptions,
+}
+
+/// Options of `layerpin rules`.
+#[derive(Args, Debug)]
+pub struct Rules {
+    /// The id of a rule, such as floating-tag [default: list all]
+    pub rule: Option<String>,
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    crate::duration::parse(text)
+        .filter(|duration| !duration.is_zero())
+        .ok_or_else(|| "not a duration; write it as 5s, 500ms or 1m30s".to_owned())
+}

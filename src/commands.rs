@@ -1,0 +1,4 @@
+//! The verbs of the command line, one thin `run` each.
+
+pub mod rules;
+pub mod serve;

@@ -1,0 +1,105 @@
+//! `layerpin serve`: the admission webhooks.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::Context;
+use axum::Router;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::cli::{FactOptions, Serve};
+use crate::engine::Engine;
+use crate::metrics::Metrics;
+use crate::policy::PolicyStore;
+use crate::server::{Limits, Parts, Server, Stop};
+use crate::sources::registry::credentials::Credentials;
+use crate::sources::{RegistryClient, Sources};
+use crate::tls::ServingCertificate;
+
+/// Serves until SIGTERM or SIGINT. `more` adds routes beside the webhooks.
+pub fn run(options: &Serve, more: Router) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime")?;
+    runtime.block_on(serve(options, more))
+}
+
+async fn serve(options: &Serve, more: Router) -> anyhow::Result<()> {
+    let policy = match &options.facts.policy {
+        Some(path) => PolicyStore::from_file(path)?,
+        None => PolicyStore::built_in(),
+    };
+    raise_file_limit();
+    let metrics = Arc::new(Metrics::new());
+    let parts = Parts {
+        engine: Engine::new(sources(&options.facts, &metrics)?),
+        policy,
+        certificate: certificate(options)?,
+        client_authority: options.client_ca.clone(),
+        metrics,
+        dry_run: options.dry_run_access,
+        timeout: options.facts.timeout,
+        limits: Limits::default(),
+    };
+    // Before the addresses are told, so that whoever reads them may send a signal at once.
+    let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
+    let server = Server::bind(parts, options.listen, options.admin_listen, more).await?;
+    println!("listening on https://{}", server.address()?);
+    println!("admin listening on https://{}", server.admin_address()?);
+    tracing::info!(
+        address = %server.address()?,
+        admin_address = %server.admin_address()?,
+        version = env!("CARGO_PKG_VERSION"),
+        "listening"
+    );
+    let stop = async {
+        let how = tokio::select! {
+            _ = terminate.recv() => Stop::AfterLingering,
+            _ = interrupt.recv() => Stop::Now,
+        };
+        tracing::info!("stopping");
+        how
+    };
+    server.serve(stop).await;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+fn sources(options: &FactOptions, metrics: &Arc<Metrics>) -> anyhow::Result<Sources> {
+    let credentials = match &options.authfile {
+        Some(path) => Credentials::from_file(path)?,
+        None => Credentials::none(),
+    };
+    if options.offline {
+        return Ok(Sources::Offline);
+    }
+    Ok(Sources::Network(RegistryClient::new(credentials, Arc::clone(metrics))?))
+}
+
+fn certificate(options: &Serve) -> anyhow::Result<ServingCertificate> {
+    if let (Some(certificate), Some(key)) = (&options.tls_cert, &options.tls_key) {
+        return Ok(ServingCertificate::from_files(certificate, key)?);
+    }
+    let (certificate, authority) = ServingCertificate::self_signed(options.listen.ip())?;
+    write_authority(&options.dev_ca_out, &authority)?;
+    tracing::warn!(
+        authority = %options.dev_ca_out.display(),
+        "no --tls-cert given: serving with a self-signed certificate"
+    );
+    Ok(certificate)
+}
+
+fn write_authority(path: &Path, pem: &str) -> anyhow::Result<()> {
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder)
+            .with_context(|| format!("cannot make the folder {}", folder.display()))?;
+    }
+    std::fs::write(path, pem)
+        .with_context(|| format!("cannot write the CA to {} (--dev-ca-out)", path.display()))
+}
+
+/// Every connection is an open file, and the usual soft limit is lower than the connections allowed.
+fn raise_file_limit() {
+    if let Err(error) = rlimit::increase_nofile_limit(rlimit::INFINITY) {
+        tracing::warn!(%error, "the limit of open files stays as it is");
+    }
+}

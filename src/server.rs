@@ -1,0 +1,195 @@
+//! The server: two listeners, the state behind them, and its life from start to SIGTERM.
+//!
+//! [`connection`] owns connections and their deadlines, [`webhook`] the admission endpoints,
+//! [`dry_run`] the rehearsal, [`admin`] probes and metrics, [`reload`] what changes while running.
+
+mod admin;
+mod connection;
+mod dry_run;
+mod reload;
+mod request;
+mod webhook;
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use axum::Router;
+use axum::http::StatusCode;
+use axum::routing::post;
+use tokio::net::TcpListener;
+use tokio::sync::{Semaphore, watch};
+
+use crate::engine::Engine;
+use crate::metrics::Metrics;
+use crate::policy::PolicyStore;
+use crate::tls::{CertificateError, ServingCertificate};
+
+pub use connection::Limits;
+pub use dry_run::Access as DryRunAccess;
+
+/// What a server is made of.
+#[derive(Debug)]
+pub struct Parts {
+    /// Judges.
+    pub engine: Engine,
+    /// The policy in force.
+    pub policy: PolicyStore,
+    /// What to show to clients.
+    pub certificate: ServingCertificate,
+    /// The CA whose certificates callers of the webhooks must have; `None` lets everybody in.
+    pub client_authority: Option<PathBuf>,
+    /// Counts.
+    pub metrics: Arc<Metrics>,
+    /// Who may use `/dry-run`.
+    pub dry_run: DryRunAccess,
+    /// The longest time for all outward questions of one object.
+    pub timeout: Duration,
+    /// How much is accepted at once, and for how long.
+    pub limits: Limits,
+}
+
+/// What handlers share.
+#[derive(Debug)]
+pub(crate) struct State {
+    engine: Engine,
+    policy: PolicyStore,
+    certificate: Arc<ServingCertificate>,
+    metrics: Arc<Metrics>,
+    timeout: Duration,
+    limits: Limits,
+    reviews: Arc<Semaphore>,
+    body_kilobytes: Arc<Semaphore>,
+    draining: AtomicBool,
+}
+
+/// A server that is bound and about to serve.
+#[derive(Debug)]
+pub struct Server {
+    state: Arc<State>,
+    webhooks: Listener,
+    admin: Listener,
+}
+
+#[derive(Debug)]
+struct Listener {
+    socket: TcpListener,
+    tls: Arc<rustls::ServerConfig>,
+    routes: Router,
+}
+
+impl Server {
+    /// Binds both addresses. Port 0 takes a free one. `more` adds routes beside the webhooks.
+    pub async fn bind(
+        parts: Parts,
+        listen: SocketAddr,
+        admin_listen: SocketAddr,
+        more: Router,
+    ) -> Result<Self, BindError> {
+        let certificate = Arc::new(parts.certificate);
+        let tls = certificate.server_config(parts.client_authority.as_deref())?;
+        let admin_tls = certificate.server_config(None)?;
+        parts.metrics.policy(&parts.policy.current());
+        parts.metrics.certificate_expiry(certificate.expiry());
+        let state = Arc::new(State {
+            engine: parts.engine,
+            policy: parts.policy,
+            certificate,
+            metrics: parts.metrics,
+            timeout: parts.timeout,
+            reviews: Arc::new(Semaphore::new(parts.limits.reviews)),
+            body_kilobytes: Arc::new(Semaphore::new(parts.limits.body_kilobytes)),
+            limits: parts.limits,
+            draining: AtomicBool::new(false),
+        });
+        let mut routes =
+            Router::new().route("/mutate", post(webhook::mutate)).route("/validate", post(webhook::validate));
+        if parts.dry_run == DryRunAccess::Anyone {
+            routes = routes.route("/dry-run", post(dry_run::dry_run));
+        }
+        Ok(Self {
+            webhooks: Listener {
+                socket: bind(listen).await?,
+                tls,
+                routes: routes
+                    .method_not_allowed_fallback(|| async { (StatusCode::METHOD_NOT_ALLOWED, "use POST\n") })
+                    .with_state(Arc::clone(&state))
+                    .merge(more),
+            },
+            admin: Listener {
+                socket: bind(admin_listen).await?,
+                tls: admin_tls,
+                routes: admin::routes(Arc::clone(&state)),
+            },
+            state,
+        })
+    }
+
+    /// The address of the webhooks, with its real port.
+    pub fn address(&self) -> io::Result<SocketAddr> {
+        self.webhooks.socket.local_addr()
+    }
+
+    /// The admin address, with its real port.
+    pub fn admin_address(&self) -> io::Result<SocketAddr> {
+        self.admin.socket.local_addr()
+    }
+
+    /// Serves until `stop` says how to end, then finishes what is in work.
+    pub async fn serve(self, stop: impl Future<Output = Stop>) {
+        let (closing, closed) = watch::channel(false);
+        let (admin_closing, admin_closed) = watch::channel(false);
+        let limits = self.state.limits;
+        let reload = tokio::spawn(reload::watch(Arc::clone(&self.state)));
+        let serve = |listener: Listener, closed| {
+            tokio::spawn(connection::serve(listener.socket, listener.tls, listener.routes, limits, closed))
+        };
+        let webhooks = serve(self.webhooks, closed);
+        let admin = serve(self.admin, admin_closed);
+        let how = stop.await;
+        self.state.draining.store(true, Ordering::Relaxed);
+        if how == Stop::AfterLingering {
+            // Whoever routes to this server needs a moment to see that it is no longer ready.
+            tokio::time::sleep(limits.linger).await;
+        }
+        for (name, closing, task) in [("webhooks", closing, webhooks), ("admin", admin_closing, admin)] {
+            let _ = closing.send(true);
+            if let Err(error) = task.await {
+                tracing::error!(%error, name, "a listener ended badly");
+            }
+        }
+        reload.abort();
+    }
+}
+
+/// How a server is stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// `/readyz` is turned away first, and new connections are still taken for [`Limits::linger`].
+    AfterLingering,
+    /// No new connections from now on.
+    Now,
+}
+
+/// A server that cannot be bound.
+#[derive(Debug, thiserror::Error)]
+pub enum BindError {
+    /// An address cannot be had.
+    #[error("cannot listen on {address}: {source}")]
+    Address {
+        /// The address.
+        address: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A certificate cannot be used.
+    #[error(transparent)]
+    Certificate(#[from] CertificateError),
+}
+
+async fn bind(address: SocketAddr) -> Result<TcpListener, BindError> {
+    TcpListener::bind(address).await.map_err(|source| BindError::Address { address, source })
+}

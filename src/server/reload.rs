@@ -1,0 +1,54 @@
+//! What changes while the server runs: policy, certificate and credentials are read again.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::State;
+use crate::policy::Reload as PolicyReload;
+use crate::sources::Sources;
+use crate::sources::registry::credentials::Reloaded;
+use crate::tls::Reload as CertificateReload;
+
+/// Looks at every file again and again, for ever. Each change is one line of log.
+pub(super) async fn watch(state: Arc<State>) {
+    loop {
+        tokio::time::sleep(PAUSE).await;
+        let state = Arc::clone(&state);
+        if let Err(error) = tokio::task::spawn_blocking(move || look(&state)).await {
+            tracing::error!(%error, "files could not be read again");
+        }
+    }
+}
+
+fn look(state: &State) {
+    match state.policy.reload() {
+        PolicyReload::Same => {}
+        PolicyReload::Changed(policy) => {
+            state.metrics.policy(&policy);
+            tracing::info!(policy = policy.name(), hash = policy.hash(), "policy changed");
+        }
+        PolicyReload::Faulty(error) => {
+            state.metrics.policy_reload_failure();
+            tracing::error!(%error, "policy not taken over; the one before it is in force");
+        }
+    }
+    match state.certificate.reload() {
+        CertificateReload::Same => {}
+        CertificateReload::Changed => {
+            state.metrics.certificate_expiry(state.certificate.expiry());
+            tracing::info!(expiry = state.certificate.expiry(), "serving certificate changed");
+        }
+        CertificateReload::Faulty(error) => {
+            tracing::error!(%error, "serving certificate not taken over; the one before it is in force");
+        }
+    }
+    let Sources::Network(registry) = state.engine.sources() else { return };
+    match registry.credentials().reload() {
+        Ok(Reloaded::Same) => {}
+        Ok(Reloaded::Changed) => tracing::info!("registry credentials changed"),
+        Err(error) => tracing::error!(%error, "credentials not taken over; those before them are in force"),
+    }
+}
+
+/// A mounted Secret or ConfigMap is a minute late anyway.
+const PAUSE: Duration = Duration::from_secs(1);

@@ -1,0 +1,335 @@
+//! The serving certificate: loaded, checked, and read again while the program runs.
+//!
+//! Owns what counts as a pair that fits together. A new pair that does not never replaces a good
+//! one. Where no pair is given, one is made whose CA is written out for clients to trust.
+
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose,
+};
+use rustls::crypto::aws_lc_rs;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier};
+use rustls::sign::CertifiedKey;
+use rustls::{RootCertStore, ServerConfig};
+
+use crate::last_seen::LastSeen;
+
+/// The certificate in force; it can be replaced while connections are made.
+#[derive(Debug)]
+pub struct ServingCertificate {
+    files: Option<PairFiles>,
+    current: ArcSwap<Pair>,
+    seen: LastSeen,
+}
+
+#[derive(Debug)]
+struct PairFiles {
+    certificate: PathBuf,
+    key: PathBuf,
+}
+
+#[derive(Debug)]
+struct Pair {
+    key: Arc<CertifiedKey>,
+    expiry: i64,
+}
+
+/// The content of both files.
+struct Content {
+    certificate: Vec<u8>,
+    key: Vec<u8>,
+}
+
+/// What a look at the files brought.
+#[derive(Debug)]
+pub enum Reload {
+    /// They are as they were.
+    Same,
+    /// They are others, and in force.
+    Changed,
+    /// They are others and cannot be used; what was in force still is.
+    Faulty(CertificateError),
+}
+
+impl ServingCertificate {
+    /// Reads a certificate chain and its key, both PEM. Fails when they cannot be used together.
+    pub fn from_files(certificate: &Path, key: &Path) -> Result<Self, CertificateError> {
+        let files = PairFiles { certificate: certificate.to_owned(), key: key.to_owned() };
+        let content = files.read()?;
+        let pair = files.pair(&content)?;
+        let seen = LastSeen::default();
+        seen.is_new::<CertificateError>(Ok(&content.joined()));
+        Ok(Self { files: Some(files), current: ArcSwap::from_pointee(pair), seen })
+    }
+
+    /// Makes a certificate for this machine and the CA that signs it. Only the CA's certificate leaves
+    /// the process, in PEM; its key is forgotten at once.
+    pub fn self_signed(address: IpAddr) -> Result<(Self, String), CertificateError> {
+        let made = |error: rcgen::Error| CertificateError::Made(error.to_string());
+        let now = jiff::Timestamp::now().as_second();
+        let (from, until) = (validity(now - 3600)?, validity(now + SELF_SIGNED_SECONDS)?);
+        let authority_key = KeyPair::generate().map_err(made)?;
+        let mut authority = CertificateParams::default();
+        authority.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+        authority.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::DigitalSignature];
+        authority.distinguished_name.push(DnType::CommonName, "layerpin self-signed CA");
+        (authority.not_before, authority.not_after) = (from, until);
+        let authority_certificate = authority.self_signed(&authority_key).map_err(made)?;
+        let issuer = Issuer::new(authority, authority_key);
+        let mut names = vec!["localhost".to_owned(), "127.0.0.1".to_owned(), "::1".to_owned()];
+        if !address.is_unspecified() && !address.is_loopback() {
+            names.push(address.to_string());
+        }
+        let mut leaf = CertificateParams::new(names).map_err(made)?;
+        leaf.distinguished_name.push(DnType::CommonName, "layerpin");
+        leaf.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        (leaf.not_before, leaf.not_after) = (from, until);
+        let leaf_key = KeyPair::generate().map_err(made)?;
+        let certificate = leaf.signed_by(&leaf_key, &issuer).map_err(made)?;
+        let chain = vec![certificate.der().clone()];
+        let key = PrivateKeyDer::try_from(leaf_key.serialize_der())
+            .map_err(|error| CertificateError::Made(error.to_owned()))?;
+        let pair = Pair::new(chain, key).map_err(CertificateError::Made)?;
+        let this = Self { files: None, current: ArcSwap::from_pointee(pair), seen: LastSeen::default() };
+        Ok((this, authority_certificate.pem()))
+    }
+
+    /// When the certificate in force ends, in seconds since 1970.
+    pub fn expiry(&self) -> i64 {
+        self.current.load().expiry
+    }
+
+    /// Looks at the files again.
+    ///
+    /// Certificate and key may be seen half-way between the old and the new pair; they then do not
+    /// fit, and the next look mends it.
+    pub fn reload(&self) -> Reload {
+        let Some(files) = &self.files else { return Reload::Same };
+        let outcome = files.read();
+        let joined = outcome.as_ref().map(Content::joined);
+        if !self.seen.is_new(joined.as_deref()) {
+            return Reload::Same;
+        }
+        match outcome.and_then(|content| files.pair(&content)) {
+            Ok(pair) => {
+                self.current.store(Arc::new(pair));
+                Reload::Changed
+            }
+            Err(error) => Reload::Faulty(error),
+        }
+    }
+
+    /// The TLS settings of a listener: TLS 1.2 and 1.3, HTTP/2 and HTTP/1.1. With `client_authority`
+    /// only clients with a certificate from it get through the handshake.
+    pub fn server_config(
+        self: &Arc<Self>,
+        client_authority: Option<&Path>,
+    ) -> Result<Arc<ServerConfig>, CertificateError> {
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
+            .with_safe_default_protocol_versions()
+            .map_err(|error| CertificateError::Made(error.to_string()))?;
+        let builder = match client_authority {
+            None => builder.with_no_client_auth(),
+            Some(path) => {
+                let unusable = |reason: String| CertificateError::Unusable { path: path.to_owned(), reason };
+                let mut roots = RootCertStore::empty();
+                for certificate in certificates(path, &read(path)?)? {
+                    roots.add(certificate).map_err(|error| unusable(error.to_string()))?;
+                }
+                let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build();
+                builder.with_client_cert_verifier(verifier.map_err(|error| unusable(error.to_string()))?)
+            }
+        };
+        let mut config = builder.with_cert_resolver(Arc::clone(self) as Arc<dyn ResolvesServerCert>);
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        Ok(Arc::new(config))
+    }
+}
+
+impl ResolvesServerCert for ServingCertificate {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(Arc::clone(&self.current.load().key))
+    }
+}
+
+impl PairFiles {
+    fn read(&self) -> Result<Content, CertificateError> {
+        Ok(Content { certificate: read(&self.certificate)?, key: read(&self.key)? })
+    }
+
+    fn pair(&self, content: &Content) -> Result<Pair, CertificateError> {
+        let chain = certificates(&self.certificate, &content.certificate)?;
+        let key =
+            PrivateKeyDer::from_pem_slice(&content.key).map_err(|error| CertificateError::Unusable {
+                path: self.key.clone(),
+                reason: format!("holds no private key in PEM: {error}"),
+            })?;
+        Pair::new(chain, key).map_err(|reason| CertificateError::Pair {
+            certificate: self.certificate.clone(),
+            key: self.key.clone(),
+            reason,
+        })
+    }
+}
+
+impl Content {
+    fn joined(&self) -> Vec<u8> {
+        [self.certificate.as_slice(), &[0], &self.key].concat()
+    }
+}
+
+impl Pair {
+    fn new(chain: Vec<CertificateDer<'static>>, key: PrivateKeyDer<'static>) -> Result<Self, String> {
+        let leaf = chain.first().ok_or("there is no certificate")?;
+        let (_, parsed) = x509_parser::parse_x509_certificate(leaf).map_err(|error| error.to_string())?;
+        let expiry = parsed.validity().not_after.timestamp();
+        let key = CertifiedKey::from_der(chain, key, &aws_lc_rs::default_provider())
+            .map_err(|error| error.to_string())?;
+        Ok(Self { key: Arc::new(key), expiry })
+    }
+}
+
+/// A certificate or key that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum CertificateError {
+    /// A file cannot be read.
+    #[error("cannot read {}: {source}", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A file does not hold what it should.
+    #[error("{} cannot be used: {reason}", path.display())]
+    Unusable {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// Certificate and key do not belong together, or one is broken.
+    #[error("{} and {} do not fit together: {reason}", certificate.display(), key.display())]
+    Pair {
+        /// The certificate's file.
+        certificate: PathBuf,
+        /// The key's file.
+        key: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// A pair of our own could not be made.
+    #[error("cannot make a certificate: {0}")]
+    Made(String),
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, CertificateError> {
+    std::fs::read(path).map_err(|source| CertificateError::Unreadable { path: path.to_owned(), source })
+}
+
+fn certificates(path: &Path, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, CertificateError> {
+    let unusable = |reason: String| CertificateError::Unusable { path: path.to_owned(), reason };
+    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
+    let found = found.map_err(|error| unusable(format!("it is no PEM: {error}")))?;
+    if found.is_empty() { Err(unusable("it holds no certificate in PEM".to_owned())) } else { Ok(found) }
+}
+
+fn validity(second: i64) -> Result<time::OffsetDateTime, CertificateError> {
+    time::OffsetDateTime::from_unix_timestamp(second)
+        .map_err(|error| CertificateError::Made(error.to_string()))
+}
+
+/// A year: whoever needs longer brings a pair.
+const SELF_SIGNED_SECONDS: i64 = 365 * 24 * 3600;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Files {
+        folder: tempfile::TempDir,
+    }
+
+    impl Files {
+        fn new() -> Self {
+            Self { folder: tempfile::tempdir().unwrap() }
+        }
+
+        fn certificate(&self) -> PathBuf {
+            self.folder.path().join("tls.crt")
+        }
+
+        fn key(&self) -> PathBuf {
+            self.folder.path().join("tls.key")
+        }
+
+        fn write(&self, certificate: &str, key: &str) {
+            std::fs::write(self.certificate(), certificate).unwrap();
+            std::fs::write(self.key(), key).unwrap();
+        }
+    }
+
+    fn issued() -> (String, String) {
+        let key = KeyPair::generate().unwrap();
+        let certificate =
+            CertificateParams::new(vec!["localhost".into()]).unwrap().self_signed(&key).unwrap();
+        (certificate.pem(), key.serialize_pem())
+    }
+
+    #[test]
+    fn a_new_pair_is_taken_over_and_one_that_does_not_fit_is_not() {
+        let files = Files::new();
+        let (one, one_key) = issued();
+        let (two, two_key) = issued();
+        files.write(&one, &one_key);
+        let serving = ServingCertificate::from_files(&files.certificate(), &files.key()).unwrap();
+        let in_force = || serving.current.load().key.cert[0].clone();
+        let first = in_force();
+        assert!(matches!(serving.reload(), Reload::Same));
+        files.write(&two, &one_key);
+        let Reload::Faulty(error) = serving.reload() else { panic!() };
+        assert!(error.to_string().contains("do not fit together"), "{error}");
+        assert!(matches!(serving.reload(), Reload::Same), "a fault is told of once");
+        assert_eq!(in_force(), first);
+        files.write(&two, &two_key);
+        assert!(matches!(serving.reload(), Reload::Changed));
+        assert_ne!(in_force(), first);
+        std::fs::remove_file(files.key()).unwrap();
+        assert!(matches!(serving.reload(), Reload::Faulty(CertificateError::Unreadable { .. })));
+    }
+
+    #[test]
+    fn what_cannot_be_used_is_named() {
+        let files = Files::new();
+        let (certificate, key) = issued();
+        let (_, other) = issued();
+        for (certificate, key, part) in [
+            (certificate.as_str(), "", "tls.key cannot be used: holds no private key in PEM"),
+            ("", key.as_str(), "tls.crt cannot be used: it holds no certificate in PEM"),
+            (&certificate, &other, "do not fit together"),
+            (&key, &key, "tls.crt cannot be used: it holds no certificate in PEM"),
+        ] {
+            files.write(certificate, key);
+            let error =
+                ServingCertificate::from_files(&files.certificate(), &files.key()).unwrap_err().to_string();
+            assert!(error.contains(part), "{error}");
+            assert!(!error.contains("PRIVATE"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_certificate_of_our_own_lasts_a_year_and_comes_with_its_authority() {
+        let (serving, authority) = ServingCertificate::self_signed("127.0.0.1".parse().unwrap()).unwrap();
+        let left = serving.expiry() - jiff::Timestamp::now().as_second();
+        assert!((SELF_SIGNED_SECONDS - 60..=SELF_SIGNED_SECONDS).contains(&left), "{left}");
+        assert!(authority.starts_with("-----BEGIN CERTIFICATE-----") && !authority.contains("PRIVATE"));
+    }
+}
