@@ -184,13 +184,17 @@ impl Plan {
         let key = field.key();
         let (asked, digest) = (record.asked(), record.digest());
         self.pin(object, field, asked, asked.tag().unwrap_or_default(), digest);
-        if let Some(moved) = named_now.filter(|now| *now != digest) {
-            self.warnings.push(format!(
+        self.warnings.push(match named_now.filter(|now| *now != digest) {
+            Some(moved) => format!(
                 "{key}: kept {} though `{asked}` now names {}; to roll forward, annotate it {REPIN_ANNOTATION}=true",
                 digest.short(),
                 moved.short()
-            ));
-        }
+            ),
+            None => format!(
+                "{key}: kept {}, to which `{asked}` was pinned; to look again, annotate it {REPIN_ANNOTATION}=true",
+                digest.short()
+            ),
+        });
     }
 
     fn look_again(
@@ -431,7 +435,12 @@ mod tests {
         );
         for facts in [facts(OLD), Facts::none(Timestamp::UNIX_EPOCH)] {
             let (image, _, warnings) = outcome(&object, &subject, &facts);
-            assert_eq!((image, warnings), (format!("quay.io/acme/os@{OLD}"), Vec::new()));
+            assert_eq!(image, format!("quay.io/acme/os@{OLD}"));
+            assert_eq!(
+                warnings,
+                ["osImageURL: kept sha256:0123456789ab…, to which `quay.io/acme/os:1` was pinned; to look \
+                  again, annotate it layerpin.io/repin=true"]
+            );
         }
     }
 

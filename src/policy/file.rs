@@ -72,6 +72,7 @@ pub(super) fn parse(text: &str) -> Result<Policy, PolicyErrors> {
 /// The JSON Schema of a policy file.
 pub fn schema() -> serde_json::Value {
     let mut schema = schemars::schema_for!(PolicyFile).to_value();
+    schema["$comment"] = "Generated from the code. Make it again with `make generate`.".into();
     schema["title"] = "OSImagePolicy".into();
     schema["description"] = "The policy of layerpin: what it judges, and what each fault costs.".into();
     schema["properties"]["apiVersion"]["const"] = API_VERSION.into();

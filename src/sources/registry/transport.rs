@@ -239,14 +239,12 @@ enum SendError {
 
 impl SendError {
     fn of(error: &reqwest::Error, host: String) -> Self {
-        if chain(error).any(|error| error.is::<ForbiddenName>() || io_holds::<ForbiddenName>(error)) {
+        if chain(error).any(|error| error.is::<ForbiddenName>()) {
             return Self::Cause(Cause::ForbiddenAddress { host });
         }
         let speaks_no_tls = chain(error).any(|error| {
-            matches!(
-                error.downcast_ref::<rustls::Error>().or_else(|| io_inner::<rustls::Error>(error)),
-                Some(rustls::Error::InvalidMessage(_))
-            ) || (error_during_handshake(error) && error_is_end(error))
+            let message = error.downcast_ref::<rustls::Error>();
+            matches!(message, Some(rustls::Error::InvalidMessage(_))) || is_handshake_cut(error)
         });
         let cause = Cause::Unreachable { host, reason: reason(error) };
         if speaks_no_tls { Self::NoTls(cause) } else { Self::Cause(cause) }
@@ -259,28 +257,21 @@ impl SendError {
     }
 }
 
-/// An error, what caused it, and so on.
+/// An error, what caused it, and so on. I/O errors may hold others that they do not call their source.
 fn chain<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
-    std::iter::successors(Some(error), |error: &&'a (dyn Error + 'static)| (*error).source())
+    std::iter::successors(Some(error), |error: &&'a (dyn Error + 'static)| {
+        match error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref) {
+            Some(inner) => Some(inner as &(dyn Error + 'static)),
+            None => (*error).source(),
+        }
+    })
 }
 
 /// A server that does not know TLS may simply hang up on the first message.
-fn error_during_handshake(error: &(dyn Error + 'static)) -> bool {
-    error.to_string().contains("tls handshake eof")
-}
-
-fn error_is_end(error: &(dyn Error + 'static)) -> bool {
-    error
-        .downcast_ref::<std::io::Error>()
-        .is_some_and(|error| error.kind() == std::io::ErrorKind::UnexpectedEof)
-}
-
-fn io_inner<'a, E: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a E> {
-    error.downcast_ref::<std::io::Error>()?.get_ref()?.downcast_ref::<E>()
-}
-
-fn io_holds<E: Error + 'static>(error: &(dyn Error + 'static)) -> bool {
-    io_inner::<E>(error).is_some()
+fn is_handshake_cut(error: &(dyn Error + 'static)) -> bool {
+    error.downcast_ref::<std::io::Error>().is_some_and(|error| {
+        error.kind() == std::io::ErrorKind::UnexpectedEof && error.to_string().contains("tls handshake")
+    })
 }
 
 /// The innermost cause in words: what surrounds it repeats the URL.

@@ -1,0 +1,139 @@
+//! The servers of the cluster: etcd, kube-apiserver and Layerpin, each in a folder that they share.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{Ipv4Addr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use layerpin_sample_registry::Authority;
+
+use crate::eventually::eventually;
+use crate::kubectl::{Caller, Kubectl};
+use crate::process::Process;
+
+/// A running `layerpin serve`.
+pub(crate) struct Layerpin {
+    process: Process,
+    /// Of the webhooks, without a path.
+    pub(crate) url: String,
+    /// Of probes and metrics, without a path.
+    pub(crate) admin_url: String,
+}
+
+impl Layerpin {
+    /// Starts the binary under test with the recommended policy.
+    pub(crate) fn start(name: &str, folder: &Path, authority: &Authority) -> Self {
+        let identity = authority.issue(&["127.0.0.1"]);
+        let (certificate, key) = (format!("{name}.crt"), format!("{name}.key"));
+        fs::write(folder.join(&certificate), identity.certificate_pem()).unwrap();
+        fs::write(folder.join(&key), identity.key_pem()).unwrap();
+        let arguments = [
+            "serve",
+            "--listen=127.0.0.1:0",
+            "--admin-listen=127.0.0.1:0",
+            &format!("--tls-cert={certificate}"),
+            &format!("--tls-key={key}"),
+            &format!("--policy={}", repository().join("policies/recommended.yaml").display()),
+        ];
+        let mut process = Process::start(name, folder, Path::new(env!("CARGO_BIN_EXE_layerpin")), &arguments);
+        let (url, admin_url) = eventually("layerpin says where it listens", || {
+            let output = process.output();
+            let mut urls = output.split_whitespace().filter(|word| word.starts_with("https://"));
+            match (urls.next(), urls.next()) {
+                (Some(url), Some(admin_url)) if output.ends_with('\n') => Ok((url.into(), admin_url.into())),
+                _ if process.has_ended() => panic!("layerpin has ended:\n{}", process.log()),
+                _ => Err(process.log()),
+            }
+        });
+        Self { process, url, admin_url }
+    }
+
+    /// What it has logged so far.
+    pub(crate) fn log(&self) -> String {
+        self.process.log()
+    }
+}
+
+/// Starts etcd on sockets in `folder`, where none can be taken already. The API server waits for it.
+pub(crate) fn start_etcd(tools: &Path, folder: &Path) -> Process {
+    let arguments = [
+        "--data-dir=etcd",
+        "--listen-client-urls=unix://clients:0",
+        "--advertise-client-urls=unix://clients:0",
+        "--listen-peer-urls=unix://peers:0",
+        "--initial-advertise-peer-urls=unix://peers:0",
+        "--initial-cluster=default=unix://peers:0",
+        // Nothing in it outlives the process.
+        "--unsafe-no-fsync",
+    ];
+    Process::start("etcd", folder, &tools.join("etcd"), &arguments)
+}
+
+/// Starts kube-apiserver, waits until it is ready, and points `kubectl` at it.
+pub(crate) fn start_api_server(tools: &Path, folder: &Path, kubectl: &Kubectl) -> Process {
+    let service_accounts = Authority::new().issue(&["service-accounts"]);
+    for (file, text) in [
+        ("tokens.csv", Caller::ALL.map(Caller::token_line).concat().as_str()),
+        ("service-accounts.crt", service_accounts.certificate_pem()),
+        ("service-accounts.key", service_accounts.key_pem()),
+    ] {
+        fs::write(folder.join(file), text).unwrap();
+    }
+
+    // It cannot choose a port itself, and one that was free a moment ago may be taken.
+    for _ in 0..5 {
+        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
+        let arguments = [
+            "--etcd-servers=unix://clients:0",
+            "--bind-address=127.0.0.1",
+            &format!("--secure-port={port}"),
+            "--cert-dir=api-server",
+            "--service-account-issuer=https://kubernetes.default.svc",
+            "--service-account-key-file=service-accounts.crt",
+            "--service-account-signing-key-file=service-accounts.key",
+            "--service-cluster-ip-range=10.0.0.0/24",
+            "--token-auth-file=tokens.csv",
+            "--authorization-mode=RBAC",
+        ];
+        let mut process = Process::start("kube-apiserver", folder, &tools.join("kube-apiserver"), &arguments);
+        // It writes its certificate with the authority behind it.
+        kubectl.point_at(port, &folder.join("api-server/apiserver.crt"));
+        let ready = eventually("kube-apiserver is ready", || {
+            if process.has_ended() {
+                return Ok(false);
+            }
+            let answer = kubectl.run(Caller::Admin, &["get", "--raw=/readyz"]);
+            if answer.succeeded { Ok(true) } else { Err(format!("{}{}", answer.stderr, process.log())) }
+        });
+        if ready {
+            return process;
+        }
+        assert!(process.log().contains("address already in use"), "kube-apiserver:\n{}", process.log());
+    }
+    panic!("no port stays free for long enough");
+}
+
+/// The folder of kube-apiserver, kubectl and etcd; otherwise why there is none.
+pub(crate) fn tools() -> Result<PathBuf, String> {
+    let script = repository().join("tests/e2e/tools.sh");
+    let child = Command::new(&script).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+    let mut child = child.map_err(|error| format!("{}: {error}", script.display()))?;
+    let mut reason = String::from("tools.sh gave no reason");
+    for line in BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok) {
+        // Passed on as it comes: the first build takes minutes.
+        let _ = writeln!(std::io::stderr(), "{line}");
+        if let Some(error) = line.strip_prefix("error: ") {
+            reason = error.to_owned();
+        }
+    }
+    let mut folder = String::new();
+    child.stdout.take().unwrap().read_to_string(&mut folder).map_err(|error| error.to_string())?;
+    let succeeded = child.wait().is_ok_and(|status| status.success());
+    if succeeded { Ok(PathBuf::from(folder.trim_end())) } else { Err(reason) }
+}
+
+/// The root of the repository.
+pub(crate) fn repository() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
