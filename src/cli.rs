@@ -26,7 +26,7 @@ pub enum Command {
     /// Answers AdmissionReviews for MachineConfigs over TLS: POST /mutate pins tags to digests, POST
     /// /validate denies or warns, POST /dry-run shows what both would do with one object. The admin
     /// address has /healthz, /readyz and /metrics. Stops at SIGTERM after finishing what is in work.
-    Serve(Serve),
+    Serve(Box<Serve>),
     /// List the rules, or show the page of one
     Rules(Rules),
 }

@@ -57,11 +57,21 @@ fn judge(case: &Case<'_>) -> Vec<Observation> {
                 Fact::Unknown(cause) => (
                     Certainty::Unknown,
                     format!("whether nodes can pull `{asked}` is not known: {cause}"),
-                    "apply again when the registry answers; `onUnknown` in the policy says what this costs"
-                        .to_owned(),
+                    help_to_know(cause).to_owned(),
                 ),
             };
             Some(Observation { field, certainty, message, notes: Vec::new(), help })
         })
         .collect()
+}
+
+/// What brings an answer the next time; where the registry did answer, asking it again does not.
+fn help_to_know(cause: &Cause) -> &'static str {
+    match cause {
+        Cause::Refused { .. } => {
+            "name the nodes' pull secret with `--authfile`, so that layerpin asks as nodes do"
+        }
+        Cause::Offline => "ask without `--offline`",
+        _ => "apply again when the registry answers; `onUnknown` in the policy says what this costs",
+    }
 }

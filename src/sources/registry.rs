@@ -225,6 +225,7 @@ impl Dialogue<'_> {
         };
         Target {
             host: self.reference.api_host().to_owned(),
+            repository: self.reference.api_path(),
             path: format!("/v2/{}/manifests/{what}", self.reference.api_path()),
         }
     }
@@ -259,7 +260,7 @@ impl Dialogue<'_> {
         let text = value.to_str().unwrap_or_default();
         match Digest::parse(text) {
             Ok(digest) => Ok(Some(digest)),
-            Err(error) => Err(self.nonsense(format!("its Docker-Content-Digest {error}"))),
+            Err(_) => Err(self.nonsense("its Docker-Content-Digest is no digest".to_owned())),
         }
     }
 

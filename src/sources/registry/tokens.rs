@@ -69,7 +69,7 @@ pub(super) struct Key {
 
 impl Key {
     pub(super) fn new(target: &Target, credential: Option<&Credential>) -> Self {
-        let repository = target.path.split("/manifests/").next().unwrap_or_default().to_owned();
+        let repository = target.repository.clone();
         Self { host: target.host.clone(), repository, credential: credential.map(Credential::fingerprint) }
     }
 }

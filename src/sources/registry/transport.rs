@@ -24,6 +24,8 @@ use crate::metrics::Metrics;
 pub(super) struct Target {
     /// The registry: `host` or `host:port`.
     pub(super) host: String,
+    /// The repository, as the registry names it.
+    pub(super) repository: String,
     /// The path, which begins with `/v2/`.
     pub(super) path: String,
 }
@@ -187,7 +189,16 @@ impl Transport {
     ) -> Result<Reply, SendError> {
         let host = authority(url);
         let begun = Instant::now();
-        let outcome = request.send().await;
+        let again = request.try_clone();
+        let mut outcome = request.send().await;
+        // A registry closes connections that were kept for later; the next one is a new one. Every
+        // request here may be sent twice.
+        if let (Err(error), Some(again)) = (&outcome, again)
+            && chain(error).any(is_connection_cut)
+            && let Ok(response) = again.send().await
+        {
+            outcome = Ok(response);
+        }
         let label = match &outcome {
             Ok(response) => outcome_of(response.status()),
             Err(error) if error.is_timeout() => "timeout",
@@ -272,6 +283,11 @@ fn is_handshake_cut(error: &(dyn Error + 'static)) -> bool {
     error.downcast_ref::<std::io::Error>().is_some_and(|error| {
         error.kind() == std::io::ErrorKind::UnexpectedEof && error.to_string().contains("tls handshake")
     })
+}
+
+/// The connection ended before there was an answer.
+fn is_connection_cut(error: &(dyn Error + 'static)) -> bool {
+    error.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_incomplete_message)
 }
 
 /// The innermost cause in words: what surrounds it repeats the URL.

@@ -1,0 +1,37 @@
+# `make` alone lists the targets.
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test e2e bench lint deny generate ci
+
+help: ## List the targets
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+demo: ## Run the main job on an embedded sample registry, then stay up for curl (DEMO_ONCE=1 ends by itself)
+	@cargo build --locked --quiet --bin layerpin --example demo
+	@cargo run --locked --quiet --example demo
+
+test: ## Install what the tests need and run them all
+	@tests/packages.sh docker-registry:docker-registry skopeo:skopeo htpasswd:apache2-utils
+	cargo test --locked --workspace
+
+e2e: ## Run the tests against a real Kubernetes API server (CRDS=FOLDER takes other CRDs)
+	@folder=$$(tests/e2e/tools.sh) && echo "API server from $$folder"
+	LAYERPIN_E2E_CRDS="$(CRDS)" cargo test --locked --test e2e
+
+bench: ## Measure speed and memory, as ratios of one run
+	@tests/packages.sh wrk:wrk
+	@benches/run.sh
+
+lint: ## Format, clippy with warnings as errors, docs
+	cargo fmt --all --check
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps
+
+deny: ## Banned dependencies, licences and advisories
+	@.ci/deny
+
+generate: ## Make the generated files again
+	LAYERPIN_GENERATE=1 cargo test --locked --quiet --test generated
+
+ci: ## Everything that CI runs
+	@.ci/run

@@ -1,0 +1,138 @@
+//! Redirects, and the addresses that are never contacted.
+
+use layerpin::facts::{Cause, Fact};
+use layerpin_sample_registry::images::Image;
+use layerpin_sample_registry::{Fault, Registry};
+use serde_json::json;
+
+use crate::support::{Asker, image, lines, nonsense, password};
+
+const HEAD: &str = "HEAD /v2/acme/os/manifests/1";
+
+fn forbidden(host: &str) -> Fact<layerpin::facts::Manifest> {
+    Fact::Unknown(Cause::ForbiddenAddress { host: host.to_owned() })
+}
+
+#[tokio::test]
+async fn a_redirect_is_followed_without_the_credentials() {
+    let other = Registry::start().unwrap();
+    let digest = other.push("acme/os", Some("1"), &Image::base("4.18.1"));
+    let registry = Registry::builder().basic_auth("alice", "secret").start().unwrap();
+    let host = registry.host();
+    registry.push("acme/os", Some("0"), &Image::base("4.18.0"));
+    // Both hosts have an entry: what counts is who was asked for.
+    let asker = Asker::with(
+        &json!({(host.as_str()): password("alice", "secret"), (other.host()): password("bob", "x")}),
+    );
+    asker.ask(&format!("{host}/acme/os:0")).await;
+    registry.clear_requests();
+    registry.set_fault(Fault::RedirectTo(other.base_url()));
+    assert_eq!(asker.ask(&format!("{host}/acme/os:1")).await, image(&digest, &host));
+    assert_eq!(lines(&registry.requests()), [format!("{HEAD} Basic")]);
+    let arrived = other.requests();
+    assert_eq!(lines(&arrived), [format!("{HEAD} -")]);
+    let names: Vec<_> = arrived[0].headers.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(names, ["accept", "user-agent", "host"], "and nothing else travels with it");
+}
+
+#[tokio::test]
+async fn who_is_redirected_to_shows_no_challenge_to_the_credentials() {
+    let other = Registry::builder().basic_auth("alice", "secret").start().unwrap();
+    other.push("acme/os", Some("1"), &Image::base("4.18.1"));
+    let registry = Registry::start().unwrap();
+    let host = registry.host();
+    registry.set_fault(Fault::RedirectTo(other.base_url()));
+    let entry = password("alice", "secret");
+    let asker = Asker::with(&json!({(host.as_str()): entry, (other.host()): entry}));
+    let answer = asker.ask(&format!("{host}/acme/os:1")).await;
+    assert_eq!(answer, Fact::Unknown(Cause::Status { host: other.host(), status: 401 }));
+    assert_eq!(lines(&registry.requests()), [format!("{HEAD} -")]);
+    assert_eq!(lines(&other.requests()), [format!("{HEAD} -")]);
+}
+
+#[tokio::test]
+async fn a_redirect_with_a_user_in_it_makes_no_credential() {
+    let other = Registry::start().unwrap();
+    let digest = other.push("acme/os", Some("1"), &Image::base("4.18.1"));
+    let registry = Registry::start().unwrap();
+    let host = registry.host();
+    registry.set_fault(Fault::RedirectTo(format!("http://alice:secret@{}", other.host())));
+    assert_eq!(Asker::anonymous().ask(&format!("{host}/acme/os:1")).await, image(&digest, &host));
+    assert_eq!(lines(&other.requests()), [format!("{HEAD} -")]);
+}
+
+#[tokio::test]
+async fn a_redirect_in_a_circle_is_left_after_five() {
+    let registry = Registry::start().unwrap();
+    let host = registry.host();
+    registry.set_fault(Fault::RedirectLoop);
+    let answer = Asker::anonymous().ask(&format!("{host}/acme/os:1")).await;
+    assert_eq!(answer, nonsense(&host, "more than 5 redirects"));
+    assert_eq!(lines(&registry.requests()), vec![format!("{HEAD} -"); 6]);
+}
+
+#[tokio::test]
+async fn a_redirect_that_leads_nowhere_is_nonsense() {
+    let registry = Registry::start().unwrap();
+    let host = registry.host();
+    let location = |to: &str| Fault::StatusWithHeader(307, "Location".into(), to.into());
+    for (fault, reason) in [
+        (Fault::Status(307), "a redirect that leads nowhere"),
+        (location("http://[x"), "a redirect to what is no URL"),
+        (location("file:///etc/passwd"), "a redirect that leaves TLS"),
+    ] {
+        registry.set_fault(fault.clone());
+        let answer = Asker::anonymous().ask(&format!("{host}/acme/os:1")).await;
+        assert_eq!(answer, nonsense(&host, reason), "{fault:?}");
+    }
+}
+
+#[tokio::test]
+async fn some_addresses_are_never_contacted() {
+    let asker = Asker::anonymous();
+    // 0.0.0.0 would lead to this very registry, were it contacted.
+    let registry = Registry::start().unwrap();
+    let (_, port) =
+        registry.host().rsplit_once(':').map(|(host, port)| (host.to_owned(), port.to_owned())).unwrap();
+    for host in ["169.254.169.254".to_owned(), "169.254.169.254:80".to_owned(), format!("0.0.0.0:{port}")] {
+        assert_eq!(asker.ask(&format!("{host}/acme/os:1")).await, forbidden(&host));
+    }
+    // Other spellings of the first.
+    for host in ["0251.0376.0251.0376", "169.254.43518:80", "0xa9fea9fe:80"] {
+        let answer = asker.ask(&format!("{host}/acme/os:1")).await;
+        let shown = host.replace(host.split(':').next().unwrap(), "169.254.169.254");
+        assert_eq!(answer, forbidden(&shown), "{host}");
+    }
+    assert_eq!(registry.connections(), 0);
+}
+
+#[tokio::test]
+async fn no_redirect_leads_to_an_address_that_is_never_contacted() {
+    let registry = Registry::start().unwrap();
+    let other = Registry::start().unwrap();
+    let host = registry.host();
+    let port = other.host().rsplit_once(':').unwrap().1.to_owned();
+    for base in [
+        "169.254.169.254".to_owned(),
+        "[fe80::1]".to_owned(),
+        "[::ffff:169.254.169.254]".to_owned(),
+        format!("0.0.0.0:{port}"),
+        format!("[::]:{port}"),
+        format!("[::ffff:0.0.0.0]:{port}"),
+    ] {
+        registry.set_fault(Fault::RedirectTo(format!("http://{base}")));
+        let shown = base
+            .replace("[::ffff:169.254.169.254]", "[::ffff:a9fe:a9fe]")
+            .replace("[::ffff:0.0.0.0]", "[::ffff:0:0]");
+        assert_eq!(Asker::anonymous().ask(&format!("{host}/acme/os:1")).await, forbidden(&shown), "{base}");
+    }
+    assert_eq!(other.connections(), 0);
+}
+
+#[tokio::test]
+async fn loopback_is_asked_in_the_open_by_name_too() {
+    let registry = Registry::start().unwrap();
+    let digest = registry.push("acme/os", Some("1"), &Image::base("4.18.1"));
+    let host = registry.host().replace("127.0.0.1", "localhost");
+    assert_eq!(Asker::anonymous().ask(&format!("{host}/acme/os:1")).await, image(&digest, &host));
+}

@@ -1,0 +1,389 @@
+//! Credentials: what is shown, to whom, how often, and what a refusal is called.
+
+use std::io;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use base64::prelude::{BASE64_STANDARD, Engine};
+use layerpin::facts::{AsNodes, Shown};
+use layerpin_sample_registry::images::Image;
+use layerpin_sample_registry::{Fault, Registry, TokenFault, TokenField, TokenService};
+use serde_json::{Value, json};
+
+use crate::support::{Asker, image, lines, no_token, out_of_time, password, refused};
+
+const HEAD: &str = "HEAD /v2/acme/os/manifests";
+
+fn push(registry: &Registry) -> String {
+    for tag in ["2", "3"] {
+        registry.push("acme/os", Some(tag), &Image::base("4.18.1"));
+    }
+    registry.push("acme/os", Some("1"), &Image::base("4.18.1"))
+}
+
+fn only(registry: &Registry, entry: Value) -> Asker {
+    Asker::with(&json!({(registry.host()): entry}))
+}
+
+#[tokio::test]
+async fn basic_credentials_are_shown_when_asked_for_and_then_at_once() {
+    let registry = Registry::builder().basic_auth("alice", "secret").start().unwrap();
+    let (host, digest) = (registry.host(), push(&registry));
+    for entry in [password("alice", "secret"), json!({"auth": BASE64_STANDARD.encode("alice:secret")})] {
+        let asker = only(&registry, entry);
+        registry.clear_requests();
+        assert_eq!(asker.ask(&format!("{host}/acme/os:1")).await, image(&digest, &host));
+        assert_eq!(asker.ask(&format!("{host}/acme/os:2")).await, image(&digest, &host));
+        let requests = registry.requests();
+        assert_eq!(
+            lines(&requests),
+            [format!("{HEAD}/1 -"), format!("{HEAD}/1 Basic"), format!("{HEAD}/2 Basic")]
+        );
+        let shown = format!("Basic {}", BASE64_STANDARD.encode("alice:secret"));
+        assert_eq!(requests[2].authorization(), Some(shown.as_str()));
+    }
+}
+
+#[tokio::test]
+async fn the_entry_of_the_repository_is_shown_and_no_other() {
+    let registry = Registry::builder().basic_auth("alice", "secret").start().unwrap();
+    let (host, digest) = (registry.host(), push(&registry));
+    let asker = Asker::with(&json!({
+        (host.as_str()): password("host", "x"),
+        (format!("{host}/acme/os")): password("alice", "secret"),
+        "127.0.0.1": password("port", "x"),
+    }));
+    assert_eq!(asker.ask(&format!("{host}/acme/os:1")).await, image(&digest, &host));
+    assert_eq!(registry.requests().len(), 2);
+}
+
+#[tokio::test]
+async fn a_refusal_says_what_was_shown_and_whether_nodes_would_show_it() {
+    let registry = Registry::builder().basic_auth("alice", "secret").start().unwrap();
+    let host = registry.host();
+    push(&registry);
+    let (plain, basic) = (format!("{HEAD}/1 -"), format!("{HEAD}/1 Basic"));
+    for (asker, shown, as_nodes, expected) in [
+        (
+            only(&registry, password("alice", "wrong")),
+            Shown::Entry,
+            AsNodes::Same,
+            vec![plain.clone(), basic],
+        ),
+        (
+            Asker::with(&json!({"quay.io": password("alice", "secret")})),
+            Shown::NoEntry,
+            AsNodes::Same,
+            vec![plain.clone()],
+        ),
+        (Asker::anonymous(), Shown::NoEntry, AsNodes::NotAtHand, vec![plain.clone()]),
+    ] {
+        registry.clear_requests();
+        let answer = asker.ask(&format!("{host}/acme/os:1")).await;
+        assert_eq!(answer, refused(&host, 401, shown, as_nodes));
+        assert_eq!(lines(&registry.requests()), expected);
+    }
+}
+
+#[tokio::test]
+async fn a_registry_that_is_never_content_is_left_after_one_round() {
+    let registry = Registry::builder().basic_auth("alice", "secret").start().unwrap();
+    let host = registry.host();
+    push(&registry);
+    let asker = only(&registry, password("alice", "secret"));
+    asker.ask(&format!("{host}/acme/os:2")).await;
+    for (fault, status, expected) in [
+        // What was shown before may have ended, so it is dropped once and shown again once.
+        (Fault::UnauthorizedForEver, 401, ["Basic", "-", "Basic"].as_slice()),
+        (Fault::ForbiddenForEver, 403, &["-"]),
+    ] {
+        registry.set_fault(fault.clone());
+        registry.clear_requests();
+        let answer = asker.ask_now(&format!("{host}/acme/os:1")).await;
+        assert_eq!(answer, refused(&host, status, Shown::Entry, AsNodes::Same), "{fault:?}");
+        let expected: Vec<_> = expected.iter().map(|scheme| format!("{HEAD}/1 {scheme}")).collect();
+        assert_eq!(lines(&registry.requests()), expected, "{fault:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_token_is_had_once_and_serves_the_whole_repository() {
+    for (field, is_anonymous) in
+        [(TokenField::Token, true), (TokenField::AccessToken, true), (TokenField::Both, false)]
+    {
+        let tokens = TokenService::builder().user("alice", "secret").token_field(field);
+        let tokens = if is_anonymous { tokens.anonymous_pull() } else { tokens };
+        let tokens = tokens.start().unwrap();
+        let registry = Registry::builder().bearer_auth(&tokens).start().unwrap();
+        let (host, digest) = (registry.host(), push(&registry));
+        let asker =
+            if is_anonymous { Asker::anonymous() } else { only(&registry, password("alice", "secret")) };
+        for tag in ["1", "2", "3"] {
+            assert_eq!(asker.ask(&format!("{host}/acme/os:{tag}")).await, image(&digest, &host), "{field:?}");
+        }
+        assert_eq!(asker.ask(&format!("{host}/acme/os@{digest}")).await, image(&digest, &host));
+        let expected = [
+            format!("{HEAD}/1 -"),
+            format!("{HEAD}/1 Bearer"),
+            format!("{HEAD}/2 Bearer"),
+            format!("{HEAD}/3 Bearer"),
+            format!("{HEAD}/{digest} Bearer"),
+        ];
+        assert_eq!(lines(&registry.requests()), expected, "{field:?}");
+        let scheme = if is_anonymous { "-" } else { "Basic" };
+        let asked = tokens.requests();
+        assert_eq!(lines(&asked), [format!("GET /token {scheme}")], "{field:?}");
+        assert_eq!(asked[0].path, "/token?scope=repository%3Aacme%2Fos%3Apull&service=sample-registry");
+    }
+}
+
+#[tokio::test]
+async fn each_repository_has_a_token_of_its_own() {
+    let tokens = TokenService::start().unwrap();
+    let registry = Registry::builder().bearer_auth(&tokens).start().unwrap();
+    let host = registry.host();
+    let asker = Asker::anonymous();
+    let repositories = ["acme", "acme/manifests/os", "manifests"];
+    for tag in ["1", "2"] {
+        for repository in repositories {
+            let digest = registry.push(repository, Some(tag), &Image::base("4.18.1"));
+            let answer = asker.ask(&format!("{host}/{repository}:{tag}")).await;
+            assert_eq!(answer, image(&digest, &host), "{repository}");
+        }
+    }
+    assert_eq!(tokens.requests().len(), 3);
+    let second: Vec<_> =
+        repositories.iter().map(|name| format!("HEAD /v2/{name}/manifests/2 Bearer")).collect();
+    assert_eq!(lines(&registry.requests())[6..], second);
+}
+
+#[tokio::test]
+async fn an_identity_token_is_exchanged_and_never_shown_to_the_registry() {
+    let tokens = TokenService::builder().user("alice", "secret").start().unwrap();
+    let registry = Registry::builder().bearer_auth(&tokens).start().unwrap();
+    let (host, digest) = (registry.host(), push(&registry));
+    let asker = only(&registry, json!({"identitytoken": tokens.identity_token("alice")}));
+    assert_eq!(asker.ask(&format!("{host}/acme/os:1")).await, image(&digest, &host));
+    assert_eq!(lines(&tokens.requests()), ["POST /token -"]);
+    let requests = registry.requests();
+    assert_eq!(lines(&requests), [format!("{HEAD}/1 -"), format!("{HEAD}/1 Bearer")]);
+    assert!(!requests[1].authorization().unwrap().contains(&tokens.identity_token("alice")));
+
+    let asker = only(&registry, json!({"identitytoken": "invented"}));
+    let answer = asker.ask(&format!("{host}/acme/os:1")).await;
+    assert_eq!(answer, refused(&host, 401, Shown::Entry, AsNodes::Same));
+}
+
+#[tokio::test]
+async fn a_token_that_was_revoked_is_dropped_once_and_asked_for_again() {
+    let tokens = TokenService::start().unwrap();
+    let registry = Registry::builder().bearer_auth(&tokens).start().unwrap();
+    let (host, digest) = (registry.host(), push(&registry));
+    let asker = Asker::anonymous();
+    asker.ask(&format!("{host}/acme/os:1")).await;
+    tokens.revoke_all();
+    registry.clear_requests();
+    for tag in ["2", "3"] {
+        assert_eq!(asker.ask(&format!("{host}/acme/os:{tag}")).await, image(&digest, &host));
+    }
+    let expected = [
+        format!("{HEAD}/2 Bearer"),
+        format!("{HEAD}/2 -"),
+        format!("{HEAD}/2 Bearer"),
+        format!("{HEAD}/3 Bearer"),
+    ];
+    assert_eq!(lines(&registry.requests()), expected);
+    assert_eq!(tokens.requests().len(), 2);
+}
+
+#[tokio::test]
+async fn a_token_that_has_ended_is_not_shown() {
+    let tokens = TokenService::builder().anonymous_pull().expires_in(Duration::from_secs(1)).start().unwrap();
+    let registry = Registry::builder().bearer_auth(&tokens).start().unwrap();
+    let (host, digest) = (registry.host(), push(&registry));
+    let asker = Asker::anonymous();
+    for tag in ["1", "2"] {
+        assert_eq!(asker.ask(&format!("{host}/acme/os:{tag}")).await, image(&digest, &host));
+    }
+    // A second is less than the slack that is left before the end.
+    let of = |tag: &str| [format!("{HEAD}/{tag} -"), format!("{HEAD}/{tag} Bearer")];
+    assert_eq!(lines(&registry.requests()), [of("1"), of("2")].concat());
+    assert_eq!(tokens.requests().len(), 2);
+}
+
+#[tokio::test]
+async fn a_token_without_an_end_serves_for_a_while() {
+    let tokens = TokenService::builder().anonymous_pull().without_expires_in().start().unwrap();
+    let registry = Registry::builder().bearer_auth(&tokens).start().unwrap();
+    let (host, digest) = (registry.host(), push(&registry));
+    let asker = Asker::anonymous();
+    for tag in ["1", "2"] {
+        assert_eq!(asker.ask(&format!("{host}/acme/os:{tag}")).await, image(&digest, &host));
+    }
+    assert_eq!(tokens.requests().len(), 1);
+}
+
+#[tokio::test]
+async fn a_token_service_that_refuses_is_a_refusal_of_the_registry() {
+    let tokens = TokenService::builder().user("alice", "secret").start().unwrap();
+    let registry = Registry::builder().bearer_auth(&tokens).start().unwrap();
+    let host = registry.host();
+    push(&registry);
+    for (asker, shown, as_nodes) in [
+        (only(&registry, password("alice", "wrong")), Shown::Entry, AsNodes::Same),
+        (Asker::with(&json!({})), Shown::NoEntry, AsNodes::Same),
+        (Asker::anonymous(), Shown::NoEntry, AsNodes::NotAtHand),
+    ] {
+        let answer = asker.ask(&format!("{host}/acme/os:1")).await;
+        assert_eq!(answer, refused(&host, 401, shown, as_nodes));
+    }
+    tokens.set_fault(TokenFault::Status(403));
+    let answer = Asker::anonymous().ask(&format!("{host}/acme/os:1")).await;
+    assert_eq!(answer, refused(&host, 403, Shown::NoEntry, AsNodes::NotAtHand));
+}
+
+#[tokio::test]
+async fn a_token_service_that_fails_is_named_with_its_failure() {
+    let tokens = TokenService::start().unwrap();
+    let registry = Registry::builder().bearer_auth(&tokens).start().unwrap();
+    let (host, digest) = (registry.host(), push(&registry));
+    let service = tokens.host();
+    let asker = Asker::anonymous();
+    for (fault, reason) in [
+        (TokenFault::Status(500), "answered 500"),
+        (TokenFault::Status(404), "answered 404"),
+        (TokenFault::Garbage, "answered what is no JSON"),
+        (TokenFault::NoToken, "answered without a token"),
+    ] {
+        tokens.set_fault(fault.clone());
+        let answer = asker.ask_now(&format!("{host}/acme/os:1")).await;
+        assert_eq!(answer, no_token(&host, &format!("the token service {service} {reason}")), "{fault:?}");
+    }
+    tokens.set_fault(TokenFault::Hang);
+    assert_eq!(asker.ask_shortly(&format!("{host}/acme/os:2")).await, out_of_time(&host));
+    tokens.clear_fault();
+    assert_eq!(asker.ask(&format!("{host}/acme/os:3")).await, image(&digest, &host));
+    drop(tokens);
+    let answer = Asker::anonymous().ask(&format!("{host}/acme/os:1")).await;
+    let reason = format!("{service} cannot be reached: Connection refused (os error 111)");
+    assert_eq!(answer, no_token(&host, &reason));
+}
+
+#[tokio::test]
+async fn a_realm_that_is_not_to_be_trusted_is_never_asked() {
+    let registry = Registry::start().unwrap();
+    let host = registry.host();
+    let asker = only(&registry, password("alice", "secret"));
+    let open = |named: &str| format!("it names the token service {named}, but was itself asked without TLS");
+    for (realm, reason) in [
+        ("https://auth.example/token", open("auth.example")),
+        ("http://auth.example:81/token", open("auth.example:81")),
+        ("http://169.254.169.254/token", open("169.254.169.254")),
+        ("/token", "it names `/token` as its token service, which is no URL".to_owned()),
+        ("file:///token", "it names `file:///token` as its token service, which is no URL".to_owned()),
+        ("", "it names `` as its token service, which is no URL".to_owned()),
+    ] {
+        let challenge = format!("Bearer realm=\"{realm}\",service=\"s\"");
+        registry.set_fault(Fault::StatusWithHeader(401, "WWW-Authenticate".into(), challenge));
+        registry.clear_requests();
+        assert_eq!(asker.ask_now(&format!("{host}/acme/os:1")).await, no_token(&host, &reason), "{realm}");
+        assert_eq!(lines(&registry.requests()), [format!("{HEAD}/1 -")]);
+    }
+}
+
+#[tokio::test]
+async fn of_two_challenges_the_token_is_preferred() {
+    let tokens = TokenService::builder().user("alice", "secret").start().unwrap();
+    let registry = Registry::builder().bearer_auth(&tokens).start().unwrap();
+    let (host, digest) = (registry.host(), push(&registry));
+    let bearer = format!("Bearer realm=\"{}\",service=\"{}\"", tokens.realm(), tokens.service());
+    for challenges in [format!("Basic realm=\"r\", {bearer}"), format!("{bearer}, Basic realm=\"r\"")] {
+        registry.set_fault(Fault::StatusWithHeader(401, "WWW-Authenticate".into(), challenges).times(1));
+        tokens.clear_requests();
+        registry.clear_requests();
+        let asker = only(&registry, password("alice", "secret"));
+        assert_eq!(asker.ask(&format!("{host}/acme/os:1")).await, image(&digest, &host));
+        assert_eq!(lines(&registry.requests()), [format!("{HEAD}/1 -"), format!("{HEAD}/1 Bearer")]);
+        assert_eq!(tokens.requests().len(), 1, "the scope is made up where the challenge has none");
+    }
+}
+
+#[tokio::test]
+async fn a_challenge_of_an_unknown_scheme_gets_nothing() {
+    let registry = Registry::start().unwrap();
+    let host = registry.host();
+    registry.set_fault(Fault::StatusWithHeader(401, "WWW-Authenticate".into(), "Negotiate".into()));
+    let answer = only(&registry, password("alice", "secret")).ask(&format!("{host}/acme/os:1")).await;
+    assert_eq!(answer, refused(&host, 401, Shown::Entry, AsNodes::Same));
+    assert_eq!(lines(&registry.requests()), [format!("{HEAD}/1 -")]);
+}
+
+#[tokio::test]
+async fn nothing_secret_is_printed_logged_or_counted() {
+    let tokens = TokenService::builder().user("alice", "pass-secret").start().unwrap();
+    let of_tokens = Registry::builder().bearer_auth(&tokens).start().unwrap();
+    let of_passwords = Registry::builder().basic_auth("alice", "pass-secret").start().unwrap();
+    let log = Log::default();
+    // On this thread alone, which is the one that all of this test runs on.
+    let writer = log.clone();
+    let subscriber =
+        tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).with_writer(move || writer.clone());
+    let guard = tracing::subscriber::set_default(subscriber.finish());
+    let mut printed = String::new();
+    let mut secrets = vec!["pass-secret".to_owned(), BASE64_STANDARD.encode("alice:pass-secret")];
+    secrets.push(tokens.identity_token("alice"));
+    for (registry, entry) in [
+        (&of_passwords, password("alice", "pass-secret")),
+        (&of_passwords, password("alice", "pass-secret but wrong")),
+        (&of_tokens, password("alice", "pass-secret")),
+        (&of_tokens, password("alice", "pass-secret but wrong")),
+        (&of_tokens, json!({"identitytoken": tokens.identity_token("alice")})),
+    ] {
+        push(registry);
+        let asker = only(registry, entry);
+        for fault in
+            [None, Some(Fault::UnauthorizedForEver), Some(Fault::CloseAfterAccept), Some(Fault::Status(500))]
+        {
+            match fault {
+                Some(fault) => registry.set_fault(fault),
+                None => registry.clear_fault(),
+            }
+            let answer = asker.ask_now(&format!("{}/acme/os:1", registry.host())).await;
+            printed += &format!("{answer:?}{}", serde_json::to_string(&answer).unwrap());
+            if let layerpin::facts::Fact::Unknown(cause) = answer {
+                printed += &cause.to_string();
+            }
+        }
+        registry.clear_fault();
+        asker.ask_now(&format!("{}/acme/os:1", registry.host())).await;
+        let shown = registry.requests();
+        secrets.extend(
+            shown.iter().filter_map(|request| Some(request.authorization()?.split_once(' ')?.1.to_owned())),
+        );
+        let client = &asker.client;
+        printed += &format!("{client:?}{:?}{}", client.credentials(), asker.metrics.encode());
+    }
+    drop(guard);
+    let logged = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    assert!(logged.contains("127.0.0.1"), "the log was listened to");
+    assert!(secrets.len() > 10, "secrets were shown");
+    for secret in secrets {
+        assert!(!printed.contains(&secret), "{secret} is printed");
+        assert!(!logged.contains(&secret), "{secret} is logged");
+    }
+}
+
+/// What was logged.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

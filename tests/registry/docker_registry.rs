@@ -1,0 +1,126 @@
+//! Debian's `docker-registry`, filled by `skopeo` with images that others made.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use layerpin::digest::Digest;
+use layerpin::facts::{AsNodes, Fact, ManifestKind, Shown};
+use layerpin_sample_registry::images::{Architecture, Image, Index};
+use layerpin_sample_registry::{DockerRegistry, TokenService};
+use serde_json::{Value, json};
+
+use crate::support::{Asker, image, known, password, refused};
+
+/// Returns from the test where a tool is missing, and fails it where all tools must be there.
+macro_rules! needs {
+    ($($tool:literal),+) => {
+        if let Some(missing) = $crate::docker_registry::missing(&[$($tool),+]) {
+            let required = std::env::var_os("LAYERPIN_REQUIRE_TOOLS").is_some_and(|value| value == "1");
+            assert!(!required, "{missing} is not on PATH, and LAYERPIN_REQUIRE_TOOLS is 1");
+            eprintln!("skipped: {missing} is not on PATH");
+            return;
+        }
+    };
+}
+pub(crate) use needs;
+
+pub(crate) fn missing<'a>(tools: &[&'a str]) -> Option<&'a str> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let is_there = |tool: &str| std::env::split_paths(&path).any(|folder| folder.join(tool).is_file());
+    tools.iter().copied().find(|tool| !is_there(tool))
+}
+
+/// The genuine images, by the name of their file.
+pub(crate) const IMAGES: [&str; 3] = ["base", "chunked", "derived"];
+
+pub(crate) fn archive(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/images/{name}.tar"))
+}
+
+/// The digest of an image as `skopeo` tells it, checked against the manifest that it shows.
+pub(crate) fn digest_by_skopeo(reference: &str, options: &[&str]) -> String {
+    let inspect = |more: &[&str]| {
+        let output = Command::new("skopeo")
+            .args(["inspect", "--no-tags", "--tls-verify=false"])
+            .args(options)
+            .args(more)
+            .arg(format!("docker://{reference}"))
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        output.stdout
+    };
+    let digest = String::from_utf8(inspect(&["--format", "{{.Digest}}"])).unwrap().trim().to_owned();
+    assert_eq!(Digest::of(&inspect(&["--raw"])).as_str(), digest);
+    digest
+}
+
+#[tokio::test]
+async fn genuine_images_have_the_digests_that_skopeo_tells() {
+    needs!("docker-registry", "skopeo");
+    let registry = DockerRegistry::start().unwrap();
+    let host = registry.host();
+    let asker = Asker::anonymous();
+    for name in IMAGES {
+        registry.skopeo_copy(&archive(name), &format!("rhcos/os:{name}"), None).unwrap();
+        let reference = format!("{host}/rhcos/os:{name}");
+        let digest = digest_by_skopeo(&reference, &["--no-creds"]);
+        assert_eq!(asker.ask(&reference).await, image(&digest, &host), "{name}");
+        assert_eq!(asker.ask(&format!("{host}/rhcos/os@{digest}")).await, image(&digest, &host), "{name}");
+    }
+    for reference in ["rhcos/os:none", "rhcos/none:base", &format!("rhcos/os@{}", Digest::of(b"none"))] {
+        assert_eq!(asker.ask(&format!("{host}/{reference}")).await, Fact::Absent, "{reference}");
+    }
+}
+
+#[tokio::test]
+async fn an_index_has_the_digest_that_skopeo_tells() {
+    needs!("docker-registry", "skopeo");
+    let registry = DockerRegistry::start().unwrap();
+    let host = registry.host();
+    let architectures = [Architecture::Amd64, Architecture::Arm64];
+    let images = architectures.map(|architecture| Image::base_for("4.18.1", architecture));
+    registry.push("rhcos/os:1", &Index::of(&images), None).unwrap();
+    let reference = format!("{host}/rhcos/os:1");
+    let digest = digest_by_skopeo(&reference, &["--no-creds"]);
+    assert_eq!(Asker::anonymous().ask(&reference).await, known(&digest, ManifestKind::Index, &host));
+}
+
+/// Whom a registry of the account `alice` lets in, and what it says to the rest.
+async fn lets_in_alice_alone(registry: &DockerRegistry) {
+    let host = registry.host();
+    let alice = ("alice", "secret");
+    registry.skopeo_copy(&archive("chunked"), "rhcos/os:1", Some(alice)).unwrap();
+    let reference = format!("{host}/rhcos/os:1");
+    let digest = digest_by_skopeo(&reference, &["--creds", "alice:secret"]);
+    let only = |entry: Value| Asker::with(&json!({(host.as_str()): entry}));
+    for (asker, expected) in [
+        (only(password("alice", "secret")), image(&digest, &host)),
+        (only(password("alice", "wrong")), refused(&host, 401, Shown::Entry, AsNodes::Same)),
+        (Asker::with(&json!({})), refused(&host, 401, Shown::NoEntry, AsNodes::Same)),
+        (Asker::anonymous(), refused(&host, 401, Shown::NoEntry, AsNodes::NotAtHand)),
+    ] {
+        assert_eq!(asker.ask(&reference).await, expected);
+    }
+    let asker = only(password("alice", "secret"));
+    assert_eq!(asker.ask(&format!("{host}/rhcos/os:none")).await, Fact::Absent);
+}
+
+#[tokio::test]
+async fn passwords_open_it() {
+    needs!("docker-registry", "skopeo", "htpasswd");
+    let registry = DockerRegistry::builder().htpasswd("alice", "secret").start().unwrap();
+    lets_in_alice_alone(&registry).await;
+}
+
+#[tokio::test]
+async fn tokens_open_it() {
+    needs!("docker-registry", "skopeo");
+    let tokens = TokenService::builder().user("alice", "secret").start().unwrap();
+    let registry = DockerRegistry::builder().token(&tokens).start().unwrap();
+    lets_in_alice_alone(&registry).await;
+    let asker = Asker::with(&json!({(registry.host()): {"identitytoken": tokens.identity_token("alice")}}));
+    let reference = format!("{}/rhcos/os:1", registry.host());
+    let digest = digest_by_skopeo(&reference, &["--creds", "alice:secret"]);
+    assert_eq!(asker.ask(&reference).await, image(&digest, &registry.host()));
+}

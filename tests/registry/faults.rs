@@ -1,0 +1,174 @@
+//! Registries that are down, slow, broken or hostile: each has one answer, and does no lasting harm.
+
+use std::net::{Ipv4Addr, TcpListener};
+use std::time::Duration;
+
+use layerpin::facts::{AsNodes, Cause, Fact, Manifest, Shown};
+use layerpin_sample_registry::images::Image;
+use layerpin_sample_registry::{Fault, FaultPlan, Registry};
+
+use crate::support::{Asker, image, lines, nonsense, out_of_time, refused, unreachable};
+
+/// What `fault` makes of a question for `tag` and which requests it takes. A question before and one
+/// after the fault are answered.
+async fn under(
+    fault: impl Into<FaultPlan>,
+    tag: &str,
+    patience: Patience,
+) -> (Fact<Manifest>, String, Vec<String>) {
+    let registry = Registry::start().unwrap();
+    let host = registry.host();
+    let base = Image::base("4.18.1");
+    let digest = registry.push("acme/os", Some("before"), &base);
+    registry.push("acme/os", Some("after"), &base);
+    registry.push("acme/os", Some("1"), &base);
+    // A manifest whose type says nothing, so that its body is needed.
+    registry.push_manifest("acme/os", Some("untyped"), "application/json", base.manifest());
+    let asker = Asker::anonymous();
+    // From here on the client knows that this port speaks no TLS, and asks once.
+    assert_eq!(asker.ask(&format!("{host}/acme/os:before")).await, image(&digest, &host));
+    registry.clear_requests();
+    registry.set_fault(fault);
+    let reference = format!("{host}/acme/os:{tag}");
+    let answer = match patience {
+        Patience::Enough => asker.ask(&reference).await,
+        Patience::Little => asker.ask_shortly(&reference).await,
+    };
+    let requests = lines(&registry.requests());
+    registry.clear_fault();
+    assert_eq!(asker.ask(&format!("{host}/acme/os:after")).await, image(&digest, &host));
+    (answer, host, requests)
+}
+
+enum Patience {
+    Enough,
+    Little,
+}
+
+const HEAD: &str = "HEAD /v2/acme/os/manifests/1 -";
+
+#[tokio::test]
+async fn statuses_are_told_as_they_are() {
+    let status = |host: &str, status| Fact::Unknown(Cause::Status { host: host.to_owned(), status });
+    let refused = |host: &str, status| refused(host, status, Shown::NoEntry, AsNodes::NotAtHand);
+    type Expected<'a> = &'a dyn Fn(&str) -> Fact<Manifest>;
+    let table: [(Fault, Expected<'_>); 8] = [
+        (Fault::UnauthorizedForEver, &|host| refused(host, 401)),
+        (Fault::Status(401), &|host| refused(host, 401)),
+        (Fault::ForbiddenForEver, &|host| refused(host, 403)),
+        (Fault::Status(404), &|_| Fact::Absent),
+        (Fault::Status(429), &|host| status(host, 429)),
+        (Fault::Status(500), &|host| status(host, 500)),
+        (Fault::Status(503), &|host| status(host, 503)),
+        (Fault::Status(204), &|host| status(host, 204)),
+    ];
+    for (fault, expected) in table {
+        let (answer, host, requests) = under(fault.clone(), "1", Patience::Enough).await;
+        assert_eq!(answer, expected(&host), "{fault:?}");
+        assert_eq!(requests, [HEAD], "{fault:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_status_of_get_is_told_where_head_is_unknown() {
+    for status in [400, 405] {
+        let (answer, host, requests) = under(Fault::Status(status), "1", Patience::Enough).await;
+        assert_eq!(answer, Fact::Unknown(Cause::Status { host, status }));
+        assert_eq!(requests, [HEAD, "GET /v2/acme/os/manifests/1 -"]);
+    }
+}
+
+#[tokio::test]
+async fn a_manifest_of_schema_1_is_no_image_for_nodes() {
+    let (answer, host, requests) = under(Fault::Schema1, "1", Patience::Enough).await;
+    let reason = "it has only a manifest of Docker's schema 1, which nodes cannot boot from";
+    assert_eq!(answer, nonsense(&host, reason));
+    assert_eq!(requests, [HEAD]);
+}
+
+#[tokio::test]
+async fn a_body_without_end_is_read_to_the_limit() {
+    let (answer, host, requests) = under(Fault::EndlessBody, "1", Patience::Enough).await;
+    assert_eq!(answer, nonsense(&host, "its answer is longer than 4194304 bytes"));
+    assert_eq!(requests, [HEAD, "GET /v2/acme/os/manifests/1 -"]);
+}
+
+#[tokio::test]
+async fn the_length_that_head_states_is_of_no_account() {
+    let (answer, host, requests) = under(Fault::OversizedHeadLength, "1", Patience::Enough).await;
+    assert_eq!(answer, image(&Image::base("4.18.1").digest(), &host));
+    assert_eq!(requests, [HEAD, "GET /v2/acme/os/manifests/1 -"]);
+}
+
+#[tokio::test]
+async fn who_freezes_is_not_waited_for_beyond_the_deadline() {
+    let for_ever = Duration::from_secs(3600);
+    for (fault, tag, methods) in [
+        (Fault::FreezeAfterAccept, "1", &["HEAD"][..]),
+        (Fault::FreezeAfterHeaders, "untyped", &["HEAD", "GET"]),
+        (Fault::SlowBody { bytes: 1, every: for_ever }, "untyped", &["HEAD", "GET"]),
+        (Fault::Latency(for_ever), "1", &["HEAD"]),
+    ] {
+        let (answer, host, requests) = under(fault.clone(), tag, Patience::Little).await;
+        assert_eq!(answer, out_of_time(&host), "{fault:?}");
+        let expected: Vec<_> =
+            methods.iter().map(|method| format!("{method} /v2/acme/os/manifests/{tag} -")).collect();
+        // Under load the deadline may come before the last request does.
+        assert!(expected.starts_with(&requests), "{fault:?}: {requests:?}");
+    }
+}
+
+#[tokio::test]
+async fn who_freezes_at_first_sight_is_not_waited_for_beyond_the_deadline() {
+    let registry = Registry::start().unwrap();
+    let host = registry.host();
+    let digest = registry.push("acme/os", Some("1"), &Image::base("4.18.1"));
+    registry.set_fault(Fault::FreezeAfterAccept);
+    let asker = Asker::anonymous();
+    assert_eq!(asker.ask_shortly(&format!("{host}/acme/os:1")).await, out_of_time(&host));
+    registry.clear_fault();
+    let other = format!("{host}/acme/os@{digest}");
+    assert_eq!(asker.ask(&other).await, image(&digest, &host));
+}
+
+#[tokio::test]
+async fn a_body_in_pieces_is_put_together() {
+    let fault = Fault::SlowBody { bytes: 50, every: Duration::from_millis(1) };
+    let (answer, host, requests) = under(fault, "untyped", Patience::Enough).await;
+    assert_eq!(answer, image(&Image::base("4.18.1").digest(), &host));
+    let path = "/v2/acme/os/manifests/untyped -";
+    assert_eq!(requests, [format!("HEAD {path}"), format!("GET {path}")]);
+}
+
+#[tokio::test]
+async fn what_is_not_http_is_told_as_the_network_tells_it() {
+    for (fault, reason) in [
+        (Fault::CloseAfterAccept, "connection closed before message completed"),
+        (Fault::GarbageResponse, "invalid HTTP version parsed"),
+    ] {
+        let (answer, host, requests) = under(fault.clone(), "1", Patience::Enough).await;
+        assert_eq!(answer, unreachable(&host, reason), "{fault:?}");
+        assert_eq!(requests, [HEAD], "{fault:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_registry_that_is_down_cannot_be_reached() {
+    let address = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap();
+    let answer = Asker::anonymous().ask(&format!("{address}/acme/os:1")).await;
+    assert_eq!(answer, unreachable(&address.to_string(), "Connection refused (os error 111)"));
+}
+
+#[tokio::test]
+async fn a_registry_that_was_started_anew_is_asked_anew() {
+    let registry = Registry::start().unwrap();
+    let (host, address) = (registry.host(), registry.host().parse().unwrap());
+    let base = Image::base("4.18.1");
+    let digest = registry.push("acme/os", Some("1"), &base);
+    let asker = Asker::anonymous();
+    assert_eq!(asker.ask(&format!("{host}/acme/os:1")).await, image(&digest, &host));
+    drop(registry);
+    let registry = Registry::builder().address(address).start().unwrap();
+    registry.push("acme/os", Some("2"), &base);
+    assert_eq!(asker.ask(&format!("{host}/acme/os:2")).await, image(&digest, &host));
+}

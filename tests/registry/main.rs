@@ -1,0 +1,14 @@
+//! The registry client over real sockets: an in-process registry that misbehaves on request, and
+//! Debian's `docker-registry`, which knows nothing of this project.
+//!
+//! What is compared is the whole answer and, at the other end, the requests that arrived.
+
+mod addresses;
+mod authentication;
+mod caching;
+mod docker_registry;
+mod faults;
+mod manifests;
+mod metrics;
+mod support;
+mod tls;

@@ -1,0 +1,128 @@
+//! A client under test, and the words in which answers and requests are compared.
+
+use std::sync::{Arc, Once};
+use std::time::Duration;
+
+use layerpin::digest::Digest;
+use layerpin::facts::{AsNodes, Cause, Fact, Manifest, ManifestKind, Shown};
+use layerpin::image_reference::ImageReference;
+use layerpin::metrics::Metrics;
+use layerpin::sources::RegistryClient;
+use layerpin::sources::registry::credentials::{Credentials, Reloaded};
+use layerpin_sample_registry::RecordedRequest;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::time::Instant;
+
+/// A client with the auth file that it read.
+pub(crate) struct Asker {
+    pub(crate) client: Arc<RegistryClient>,
+    pub(crate) metrics: Arc<Metrics>,
+    auth_file: Option<TempDir>,
+}
+
+impl Asker {
+    /// A client without credentials.
+    pub(crate) fn anonymous() -> Self {
+        Self::new(Credentials::none(), None)
+    }
+
+    /// A client that shows what stands in an auth file with these `auths`.
+    pub(crate) fn with(auths: &Value) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        write(&folder, auths);
+        let credentials = Credentials::from_file(&folder.path().join(AUTH_FILE)).unwrap();
+        Self::new(credentials, Some(folder))
+    }
+
+    /// Writes the auth file anew and has it read.
+    pub(crate) fn change(&self, auths: &Value) {
+        write(self.auth_file.as_ref().unwrap(), auths);
+        assert_eq!(self.client.credentials().reload().unwrap(), Reloaded::Changed);
+    }
+
+    /// Asks, with all the time in the world.
+    pub(crate) async fn ask(&self, reference: &str) -> Fact<Manifest> {
+        self.client.manifest(&parse(reference), Instant::now() + PATIENCE).await
+    }
+
+    /// Asks for a fresh answer.
+    pub(crate) async fn ask_now(&self, reference: &str) -> Fact<Manifest> {
+        self.client.manifest_now(&parse(reference), Instant::now() + PATIENCE).await
+    }
+
+    /// Asks somebody who will not answer, and gives up soon.
+    pub(crate) async fn ask_shortly(&self, reference: &str) -> Fact<Manifest> {
+        self.client.manifest(&parse(reference), Instant::now() + SHORT).await
+    }
+
+    /// Asks when the time for the answer is spent already.
+    pub(crate) async fn ask_too_late(&self, reference: &str) -> Fact<Manifest> {
+        self.client.manifest(&parse(reference), Instant::now()).await
+    }
+
+    fn new(credentials: Credentials, auth_file: Option<TempDir>) -> Self {
+        static PROVIDER: Once = Once::new();
+        PROVIDER.call_once(|| rustls::crypto::aws_lc_rs::default_provider().install_default().unwrap());
+        let metrics = Arc::new(Metrics::new());
+        let client = RegistryClient::new(credentials, Arc::clone(&metrics)).unwrap();
+        Self { client, metrics, auth_file }
+    }
+}
+
+fn write(folder: &TempDir, auths: &Value) {
+    std::fs::write(folder.path().join(AUTH_FILE), json!({"auths": auths}).to_string()).unwrap();
+}
+
+/// An entry of an auth file.
+pub(crate) fn password(user: &str, password: &str) -> Value {
+    json!({"username": user, "password": password})
+}
+
+pub(crate) fn parse(reference: &str) -> ImageReference {
+    ImageReference::parse(reference).unwrap()
+}
+
+pub(crate) fn image(digest: &str, endpoint: &str) -> Fact<Manifest> {
+    known(digest, ManifestKind::Image, endpoint)
+}
+
+pub(crate) fn known(digest: &str, kind: ManifestKind, endpoint: &str) -> Fact<Manifest> {
+    Fact::Known(Manifest { digest: Digest::parse(digest).unwrap(), kind, endpoint: endpoint.to_owned() })
+}
+
+pub(crate) fn refused(host: &str, status: u16, shown: Shown, as_nodes: AsNodes) -> Fact<Manifest> {
+    Fact::Unknown(Cause::Refused { host: host.to_owned(), status, shown, as_nodes })
+}
+
+pub(crate) fn nonsense(host: &str, reason: &str) -> Fact<Manifest> {
+    Fact::Unknown(Cause::Nonsense { host: host.to_owned(), reason: reason.to_owned() })
+}
+
+pub(crate) fn unreachable(host: &str, reason: &str) -> Fact<Manifest> {
+    Fact::Unknown(Cause::Unreachable { host: host.to_owned(), reason: reason.to_owned() })
+}
+
+pub(crate) fn out_of_time(host: &str) -> Fact<Manifest> {
+    Fact::Unknown(Cause::OutOfTime { host: host.to_owned() })
+}
+
+pub(crate) fn no_token(host: &str, reason: &str) -> Fact<Manifest> {
+    Fact::Unknown(Cause::NoToken { host: host.to_owned(), reason: reason.to_owned() })
+}
+
+/// Requests as lines: the method, the path without query, and the scheme of the credentials.
+pub(crate) fn lines(requests: &[RecordedRequest]) -> Vec<String> {
+    let line = |request: &RecordedRequest| {
+        let path = request.path.split('?').next().unwrap_or_default();
+        let scheme = request.authorization().and_then(|value| value.split(' ').next());
+        format!("{} {path} {}", request.method, scheme.unwrap_or("-"))
+    };
+    requests.iter().map(line).collect()
+}
+
+/// How long a test waits for an answer that is sure to come.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// How long a test waits for an answer that never comes; any time would do.
+const SHORT: Duration = Duration::from_millis(300);
+const AUTH_FILE: &str = "auth.json";

@@ -1,0 +1,130 @@
+//! TLS: whom the client trusts, and that nothing leaves TLS again.
+//!
+//! The client trusts the roots of the system, which it finds by `SSL_CERT_FILE` of its process. So
+//! these tests run in a process of their own each: [`alone`] starts it.
+
+use std::path::Path;
+use std::process::Command;
+
+use layerpin_sample_registry::images::Image;
+use layerpin_sample_registry::{Authority, DockerRegistry, Fault, Registry, TokenService};
+use serde_json::json;
+
+use crate::docker_registry::{archive, digest_by_skopeo, needs};
+use crate::support::{Asker, image, lines, no_token, nonsense, password, unreachable};
+
+#[tokio::test]
+async fn a_registry_that_is_not_trusted_is_not_asked_in_the_open_instead() {
+    let registry = Registry::builder().tls(Authority::new().issue(&["127.0.0.1"])).start().unwrap();
+    let host = registry.host();
+    registry.push("acme/os", Some("1"), &Image::base("4.18.1"));
+    let asker = Asker::with(&json!({(host.as_str()): password("alice", "secret")}));
+    let answer = asker.ask(&format!("{host}/acme/os:1")).await;
+    assert_eq!(answer, unreachable(&host, "invalid peer certificate: UnknownIssuer"));
+    assert_eq!((registry.connections(), registry.requests().len()), (1, 0));
+}
+
+#[tokio::test]
+async fn a_registry_with_a_trusted_certificate_is_asked_over_tls() {
+    let Some(authority) = alone("a_registry_with_a_trusted_certificate_is_asked_over_tls") else { return };
+    let registry = Registry::builder()
+        .tls(authority.issue(&["127.0.0.1"]))
+        .basic_auth("alice", "secret")
+        .start()
+        .unwrap();
+    let host = registry.host();
+    let digest = registry.push("acme/os", Some("1"), &Image::base("4.18.1"));
+    let asker = Asker::with(&json!({(host.as_str()): password("alice", "secret")}));
+    assert_eq!(asker.ask(&format!("{host}/acme/os:1")).await, image(&digest, &host));
+    assert_eq!(registry.requests().len(), 2);
+}
+
+#[tokio::test]
+async fn a_certificate_for_another_name_is_not_trusted() {
+    let Some(authority) = alone("a_certificate_for_another_name_is_not_trusted") else { return };
+    let registry = Registry::builder().tls(authority.issue(&["registry.example"])).start().unwrap();
+    let host = registry.host();
+    let answer = Asker::anonymous().ask(&format!("{host}/acme/os:1")).await;
+    let reason = "invalid peer certificate: certificate not valid for name \"127.0.0.1\"; certificate is only \
+                  valid for DnsName(\"registry.example\")";
+    assert_eq!(answer, unreachable(&host, reason));
+    assert_eq!((registry.connections(), registry.requests().len()), (1, 0));
+}
+
+#[tokio::test]
+async fn a_redirect_does_not_leave_tls() {
+    let Some(authority) = alone("a_redirect_does_not_leave_tls") else { return };
+    let registry = Registry::builder().tls(authority.issue(&["127.0.0.1"])).start().unwrap();
+    let open = Registry::start().unwrap();
+    open.push("acme/os", Some("1"), &Image::base("4.18.1"));
+    let host = registry.host();
+    registry.set_fault(Fault::RedirectTo(open.base_url()));
+    let answer = Asker::anonymous().ask(&format!("{host}/acme/os:1")).await;
+    assert_eq!(answer, nonsense(&host, "a redirect that leaves TLS"));
+    assert_eq!(open.connections(), 0);
+}
+
+#[tokio::test]
+async fn a_token_service_must_speak_tls_where_the_registry_does() {
+    let Some(authority) = alone("a_token_service_must_speak_tls_where_the_registry_does") else { return };
+    let identity = || authority.issue(&["127.0.0.1"]);
+    let entry = password("alice", "secret");
+
+    let open = TokenService::builder().user("alice", "secret").start().unwrap();
+    let registry = Registry::builder().tls(identity()).bearer_auth(&open).start().unwrap();
+    let host = registry.host();
+    let answer = Asker::with(&json!({(host.as_str()): entry})).ask(&format!("{host}/acme/os:1")).await;
+    assert_eq!(answer, no_token(&host, &format!("it names the token service {} without TLS", open.host())));
+    assert_eq!(lines(&open.requests()), [""; 0]);
+
+    let closed = TokenService::builder().tls(identity()).user("alice", "secret").start().unwrap();
+    let registry = Registry::builder().tls(identity()).bearer_auth(&closed).start().unwrap();
+    let host = registry.host();
+    let digest = registry.push("acme/os", Some("1"), &Image::base("4.18.1"));
+    let answer = Asker::with(&json!({(host.as_str()): entry})).ask(&format!("{host}/acme/os:1")).await;
+    assert_eq!(answer, image(&digest, &host));
+    assert_eq!(lines(&closed.requests()), ["GET /token Basic"]);
+}
+
+#[tokio::test]
+async fn the_docker_registry_is_asked_over_tls() {
+    needs!("docker-registry", "skopeo");
+    let Some(authority) = alone("the_docker_registry_is_asked_over_tls") else { return };
+    let registry = DockerRegistry::builder().tls(authority.issue(&["127.0.0.1"])).start().unwrap();
+    let host = registry.host();
+    registry.skopeo_copy(&archive("derived"), "rhcos/os:1", None).unwrap();
+    let reference = format!("{host}/rhcos/os:1");
+    let digest = digest_by_skopeo(&reference, &["--no-creds"]);
+    assert_eq!(Asker::anonymous().ask(&reference).await, image(&digest, &host));
+}
+
+/// In a process of its own: an authority that this process trusts, and no other. Elsewhere: `None`,
+/// after `test` of this module has run in such a process, and passed.
+fn alone(test: &str) -> Option<Authority> {
+    if let Some(roots) = std::env::var_os(ROOTS) {
+        let authority = Authority::new();
+        std::fs::write(Path::new(&roots), authority.ca_pem()).unwrap();
+        return Some(authority);
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let roots = folder.path().join("roots.pem");
+    let output = Command::new(std::env::current_exe().unwrap())
+        .args([&format!("{}::{test}", module()), "--exact", "--nocapture"])
+        .env(ROOTS, &roots)
+        .env("SSL_CERT_FILE", &roots)
+        .env_remove("SSL_CERT_DIR")
+        .output()
+        .unwrap();
+    let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{stdout}{stderr}");
+    assert!(stdout.contains("1 passed"), "{test} names no test: {stdout}");
+    None
+}
+
+/// This module, as the names of its tests begin.
+fn module() -> &'static str {
+    module_path!().split_once("::").map_or("", |(_, module)| module)
+}
+
+/// Set for the processes that [`alone`] starts: the file that they find their roots in.
+const ROOTS: &str = "LAYERPIN_TEST_ROOTS";
