@@ -1,7 +1,7 @@
 # `make` alone lists the targets.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test e2e bench lint deny generate ci
+.PHONY: help demo test e2e lint deny generate ci
 
 help: ## List the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -16,11 +16,7 @@ test: ## Install what the tests need and run them all
 
 e2e: ## Run the tests against a real Kubernetes API server (CRDS=FOLDER takes other CRDs)
 	@folder=$$(tests/e2e/tools.sh) && echo "API server from $$folder"
-	LAYERPIN_E2E_CRDS="$(CRDS)" cargo test --locked --test e2e
-
-bench: ## Measure speed and memory, as ratios of one run
-	@tests/packages.sh wrk:wrk
-	@benches/run.sh
+	$(if $(CRDS),LAYERPIN_E2E_CRDS="$(abspath $(CRDS))" )cargo test --locked --test e2e
 
 lint: ## Format, clippy with warnings as errors, docs
 	cargo fmt --all --check
