@@ -21,7 +21,7 @@ e2e: ## Run the tests against a real Kubernetes API server (CRDS=FOLDER takes ot
 lint: ## Format, clippy with warnings as errors, docs
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
-	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --document-private-items
 
 deny: ## Banned dependencies, licences and advisories
 	@.ci/deny
