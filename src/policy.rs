@@ -1,6 +1,6 @@
 //! The policy: which rule has which level for which pool, and what is excepted.
 //!
-//! Owns the meaning of a policy file once it has been read; [`file`] owns its form. A rule that the
+//! Owns the meaning of a policy file once it has been read; [`mod@file`] owns its form. A rule that the
 //! policy does not name has the level that the rule recommends.
 
 pub mod file;
