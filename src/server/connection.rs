@@ -123,7 +123,7 @@ struct Connection {
 
 impl Connection {
     async fn run(self, stream: TcpStream) {
-        let Self { acceptor, routes, limits, place, closing } = self;
+        let Self { acceptor, routes, limits, place, mut closing } = self;
         // Answers are small and written at once.
         let _ = stream.set_nodelay(true);
         let activity = Arc::clone(&place.activity);
@@ -134,6 +134,8 @@ impl Connection {
                 Err(_) => return tracing::debug!("a TLS handshake took too long"),
             },
             () = activity.evicted.notified() => return,
+            // Nothing is in work yet, and a client that never speaks must not delay the end.
+            _ = closing.wait_for(|closing| *closing) => return,
         };
         let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
         let service = service_fn({
@@ -190,7 +192,15 @@ async fn drive<C: GracefulConnection>(
     loop {
         tokio::select! {
             _ = connection.as_mut() => return,
-            () = activity.evicted.notified() => return,
+            () = activity.evicted.notified() => {
+                if activity.is_idle() {
+                    return;
+                }
+                // A request came while the place was being taken away: it is the last.
+                connection.as_mut().graceful_shutdown();
+            }
+            // The deadline of a head is nearer than that of an idle connection.
+            () = activity.head_begun.notified() => {}
             () = sleep_until(activity.deadline(limits)) => {
                 if Instant::now() >= activity.deadline(limits) {
                     return;
@@ -213,6 +223,7 @@ struct Activity {
     idle_since: AtomicU64,
     /// Milliseconds from `born` to the first byte of a head that is not complete; zero: there is none.
     head_since: AtomicU64,
+    head_begun: Notify,
     evicted: Notify,
 }
 
@@ -245,6 +256,7 @@ impl Activity {
     fn read_something(&self) {
         if self.is_idle() && self.head_since.load(Ordering::Relaxed) == 0 {
             self.head_since.store(self.age().max(1), Ordering::Relaxed);
+            self.head_begun.notify_one();
         }
     }
 
@@ -301,6 +313,7 @@ impl Places {
             in_work: AtomicUsize::new(0),
             idle_since: AtomicU64::new(0),
             head_since: AtomicU64::new(0),
+            head_begun: Notify::new(),
             evicted: Notify::new(),
         });
         taken.push(Arc::clone(&activity));

@@ -79,7 +79,7 @@ async fn a_redirect_that_leads_nowhere_is_nonsense() {
     for (fault, reason) in [
         (Fault::Status(307), "a redirect that leads nowhere"),
         (location("http://[x"), "a redirect to what is no URL"),
-        (location("file:///etc/passwd"), "a redirect that leaves TLS"),
+        (location("file:///etc/passwd"), "a redirect to what is no web address"),
     ] {
         registry.set_fault(fault.clone());
         let answer = Asker::anonymous().ask(&format!("{host}/acme/os:1")).await;

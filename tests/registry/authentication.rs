@@ -10,7 +10,7 @@ use layerpin_sample_registry::images::Image;
 use layerpin_sample_registry::{Fault, Registry, TokenFault, TokenField, TokenService};
 use serde_json::{Value, json};
 
-use crate::support::{Asker, image, lines, no_token, out_of_time, password, refused};
+use crate::support::{Asker, image, is_alone, lines, no_token, out_of_time, password, refused, run_alone};
 
 const HEAD: &str = "HEAD /v2/acme/os/manifests";
 
@@ -320,15 +320,17 @@ async fn a_challenge_of_an_unknown_scheme_gets_nothing() {
 
 #[tokio::test]
 async fn nothing_secret_is_printed_logged_or_counted() {
-    let tokens = TokenService::builder().user("alice", "pass-secret").start().unwrap();
-    let of_tokens = Registry::builder().bearer_auth(&tokens).start().unwrap();
-    let of_passwords = Registry::builder().basic_auth("alice", "pass-secret").start().unwrap();
+    if !is_alone() {
+        return run_alone("authentication::nothing_secret_is_printed_logged_or_counted", &[]);
+    }
     let log = Log::default();
-    // On this thread alone, which is the one that all of this test runs on.
     let writer = log.clone();
     let subscriber =
         tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).with_writer(move || writer.clone());
-    let guard = tracing::subscriber::set_default(subscriber.finish());
+    tracing::subscriber::set_global_default(subscriber.finish()).unwrap();
+    let tokens = TokenService::builder().user("alice", "pass-secret").start().unwrap();
+    let of_tokens = Registry::builder().bearer_auth(&tokens).start().unwrap();
+    let of_passwords = Registry::builder().basic_auth("alice", "pass-secret").start().unwrap();
     let mut printed = String::new();
     let mut secrets = vec!["pass-secret".to_owned(), BASE64_STANDARD.encode("alice:pass-secret")];
     secrets.push(tokens.identity_token("alice"));
@@ -363,7 +365,6 @@ async fn nothing_secret_is_printed_logged_or_counted() {
         let client = &asker.client;
         printed += &format!("{client:?}{:?}{}", client.credentials(), asker.metrics.encode());
     }
-    drop(guard);
     let logged = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
     assert!(logged.contains("127.0.0.1"), "the log was listened to");
     assert!(secrets.len() > 10, "secrets were shown");

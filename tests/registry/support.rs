@@ -1,5 +1,7 @@
 //! A client under test, and the words in which answers and requests are compared.
 
+use std::path::Path;
+use std::process::Command;
 use std::sync::{Arc, Once};
 use std::time::Duration;
 
@@ -121,6 +123,26 @@ pub(crate) fn lines(requests: &[RecordedRequest]) -> Vec<String> {
     requests.iter().map(line).collect()
 }
 
+/// Whether this process was started by [`run_alone`].
+pub(crate) fn is_alone() -> bool {
+    std::env::var_os(ALONE).is_some()
+}
+
+/// Runs `test` once more, in a process of its own that finds `environment`, and fails where it fails.
+/// For what concerns a whole process, such as its roots of trust and its log.
+pub(crate) fn run_alone(test: &str, environment: &[(&str, &Path)]) {
+    let output = Command::new(std::env::current_exe().unwrap())
+        .args([test, "--exact", "--nocapture"])
+        .env(ALONE, "1")
+        .envs(environment.iter().copied())
+        .output()
+        .unwrap();
+    let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{stdout}{stderr}");
+    assert!(stdout.contains("1 passed"), "`{test}` names no test: {stdout}");
+}
+
+const ALONE: &str = "LAYERPIN_TEST_ALONE";
 /// How long a test waits for an answer that is sure to come.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// How long a test waits for an answer that never comes; any time would do.

@@ -4,14 +4,13 @@
 //! these tests run in a process of their own each: [`alone`] starts it.
 
 use std::path::Path;
-use std::process::Command;
 
 use layerpin_sample_registry::images::Image;
 use layerpin_sample_registry::{Authority, DockerRegistry, Fault, Registry, TokenService};
 use serde_json::json;
 
 use crate::docker_registry::{archive, digest_by_skopeo, needs};
-use crate::support::{Asker, image, lines, no_token, nonsense, password, unreachable};
+use crate::support::{Asker, image, is_alone, lines, no_token, nonsense, password, run_alone, unreachable};
 
 #[tokio::test]
 async fn a_registry_that_is_not_trusted_is_not_asked_in_the_open_instead() {
@@ -65,6 +64,22 @@ async fn a_redirect_does_not_leave_tls() {
 }
 
 #[tokio::test]
+async fn a_redirect_to_who_speaks_no_tls_does_not_put_the_question_in_the_open() {
+    let Some(authority) = alone("a_redirect_to_who_speaks_no_tls_does_not_put_the_question_in_the_open")
+    else {
+        return;
+    };
+    let registry = Registry::builder().tls(authority.issue(&["127.0.0.1"])).start().unwrap();
+    let open = Registry::start().unwrap();
+    open.push("acme/os", Some("1"), &Image::base("4.18.1"));
+    let host = registry.host();
+    registry.set_fault(Fault::RedirectTo(format!("https://{}", open.host())));
+    let answer = Asker::anonymous().ask(&format!("{host}/acme/os:1")).await;
+    assert_eq!(answer, unreachable(&open.host(), "received corrupt message of type InvalidContentType"));
+    assert_eq!((registry.connections(), open.requests().len()), (1, 0));
+}
+
+#[tokio::test]
 async fn a_token_service_must_speak_tls_where_the_registry_does() {
     let Some(authority) = alone("a_token_service_must_speak_tls_where_the_registry_does") else { return };
     let identity = || authority.issue(&["127.0.0.1"]);
@@ -101,30 +116,16 @@ async fn the_docker_registry_is_asked_over_tls() {
 /// In a process of its own: an authority that this process trusts, and no other. Elsewhere: `None`,
 /// after `test` of this module has run in such a process, and passed.
 fn alone(test: &str) -> Option<Authority> {
-    if let Some(roots) = std::env::var_os(ROOTS) {
+    if is_alone() {
         let authority = Authority::new();
+        let roots = std::env::var_os(ROOTS).unwrap();
         std::fs::write(Path::new(&roots), authority.ca_pem()).unwrap();
         return Some(authority);
     }
     let folder = tempfile::tempdir().unwrap();
-    let roots = folder.path().join("roots.pem");
-    let output = Command::new(std::env::current_exe().unwrap())
-        .args([&format!("{}::{test}", module()), "--exact", "--nocapture"])
-        .env(ROOTS, &roots)
-        .env("SSL_CERT_FILE", &roots)
-        .env_remove("SSL_CERT_DIR")
-        .output()
-        .unwrap();
-    let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success(), "{stdout}{stderr}");
-    assert!(stdout.contains("1 passed"), "{test} names no test: {stdout}");
+    run_alone(&format!("tls::{test}"), &[(ROOTS, &folder.path().join("roots.pem"))]);
     None
 }
 
-/// This module, as the names of its tests begin.
-fn module() -> &'static str {
-    module_path!().split_once("::").map_or("", |(_, module)| module)
-}
-
-/// Set for the processes that [`alone`] starts: the file that they find their roots in.
-const ROOTS: &str = "LAYERPIN_TEST_ROOTS";
+/// Names the file in which the client looks for its roots, in place of those of the system.
+const ROOTS: &str = "SSL_CERT_FILE";

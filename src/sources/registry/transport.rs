@@ -205,7 +205,11 @@ impl Transport {
             Err(_) => "failed",
         };
         self.metrics.registry_request(&host, label, begun.elapsed());
-        let response = outcome.map_err(|error| SendError::of(&error, host.clone()))?;
+        let response = outcome.map_err(|error| match SendError::of(&error, host.clone()) {
+            // That another host speaks no TLS says nothing of the one that was asked.
+            SendError::NoTls(cause) if !same_origin(url, start) => SendError::Cause(cause),
+            error => error,
+        })?;
         Ok(Reply {
             status: response.status(),
             headers: response.headers().clone(),
@@ -304,8 +308,10 @@ fn next(url: &Url, reply: &Reply) -> Result<Url, SendError> {
     let location = reply.headers.get(LOCATION).and_then(|location| location.to_str().ok());
     let location = location.ok_or_else(|| nonsense("a redirect that leads nowhere"))?;
     let mut next = url.join(location).map_err(|_| nonsense("a redirect to what is no URL"))?;
-    let downgrade = url.scheme() == "https" && next.scheme() == "http";
-    if downgrade || !matches!(next.scheme(), "http" | "https") || next.host_str().is_none() {
+    if !matches!(next.scheme(), "http" | "https") || next.host_str().is_none() {
+        return Err(nonsense("a redirect to what is no web address"));
+    }
+    if url.scheme() == "https" && next.scheme() == "http" {
         return Err(nonsense("a redirect that leaves TLS"));
     }
     // The HTTP client would turn a user in the URL into a credential.

@@ -1,0 +1,103 @@
+//! What no API server sends: refused in words, and the next review is answered.
+
+use serde_json::{Value, json};
+
+use crate::documents::{UID, create, machine_config, review};
+use crate::program::Layerpin;
+
+/// A review that is answered whatever came before it.
+async fn next_is_served(layerpin: &Layerpin, after: &str) {
+    let answer = layerpin.webhooks.review("/validate", &create(&machine_config("os:1"))).await;
+    assert_eq!(answer["response"]["uid"], UID, "{after}");
+    assert_eq!(answer["response"]["allowed"], false, "{after}");
+}
+
+#[tokio::test]
+async fn what_is_no_review_is_refused_with_the_reason() {
+    let layerpin = Layerpin::start();
+    let good = create(&machine_config("os:1")).to_string();
+    let beta = good.replace("admission.k8s.io/v1\"", "admission.k8s.io/v1beta1\"");
+    for (body, reason) in [
+        ("", "the body is empty; an AdmissionReview of admission.k8s.io/v1 is expected\n"),
+        ("hello", "the body is no AdmissionReview: expected value at line 1 column 1\n"),
+        ("\u{0}", "the body is no AdmissionReview: expected value at line 1 column 1\n"),
+        (
+            "{\"apiVersion\":\"v1\",\"kind\":\"Pod\"}",
+            "the body is `Pod` of `v1`; `AdmissionReview` of `admission.k8s.io/v1` is expected\n",
+        ),
+        (
+            &beta,
+            "the body is `AdmissionReview` of `admission.k8s.io/v1beta1`; `AdmissionReview` of \
+             `admission.k8s.io/v1` is expected; set `admissionReviewVersions: [v1]` in the webhook configuration\n",
+        ),
+        (
+            &format!("{good}{good}"),
+            &format!(
+                "the body is no AdmissionReview: trailing characters at line 1 column {}\n",
+                good.len() + 1
+            ),
+        ),
+    ] {
+        for path in ["/mutate", "/validate"] {
+            assert_eq!(layerpin.webhooks.post(path, body.to_owned()).await.refusal(), (400, reason));
+        }
+        next_is_served(&layerpin, reason).await;
+    }
+    let cut = layerpin.webhooks.post("/validate", good[..40].to_owned()).await;
+    assert!(cut.status == 400 && cut.text.contains("EOF while parsing"), "{cut:?}");
+    let no_text = layerpin.webhooks.post("/validate", vec![b'{', b'"', 0xff, b'"', b'}']).await;
+    assert!(no_text.status == 400 && no_text.text.contains("invalid unicode"), "{no_text:?}");
+}
+
+#[tokio::test]
+async fn nine_mebibytes_are_too_much_however_they_come() {
+    let layerpin = Layerpin::start();
+    let reason = "the body has more than 8388608 bytes; two MachineConfigs of the largest size fit in that\n";
+    let large = vec![b' '; 9 * 1024 * 1024];
+    let whole = layerpin.webhooks.post("/validate", large.clone()).await;
+    assert_eq!(whole.refusal(), (413, reason));
+    let pieces: Vec<Result<Vec<u8>, std::io::Error>> =
+        large.chunks(64 * 1024).map(|piece| Ok(piece.to_vec())).collect();
+    let body = reqwest::Body::wrap_stream(futures_util::stream::iter(pieces));
+    assert_eq!(layerpin.webhooks.post("/validate", body).await.refusal(), (413, reason));
+    next_is_served(&layerpin, "9 MiB").await;
+}
+
+#[tokio::test]
+async fn other_methods_paths_and_timeouts_are_refused() {
+    let layerpin = Layerpin::start();
+    for path in ["/mutate", "/validate", "/dry-run"] {
+        assert_eq!(layerpin.webhooks.get(path).await.refusal(), (405, "use POST\n"));
+    }
+    assert_eq!(layerpin.webhooks.post("/other", "").await.status, 404);
+    let answer = layerpin.webhooks.post("/validate?timeout=abc", "").await;
+    assert_eq!(answer.refusal(), (400, "timeout=`abc` is no duration; write it as 10s\n"));
+    next_is_served(&layerpin, "abc").await;
+}
+
+#[tokio::test]
+async fn deep_nesting_in_what_is_not_judged_is_passed_over() {
+    let layerpin = Layerpin::start();
+    let mut object = machine_config("os:1");
+    object["spec"]["config"] = json!("DEEP");
+    let nest = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
+    let body = create(&object).to_string().replace("\"DEEP\"", &nest);
+    let answer = layerpin.webhooks.post("/validate", body).await.review();
+    assert_eq!((&answer["response"]["uid"], &answer["response"]["allowed"]), (&json!(UID), &json!(false)));
+}
+
+#[tokio::test]
+async fn a_number_where_a_string_should_stand_is_named_and_the_uid_kept() {
+    let layerpin = Layerpin::start();
+    let mut object = machine_config("os:1");
+    object["spec"]["osImageURL"] = json!(5);
+    let message = "the MachineConfig cannot be judged: `object.spec.osImageURL`: invalid type: integer `5`, \
+                   expected a string";
+    let review = review("CREATE", &object, &Value::Null);
+    let mutated = layerpin.webhooks.review("/mutate", &review).await;
+    assert_eq!(mutated["response"], json!({"uid": UID, "allowed": true, "warnings": [message]}));
+    let validated = layerpin.webhooks.review("/validate", &review).await;
+    let status = json!({"code": 403, "reason": "Forbidden", "message": message});
+    assert_eq!(validated["response"], json!({"uid": UID, "allowed": false, "status": status}));
+    next_is_served(&layerpin, message).await;
+}

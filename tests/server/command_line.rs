@@ -1,0 +1,63 @@
+//! The command line: settings, exit codes, and what is said when something cannot be done.
+
+use layerpin_sample_registry::Authority;
+
+use crate::documents::{create, machine_config};
+use crate::program::{Setup, policy};
+
+#[test]
+fn what_cannot_be_done_ends_with_2_and_names_the_file() {
+    let broken = Setup::serve();
+    broken.write("policy.yaml", &policy("  rules: {nope: deny}\n"));
+    for (setup, message) in [
+        (
+            Setup::serve().arguments(["--policy", "absent.yaml"]),
+            "error: policy file absent.yaml: No such file",
+        ),
+        (broken.arguments(["--policy", "policy.yaml"]), "error: policy.yaml:5: no rule is called `nope`"),
+        (
+            Setup::serve().arguments(["--tls-cert", "absent.crt", "--tls-key", "absent.key"]),
+            "error: cannot read absent.crt: No such file",
+        ),
+        (Setup::serve().arguments(["--tls-cert", "absent.crt"]), "--tls-key <FILE>"),
+        (
+            Setup::serve().arguments(["--authfile", "absent.json"]),
+            "error: auth file absent.json: No such file",
+        ),
+        (Setup::serve().arguments(["--timeout", "soon"]), "not a duration; write it as 5s, 500ms or 1m30s"),
+        (Setup::verb("conquer"), "unrecognized subcommand 'conquer'"),
+        (Setup::verb("rules").arguments(["nope"]), "error: no rule is called `nope`; there are floating-tag"),
+    ] {
+        let (code, output, error) = setup.ended();
+        assert_eq!((code, output.as_str()), (2, ""), "{error}");
+        assert!(error.contains(message), "{message}: {error}");
+    }
+}
+
+#[test]
+fn rules_are_listed_and_shown() {
+    let (code, list, _) = Setup::verb("rules").ended();
+    assert_eq!((code, list.lines().count()), (0, layerpin::rules::ALL.len()));
+    let (code, page, _) = Setup::verb("rules").arguments(["floating-tag"]).ended();
+    assert_eq!((code, page), (0, layerpin::rules::ALL[0].page()));
+}
+
+#[tokio::test]
+async fn settings_come_from_the_environment_too() {
+    let authority = Authority::new();
+    let setup = Setup::serve().certificate(&authority);
+    setup.write("policy.yaml", &policy("  rules: {floating-tag: warn}\n"));
+    let layerpin = setup
+        .environment("LAYERPIN_POLICY", "policy.yaml")
+        .environment("LAYERPIN_OFFLINE", "true")
+        .environment("LAYERPIN_DRY_RUN_ACCESS", "off")
+        .environment("RUST_LOG", "warn")
+        .start();
+    let review = create(&machine_config("registry.example/acme/os:1"));
+    let answer = layerpin.webhooks.review("/validate", &review).await;
+    let warnings = answer["response"]["warnings"].as_array().unwrap();
+    assert!(warnings[0].as_str().unwrap().starts_with("[floating-tag] "), "{answer}");
+    assert!(warnings[1].as_str().unwrap().contains("not asked, because of --offline"), "{answer}");
+    assert_eq!(layerpin.webhooks.post("/dry-run", "").await.status, 404);
+    assert_eq!(layerpin.log.text(), "");
+}

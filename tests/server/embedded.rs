@@ -1,0 +1,65 @@
+//! The server inside the test's own process, with limits short enough to be met.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use layerpin::engine::Engine;
+use layerpin::metrics::Metrics;
+use layerpin::policy::PolicyStore;
+use layerpin::server::{DryRunAccess, Limits, Parts, Server, Stop};
+use layerpin::sources::registry::credentials::Credentials;
+use layerpin::sources::{RegistryClient, Sources};
+use layerpin::tls::ServingCertificate;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+use crate::client::{Client, Wire};
+use crate::eventually::in_time;
+
+/// A running server; dropping it ends it with the test's runtime.
+pub(crate) struct Embedded {
+    pub(crate) webhooks: Client,
+    pub(crate) address: SocketAddr,
+    pub(crate) authority: String,
+    stop: oneshot::Sender<Stop>,
+    task: JoinHandle<()>,
+}
+
+impl Embedded {
+    /// A server with these limits, and everything else by default.
+    pub(crate) async fn start(limits: Limits) -> Self {
+        layerpin::install_crypto_provider();
+        let metrics = Arc::new(Metrics::new());
+        let registry = RegistryClient::new(Credentials::none(), Arc::clone(&metrics)).unwrap();
+        let (certificate, authority) = ServingCertificate::self_signed(Ipv4Addr::LOCALHOST.into()).unwrap();
+        let parts = Parts {
+            engine: Engine::new(Sources::Network(registry)),
+            policy: PolicyStore::built_in(),
+            certificate,
+            client_authority: None,
+            metrics,
+            dry_run: DryRunAccess::Anyone,
+            timeout: Duration::from_secs(10),
+            limits,
+        };
+        let free = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let server = Server::bind(parts, free, free, Router::new()).await.unwrap();
+        let address = server.address().unwrap();
+        let (stop, stopped) = oneshot::channel();
+        let task = tokio::spawn(server.serve(async { stopped.await.unwrap_or(Stop::Now) }));
+        Self { webhooks: Client::of_http_1(address, &authority), address, authority, stop, task }
+    }
+
+    /// A bare stream to the webhooks.
+    pub(crate) async fn wire(&self) -> Wire {
+        Wire::connect(self.address, &self.authority).await
+    }
+
+    /// Stops the server and waits for its end.
+    pub(crate) async fn end(self, how: Stop) {
+        self.stop.send(how).unwrap();
+        in_time("the server ends", self.task).await.unwrap();
+    }
+}

@@ -1,0 +1,245 @@
+//! Registries that are down, slow, broken or hostile: an answer in time that names the cause, and
+//! the next review served.
+
+use std::net::SocketAddr;
+
+use layerpin_sample_registry::images::Image;
+use layerpin_sample_registry::{Fault, Registry, TokenFault, TokenService};
+use serde_json::Value;
+use tokio::net::TcpSocket;
+use tokio::time::timeout;
+
+use crate::documents::{NOWHERE, create, denied_by, machine_config, not_pinned, patched, policy_of, short};
+use crate::program::{ANSWERED, Layerpin, SHORT, Setup, policy};
+
+/// A server for which an unanswered question is a denial, and a tag is none.
+fn start() -> Layerpin {
+    Setup::serve().policy(SPEC).start()
+}
+
+const SPEC: &str = "  onUnknown: deny\n  rules: {floating-tag: off}\n";
+
+/// Sends a review with little time, and takes the answer while there is some left.
+async fn ask(layerpin: &Layerpin, path: &str, image: &str) -> Value {
+    let review = create(&machine_config(image));
+    let path = format!("{path}?{SHORT}");
+    timeout(ANSWERED, layerpin.webhooks.review(&path, &review)).await.expect("an answer in time")
+}
+
+/// `/mutate` changes nothing and names the cause, and `/validate` denies for it.
+async fn assert_unknown(layerpin: &Layerpin, image: &str, cause: &str, help: &str) {
+    let warning = format!("osImageURL: `{image}` not pinned: {cause}");
+    assert_eq!(ask(layerpin, "/mutate", image).await, not_pinned(&warning));
+    assert_denied(layerpin, image, cause, help).await;
+}
+
+async fn assert_denied(layerpin: &Layerpin, image: &str, cause: &str, help: &str) {
+    let message = format!(
+        "[unpullable-image] whether nodes can pull `{image}` is not known: {cause} (/spec/osImageURL)\n  \
+         note: `onUnknown` is `deny` in policy `test`\n  \
+         help: {help}"
+    );
+    let expected = denied_by(&policy_of(&policy(SPEC)), "unpullable-image=deny", &message);
+    assert_eq!(ask(layerpin, "/validate", image).await, expected);
+}
+
+/// A tag that nobody asked for yet is pinned.
+async fn assert_well_again(layerpin: &Layerpin, registry: &Registry) {
+    let digest = registry.push("acme/os", Some("after"), &Image::base("4.18.1"));
+    let object = machine_config(&format!("{}/acme/os:after", registry.host()));
+    let answer = layerpin.webhooks.review("/mutate", &create(&object)).await;
+    let pinned = format!("{}/acme/os@{digest}", registry.host());
+    assert_eq!(patched(&object, &answer)["spec"]["osImageURL"], pinned);
+}
+
+fn registry() -> Registry {
+    let registry = Registry::start().unwrap();
+    let base = Image::base("4.18.1");
+    registry.push("acme/os", Some("1"), &base);
+    // A manifest whose type says nothing, so that its body is needed.
+    registry.push_manifest("acme/os", Some("untyped"), "application/json", base.manifest());
+    registry
+}
+
+const ASK_LATER: &str =
+    "apply again when the registry answers; `onUnknown` in the policy says what this costs";
+const ASK_AS_NODES: &str = "name the nodes' pull secret with `--authfile`, so that layerpin asks as nodes do";
+
+#[tokio::test]
+async fn a_registry_that_is_down_is_named() {
+    // Bound and not listening: the port is nobody else's, and connections to it are refused.
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+    let host = socket.local_addr().unwrap();
+    let layerpin = start();
+    let cause = format!("{host} cannot be reached: Connection refused (os error 111)");
+    assert_unknown(&layerpin, &format!("{host}/acme/os:1"), &cause, ASK_LATER).await;
+    assert_well_again(&layerpin, &registry()).await;
+}
+
+#[tokio::test]
+async fn a_registry_that_freezes_costs_the_budget_and_no_more() {
+    for (fault, tag) in [(Fault::FreezeAfterAccept, "1"), (Fault::FreezeAfterHeaders, "untyped")] {
+        let registry = registry();
+        let host = registry.host();
+        let layerpin = start();
+        registry.set_fault(fault);
+        let cause = format!("{host} did not answer in time");
+        assert_unknown(&layerpin, &format!("{host}/acme/os:{tag}"), &cause, ASK_LATER).await;
+        registry.clear_fault();
+        assert_well_again(&layerpin, &registry).await;
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_without_the_nodes_credentials_is_unknown() {
+    for (fault, status) in [(Fault::UnauthorizedForEver, 401), (Fault::ForbiddenForEver, 403)] {
+        let registry = registry();
+        let host = registry.host();
+        let layerpin = start();
+        registry.set_fault(fault);
+        let cause = format!(
+            "{host} answered {status} without credentials: there is no entry for it; the credentials of the \
+             nodes are not at hand (--authfile)"
+        );
+        assert_unknown(&layerpin, &format!("{host}/acme/os:1"), &cause, ASK_AS_NODES).await;
+        registry.clear_fault();
+        assert_well_again(&layerpin, &registry).await;
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_of_the_nodes_credentials_is_a_fault() {
+    let registry = registry();
+    let host = registry.host();
+    let image = format!("{host}/acme/os:1");
+    let auths = serde_json::json!({host.as_str(): {"username": "robot", "password": "secret"}});
+    let layerpin = Setup::serve().policy(SPEC).auths(&auths).start();
+    registry.set_fault(Fault::ForbiddenForEver);
+    let cause = format!("{host} answered 403 to the credentials for it");
+    let warning = format!("osImageURL: `{image}` not pinned: {cause}");
+    assert_eq!(ask(&layerpin, "/mutate", &image).await, not_pinned(&warning));
+    let message = format!(
+        "[unpullable-image] `{image}` is refused to nodes: {cause} (/spec/osImageURL)\n  \
+         note: `unpullable-image` is `deny` by recommendation, which stands in policy `test`\n  \
+         help: give the pull secret `openshift-config/pull-secret` an entry for `{host}` that may read it"
+    );
+    let expected = denied_by(&policy_of(&policy(SPEC)), "unpullable-image=deny", &message);
+    assert_eq!(ask(&layerpin, "/validate", &image).await, expected);
+    registry.clear_fault();
+    assert_well_again(&layerpin, &registry).await;
+}
+
+#[tokio::test]
+async fn an_answer_of_404_means_that_it_is_not_there() {
+    let registry = registry();
+    let host = registry.host();
+    let image = format!("{host}/acme/os:1");
+    let layerpin = start();
+    registry.set_fault(Fault::Status(404));
+    let warning = format!("osImageURL: not pinned, because {host} has no `{image}`");
+    assert_eq!(ask(&layerpin, "/mutate", &image).await, not_pinned(&warning));
+    let message = format!(
+        "[unpullable-image] `{image}` is not there: {host} has no such image (/spec/osImageURL)\n  \
+         note: `unpullable-image` is `deny` by recommendation, which stands in policy `test`\n  \
+         help: check the repository and push the image, then apply again"
+    );
+    let expected = denied_by(&policy_of(&policy(SPEC)), "unpullable-image=deny", &message);
+    assert_eq!(ask(&layerpin, "/validate", &image).await, expected);
+    registry.clear_fault();
+    assert_well_again(&layerpin, &registry).await;
+}
+
+#[tokio::test]
+async fn what_the_registry_does_wrong_is_told() {
+    let answered = |words: &'static str| move |host: &str| format!("{host} answered {words}");
+    type Cause = Box<dyn Fn(&str) -> String>;
+    let table: [(Fault, Cause); 4] = [
+        (Fault::Status(500), Box::new(answered("500"))),
+        (Fault::Status(429), Box::new(answered("429"))),
+        (Fault::EndlessBody, Box::new(answered("wrongly: its answer is longer than 4194304 bytes"))),
+        (Fault::RedirectLoop, Box::new(answered("wrongly: more than 5 redirects"))),
+    ];
+    for (fault, cause) in table {
+        let registry = registry();
+        let host = registry.host();
+        let layerpin = start();
+        registry.set_fault(fault);
+        assert_unknown(&layerpin, &format!("{host}/acme/os:1"), &cause(&host), ASK_LATER).await;
+        registry.clear_fault();
+        assert_well_again(&layerpin, &registry).await;
+    }
+}
+
+#[tokio::test]
+async fn a_body_that_does_not_fit_its_digest_pins_nothing() {
+    let registry = registry();
+    let host = registry.host();
+    let layerpin = start();
+    registry.set_fault(Fault::WrongBody);
+    let image = format!("{host}/acme/os:untyped");
+    let answer = ask(&layerpin, "/mutate", &image).await;
+    let expected = short(&Image::base("4.18.1").digest());
+    let warning = answer["response"]["warnings"][0].as_str().unwrap().to_owned();
+    let (before, found) = warning.split_at(warning.len() - expected.len());
+    let words =
+        format!("osImageURL: `{image}` not pinned: {host} sent something else: expected {expected}, got ");
+    assert_eq!(before, words);
+    assert_ne!(found, expected);
+    assert_eq!(answer, not_pinned(&warning));
+    registry.clear_fault();
+    assert_well_again(&layerpin, &registry).await;
+}
+
+#[tokio::test]
+async fn a_digest_that_does_not_fit_the_one_asked_for_is_no_answer() {
+    let registry = Registry::start().unwrap();
+    registry.push("acme/os", Some("1"), &Image::base("4.18.1"));
+    let host = registry.host();
+    let layerpin = start();
+    let digest = Image::base("4.18.1").digest();
+    registry.set_fault(Fault::WrongDigest);
+    let image = format!("{host}/acme/os@{digest}");
+    let wrong = layerpin_sample_registry::digest_of(b"another manifest");
+    let cause = format!("{host} sent something else: expected {}, got {}", short(&digest), short(&wrong));
+    assert_denied(&layerpin, &image, &cause, ASK_LATER).await;
+    registry.clear_fault();
+    assert_well_again(&layerpin, &registry).await;
+}
+
+#[tokio::test]
+async fn a_token_service_that_hangs_costs_the_budget_and_no_more() {
+    let tokens = TokenService::start().unwrap();
+    let registry = Registry::builder().bearer_auth(&tokens).start().unwrap();
+    registry.push("acme/os", Some("1"), &Image::base("4.18.1"));
+    let host = registry.host();
+    let layerpin = start();
+    tokens.set_fault(TokenFault::Hang);
+    let cause = format!("{host} did not answer in time");
+    assert_unknown(&layerpin, &format!("{host}/acme/os:1"), &cause, ASK_LATER).await;
+    tokens.clear_fault();
+    assert_well_again(&layerpin, &registry).await;
+}
+
+#[tokio::test]
+async fn a_token_service_on_another_host_is_not_asked() {
+    let registry = registry();
+    let host = registry.host();
+    let layerpin = start();
+    let challenge = "Bearer realm=\"https://auth.example/token\",service=\"registry\"";
+    registry.set_fault(Fault::StatusWithHeader(401, "www-authenticate".into(), challenge.into()));
+    let cause = format!(
+        "no token for {host}: it names the token service auth.example, but was itself asked without TLS"
+    );
+    assert_unknown(&layerpin, &format!("{host}/acme/os:1"), &cause, ASK_LATER).await;
+    registry.clear_fault();
+    assert_well_again(&layerpin, &registry).await;
+}
+
+#[tokio::test]
+async fn a_link_local_registry_is_never_contacted() {
+    let layerpin = start();
+    let image = format!("169.254.169.254/latest/meta-data@{NOWHERE}");
+    let cause = "169.254.169.254 is a link-local or unspecified address, which is never contacted";
+    assert_denied(&layerpin, &image, cause, ASK_LATER).await;
+}

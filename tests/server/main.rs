@@ -1,0 +1,22 @@
+//! `layerpin serve` from outside: the program itself over TLS, registries on loopback behind it.
+//!
+//! [`program`] starts it, [`client`] talks to it, [`documents`] has what is said. Limits that are too
+//! long to wait for are set short in [`embedded`], the same server inside the test's own process.
+
+mod bad_input;
+mod client;
+mod command_line;
+mod documents;
+mod dry_run;
+mod embedded;
+mod eventually;
+mod faults;
+mod limits;
+mod mutate;
+mod policy;
+mod program;
+mod reload;
+mod shutdown;
+mod tls;
+mod untouched;
+mod validate;

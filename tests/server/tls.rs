@@ -1,0 +1,60 @@
+//! Certificates: served, exchanged, and asked for; and the protocols behind them.
+
+use layerpin_sample_registry::Authority;
+use reqwest::Version;
+
+use crate::client::{Client, Wire};
+use crate::documents::{create, machine_config};
+use crate::eventually::eventually;
+use crate::program::{Layerpin, Setup, secret_of, swap_data};
+
+#[tokio::test]
+async fn both_versions_of_http_are_answered() {
+    let layerpin = Layerpin::start();
+    let old = Client::of_http_1(layerpin.address, &layerpin.authority);
+    assert_eq!(old.post("/validate", "").await.version, Version::HTTP_11);
+    assert_eq!(layerpin.webhooks.post("/validate", "").await.version, Version::HTTP_2);
+}
+
+#[tokio::test]
+async fn a_new_pair_behind_a_swapped_link_is_served_and_one_that_does_not_fit_is_not() {
+    let (one, two) = (Authority::new(), Authority::new());
+    let setup = Setup::serve().known_by(&one);
+    let mount = setup.path("tls");
+    let first = one.issue(&["127.0.0.1"]);
+    let second = two.issue(&["127.0.0.1"]);
+    swap_data(&mount, "v1", &secret_of(&first));
+    let files = ["--tls-cert", "tls/tls.crt", "--tls-key", "tls/tls.key"];
+    let layerpin = setup.arguments(files).start();
+    assert_eq!(layerpin.admin.get("/healthz").await.status, 200);
+
+    swap_data(&mount, "v2", &[("tls.crt", second.certificate_pem()), ("tls.key", first.key_pem())]);
+    let message = "serving certificate not taken over; the one before it is in force";
+    let fault = layerpin.log.message(message).await["error"].as_str().unwrap().to_owned();
+    assert!(fault.starts_with("tls/tls.crt and tls/tls.key do not fit together: "), "{fault}");
+    assert!(Wire::try_connect(layerpin.address, &one.ca_pem()).await.is_ok());
+
+    swap_data(&mount, "v3", &secret_of(&second));
+    layerpin.log.message("serving certificate changed").await;
+    assert!(Wire::try_connect(layerpin.address, &one.ca_pem()).await.is_err());
+    let client = Client::new(layerpin.admin_address, &two.ca_pem());
+    assert_eq!(client.get("/healthz").await.status, 200);
+}
+
+#[tokio::test]
+async fn only_callers_with_a_certificate_reach_the_webhooks_when_they_must_have_one() {
+    let callers = Authority::new();
+    let setup = Setup::serve();
+    let file = setup.write("clients.crt", &callers.ca_pem());
+    let layerpin = setup.arguments(["--client-ca".as_ref(), file.as_os_str()]).start();
+    assert!(layerpin.webhooks.try_post("/validate", "").await.is_err());
+    assert_eq!(layerpin.admin.get("/healthz").await.status, 200);
+    eventually("the server goes on", async || {
+        layerpin.admin.try_get("/readyz").await.ok().filter(|answer| answer.status == 200)
+    })
+    .await;
+    let review = create(&machine_config(""));
+    let stranger =
+        Client::with_identity(layerpin.address, &layerpin.authority, &Authority::new().issue(&["127.0.0.1"]));
+    assert!(stranger.try_post("/validate", review.to_string()).await.is_err());
+}
