@@ -1,9 +1,11 @@
 //! What is remembered, for whom, and who waits for whom.
 
+use std::time::Duration;
+
 use futures_util::future::join_all;
 use layerpin::facts::{AsNodes, Fact, Shown};
-use layerpin_sample_registry::Registry;
 use layerpin_sample_registry::images::Image;
+use layerpin_sample_registry::{Fault, Registry};
 use serde_json::json;
 
 use crate::support::{Asker, image, lines, out_of_time, password, refused};
@@ -25,6 +27,8 @@ async fn who_leaves_early_does_not_take_the_answer_along() {
     let registry = Registry::start().unwrap();
     let host = registry.host();
     let digest = registry.push("acme/os", Some("1"), &Image::base("4.18.1"));
+    // The answer is not there yet when the first one leaves.
+    registry.set_fault(Fault::Latency(Duration::from_millis(500)));
     let asker = Asker::anonymous();
     let reference = format!("{host}/acme/os:1");
     assert_eq!(asker.ask_too_late(&reference).await, out_of_time(&host));
