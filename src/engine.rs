@@ -5,13 +5,12 @@
 
 use std::sync::Arc;
 
-use jiff::Timestamp;
 use tokio::time::Instant;
 
 use crate::evaluate::{self, Verdict, evaluate};
 use crate::facts::Facts;
 use crate::machine_config::Subject;
-use crate::pin::{self, Freshness, Plan, Question};
+use crate::pin::{self, Plan};
 use crate::policy::Policy;
 use crate::sources::Sources;
 
@@ -34,38 +33,43 @@ impl Engine {
 
     /// Plans the pins of `subject`. Answers by `deadline`.
     pub async fn pin(&self, subject: &Subject, policy: &Policy, deadline: Instant) -> Plan {
+        let mut facts = self.sources.begin();
         let questions = pin::questions(subject, policy);
-        let facts = self.gather(&questions, policy, deadline).await;
+        self.sources.gather(&questions, &mut facts, policy, deadline).await;
         pin::plan(subject, &facts, policy)
     }
 
     /// Judges `subject` as it stands. Answers by `deadline`.
     pub async fn judge(&self, subject: &Subject, policy: &Policy, deadline: Instant) -> Verdict {
-        let questions = cached(evaluate::questions(subject, policy));
-        let facts = self.gather(&questions, policy, deadline).await;
+        let mut facts = self.sources.begin();
+        self.know(subject, &mut facts, policy, deadline).await;
         evaluate(subject, &facts, policy)
     }
 
     /// Judges `subject` as it stands, pins it, and judges what comes of that. Answers by `deadline`.
     pub async fn rehearse(&self, subject: Subject, policy: Arc<Policy>, deadline: Instant) -> Rehearsal {
-        let mut questions = pin::questions(&subject, &policy);
-        questions.extend(cached(evaluate::questions(&subject, &policy)));
-        let mut facts = self.gather(&distinct(questions), &policy, deadline).await;
+        let mut facts = self.sources.begin();
+        // A question that wants a fresh answer comes before one that does not.
+        let questions = pin::questions(&subject, &policy);
+        self.sources.gather(&questions, &mut facts, &policy, deadline).await;
+        self.know(&subject, &mut facts, &policy, deadline).await;
         let plan = pin::plan(&subject, &facts, &policy);
         let after = plan.apply(&subject);
-        let mut further = cached(evaluate::questions(&after, &policy));
-        further.retain(|question| !facts.manifests.contains_key(&question.reference));
-        facts.manifests.extend(self.gather(&further, &policy, deadline).await.manifests);
+        self.know(&after, &mut facts, &policy, deadline).await;
         let before = evaluate(&subject, &facts, &policy);
         let verdict = evaluate(&after, &facts, &policy);
         Rehearsal { subject, policy, facts, plan, before, verdict }
     }
 
-    async fn gather(&self, questions: &[Question], policy: &Policy, deadline: Instant) -> Facts {
-        if questions.is_empty() {
-            return Facts::none(Timestamp::now());
+    /// Asks until everything that `subject` is judged by is in `facts`, answered or unknown.
+    async fn know(&self, subject: &Subject, facts: &mut Facts, policy: &Policy, deadline: Instant) {
+        loop {
+            let questions = evaluate::questions(subject, facts, policy);
+            if questions.is_empty() {
+                return;
+            }
+            self.sources.gather(&questions, facts, policy, deadline).await;
         }
-        self.sources.gather(questions, policy, deadline).await
     }
 }
 
@@ -84,19 +88,4 @@ pub struct Rehearsal {
     pub before: Verdict,
     /// The verdict on the object after the plan: what `/validate` would say.
     pub verdict: Verdict,
-}
-
-fn cached(references: Vec<crate::image_reference::ImageReference>) -> Vec<Question> {
-    references.into_iter().map(|reference| Question { reference, freshness: Freshness::Cached }).collect()
-}
-
-/// Asks nothing twice; a question that wants a fresh answer comes before one that does not.
-fn distinct(questions: Vec<Question>) -> Vec<Question> {
-    let mut distinct: Vec<Question> = Vec::new();
-    for question in questions {
-        if !distinct.iter().any(|earlier| earlier.reference == question.reference) {
-            distinct.push(question);
-        }
-    }
-    distinct
 }

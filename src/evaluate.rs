@@ -6,9 +6,9 @@
 use jiff::tz::TimeZone;
 
 use crate::facts::Facts;
-use crate::image_reference::ImageReference;
 use crate::machine_config::{Field, Subject};
 use crate::policy::{Assigned, Level, Policy};
+use crate::question::Question;
 use crate::rules::{self, Case, Certainty, Input, Observation, Rule};
 
 /// Judges `subject`.
@@ -61,8 +61,10 @@ pub fn evaluate(subject: &Subject, facts: &Facts, policy: &Policy) -> Verdict {
     verdict
 }
 
-/// The references whose manifests must be known to judge `subject` under `policy`.
-pub fn questions(subject: &Subject, policy: &Policy) -> Vec<ImageReference> {
+/// What must still be asked to judge `subject` under `policy`, given what `facts` hold already.
+///
+/// Once these are answered there may be more: ask until the list is empty.
+pub fn questions(subject: &Subject, facts: &Facts, policy: &Policy) -> Vec<Question> {
     let pools = subject.pools();
     let asks = |rule: &&&'static Rule| {
         rule.inputs.contains(&Input::Image) && policy.level(rule, &pools).level != Level::Off
@@ -71,7 +73,9 @@ pub fn questions(subject: &Subject, policy: &Policy) -> Vec<ImageReference> {
         return Vec::new();
     }
     let references = Field::ALL.iter().filter_map(|field| subject.object.reference(*field));
-    references.map(ImageReference::asked).collect()
+    let mut questions: Vec<_> = references.map(|reference| Question::manifest(reference.asked())).collect();
+    questions.retain(|question| !question.is_answered_by(facts));
+    questions
 }
 
 /// What was found, and what that comes to.

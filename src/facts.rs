@@ -4,12 +4,17 @@
 //! (nobody answered, and why). Facts can be written out and read back, so that a verdict can be
 //! made again without asking anybody.
 
+pub mod cluster;
+pub mod image;
+
 use std::collections::BTreeMap;
 use std::fmt;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use self::cluster::Cluster;
+use self::image::{Image, Payload};
 use crate::digest::Digest;
 use crate::image_reference::ImageReference;
 
@@ -22,17 +27,66 @@ pub struct Facts {
     /// What registries say of each reference that was asked for, keyed by the reference.
     #[serde(default)]
     pub manifests: BTreeMap<ImageReference, Fact<Manifest>>,
+    /// What the user accepts in place of what the cluster says.
+    #[serde(default, skip_serializing_if = "Given::is_empty")]
+    pub given: Given,
+    /// What registries hold under each reference whose layers were asked for, keyed by the reference.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub images: BTreeMap<ImageReference, Fact<Image>>,
+    /// What release payloads say, keyed by the payload's reference.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub payloads: BTreeMap<ImageReference, Fact<Payload>>,
+    /// What is known of the cluster.
+    #[serde(default, skip_serializing_if = "Cluster::is_unasked")]
+    pub cluster: Cluster,
 }
 
 impl Facts {
     /// Facts that hold no answer yet.
     pub fn none(observed_at: Timestamp) -> Self {
-        Self { observed_at, manifests: BTreeMap::new() }
+        Self {
+            observed_at,
+            manifests: BTreeMap::new(),
+            given: Given::default(),
+            images: BTreeMap::new(),
+            payloads: BTreeMap::new(),
+            cluster: Cluster::default(),
+        }
     }
 
     /// What is known of the manifest of `reference`; unknown when nobody asked.
     pub fn manifest(&self, reference: &ImageReference) -> &Fact<Manifest> {
         self.manifests.get(reference).unwrap_or(&Fact::Unknown(Cause::NotAsked))
+    }
+
+    /// What is known of the layers of `reference`; unknown when nobody asked.
+    pub fn image(&self, reference: &ImageReference) -> &Fact<Image> {
+        self.images.get(reference).unwrap_or(&Fact::Unknown(Cause::NotAsked))
+    }
+
+    /// What is known of the release payload `reference`; unknown when nobody asked.
+    pub fn payload(&self, reference: &ImageReference) -> &Fact<Payload> {
+        self.payloads.get(reference).unwrap_or(&Fact::Unknown(Cause::NotAsked))
+    }
+}
+
+/// What the user accepts in place of what the cluster says: part of the facts, so that a verdict
+/// that is made again from a file is the same.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Given {
+    /// The release payload to judge lineage against (`--release-image`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub release_image: Option<ImageReference>,
+    /// Images that are accepted as bases (`--base-image`).
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub base_images: Vec<ImageReference>,
+}
+
+impl Given {
+    /// Tells whether the user gave nothing.
+    pub fn is_empty(&self) -> bool {
+        self.release_image.is_none() && self.base_images.is_empty()
     }
 }
 

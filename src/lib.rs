@@ -16,7 +16,8 @@
 //! - [`facts`]: what is known of the outside; a failed question is a fact of its own kind.
 //! - [`rules`], [`policy`], [`mod@evaluate`]: what is seen, what it costs, what that comes to.
 //! - [`pin`]: what to write instead of a tag.
-//! - [`sources`]: registries. [`engine`] ties the steps together.
+//! - [`question`], [`sources`]: what is asked of the outside, and who answers. [`engine`] ties the
+//!   steps together.
 //! - [`review`], [`report`]: the words that go back. [`server`], [`tls`]: the door itself.
 
 pub mod cli;
@@ -33,6 +34,7 @@ pub mod metrics;
 pub mod pattern;
 pub mod pin;
 pub mod policy;
+pub mod question;
 pub mod record;
 pub mod report;
 pub mod review;

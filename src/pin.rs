@@ -13,25 +13,8 @@ use crate::facts::{Fact, Facts};
 use crate::image_reference::ImageReference;
 use crate::machine_config::{Field, Object, REPIN_ANNOTATION, Subject};
 use crate::policy::Policy;
+use crate::question::{Freshness, Question};
 use crate::record::Record;
-
-/// A question that must be answered before a plan can be made.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Question {
-    /// What the registry is asked for.
-    pub reference: ImageReference,
-    /// Whether an answer from before may serve.
-    pub freshness: Freshness,
-}
-
-/// Whether an answer from before may serve.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Freshness {
-    /// It may, as long as the cache keeps it.
-    Cached,
-    /// It may not: the user asked for a fresh look.
-    Fresh,
-}
 
 /// The questions whose answers decide what to pin.
 pub fn questions(subject: &Subject, policy: &Policy) -> Vec<Question> {
@@ -40,7 +23,7 @@ pub fn questions(subject: &Subject, policy: &Policy) -> Vec<Question> {
     }
     let freshness = if subject.object.repin { Freshness::Fresh } else { Freshness::Cached };
     let asked = Field::ALL.into_iter().filter_map(|field| asked(&subject.object, field));
-    asked.map(|reference| Question { reference, freshness }).collect()
+    asked.map(|reference| Question::Manifest { reference, freshness }).collect()
 }
 
 /// Plans what to change in `subject`, so that its images stand by digest and its records are true.
@@ -466,7 +449,10 @@ mod tests {
             let (object, subject) = update(&json!({"osImageURL": text}), &repin);
             assert_eq!(
                 questions(&subject, &Policy::recommended()),
-                [Question { reference: ImageReference::parse(TAG).unwrap(), freshness: Freshness::Fresh }]
+                [Question::Manifest {
+                    reference: ImageReference::parse(TAG).unwrap(),
+                    freshness: Freshness::Fresh
+                }]
             );
             let (image, annotations, _) = outcome(&object, &subject, &facts(NEW));
             assert_eq!(image, format!("quay.io/acme/os@{NEW}"));

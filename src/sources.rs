@@ -11,9 +11,11 @@ use futures_util::future::join_all;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-use crate::facts::{Cause, Fact, Facts};
-use crate::pin::{Freshness, Question};
+use crate::facts::image::{Image, Payload};
+use crate::facts::{Cause, Fact, Facts, Manifest};
+use crate::image_reference::ImageReference;
 use crate::policy::Policy;
+use crate::question::{Freshness, Question};
 
 pub use registry::RegistryClient;
 
@@ -27,32 +29,68 @@ pub enum Sources {
 }
 
 impl Sources {
-    /// Answers `questions`, all of them by `deadline`.
-    ///
-    /// Nothing is asked of a registry that `policy` does not allow. What is not answered by the
-    /// deadline is unknown, and goes on being asked for those who come after.
-    pub async fn gather(&self, questions: &[Question], policy: &Policy, deadline: Instant) -> Facts {
-        let mut facts = Facts::none(Timestamp::now());
-        let answers = questions.iter().map(|question| self.answer(question, policy, deadline));
-        for (question, answer) in questions.iter().zip(join_all(answers).await) {
-            facts.manifests.insert(question.reference.clone(), answer);
-        }
-        facts
+    /// Facts that hold what is known without asking, as of now.
+    pub fn begin(&self) -> Facts {
+        Facts::none(Timestamp::now())
     }
 
-    async fn answer(
+    /// Answers `questions` into `facts`, all of them by `deadline`.
+    ///
+    /// Nothing is asked of a registry that `policy` does not allow. What is not answered by the
+    /// deadline is unknown, and goes on being asked for those who come after. Afterwards every
+    /// question is answered by `facts`.
+    pub async fn gather(
         &self,
-        Question { reference, freshness }: &Question,
+        questions: &[Question],
+        facts: &mut Facts,
         policy: &Policy,
         deadline: Instant,
-    ) -> Fact<crate::facts::Manifest> {
-        match self {
-            _ if !policy.allows(reference) => Fact::Unknown(Cause::OutsideAllowed),
-            Self::Offline => Fact::Unknown(Cause::Offline),
-            Self::Network(registry) => match freshness {
-                Freshness::Cached => registry.manifest(reference, deadline).await,
-                Freshness::Fresh => registry.manifest_now(reference, deadline).await,
-            },
+    ) {
+        let mut distinct: Vec<&Question> = Vec::new();
+        for question in questions {
+            if !distinct.iter().any(|earlier| earlier.covers(question)) {
+                distinct.push(question);
+            }
+        }
+        let answers = distinct.iter().map(|question| self.answer(question, policy, deadline));
+        for answer in join_all(answers).await {
+            match answer {
+                Answer::Manifest(reference, fact) => drop(facts.manifests.insert(reference, fact)),
+                Answer::Image(reference, fact) => drop(facts.images.insert(reference, fact)),
+                Answer::Payload(reference, fact) => drop(facts.payloads.insert(reference, fact)),
+            }
         }
     }
+
+    async fn answer(&self, question: &Question, policy: &Policy, deadline: Instant) -> Answer {
+        let reference = question.reference().clone();
+        let closed = match self {
+            _ if !policy.allows(&reference) => Some(Cause::OutsideAllowed),
+            Self::Offline => Some(Cause::Offline),
+            Self::Network(_) => None,
+        };
+        match (question, self) {
+            (Question::Manifest { freshness, .. }, Self::Network(registry)) if closed.is_none() => {
+                let fact = match freshness {
+                    Freshness::Cached => registry.manifest(&reference, deadline).await,
+                    Freshness::Fresh => registry.manifest_now(&reference, deadline).await,
+                };
+                Answer::Manifest(reference, fact)
+            }
+            (Question::Manifest { .. }, _) => Answer::Manifest(reference, unknown(closed)),
+            (Question::Image { .. }, _) => Answer::Image(reference, unknown(closed)),
+            (Question::Payload { .. }, _) => Answer::Payload(reference, unknown(closed)),
+        }
+    }
+}
+
+/// An answer, with what it is about.
+enum Answer {
+    Manifest(ImageReference, Fact<Manifest>),
+    Image(ImageReference, Fact<Image>),
+    Payload(ImageReference, Fact<Payload>),
+}
+
+fn unknown<T>(cause: Option<Cause>) -> Fact<T> {
+    Fact::Unknown(cause.unwrap_or(Cause::NotAsked))
 }

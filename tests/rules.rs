@@ -10,7 +10,9 @@ use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 use layerpin::evaluate::{Verdict, evaluate};
-use layerpin::facts::{Fact, Facts, Manifest};
+use layerpin::facts::cluster::Cluster;
+use layerpin::facts::image::{Image, Payload};
+use layerpin::facts::{Fact, Facts, Given, Manifest};
 use layerpin::image_reference::ImageReference;
 use layerpin::machine_config::{Field, Operation, Subject};
 use layerpin::policy::{Level, Policy};
@@ -106,9 +108,9 @@ impl Case {
     }
 
     fn facts(&self) -> Facts {
-        let CaseFacts { observed_at, manifests } = &self.facts;
+        let CaseFacts { observed_at, manifests, given, images, payloads, cluster } = self.facts.clone();
         let observed_at = observed_at.unwrap_or_else(|| OBSERVED_AT.parse().unwrap());
-        Facts { observed_at, manifests: manifests.clone() }
+        Facts { observed_at, manifests, given, images, payloads, cluster }
     }
 
     fn policy(&self) -> Policy {
@@ -135,12 +137,20 @@ impl Case {
 }
 
 /// Facts as they are written to disk, less what most cases do not care for.
-#[derive(Default, Deserialize)]
+#[derive(Clone, Default, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct CaseFacts {
     observed_at: Option<Timestamp>,
     #[serde(default)]
     manifests: BTreeMap<ImageReference, Fact<Manifest>>,
+    #[serde(default)]
+    given: Given,
+    #[serde(default)]
+    images: BTreeMap<ImageReference, Fact<Image>>,
+    #[serde(default)]
+    payloads: BTreeMap<ImageReference, Fact<Payload>>,
+    #[serde(default)]
+    cluster: Cluster,
 }
 
 /// A verdict in the words of a case file.

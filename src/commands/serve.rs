@@ -7,13 +7,11 @@ use anyhow::Context;
 use axum::Router;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::cli::{FactOptions, Serve};
+use super::sources;
+use crate::cli::Serve;
 use crate::engine::Engine;
 use crate::metrics::Metrics;
-use crate::policy::PolicyStore;
 use crate::server::{Limits, Parts, Server, Stop};
-use crate::sources::registry::credentials::Credentials;
-use crate::sources::{RegistryClient, Sources};
 use crate::tls::ServingCertificate;
 
 /// Serves until SIGTERM or SIGINT. `more` adds routes beside the webhooks.
@@ -23,14 +21,11 @@ pub fn run(options: &Serve, more: Router) -> anyhow::Result<()> {
 }
 
 async fn serve(options: &Serve, more: Router) -> anyhow::Result<()> {
-    let policy = match &options.facts.policy {
-        Some(path) => PolicyStore::from_file(path)?,
-        None => PolicyStore::built_in(),
-    };
+    let policy = sources::policy(&options.facts)?;
     raise_file_limit();
     let metrics = Arc::new(Metrics::new());
     let parts = Parts {
-        engine: Engine::new(sources(&options.facts, &metrics)?),
+        engine: Engine::new(sources::connect(&options.facts, &metrics)?),
         policy,
         certificate: certificate(options)?,
         client_authority: options.client_ca.clone(),
@@ -62,17 +57,6 @@ async fn serve(options: &Serve, more: Router) -> anyhow::Result<()> {
     server.serve(stop).await;
     tracing::info!("stopped");
     Ok(())
-}
-
-fn sources(options: &FactOptions, metrics: &Arc<Metrics>) -> anyhow::Result<Sources> {
-    let credentials = match &options.authfile {
-        Some(path) => Credentials::from_file(path)?,
-        None => Credentials::none(),
-    };
-    if options.offline {
-        return Ok(Sources::Offline);
-    }
-    Ok(Sources::Network(RegistryClient::new(credentials, Arc::clone(metrics))?))
 }
 
 fn certificate(options: &Serve) -> anyhow::Result<ServingCertificate> {

@@ -1,0 +1,83 @@
+//! What is asked of the outside, as plain data.
+//!
+//! Pure code says what it needs to know next, given what is known so far; [`crate::sources`]
+//! answers. An answer may raise further questions (a payload names a base, the base must be read),
+//! so the engine asks in rounds until nothing new comes up.
+
+use std::collections::BTreeSet;
+
+use crate::facts::Facts;
+use crate::facts::image::Platform;
+use crate::image_reference::ImageReference;
+
+/// A question to the outside.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Question {
+    /// Which manifest does the reference name?
+    Manifest {
+        /// What the registry is asked for.
+        reference: ImageReference,
+        /// Whether an answer from before may serve.
+        freshness: Freshness,
+    },
+    /// What are the layers of the image?
+    Image {
+        /// What the registry is asked for.
+        reference: ImageReference,
+        /// The platforms whose layers are needed.
+        platforms: Platforms,
+    },
+    /// What does the release payload say of the operating system?
+    Payload {
+        /// The payload.
+        reference: ImageReference,
+    },
+}
+
+/// Whether an answer from before may serve.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Freshness {
+    /// It may, as long as the cache keeps it.
+    Cached,
+    /// It may not: the user asked for a fresh look.
+    Fresh,
+}
+
+/// Platforms of an image.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Platforms {
+    /// Every `linux` platform that the image has.
+    All,
+    /// These alone.
+    Only(BTreeSet<Platform>),
+}
+
+impl Question {
+    /// The question for the manifest of `reference`, to which an answer from before may serve.
+    pub fn manifest(reference: ImageReference) -> Self {
+        Self::Manifest { reference, freshness: Freshness::Cached }
+    }
+
+    /// What is asked about.
+    pub fn reference(&self) -> &ImageReference {
+        match self {
+            Self::Manifest { reference, .. }
+            | Self::Image { reference, .. }
+            | Self::Payload { reference } => reference,
+        }
+    }
+
+    /// Tells whether `facts` hold an answer already, be it that there is none.
+    pub fn is_answered_by(&self, facts: &Facts) -> bool {
+        match self {
+            Self::Manifest { reference, .. } => facts.manifests.contains_key(reference),
+            Self::Image { reference, .. } => facts.images.contains_key(reference),
+            Self::Payload { reference } => facts.payloads.contains_key(reference),
+        }
+    }
+
+    /// Tells whether an answer to `self` is one to `other`: they ask the same of the same.
+    pub fn covers(&self, other: &Self) -> bool {
+        std::mem::discriminant(self) == std::mem::discriminant(other) && self.reference() == other.reference()
+    }
+}
