@@ -46,9 +46,14 @@ pub fn evaluate(subject: &Subject, facts: &Facts, policy: &Policy) -> Verdict {
                     notes.push(why.clone());
                     level
                 }
+                // The rule costs less than ignorance would, so it is the rule that decides.
+                Certainty::Unknown if level < policy.on_unknown() => {
+                    notes.push(why.clone());
+                    level
+                }
                 Certainty::Unknown => {
                     notes.push(format!("{} in policy `{}`", on_unknown(policy.on_unknown()), policy.name()));
-                    level.min(policy.on_unknown())
+                    policy.on_unknown()
                 }
             };
             if level != Level::Off {

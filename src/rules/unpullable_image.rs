@@ -1,6 +1,6 @@
 //! `unpullable-image`: what nodes will not get from the registry.
 
-use super::{Case, Certainty, Input, Observation, Rule};
+use super::{Case, Certainty, Input, Observation, Rule, registry_not_allowed};
 use crate::facts::{AsNodes, Cause, Fact};
 use crate::policy::Level;
 
@@ -15,6 +15,9 @@ there is no such image (404), and when it refuses (401, 403) the credentials tha
 are what `--authfile` names. Where no such file is given, a refusal tells nothing of the nodes, and
 counts as an unanswered question, as does every failure to ask. What an unanswered question costs is
 `onUnknown` in the policy.
+
+No question goes to a registry outside `registries.allow`. That is `registry-not-allowed`; where that
+rule is off, this one says that nothing is known.
 
 A registry that has no entry in the credentials and one that refuses its entry are told apart.
 
@@ -33,6 +36,8 @@ read it. `skopeo inspect --authfile FILE docker://IMAGE` asks the same question.
 };
 
 fn judge(case: &Case<'_>) -> Vec<Observation> {
+    let other = case.policy.level(&registry_not_allowed::RULE, &case.subject.pools());
+    let registry_not_allowed_speaks = other.level != Level::Off;
     case.references()
         .filter_map(|(field, reference)| {
             let asked = reference.asked();
@@ -44,8 +49,8 @@ fn judge(case: &Case<'_>) -> Vec<Observation> {
                     format!("`{asked}` is not there: {} has no such image", asked.host()),
                     "check the repository and push the image, then apply again".to_owned(),
                 ),
-                // `registry-not-allowed` says so already.
-                Fact::Unknown(Cause::OutsideAllowed) => return None,
+                // `registry-not-allowed` says so already, where it may speak.
+                Fact::Unknown(Cause::OutsideAllowed) if registry_not_allowed_speaks => return None,
                 Fact::Unknown(cause @ Cause::Refused { as_nodes: AsNodes::Same, .. }) => (
                     Certainty::Fault,
                     format!("`{asked}` is refused to nodes: {cause}"),
@@ -70,6 +75,9 @@ fn help_to_know(cause: &Cause) -> &'static str {
     match cause {
         Cause::Refused { .. } => {
             "name the nodes' pull secret with `--authfile`, so that layerpin asks as nodes do"
+        }
+        Cause::OutsideAllowed => {
+            "add the repository to `registries.allow` of the policy, or switch `registry-not-allowed` on there"
         }
         Cause::Offline => "ask without `--offline`",
         _ => "apply again when the registry answers; `onUnknown` in the policy says what this costs",
