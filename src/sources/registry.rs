@@ -7,6 +7,7 @@
 mod answers;
 mod challenge;
 pub mod credentials;
+mod flights;
 mod tokens;
 mod transport;
 
@@ -58,22 +59,18 @@ impl RegistryClient {
     pub async fn manifest(self: &Arc<Self>, reference: &ImageReference, deadline: Instant) -> Fact<Manifest> {
         let credential = self.credentials.find(reference);
         let key = answers::Key::new(reference, credential.as_ref());
-        if let Some(answer) = self.answers.recall(&key).await {
+        if let Some(answer) = self.answers.recall(&key) {
             self.metrics.cache_request("manifest", "hit");
             return answer;
         }
         self.metrics.cache_request("manifest", "miss");
-        let client = Arc::clone(self);
-        let asked = reference.clone();
-        // A task of its own: the first to ask may leave before the answer comes.
-        let task = tokio::spawn(async move {
-            let fetch = client.fetch_in_time(&asked, credential);
-            client.answers.recall_or(key, fetch).await
-        });
-        settle(timeout_at(deadline, task).await, reference)
+        let ask = Arc::clone(self).fetch_in_time(reference.clone(), credential);
+        settle(timeout_at(deadline, self.answers.ask(key, ask).answer()).await, reference)
     }
 
     /// Tells which manifest `reference` names now, whatever was answered before.
+    ///
+    /// Joins others who want the same, as long as nobody has begun to ask for them.
     pub async fn manifest_now(
         self: &Arc<Self>,
         reference: &ImageReference,
@@ -81,15 +78,9 @@ impl RegistryClient {
     ) -> Fact<Manifest> {
         let credential = self.credentials.find(reference);
         let key = answers::Key::new(reference, credential.as_ref());
-        let client = Arc::clone(self);
-        let asked = reference.clone();
         self.metrics.cache_request("manifest", "bypass");
-        let task = tokio::spawn(async move {
-            let answer = client.fetch_in_time(&asked, credential).await;
-            client.answers.remember(key, answer.clone()).await;
-            answer
-        });
-        settle(timeout_at(deadline, task).await, reference)
+        let ask = Arc::clone(self).fetch_in_time(reference.clone(), credential);
+        settle(timeout_at(deadline, self.answers.ask_anew(key, ask).answer()).await, reference)
     }
 
     /// The credentials that are shown to registries.
@@ -98,11 +89,11 @@ impl RegistryClient {
     }
 
     async fn fetch_in_time(
-        &self,
-        reference: &ImageReference,
+        self: Arc<Self>,
+        reference: ImageReference,
         credential: Option<Credential>,
     ) -> Fact<Manifest> {
-        match timeout(LONGEST_QUESTION, self.fetch(reference, credential.as_ref())).await {
+        match timeout(LONGEST_QUESTION, self.fetch(&reference, credential.as_ref())).await {
             Ok(Ok(manifest)) => Fact::Known(manifest),
             Ok(Err(Failure::Absent)) => Fact::Absent,
             Ok(Err(Failure::Unknown(cause))) => Fact::Unknown(cause),
@@ -193,8 +184,15 @@ impl Dialogue<'_> {
         if let Some(bearer) = bearer {
             let realm = tokens::realm(bearer, reply).map_err(|cause| Failure::Unknown(cause.of(target)))?;
             let scope = format!("repository:{}:pull", self.reference.api_path());
-            let ask = tokens::Ask { realm, bearer, scope: &scope, credential: self.credential };
-            return ask.token(&self.client.transport).await.map(Some).map_err(|error| match error {
+            let scope = bearer.scope.clone().unwrap_or(scope);
+            let ask = tokens::Ask {
+                realm,
+                service: bearer.service.clone(),
+                scope,
+                credential: self.credential.cloned(),
+            };
+            let token = self.client.tokens.ask(ask, &self.client.transport).await;
+            return token.map(Some).map_err(|error| match error {
                 tokens::NoToken::Refused(status) => {
                     Failure::Unknown(self.refusal(target.host.clone(), status))
                 }
@@ -315,13 +313,13 @@ impl From<Cause> for Failure {
 }
 
 fn settle(
-    outcome: Result<Result<Fact<Manifest>, tokio::task::JoinError>, tokio::time::error::Elapsed>,
+    outcome: Result<Option<Fact<Manifest>>, tokio::time::error::Elapsed>,
     reference: &ImageReference,
 ) -> Fact<Manifest> {
     match outcome {
-        Ok(Ok(answer)) => answer,
-        Ok(Err(error)) => {
-            tracing::error!(%error, "a question to a registry ended without an answer");
+        Ok(Some(answer)) => answer,
+        Ok(None) => {
+            tracing::error!(%reference, "a question to a registry ended without an answer");
             Fact::Unknown(Cause::Internal)
         }
         Err(_) => Fact::Unknown(Cause::OutOfTime { host: reference.host().to_owned() }),

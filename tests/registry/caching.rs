@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use layerpin::facts::{AsNodes, Fact, Shown};
+use layerpin::facts::{AsNodes, Cause, Fact, Shown};
 use layerpin_sample_registry::images::Image;
-use layerpin_sample_registry::{Fault, Registry};
+use layerpin_sample_registry::{Fault, Registry, TokenFault, TokenService};
 use serde_json::json;
+use tokio::time::sleep;
 
 use crate::support::{Asker, image, lines, out_of_time, password, refused};
 
@@ -82,4 +83,82 @@ async fn an_answer_is_for_the_credentials_that_had_it() {
     asker.change(&allowed);
     assert_eq!(asker.ask(&reference).await, image(&digest, &host));
     assert_eq!(registry.requests().len(), 0);
+}
+
+#[tokio::test]
+async fn a_fresh_answer_is_not_replaced_by_that_of_an_older_question() {
+    let registry = Registry::start().unwrap();
+    let host = registry.host();
+    registry.push("acme/os", Some("1"), &Image::base("4.18.1"));
+    let asker = Asker::anonymous();
+    let reference = format!("{host}/acme/os:1");
+    // The older question hangs on the way.
+    registry.set_fault(Fault::FreezeAfterAccept.times(1));
+    let older = async { asker.ask(&reference).await };
+    let newer = async {
+        registry.connections_arrived(1).await.unwrap();
+        let after = registry.push("acme/os", Some("1"), &Image::base("4.18.2"));
+        (asker.ask_now(&reference).await, after)
+    };
+    let (older, (newer, after)) = tokio::join!(older, newer);
+    let expected = image(&after, &host);
+    assert_eq!((&older, &newer), (&expected, &expected));
+    assert_eq!(asker.ask(&reference).await, expected);
+}
+
+#[tokio::test]
+async fn fresh_looks_that_come_together_cost_two_questions_at_most() {
+    let registry = Registry::start().unwrap();
+    let host = registry.host();
+    let digest = registry.push("acme/os", Some("1"), &Image::base("4.18.1"));
+    let asker = Asker::anonymous();
+    let reference = format!("{host}/acme/os:1");
+    let answers = join_all((0..100).map(|_| asker.ask_now(&reference))).await;
+    assert_eq!(answers, vec![image(&digest, &host); 100]);
+    // One that had begun when the others came, and one that they waited for together.
+    let head = "HEAD /v2/acme/os/manifests/1 -";
+    assert_eq!(lines(&registry.requests()), [head, head]);
+}
+
+#[tokio::test]
+async fn a_failed_look_leaves_the_answer_from_before() {
+    let registry = Registry::start().unwrap();
+    let host = registry.host();
+    let digest = registry.push("acme/os", Some("1"), &Image::base("4.18.1"));
+    let asker = Asker::anonymous();
+    let reference = format!("{host}/acme/os:1");
+    asker.ask(&reference).await;
+    registry.set_fault(Fault::Status(500));
+    let failed = Fact::Unknown(Cause::Status { host: host.clone(), status: 500 });
+    assert_eq!(asker.ask_now(&reference).await, failed);
+    assert_eq!(asker.ask(&reference).await, image(&digest, &host));
+    registry.set_fault(Fault::Status(404));
+    assert_eq!(asker.ask_now(&reference).await, Fact::Absent);
+    assert_eq!(asker.ask(&reference).await, Fact::Absent, "that it is gone is an answer");
+}
+
+#[tokio::test]
+async fn questions_that_need_the_same_token_ask_for_it_once() {
+    let tokens = TokenService::start().unwrap();
+    let registry = Registry::builder().bearer_auth(&tokens).start().unwrap();
+    let host = registry.host();
+    let digest = registry.push("acme/os", None, &Image::base("4.18.1"));
+    let tags: Vec<_> = (0..20).map(|index| format!("t{index}")).collect();
+    for tag in &tags {
+        registry.tag("acme/os", tag, &digest);
+    }
+    let asker = Asker::anonymous();
+    tokens.set_fault(TokenFault::Hang);
+    let asked = join_all(tags.iter().map(async |tag| asker.ask(&format!("{host}/acme/os:{tag}")).await));
+    let all_refused = async {
+        let refused = format!("requests_total{{host=\"{host}\",outcome=\"refused\"}} {}", tags.len());
+        while !asker.metrics.encode().contains(&refused) {
+            sleep(Duration::from_millis(10)).await;
+        }
+        tokens.clear_fault();
+    };
+    let (answers, ()) = tokio::join!(asked, all_refused);
+    assert_eq!(answers, vec![image(&digest, &host); tags.len()]);
+    // The service hung up on the first, so it was sent once more.
+    assert_eq!(tokens.requests().len(), 2);
 }

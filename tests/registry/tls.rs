@@ -3,6 +3,7 @@
 //! The client trusts the roots of the system, which it finds by `SSL_CERT_FILE` of its process. So
 //! these tests run in a process of their own each: [`alone`] starts it.
 
+use std::net::{Ipv4Addr, TcpListener};
 use std::path::Path;
 
 use layerpin_sample_registry::images::Image;
@@ -36,6 +37,26 @@ async fn a_registry_with_a_trusted_certificate_is_asked_over_tls() {
     let asker = Asker::with(&json!({(host.as_str()): password("alice", "secret")}));
     assert_eq!(asker.ask(&format!("{host}/acme/os:1")).await, image(&digest, &host));
     assert_eq!(registry.requests().len(), 2);
+}
+
+#[tokio::test]
+async fn both_versions_of_http_are_offered_to_registries() {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let address = listener.local_addr().unwrap();
+    let offered = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut acceptor = rustls::server::Acceptor::default();
+        let accepted = loop {
+            acceptor.read_tls(&mut stream).unwrap();
+            if let Some(accepted) = acceptor.accept().unwrap_or_else(|(error, _)| panic!("{error}")) {
+                break accepted;
+            }
+        };
+        let offered: Vec<_> = accepted.client_hello().alpn().unwrap().map(<[u8]>::to_vec).collect();
+        offered
+    });
+    Asker::anonymous().ask(&format!("{address}/acme/os:1")).await;
+    assert_eq!(offered.join().unwrap(), [b"h2".to_vec(), b"http/1.1".to_vec()]);
 }
 
 #[tokio::test]

@@ -1,27 +1,30 @@
 //! What registries answered, kept for a while; equal questions under way are joined.
 //!
-//! Owns how long each kind of answer is kept. The key holds which credential asked, so nobody
-//! learns of a private image through another's answer.
+//! Owns how long each kind of answer is kept, and which replaces which. The key holds which
+//! credential asked, so nobody learns of a private image through another's answer.
 
-use std::future::Future;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use moka::Expiry;
-use moka::future::Cache;
+use moka::sync::Cache;
 
-use super::credentials::Credential;
-use crate::digest::Digest;
+use super::credentials::{Credential, Fingerprint};
+use super::flights::{Awaited, Flights, Worth};
 use crate::facts::{Cause, Fact, Manifest};
 use crate::image_reference::ImageReference;
 
 #[derive(Debug)]
-pub(super) struct Answers(Cache<Key, Fact<Manifest>>);
+pub(super) struct Answers {
+    kept: Cache<Key, Fact<Manifest>>,
+    under_way: Arc<Flights<Key, Fact<Manifest>>>,
+}
 
 /// A question and who asked it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Key {
     reference: ImageReference,
-    credential: Option<Digest>,
+    credential: Option<Fingerprint>,
 }
 
 impl Key {
@@ -32,24 +35,52 @@ impl Key {
 
 impl Answers {
     pub(super) fn new() -> Self {
-        Self(Cache::builder().max_capacity(MAX_ANSWERS).expire_after(Kept).build())
+        let kept = Cache::builder().max_capacity(MAX_ANSWERS).expire_after(Kept).build();
+        Self { kept, under_way: Flights::new() }
     }
 
-    pub(super) async fn recall(&self, key: &Key) -> Option<Fact<Manifest>> {
-        self.0.get(key).await
+    pub(super) fn recall(&self, key: &Key) -> Option<Fact<Manifest>> {
+        self.kept.get(key)
     }
 
-    /// The answer that is kept, or that of `ask`. Who comes while it runs waits for the same answer.
-    pub(super) async fn recall_or(
+    /// The answer of a question that is under way already, or that of `ask`.
+    pub(super) fn ask(
         &self,
         key: Key,
-        ask: impl Future<Output = Fact<Manifest>>,
-    ) -> Fact<Manifest> {
-        self.0.get_with(key, ask).await
+        ask: impl Future<Output = Fact<Manifest>> + Send + 'static,
+    ) -> Awaited<Fact<Manifest>> {
+        let land = self.keep(key.clone());
+        self.under_way.join(key, ask, land)
     }
 
-    pub(super) async fn remember(&self, key: Key, answer: Fact<Manifest>) {
-        self.0.insert(key, answer).await;
+    /// The answer to a question that is asked after this call: `ask`, or one that has yet to begin.
+    pub(super) fn ask_anew(
+        &self,
+        key: Key,
+        ask: impl Future<Output = Fact<Manifest>> + Send + 'static,
+    ) -> Awaited<Fact<Manifest>> {
+        let land = self.keep(key.clone());
+        self.under_way.join_next(key, ask, land)
+    }
+
+    /// Keeps an answer. A failure says nothing of the image, so it takes no answer's place.
+    fn keep(&self, key: Key) -> impl FnOnce(&Fact<Manifest>) -> Worth + Send + 'static {
+        let kept = self.kept.clone();
+        move |answer| {
+            let has_answer = || kept.get(&key).is_some_and(|before| worth(&before) == Worth::Answer);
+            let worth = worth(answer);
+            if worth == Worth::Answer || !has_answer() {
+                kept.insert(key, answer.clone());
+            }
+            worth
+        }
+    }
+}
+
+fn worth(answer: &Fact<Manifest>) -> Worth {
+    match answer {
+        Fact::Known(_) | Fact::Absent | Fact::Unknown(Cause::Refused { .. }) => Worth::Answer,
+        Fact::Unknown(_) => Worth::Failure,
     }
 }
 
@@ -94,6 +125,7 @@ const MAX_ANSWERS: u64 = 10_000;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::digest::Digest;
     use crate::facts::{AsNodes, ManifestKind, Shown};
 
     #[test]

@@ -6,14 +6,15 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use arc_swap::ArcSwap;
+use aws_lc_rs::hmac;
+use aws_lc_rs::rand::SystemRandom;
 use base64::prelude::{BASE64_STANDARD, Engine};
 use serde::Deserialize;
 
 use super::tokens::Authorization;
-use crate::digest::Digest;
 use crate::image_reference::{ImageReference, shown};
 use crate::last_seen::LastSeen;
 
@@ -108,14 +109,33 @@ impl Credential {
     }
 
     /// Tells credentials apart without telling what they are.
-    pub(super) fn fingerprint(&self) -> Digest {
+    pub(super) fn fingerprint(&self) -> Fingerprint {
         let secret = match &self.secret {
             Secret::Password { user, password } => format!("{user}\0{password}"),
             Secret::IdentityToken(token) => format!("\0\0{token}"),
         };
-        Digest::of(format!("{}\0{secret}", self.key).as_bytes())
+        let text = format!("{}\0{secret}", self.key);
+        let mut fingerprint = [0; 32];
+        fingerprint.copy_from_slice(hmac::sign(&FINGERPRINT_KEY, text.as_bytes()).as_ref());
+        Fingerprint(fingerprint)
     }
 }
+
+/// The HMAC-SHA256 of a credential under a key that this process alone has: whoever sees it, in a
+/// core dump or a log, cannot try passwords against it.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub(super) struct Fingerprint([u8; 32]);
+
+impl fmt::Debug for Fingerprint {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Fingerprint(…)")
+    }
+}
+
+static FINGERPRINT_KEY: LazyLock<hmac::Key> = LazyLock::new(|| {
+    // Where the system gives no randomness there is no TLS either.
+    hmac::Key::generate(hmac::HMAC_SHA256, &SystemRandom::new()).expect("randomness from the system")
+});
 
 impl fmt::Debug for Credential {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -325,6 +345,23 @@ mod tests {
             !printed.contains("secret") && !printed.contains(&BASE64_STANDARD.encode("user:secret")),
             "{printed}"
         );
+    }
+
+    #[test]
+    fn fingerprints_tell_credentials_apart_and_are_no_plain_digest() {
+        let fingerprint = |key: &str, entry: serde_json::Value| {
+            let entries = entries(serde_json::json!({key: entry}));
+            entries.find(&ImageReference::parse("a.b/c").unwrap()).unwrap().fingerprint()
+        };
+        let one = fingerprint("a.b", auth("one"));
+        assert!(one == fingerprint("a.b", auth("one")));
+        assert!(one != fingerprint("a.b", auth("two")));
+        assert!(one != fingerprint("a.b/c", auth("one")));
+        let token = serde_json::json!({"identitytoken": "one\0secret"});
+        assert!(one != fingerprint("a.b", token));
+        let plain = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, b"a.b\0one\0secret");
+        assert_ne!(one.0, plain.as_ref());
+        assert_eq!(format!("{one:?}"), "Fingerprint(…)");
     }
 
     #[test]

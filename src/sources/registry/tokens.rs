@@ -1,10 +1,12 @@
 //! Tokens for registries (the token authentication of the distribution project), and their cache.
 //!
-//! Owns who is asked for a token, what is shown there, and how long an answer is kept. A token
+//! Owns who is asked for a token, what is shown there, and how long an answer is kept. Who wants the
+//! same token at once gets it from one question. A token
 //! service is only trusted when the registry named it over TLS and it speaks TLS itself, or when
 //! both are on loopback.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use base64::prelude::{BASE64_STANDARD, Engine};
@@ -12,11 +14,13 @@ use moka::sync::Cache;
 use reqwest::header::{ACCEPT, HeaderMap, HeaderValue};
 use reqwest::{Method, StatusCode, Url};
 use serde::Deserialize;
+use tokio::time::timeout;
 
+use super::LONGEST_QUESTION;
 use super::challenge::Bearer;
-use super::credentials::Credential;
+use super::credentials::{Credential, Fingerprint};
+use super::flights::{Flights, Worth};
 use super::transport::{self, Reply, Target, Transport, is_loopback};
-use crate::digest::Digest;
 use crate::facts::Cause;
 use crate::image_reference::shown;
 
@@ -58,13 +62,16 @@ impl fmt::Debug for Authorization {
 
 /// What was granted before, for the same registry, repository and credentials.
 #[derive(Debug)]
-pub(super) struct Tokens(Cache<Key, Authorization>);
+pub(super) struct Tokens {
+    kept: Cache<Key, Authorization>,
+    under_way: Arc<Flights<Question, Result<Authorization, NoToken>>>,
+}
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Key {
     host: String,
     repository: String,
-    credential: Option<Digest>,
+    credential: Option<Fingerprint>,
 }
 
 impl Key {
@@ -76,31 +83,62 @@ impl Key {
 
 impl Tokens {
     pub(super) fn new() -> Self {
-        Self(Cache::builder().max_capacity(MAX_TOKENS).time_to_live(LONGEST_KEPT).build())
+        let kept = Cache::builder().max_capacity(MAX_TOKENS).time_to_live(LONGEST_KEPT).build();
+        Self { kept, under_way: Flights::new() }
     }
 
     pub(super) fn recall(&self, key: &Key) -> Option<Authorization> {
-        self.0.get(key).filter(|authorization| authorization.until > Instant::now())
+        self.kept.get(key).filter(|authorization| authorization.until > Instant::now())
     }
 
     pub(super) fn remember(&self, key: Key, authorization: Authorization) {
-        self.0.insert(key, authorization);
+        self.kept.insert(key, authorization);
     }
 
     pub(super) fn forget(&self, key: &Key) {
-        self.0.invalidate(key);
+        self.kept.invalidate(key);
+    }
+
+    /// Asks a token service, or waits for the answer to the same question that is under way.
+    ///
+    /// Nothing is kept here: only the registry can tell whether a token opens anything.
+    pub(super) async fn ask(&self, ask: Ask, transport: &Transport) -> Result<Authorization, NoToken> {
+        let host = transport::authority(&ask.realm);
+        let transport = transport.clone();
+        let question = ask.question();
+        let asked = async move {
+            match timeout(LONGEST_QUESTION, ask.token(&transport)).await {
+                Ok(answer) => answer,
+                Err(_) => Err(NoToken::Failed(format!("the token service {host} did not answer in time"))),
+            }
+        };
+        let answer = self.under_way.join(question, asked, |_| Worth::Answer).answer().await;
+        answer.unwrap_or_else(|| {
+            tracing::error!("a question to a token service ended without an answer");
+            Err(NoToken::Failed("layerpin failed while asking; its log has the reason".to_owned()))
+        })
     }
 }
 
 /// A question to a token service.
-pub(super) struct Ask<'a> {
+pub(super) struct Ask {
     pub(super) realm: Url,
-    pub(super) bearer: &'a Bearer,
-    pub(super) scope: &'a str,
-    pub(super) credential: Option<&'a Credential>,
+    pub(super) service: Option<String>,
+    pub(super) scope: String,
+    pub(super) credential: Option<Credential>,
+}
+
+/// What makes two questions to token services the same.
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct Question {
+    realm: String,
+    service: Option<String>,
+    scope: String,
+    credential: Option<Fingerprint>,
 }
 
 /// Why there is no token.
+#[derive(Clone)]
 pub(super) enum NoToken {
     /// The token service refused what it was shown.
     Refused(u16),
@@ -108,17 +146,25 @@ pub(super) enum NoToken {
     Failed(String),
 }
 
-impl Ask<'_> {
+impl Ask {
+    fn question(&self) -> Question {
+        Question {
+            realm: self.realm.to_string(),
+            service: self.service.clone(),
+            scope: self.scope.clone(),
+            credential: self.credential.as_ref().map(Credential::fingerprint),
+        }
+    }
+
     /// Asks for a token that may pull from the repository.
-    pub(super) async fn token(self, transport: &Transport) -> Result<Authorization, NoToken> {
+    async fn token(self, transport: &Transport) -> Result<Authorization, NoToken> {
         let host = transport::authority(&self.realm);
         let failed = |reason: String| NoToken::Failed(format!("the token service {host} {reason}"));
-        let scope = self.bearer.scope.as_deref().unwrap_or(self.scope);
-        let mut parameters = vec![("scope", scope)];
-        parameters.extend(self.bearer.service.as_deref().map(|service| ("service", service)));
+        let mut parameters = vec![("scope", self.scope.as_str())];
+        parameters.extend(self.service.as_deref().map(|service| ("service", service)));
         let mut headers = HeaderMap::new();
         headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
-        let reply = match self.credential.and_then(Credential::identity_token) {
+        let reply = match self.credential.as_ref().and_then(Credential::identity_token) {
             Some(identity) => {
                 parameters.extend([
                     ("grant_type", "refresh_token"),
@@ -130,7 +176,7 @@ impl Ask<'_> {
             None => {
                 let mut url = self.realm.clone();
                 url.query_pairs_mut().extend_pairs(&parameters);
-                let basic = self.credential.and_then(Credential::basic);
+                let basic = self.credential.as_ref().and_then(Credential::basic);
                 transport.send_to(&Method::GET, url, headers, basic.as_ref()).await
             }
         };

@@ -44,8 +44,8 @@ pub(super) struct Reply {
     body: Option<Response>,
 }
 
-/// Carries requests.
-#[derive(Debug)]
+/// Carries requests. A clone shares connections with the original.
+#[derive(Clone, Debug)]
 pub(super) struct Transport {
     client: Client,
     /// A proxy is of no use for this very machine.
@@ -71,6 +71,10 @@ impl Transport {
                 .connect_timeout(CONNECT)
                 .pool_idle_timeout(IDLE)
                 .pool_max_idle_per_host(IDLE_PER_HOST)
+                // All questions to a host share one connection of HTTP/2: one that is dead must be
+                // found out while somebody can still ask again.
+                .http2_keep_alive_interval(PING)
+                .http2_keep_alive_timeout(PONG)
                 .referer(false)
                 .user_agent(concat!("layerpin/", env!("CARGO_PKG_VERSION")))
         };
@@ -388,7 +392,9 @@ fn trust() -> rustls::ClientConfig {
     if broken > 0 {
         tracing::warn!(broken, "CA certificates of the system cannot be used");
     }
-    rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth()
+    let mut tls = rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+    tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    tls
 }
 
 fn outcome_of(status: StatusCode) -> &'static str {
@@ -406,6 +412,8 @@ fn outcome_of(status: StatusCode) -> &'static str {
 const CONNECT: Duration = Duration::from_secs(5);
 const IDLE: Duration = Duration::from_secs(60);
 const IDLE_PER_HOST: usize = 8;
+const PING: Duration = Duration::from_secs(2);
+const PONG: Duration = Duration::from_secs(2);
 const MAX_REDIRECTS: usize = 5;
 /// How long it is remembered that a port on loopback speaks no TLS.
 const PLAIN_KEPT: Duration = Duration::from_secs(60);
