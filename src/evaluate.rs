@@ -8,6 +8,7 @@ use jiff::tz::TimeZone;
 use crate::facts::Facts;
 use crate::machine_config::{Field, Subject};
 use crate::policy::{Assigned, Level, Policy};
+use crate::pools;
 use crate::question::Question;
 use crate::rules::{self, Case, Certainty, Input, Observation, Rule};
 
@@ -15,7 +16,8 @@ use crate::rules::{self, Case, Certainty, Input, Observation, Rule};
 pub fn evaluate(subject: &Subject, facts: &Facts, policy: &Policy) -> Verdict {
     let today = facts.observed_at.to_zoned(TimeZone::UTC).date();
     let case = Case { subject, facts, policy };
-    let pools = subject.pools();
+    let affected = pools::affected(subject, &facts.cluster);
+    let pools = pools::names(&affected);
     let mut verdict = Verdict::default();
     for rule in rules::ALL {
         let Assigned { level, why } = policy.level(rule, &pools);
@@ -70,7 +72,8 @@ pub fn evaluate(subject: &Subject, facts: &Facts, policy: &Policy) -> Verdict {
 ///
 /// Once these are answered there may be more: ask until the list is empty.
 pub fn questions(subject: &Subject, facts: &Facts, policy: &Policy) -> Vec<Question> {
-    let pools = subject.pools();
+    let affected = pools::affected(subject, &facts.cluster);
+    let pools = pools::names(&affected);
     let asks = |rule: &&&'static Rule| {
         rule.inputs.contains(&Input::Image) && policy.level(rule, &pools).level != Level::Off
     };

@@ -34,6 +34,7 @@ pub mod metrics;
 pub mod pattern;
 pub mod pin;
 pub mod policy;
+pub mod pools;
 pub mod question;
 pub mod record;
 pub mod report;

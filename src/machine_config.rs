@@ -4,8 +4,10 @@
 //! JSON or YAML. Everything else in the object, the Ignition config above all, is skipped while
 //! reading and never kept.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
+use serde::de::{Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
 use serde_saphyr::Spanned;
 
@@ -20,6 +22,8 @@ pub const RESOURCE: &str = "machineconfigs";
 pub const ROLE_LABEL: &str = "machineconfiguration.openshift.io/role";
 /// The annotation by which a user asks for a fresh look at a tag.
 pub const REPIN_ANNOTATION: &str = "layerpin.io/repin";
+/// The role of the pool whose MachineConfigs every custom pool takes as well.
+pub const WORKER: &str = "worker";
 
 /// A field that names an image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -112,15 +116,16 @@ impl Subject {
     }
 
     /// The pools whose nodes the object reaches, as far as the object itself tells: the pool named
-    /// by its role label. A `worker` object reaches every custom pool as well.
+    /// by its role label. A `worker` object reaches every custom pool as well. What a cluster says
+    /// of it is told by [`crate::pools::affected`].
     pub fn pools(&self) -> Vec<&str> {
-        self.object.role.as_deref().into_iter().collect()
+        self.object.role().into_iter().collect()
     }
 
     /// Tells whether an update touches anything that is judged. A new object always does.
     pub fn changes_what_is_judged(&self) -> bool {
         let Some(stored) = &self.stored else { return true };
-        self.object.role != stored.role
+        self.object.role() != stored.role()
             || self.object.repin
             || Field::ALL.iter().any(|field| self.object.text(*field) != stored.text(*field))
     }
@@ -151,8 +156,14 @@ impl Subject {
 /// What is judged of one MachineConfig, parsed.
 #[derive(Clone, Debug, Default)]
 pub struct Object {
-    /// The value of the role label.
-    pub role: Option<String>,
+    /// All labels: the selectors of pools may ask for any of them.
+    pub labels: BTreeMap<String, String>,
+    /// `spec.kernelType`; empty when there is none.
+    pub kernel_type: String,
+    /// `spec.extensions`, the first [`MAX_EXTENSIONS`] of them.
+    pub extensions: Vec<String>,
+    /// The object says that a controller of the Machine Config Operator generated it.
+    pub is_generated: bool,
     /// The images that its fields name; an empty field is no image.
     images: [Option<Image>; 2],
     /// The records of earlier pins, as written.
@@ -164,6 +175,11 @@ pub struct Object {
 }
 
 impl Object {
+    /// The value of the role label.
+    pub fn role(&self) -> Option<&str> {
+        self.labels.get(ROLE_LABEL).map(String::as_str)
+    }
+
     /// The image that `field` names. `None` when the field is absent or empty.
     pub fn image(&self, field: Field) -> Option<&Image> {
         self.images[field as usize].as_ref()
@@ -319,6 +335,9 @@ struct Spec<S> {
     os_image: Option<S>,
     #[serde(rename = "baseOSExtensionsContainerImage", default = "Option::default")]
     extensions_image: Option<S>,
+    #[serde(rename = "kernelType")]
+    kernel_type: Option<String>,
+    extensions: Option<Extensions>,
 }
 
 impl<S: PlacedText> MachineConfig<S> {
@@ -351,8 +370,15 @@ impl<S: PlacedText> From<MachineConfig<S>> for Object {
         let metadata = object.metadata.unwrap_or_default();
         let has_annotations = metadata.annotations.is_some();
         let annotations = metadata.annotations.unwrap_or_default();
+        let (kernel_type, extensions) = match object.spec {
+            Some(spec) => (spec.kernel_type, spec.extensions),
+            None => (None, None),
+        };
         Self {
-            role: metadata.labels.and_then(|labels| labels.role),
+            labels: metadata.labels.unwrap_or_default().0,
+            kernel_type: kernel_type.unwrap_or_default(),
+            extensions: extensions.unwrap_or_default().0,
+            is_generated: annotations.generated_by.is_some(),
             images,
             records: [annotations.pinned_from, annotations.extensions_pinned_from],
             repin: annotations.repin.as_deref() == Some("true"),
@@ -361,14 +387,71 @@ impl<S: PlacedText> From<MachineConfig<S>> for Object {
     }
 }
 
-/// The labels, of which only the role is kept.
-#[derive(Debug, Default, Deserialize)]
-struct Labels {
-    #[serde(rename = "machineconfiguration.openshift.io/role")]
-    role: Option<String>,
+/// The labels. Their number is bounded, because a caller of `/dry-run` may send megabytes of them;
+/// to pass over some instead could hide an object from the selector of its pool.
+#[derive(Debug, Default)]
+struct Labels(BTreeMap<String, String>);
+
+impl<'de> Deserialize<'de> for Labels {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Entries;
+        impl<'de> Visitor<'de> for Entries {
+            type Value = Labels;
+
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str("a map of labels")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Labels, A::Error> {
+                let mut labels = BTreeMap::new();
+                // The API server reads null as the empty text.
+                while let Some((key, value)) = map.next_entry::<String, Option<String>>()? {
+                    labels.insert(key, value.unwrap_or_default());
+                    if labels.len() > MAX_LABELS {
+                        return Err(A::Error::custom(format_args!("more than {MAX_LABELS} labels")));
+                    }
+                }
+                Ok(Labels(labels))
+            }
+        }
+        deserializer.deserialize_map(Entries)
+    }
 }
 
-/// The annotations, of which only those of this project are kept.
+/// The extensions, the first of them: what matters is whether there are any, and some names.
+#[derive(Debug, Default)]
+struct Extensions(Vec<String>);
+
+impl<'de> Deserialize<'de> for Extensions {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Items;
+        impl<'de> Visitor<'de> for Items {
+            type Value = Extensions;
+
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str("a list of extensions")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Extensions, A::Error> {
+                let mut kept = Vec::new();
+                while let Some(name) = items.next_element::<String>()? {
+                    if kept.len() < MAX_EXTENSIONS {
+                        kept.push(name);
+                    }
+                }
+                Ok(Extensions(kept))
+            }
+        }
+        deserializer.deserialize_seq(Items)
+    }
+}
+
+/// More labels than any stored object has; the API server bounds an object, not its labels.
+const MAX_LABELS: usize = 1024;
+/// More extensions than the operator knows (it knows seven).
+pub const MAX_EXTENSIONS: usize = 32;
+
+/// The annotations, of which only those of this project and of the operator's controllers are kept.
 #[derive(Debug, Default, Deserialize)]
 struct Annotations {
     #[serde(rename = "layerpin.io/pinned-from")]
@@ -377,6 +460,8 @@ struct Annotations {
     extensions_pinned_from: Option<String>,
     #[serde(rename = "layerpin.io/repin")]
     repin: Option<String>,
+    #[serde(rename = "machineconfiguration.openshift.io/generated-by-controller-version")]
+    generated_by: Option<IgnoredAny>,
 }
 
 fn json_message(error: &serde_json::Error) -> String {
@@ -415,6 +500,40 @@ spec:
         }
         assert_eq!(from_yaml.origin.place(Field::OsImage), Some(Place { line: 10, column: 15 }));
         assert_eq!(from_json.origin.place(Field::OsImage), None);
+    }
+
+    #[test]
+    fn all_labels_and_what_clashes_with_an_override_are_kept() {
+        let text = YAML
+            .replace("role: worker", "role: worker\n    team: edge\n    empty: null")
+            .replace("kernelArguments: [a]", "kernelType: realtime\n  extensions: [usbguard, ipsec]");
+        let object = Subject::from_text(&text).unwrap().object;
+        let labels: Vec<_> = object.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        assert_eq!(labels, ["empty=", "machineconfiguration.openshift.io/role=worker", "team=edge"]);
+        assert_eq!(object.kernel_type, "realtime");
+        assert_eq!(object.extensions, ["usbguard", "ipsec"]);
+        assert!(!object.is_generated);
+        let annotation =
+            "  annotations: {machineconfiguration.openshift.io/generated-by-controller-version: abc}\nspec:";
+        let generated = Subject::from_text(&YAML.replace("spec:", annotation)).unwrap().object;
+        assert!(generated.is_generated);
+    }
+
+    #[test]
+    fn labels_without_end_are_refused_and_not_passed_over() {
+        let with = |count: usize| {
+            let labels: serde_json::Map<_, _> =
+                (0..count).map(|index| (format!("label-{index}"), "x".into())).collect();
+            Subject::from_text(
+                &serde_json::json!({
+                    "apiVersion": "machineconfiguration.openshift.io/v1", "kind": "MachineConfig",
+                    "metadata": {"name": "a", "labels": labels}, "spec": {"extensions": vec!["x"; count]},
+                })
+                .to_string(),
+            )
+        };
+        assert_eq!(with(MAX_LABELS).unwrap().object.extensions.len(), MAX_EXTENSIONS);
+        assert_eq!(with(MAX_LABELS + 1).unwrap_err().message, "more than 1024 labels");
     }
 
     #[test]

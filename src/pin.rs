@@ -9,10 +9,12 @@ use json_patch::{AddOperation, Patch, PatchOperation, RemoveOperation, ReplaceOp
 use serde_json::Value;
 
 use crate::digest::Digest;
+use crate::facts::cluster::Cluster;
 use crate::facts::{Fact, Facts};
 use crate::image_reference::ImageReference;
-use crate::machine_config::{Field, Object, REPIN_ANNOTATION, Subject};
+use crate::machine_config::{Field, Object, REPIN_ANNOTATION, Subject, WORKER};
 use crate::policy::Policy;
+use crate::pools::{self, AffectedPool, Winner};
 use crate::question::{Freshness, Question};
 use crate::record::Record;
 
@@ -143,7 +145,7 @@ impl Plan {
                 (None, Fact::Known(manifest)) => {
                     let tag = reference.effective_tag().unwrap_or_default();
                     self.pin(object, field, reference, tag, &manifest.digest);
-                    let rolls = rolls(subject, field, &reference.pinned_to(&manifest.digest));
+                    let rolls = rolls(subject, field, &reference.pinned_to(&manifest.digest), &facts.cluster);
                     self.warnings
                         .push(format!("{key}: pinned `{reference}` to {}{rolls}", manifest.digest.short()));
                 }
@@ -196,7 +198,7 @@ impl Plan {
             }
             Fact::Known(manifest) => {
                 self.pin(&subject.object, field, asked, asked.tag().unwrap_or_default(), &manifest.digest);
-                let rolls = rolls(subject, field, &asked.pinned_to(&manifest.digest));
+                let rolls = rolls(subject, field, &asked.pinned_to(&manifest.digest), &facts.cluster);
                 self.warnings.push(format!("{key}: pinned `{asked}` to {}{rolls}", manifest.digest.short()));
             }
             Fact::Absent => self.warnings.push(format!(
@@ -252,17 +254,35 @@ fn fact_digest(fact: &Fact<crate::facts::Manifest>) -> Option<&Digest> {
     }
 }
 
-/// Whose nodes reboot when `field` comes to say `pinned`. Empty when none do.
-fn rolls(subject: &Subject, field: Field, pinned: &ImageReference) -> String {
+/// Whose nodes reboot when `field` comes to say `pinned`, and how many they are where that is known.
+/// Empty when none do.
+fn rolls(subject: &Subject, field: Field, pinned: &ImageReference, cluster: &Cluster) -> String {
     let stored = subject.stored.as_ref().map(|stored| stored.text(field));
     if stored == Some(pinned.as_str()) {
         return String::new();
     }
-    match subject.pools()[..] {
-        [] => String::new(),
-        ["worker"] => "; nodes of pool `worker` and of custom pools will reboot".to_owned(),
-        ref pools => format!("; nodes of pool `{}` will reboot", pools.join("`, `")),
+    let mut pools = pools::affected(subject, cluster);
+    // Where another MachineConfig decides, nothing rolls.
+    pools.retain(|pool| !matches!(pool.winner(field, subject, cluster), Winner::Other(_)));
+    if let [AffectedPool { name: WORKER, known: None }] = pools[..] {
+        return format!("; nodes of pool `{WORKER}` and of custom pools will reboot");
     }
+    let phrases: Vec<_> = pools.iter().map(nodes_of).collect();
+    match phrases.as_slice() {
+        [] => String::new(),
+        [one] => format!("; {one} will reboot"),
+        [first @ .., last] => format!("; {} and {last} will reboot", first.join(", ")),
+    }
+}
+
+fn nodes_of(pool: &AffectedPool<'_>) -> String {
+    let nodes = match pool.node_count() {
+        None => "nodes".to_owned(),
+        Some(1) => "1 node".to_owned(),
+        Some(count) => format!("{count} nodes"),
+    };
+    let paused = if pool.known.is_some_and(|known| known.paused) { " (once unpaused)" } else { "" };
+    format!("{nodes} of pool `{}`{paused}", pool.name)
 }
 
 #[cfg(test)]
@@ -511,6 +531,42 @@ mod tests {
         let (_, subject) = subject(&json!({"osImageURL": TAG}), &json!({"layerpin.io/repin": "true"}));
         assert!(plan(&subject, &facts(NEW), &policy).is_empty());
         assert_eq!(questions(&subject, &policy), []);
+    }
+
+    #[test]
+    fn the_pools_that_will_roll_are_named_with_their_nodes() {
+        let pool = |name: &str, roles: &[&str], nodes: Value, paused: bool| {
+            json!({
+                "name": name, "paused": paused, "osImageStream": null, "nodes": nodes,
+                "machineConfigSelector": {"matchExpressions": [
+                    {"key": "machineconfiguration.openshift.io/role", "operator": "In", "values": roles}]},
+            })
+        };
+        let infra = |paused| pool("infra", &["worker", "infra"], json!({"known": {"amd64": 1}}), paused);
+        let gpu = pool("gpu", &["worker", "gpu"], json!({"unknown": {"cause": "offline"}}), false);
+        let worker = pool("worker", &["worker"], json!({"known": {"amd64": 10, "arm64": 2}}), false);
+        let over = json!([{
+            "name": "zz", "labels": {"machineconfiguration.openshift.io/role": "infra"}, "osImageUrl": "x",
+        }]);
+        let table = [
+            (json!([worker]), json!([]), "; 12 nodes of pool `worker` will reboot"),
+            (
+                json!([gpu, infra(true), worker]),
+                json!([]),
+                "; nodes of pool `gpu`, 1 node of pool `infra` (once unpaused) and 12 nodes of pool `worker` will reboot",
+            ),
+            (json!([infra(false), worker]), over.clone(), "; 12 nodes of pool `worker` will reboot"),
+            (json!([infra(false)]), over, ""),
+        ];
+        for (pools, configs, expected) in table {
+            let mut facts = facts(NEW);
+            let cluster = json!({"pools": {"known": pools}, "machineConfigs": {"known": configs}});
+            facts.cluster = serde_json::from_value(cluster).unwrap();
+            let (object, subject) = subject(&json!({"osImageURL": TAG}), &Value::Null);
+            let (_, _, warnings) = outcome(&object, &subject, &facts);
+            let expected = format!("osImageURL: pinned `{TAG}` to sha256:fedcba987654…{expected}");
+            assert_eq!(warnings, [expected]);
+        }
     }
 
     #[test]

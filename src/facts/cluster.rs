@@ -57,6 +57,9 @@ pub struct ClusterVersion {
     /// `status.history`, the newest first.
     #[serde(default)]
     pub history: Vec<HistoryEntry>,
+    /// `status.availableUpdates`: releases that the cluster could roll to.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub available: Vec<Release>,
 }
 
 /// A release by name and payload image.
