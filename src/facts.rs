@@ -9,6 +9,7 @@ pub mod image;
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -36,9 +37,9 @@ pub struct Facts {
     /// What release payloads say, keyed by the payload's reference.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub payloads: BTreeMap<ImageReference, Fact<Payload>>,
-    /// What is known of the cluster.
+    /// What is known of the cluster; shared between the reviews that it serves.
     #[serde(default, skip_serializing_if = "Cluster::is_unasked")]
-    pub cluster: Cluster,
+    pub cluster: Arc<Cluster>,
 }
 
 impl Facts {
@@ -50,7 +51,7 @@ impl Facts {
             given: Given::default(),
             images: BTreeMap::new(),
             payloads: BTreeMap::new(),
-            cluster: Cluster::default(),
+            cluster: Arc::default(),
         }
     }
 
@@ -193,6 +194,13 @@ pub enum Cause {
         /// What happened.
         reason: String,
     },
+    /// The cluster did not tell.
+    Cluster {
+        /// What was being read, such as `MachineConfigPools`.
+        kind: String,
+        /// Why it could not be.
+        reason: String,
+    },
     /// This process failed in a way that it must not.
     Internal,
 }
@@ -228,6 +236,7 @@ impl fmt::Display for Cause {
                 found.short()
             ),
             Self::NoToken { host, reason } => write!(formatter, "no token for {host}: {reason}"),
+            Self::Cluster { kind, reason } => write!(formatter, "{kind} not read from the cluster: {reason}"),
             Self::Internal => formatter.write_str("layerpin failed while asking; its log has the reason"),
         }
     }
@@ -299,6 +308,7 @@ mod tests {
             Cause::Nonsense { host: "h".into(), reason: "r".into() },
             Cause::DigestMismatch { host: "h".into(), expected: digest.clone(), found: digest.clone() },
             Cause::NoToken { host: "h".into(), reason: "r".into() },
+            Cause::Cluster { kind: "Nodes".into(), reason: "r".into() },
             Cause::Internal,
         ]
         .into_iter()

@@ -110,7 +110,7 @@ impl Case {
     fn facts(&self) -> Facts {
         let CaseFacts { observed_at, manifests, given, images, payloads, cluster } = self.facts.clone();
         let observed_at = observed_at.unwrap_or_else(|| OBSERVED_AT.parse().unwrap());
-        Facts { observed_at, manifests, given, images, payloads, cluster }
+        Facts { observed_at, manifests, given, images, payloads, cluster: cluster.into() }
     }
 
     fn policy(&self) -> Policy {
