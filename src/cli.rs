@@ -47,6 +47,11 @@ pub struct FactOptions {
     #[arg(long, env = "LAYERPIN_OFFLINE")]
     pub offline: bool,
 
+    /// Take facts from FILE, as --save-facts wrote it, and ask nobody: what the file does not hold is
+    /// unknown, and exceptions of the policy end by the time of the recorded run
+    #[arg(long, value_name = "FILE", env = "LAYERPIN_FACTS")]
+    pub facts: Option<PathBuf>,
+
     /// The time for all outward questions of one object together, such as 5s or 500ms. The API
     /// server's own timeout, less a margin, bounds it further
     #[arg(long, value_name = "DURATION", env = "LAYERPIN_TIMEOUT", default_value = "10s", value_parser = duration)]

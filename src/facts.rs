@@ -18,6 +18,7 @@ use self::cluster::Cluster;
 use self::image::{Image, Payload};
 use crate::digest::Digest;
 use crate::image_reference::ImageReference;
+use crate::question::Question;
 
 /// Everything that was asked and answered for one object.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -52,6 +53,34 @@ impl Facts {
             images: BTreeMap::new(),
             payloads: BTreeMap::new(),
             cluster: Arc::default(),
+        }
+    }
+
+    /// Reads facts as `--save-facts` writes them. The error carries line and column.
+    pub fn parse(text: &str) -> Result<Self, serde_json::Error> {
+        serde_json::from_str(text)
+    }
+
+    /// What holds for every question of a run: when it began, what the user gave, the cluster.
+    pub fn without_answers(&self) -> Self {
+        Self { given: self.given.clone(), cluster: self.cluster.clone(), ..Self::none(self.observed_at) }
+    }
+
+    /// Takes over the answer to `question` that `other` holds. Nothing happens when it holds none.
+    pub fn take_answer(&mut self, question: &Question, other: &Self) {
+        fn take<T: Clone>(
+            reference: &ImageReference,
+            into: &mut BTreeMap<ImageReference, Fact<T>>,
+            from: &BTreeMap<ImageReference, Fact<T>>,
+        ) {
+            if let Some(fact) = from.get(reference) {
+                into.insert(reference.clone(), fact.clone());
+            }
+        }
+        match question {
+            Question::Manifest { reference, .. } => take(reference, &mut self.manifests, &other.manifests),
+            Question::Image { reference, .. } => take(reference, &mut self.images, &other.images),
+            Question::Payload { reference } => take(reference, &mut self.payloads, &other.payloads),
         }
     }
 
@@ -134,6 +163,8 @@ pub enum Cause {
     NotAsked,
     /// Asking was forbidden with `--offline`.
     Offline,
+    /// Facts were read from a file, which holds no answer to this question.
+    NotRecorded,
     /// The policy allows no question to this registry.
     OutsideAllowed,
     /// The time for the answer was spent.
@@ -210,6 +241,9 @@ impl fmt::Display for Cause {
         match self {
             Self::NotAsked => formatter.write_str("nobody asked the registry"),
             Self::Offline => formatter.write_str("not asked, because of --offline"),
+            Self::NotRecorded => {
+                formatter.write_str("not asked: the facts are from a file (--facts), which holds no answer")
+            }
             Self::OutsideAllowed => {
                 formatter.write_str("not asked: the registry is outside `registries.allow`")
             }
@@ -294,6 +328,7 @@ mod tests {
         for (index, cause) in [
             Cause::NotAsked,
             Cause::Offline,
+            Cause::NotRecorded,
             Cause::OutsideAllowed,
             Cause::OutOfTime { host: "h".into() },
             Cause::Unreachable { host: "h".into(), reason: "r".into() },

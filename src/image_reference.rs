@@ -455,13 +455,31 @@ pub(crate) fn shown(text: &str) -> String {
             clean.push('…');
             break;
         }
-        if character.is_control() || matches!(character, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}') {
-            clean.extend(character.escape_unicode());
-        } else {
-            clean.push(character);
-        }
+        push_escaped(&mut clean, character);
     }
     clean
+}
+
+/// The whole text, fit for a terminal: no control characters, nothing that turns the direction of
+/// writing, one line.
+pub(crate) fn escaped(text: &str) -> String {
+    let mut clean = String::with_capacity(text.len());
+    text.chars().for_each(|character| push_escaped(&mut clean, character));
+    clean
+}
+
+/// Tells whether a terminal would obey the character, or hide it, rather than show it.
+pub(crate) fn is_unprintable(character: char) -> bool {
+    character.is_control()
+        || matches!(character, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+fn push_escaped(clean: &mut String, character: char) {
+    if is_unprintable(character) {
+        clean.extend(character.escape_unicode());
+    } else {
+        clean.push(character);
+    }
 }
 
 /// `NameTotalLengthMax` of `containers/image`.

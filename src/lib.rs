@@ -17,7 +17,7 @@
 //! - [`rules`], [`policy`], [`mod@evaluate`]: what is seen, what it costs, what that comes to.
 //! - [`pin`]: what to write instead of a tag.
 //! - [`question`], [`sources`]: what is asked of the outside, and who answers. [`engine`] ties the
-//!   steps together.
+//!   steps together for one object, [`run`] for many.
 //! - [`review`], [`report`]: the words that go back. [`server`], [`tls`]: the door itself.
 
 pub mod cli;
@@ -27,6 +27,7 @@ pub mod duration;
 pub mod engine;
 pub mod evaluate;
 pub mod facts;
+pub mod files;
 pub mod image_reference;
 mod last_seen;
 pub mod machine_config;
@@ -40,6 +41,7 @@ pub mod record;
 pub mod report;
 pub mod review;
 pub mod rules;
+pub mod run;
 pub mod server;
 pub mod sources;
 pub mod tls;

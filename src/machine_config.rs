@@ -237,11 +237,22 @@ pub struct Image {
 /// Where an object was read.
 #[derive(Clone, Debug, Default)]
 pub struct Origin {
+    file: Option<String>,
     line: Option<u64>,
     places: [Option<Place>; 2],
 }
 
 impl Origin {
+    /// The file as messages name it. `None` when the text came another way.
+    pub fn file(&self) -> Option<&str> {
+        self.file.as_deref()
+    }
+
+    /// The same place, in a file that messages call `name`.
+    pub fn in_file(self, name: &str) -> Self {
+        Self { file: Some(name.to_owned()), ..self }
+    }
+
     /// The line where the object begins, counted from one.
     pub fn line(&self) -> Option<u64> {
         self.line

@@ -12,23 +12,27 @@ use tracing_subscriber::EnvFilter;
 fn main() -> ExitCode {
     layerpin::install_crypto_provider();
     let command_line = CommandLine::parse();
-    log();
+    log(&command_line.command);
     let outcome = match &command_line.command {
         Command::Serve(options) => commands::serve::run(options, Router::new()),
         Command::Rules(options) => commands::rules::run(options),
     };
     match outcome {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(ending) => ending.into(),
         Err(error) => {
             eprintln!("error: {error:#}");
-            ExitCode::from(COULD_NOT)
+            ExitCode::from(commands::COULD_NOT)
         }
     }
 }
 
 /// Logs to standard error: text on a terminal, a JSON object a line otherwise. `RUST_LOG` filters.
-fn log() {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+///
+/// A server logs its work. The other verbs say on standard error what a person must know, so their
+/// log holds failures of this program alone.
+fn log(command: &Command) {
+    let level = if matches!(command, Command::Serve(_)) { "info" } else { "error" };
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     if std::io::stderr().is_terminal() {
         builder.init();
@@ -36,6 +40,3 @@ fn log() {
         builder.json().flatten_event(true).init();
     }
 }
-
-/// The exit code for what could not be done; clap uses the same for a wrong command line.
-const COULD_NOT: u8 = 2;

@@ -1,17 +1,27 @@
-//! The report: what was found, as JSON for programs and as text for people.
+//! The report: what was found, for programs and for people.
 //!
-//! Owns the report's form, which is part of the contract: fields may be added, none renamed. What
-//! does not apply is `null` or an empty list, never left out.
+//! Owns the report's form as JSON, which is part of the contract: fields may be added, none renamed.
+//! What does not apply is `null` or an empty list, never left out. The other forms are made from the
+//! same values: [`text`] for people, [`sarif`] for code scanners, [`github`] for annotations.
 
-use std::fmt::Write as _;
+pub mod github;
+pub mod sarif;
+pub mod text;
 
 use json_patch::Patch;
 use serde::Serialize;
 
 use crate::engine::Rehearsal;
-use crate::evaluate::{Finding, Outcome, Verdict};
+use crate::evaluate::{Excepted, Finding, Outcome, Verdict};
 use crate::facts::Facts;
-use crate::machine_config::{Field, Subject};
+use crate::files::Unread;
+use crate::image_reference::is_unprintable;
+use crate::machine_config::{Field, Place, Subject};
+use crate::pin::Plan;
+use crate::policy::Policy;
+use crate::run::Judgement;
+
+pub use text::Style;
 
 /// A report on objects.
 #[derive(Debug, Serialize)]
@@ -21,6 +31,7 @@ pub struct Report {
     kind: &'static str,
     policy: PolicyReport,
     objects: Vec<ObjectReport>,
+    errors: Vec<ErrorReport>,
     summary: Summary,
     #[serde(skip_serializing_if = "Option::is_none")]
     facts: Option<Facts>,
@@ -32,8 +43,9 @@ struct PolicyReport {
     hash: String,
 }
 
+/// What a report says of one object.
 #[derive(Debug, Serialize)]
-struct ObjectReport {
+pub struct ObjectReport {
     name: String,
     file: Option<String>,
     line: Option<u64>,
@@ -65,16 +77,32 @@ struct ExceptedReport {
     rule: &'static str,
     message: String,
     pointer: &'static str,
+    line: Option<u64>,
+    column: Option<u64>,
     reason: String,
     expires: String,
 }
 
-#[derive(Debug, Default, Serialize)]
-struct Summary {
-    objects: usize,
-    denied: usize,
-    warned: usize,
-    passed: usize,
+/// What could not be judged.
+#[derive(Debug, Serialize)]
+struct ErrorReport {
+    file: String,
+    line: Option<u64>,
+    column: Option<u64>,
+    message: String,
+}
+
+/// How many objects came to which verdict.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Summary {
+    /// All of them.
+    pub objects: usize,
+    /// Those with a finding that denies.
+    pub denied: usize,
+    /// Those with findings that only warn.
+    pub warned: usize,
+    /// Those with no finding.
+    pub passed: usize,
 }
 
 impl Report {
@@ -84,7 +112,6 @@ impl Report {
     /// came, each marked `fixed` where the patch mends it, and those that the patch brings.
     pub fn of_rehearsal(rehearsal: Rehearsal) -> Self {
         let Rehearsal { subject, policy, facts, plan, before, verdict } = rehearsal;
-        let outcome = verdict.outcome();
         let mut findings: Vec<FindingReport> = before
             .findings
             .iter()
@@ -97,31 +124,29 @@ impl Report {
             verdict.findings.iter().filter(|after| !before.findings.iter().any(|old| same_fault(old, after)));
         findings.extend(new.map(|finding| FindingReport::new(finding, &subject, false)));
         let object = ObjectReport {
-            name: subject.name.clone(),
-            file: None,
-            line: subject.origin.line(),
-            verdict: outcome.as_str(),
-            image: subject.object.image(Field::OsImage).map(|image| image.text.clone()),
-            pinned: plan.pinned(Field::OsImage).map(ToString::to_string),
-            lineage: [],
             findings,
-            excepted: excepted(&verdict),
             warnings: plan.warnings.clone(),
-            patch: plan.patch(),
+            ..ObjectReport::new(&subject, &verdict, &plan)
         };
+        Self { facts: Some(facts), ..Self::of_files(&policy, vec![object], Vec::new()) }
+    }
+
+    /// The report on what lies in files: the objects that were judged, and what could not be.
+    pub fn of_files(policy: &Policy, objects: Vec<ObjectReport>, unread: Vec<Unread>) -> Self {
         Self {
             api_version: "layerpin.io/v1alpha1",
             kind: "Report",
             policy: PolicyReport { name: policy.name().to_owned(), hash: policy.hash().to_owned() },
-            objects: vec![object],
-            summary: Summary {
-                objects: 1,
-                denied: usize::from(outcome == Outcome::Deny),
-                warned: usize::from(outcome == Outcome::Warn),
-                passed: usize::from(outcome == Outcome::Pass),
-            },
-            facts: Some(facts),
+            summary: Summary::of(&objects),
+            objects,
+            errors: unread.into_iter().map(ErrorReport::from).collect(),
+            facts: None,
         }
+    }
+
+    /// How many objects came to which verdict.
+    pub fn summary(&self) -> Summary {
+        self.summary
     }
 
     /// The verdict on the only or the first object.
@@ -139,51 +164,40 @@ impl Report {
         self.objects.iter().flat_map(|object| &object.findings).map(|finding| finding.rule).collect()
     }
 
-    /// The report as text for people.
-    pub fn to_text(&self) -> String {
-        let mut text = String::new();
-        for object in &self.objects {
-            // Writing to a string does not fail.
-            let _ = object.write(&mut text);
-        }
-        text
+    /// The report as JSON, indented, with an end of line.
+    pub fn to_json(&self) -> String {
+        json(self)
     }
 }
 
 impl ObjectReport {
-    fn write(&self, out: &mut String) -> std::fmt::Result {
-        for finding in &self.findings {
-            let severity = match (finding.fixed, finding.level) {
-                (true, _) => "fixed",
-                (false, "deny") => "error",
-                (false, _) => "warning",
-            };
-            writeln!(out, "{severity}[{}]: {}", finding.rule, finding.message)?;
-            let file = self.file.as_deref().unwrap_or("<request>");
-            let place = match (finding.line, finding.column) {
-                (Some(line), Some(column)) => format!("{file}:{line}:{column}"),
-                _ => file.to_owned(),
-            };
-            writeln!(out, "  --> {place} ({} of MachineConfig {})", finding.pointer, self.name)?;
-            for note in &finding.notes {
-                writeln!(out, "  note: {note}")?;
-            }
-            if !finding.fixed {
-                writeln!(out, "  help: {}", finding.help)?;
-            }
-            writeln!(out)?;
+    /// What a report says of an object that was judged as it stands in a file.
+    pub fn of_judgement(subject: &Subject, judgement: &Judgement) -> Self {
+        Self::new(subject, &judgement.verdict, &judgement.plan)
+    }
+
+    fn new(subject: &Subject, verdict: &Verdict, plan: &Plan) -> Self {
+        Self {
+            name: subject.name.clone(),
+            file: subject.origin.file().map(str::to_owned),
+            line: subject.origin.line(),
+            verdict: verdict.outcome().as_str(),
+            image: subject.object.image(Field::OsImage).map(|image| image.text.clone()),
+            pinned: plan.pinned(Field::OsImage).map(ToString::to_string),
+            lineage: [],
+            findings: verdict
+                .findings
+                .iter()
+                .map(|finding| FindingReport::new(finding, subject, false))
+                .collect(),
+            excepted: verdict
+                .excepted
+                .iter()
+                .map(|excepted| ExceptedReport::new(excepted, subject))
+                .collect(),
+            warnings: Vec::new(),
+            patch: plan.patch(),
         }
-        for excepted in &self.excepted {
-            writeln!(out, "excepted[{}]: {}", excepted.rule, excepted.message)?;
-            writeln!(out, "  note: until {}: {}\n", excepted.expires, excepted.reason)?;
-        }
-        for warning in &self.warnings {
-            writeln!(out, "mutate: {warning}")?;
-        }
-        for operation in &self.patch.0 {
-            writeln!(out, "patch: {}", serde_json::to_string(operation).unwrap_or_default())?;
-        }
-        writeln!(out, "verdict on MachineConfig {}: {}", self.name, self.verdict)
     }
 }
 
@@ -204,22 +218,68 @@ impl FindingReport {
     }
 }
 
-fn excepted(verdict: &Verdict) -> Vec<ExceptedReport> {
-    verdict
-        .excepted
-        .iter()
-        .map(|excepted| ExceptedReport {
+impl ExceptedReport {
+    fn new(excepted: &Excepted, subject: &Subject) -> Self {
+        let place = subject.origin.place(excepted.field);
+        Self {
             rule: excepted.rule.id,
             message: excepted.message.clone(),
             pointer: excepted.field.pointer(),
+            line: place.map(|place| place.line),
+            column: place.map(|place| place.column),
             reason: excepted.reason.clone(),
             expires: excepted.expires.to_string(),
-        })
-        .collect()
+        }
+    }
+}
+
+impl From<Unread> for ErrorReport {
+    fn from(unread: Unread) -> Self {
+        let Unread { file, place, message } = unread;
+        Self {
+            file,
+            line: place.map(|Place { line, .. }| line),
+            column: place.map(|Place { column, .. }| column),
+            message,
+        }
+    }
+}
+
+impl Summary {
+    fn of(objects: &[ObjectReport]) -> Self {
+        let count =
+            |outcome: Outcome| objects.iter().filter(|object| object.verdict == outcome.as_str()).count();
+        Self {
+            objects: objects.len(),
+            denied: count(Outcome::Deny),
+            warned: count(Outcome::Warn),
+            passed: count(Outcome::Pass),
+        }
+    }
 }
 
 /// A finding before and one after the patch are the same when the rule still finds fault with the
 /// field; their words differ, because the value does.
 fn same_fault(one: &Finding, other: &Finding) -> bool {
     one.rule.id == other.rule.id && one.field == other.field
+}
+
+/// A document as JSON that a terminal can bear too: what JSON lets stand in a string and a terminal
+/// would obey is written as an escape, which means the same to a program.
+fn json(document: &impl Serialize) -> String {
+    // Strings, numbers and maps with text keys always serialize.
+    let text = serde_json::to_string_pretty(document).unwrap_or_default();
+    let mut json = String::with_capacity(text.len() + 1);
+    for character in text.chars() {
+        if is_unprintable(character) && character != '\n' {
+            let mut units = [0; 2];
+            for unit in character.encode_utf16(&mut units) {
+                json.push_str(&format!("\\u{unit:04x}"));
+            }
+        } else {
+            json.push(character);
+        }
+    }
+    json.push('\n');
+    json
 }

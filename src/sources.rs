@@ -26,12 +26,17 @@ pub enum Sources {
     Network(Arc<RegistryClient>),
     /// Nowhere: every question is unknown.
     Offline,
+    /// An earlier run: its answers are given again, at its time, and what it did not ask is unknown.
+    Recorded(Arc<Facts>),
 }
 
 impl Sources {
-    /// Facts that hold what is known without asking, as of now.
+    /// Facts that hold what is known without asking, as of now; of a recorded run, as of then.
     pub fn begin(&self) -> Facts {
-        Facts::none(Timestamp::now())
+        match self {
+            Self::Network(_) | Self::Offline => Facts::none(Timestamp::now()),
+            Self::Recorded(facts) => facts.without_answers(),
+        }
     }
 
     /// Answers `questions` into `facts`, all of them by `deadline`.
@@ -48,8 +53,14 @@ impl Sources {
     ) {
         let mut distinct: Vec<&Question> = Vec::new();
         for question in questions {
-            if !distinct.iter().any(|earlier| earlier.covers(question)) {
-                distinct.push(question);
+            match self {
+                Self::Recorded(recorded)
+                    if question.is_answered_by(recorded) && policy.allows(question.reference()) =>
+                {
+                    facts.take_answer(question, recorded);
+                }
+                _ if distinct.iter().any(|earlier| earlier.covers(question)) => {}
+                _ => distinct.push(question),
             }
         }
         let answers = distinct.iter().map(|question| self.answer(question, policy, deadline));
@@ -68,6 +79,7 @@ impl Sources {
             _ if !policy.allows(&reference) => Some(Cause::OutsideAllowed),
             Self::Offline => Some(Cause::Offline),
             Self::Network(_) => None,
+            Self::Recorded(_) => Some(Cause::NotRecorded),
         };
         match (question, self) {
             (Question::Manifest { freshness, .. }, Self::Network(registry)) if closed.is_none() => {

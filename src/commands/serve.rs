@@ -7,7 +7,7 @@ use anyhow::Context;
 use axum::Router;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::sources;
+use super::{Ending, sources};
 use crate::cli::Serve;
 use crate::engine::Engine;
 use crate::metrics::Metrics;
@@ -15,9 +15,10 @@ use crate::server::{Limits, Parts, Server, Stop};
 use crate::tls::ServingCertificate;
 
 /// Serves until SIGTERM or SIGINT. `more` adds routes beside the webhooks.
-pub fn run(options: &Serve, more: Router) -> anyhow::Result<()> {
+pub fn run(options: &Serve, more: Router) -> anyhow::Result<Ending> {
     let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime")?;
-    runtime.block_on(serve(options, more))
+    runtime.block_on(serve(options, more))?;
+    Ok(Ending::Clean)
 }
 
 async fn serve(options: &Serve, more: Router) -> anyhow::Result<()> {

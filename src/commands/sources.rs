@@ -2,9 +2,14 @@
 //!
 //! The same for every verb, so that the webhook and the command line ask the same world.
 
+use std::path::Path;
 use std::sync::Arc;
 
+use anyhow::anyhow;
+
 use crate::cli::FactOptions;
+use crate::facts::Facts;
+use crate::image_reference::shown;
 use crate::metrics::Metrics;
 use crate::policy::PolicyStore;
 use crate::sources::registry::credentials::Credentials;
@@ -20,6 +25,9 @@ pub(super) fn policy(options: &FactOptions) -> anyhow::Result<PolicyStore> {
 
 /// The sources that the options describe. Nothing is asked yet.
 pub(super) fn connect(options: &FactOptions, metrics: &Arc<Metrics>) -> anyhow::Result<Sources> {
+    if let Some(path) = &options.facts {
+        return Ok(Sources::Recorded(Arc::new(recorded(path)?)));
+    }
     if options.offline {
         return Ok(Sources::Offline);
     }
@@ -28,4 +36,16 @@ pub(super) fn connect(options: &FactOptions, metrics: &Arc<Metrics>) -> anyhow::
         None => Credentials::none(),
     };
     Ok(Sources::Network(RegistryClient::new(credentials, Arc::clone(metrics))?))
+}
+
+/// The facts of an earlier run. Fails with the file, and the place in it that cannot be read.
+fn recorded(path: &Path) -> anyhow::Result<Facts> {
+    let name = path.display();
+    let text = std::fs::read_to_string(path).map_err(|error| anyhow!("facts file {name}: {error}"))?;
+    Facts::parse(&text).map_err(|error| {
+        let (line, column) = (error.line(), error.column());
+        let message = error.to_string();
+        let message = message.split(" at line ").next().unwrap_or(&message);
+        anyhow!("{name}:{line}:{column}: not facts as --save-facts writes them: {}", shown(message))
+    })
 }

@@ -80,6 +80,7 @@ fn help_to_know(cause: &Cause) -> &'static str {
             "add the repository to `registries.allow` of the policy, or switch `registry-not-allowed` on there"
         }
         Cause::Offline => "ask without `--offline`",
+        Cause::NotRecorded => "record the facts again with `--save-facts`",
         _ => "apply again when the registry answers; `onUnknown` in the policy says what this costs",
     }
 }

@@ -14,7 +14,7 @@ use super::State;
 use super::request::{self, Refusal};
 use crate::image_reference::shown;
 use crate::machine_config::Subject;
-use crate::report::Report;
+use crate::report::{Report, Style};
 use crate::review::{self, Matter};
 
 /// Who may use `/dry-run`, which makes the server ask registries on a caller's behalf.
@@ -111,15 +111,12 @@ impl Form {
 
     fn render(&self, report: &Report) -> Response {
         match self {
-            Self::Text => {
-                ([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], report.to_text()).into_response()
-            }
-            Self::Json => {
-                // Strings, numbers and maps with text keys always serialize.
-                let mut body = serde_json::to_vec_pretty(report).unwrap_or_default();
-                body.push(b'\n');
-                ([(header::CONTENT_TYPE, "application/json")], body).into_response()
-            }
+            Self::Text => (
+                [(header::CONTENT_TYPE, "text/plain; charset=utf-8")],
+                report.to_rehearsal_text(Style::Plain),
+            )
+                .into_response(),
+            Self::Json => ([(header::CONTENT_TYPE, "application/json")], report.to_json()).into_response(),
         }
     }
 }

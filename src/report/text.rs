@@ -1,0 +1,153 @@
+//! The report as text for people: what is wrong, where, why at this level, and one thing to do.
+//!
+//! Readable without colour. Nothing that came from a file reaches the terminal raw.
+
+use std::fmt::Write as _;
+
+use super::{ExceptedReport, FindingReport, ObjectReport, Report, Summary};
+use crate::image_reference::escaped;
+
+/// How text looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Style {
+    /// As it is.
+    Plain,
+    /// With the colours of a terminal (ECMA-48).
+    Colour,
+}
+
+impl Style {
+    /// The words of an error.
+    pub fn error(self, text: &str) -> String {
+        self.paint("1;31", text)
+    }
+
+    /// The words of a warning.
+    pub fn warning(self, text: &str) -> String {
+        self.paint("1;33", text)
+    }
+
+    /// The words of a remark.
+    pub fn note(self, text: &str) -> String {
+        self.paint("1;36", text)
+    }
+
+    /// The words of what is well.
+    pub fn good(self, text: &str) -> String {
+        self.paint("1;32", text)
+    }
+
+    fn bold(self, text: &str) -> String {
+        self.paint("1", text)
+    }
+
+    fn paint(self, colour: &str, text: &str) -> String {
+        match self {
+            Self::Plain => text.to_owned(),
+            Self::Colour => format!("\u{1b}[{colour}m{text}\u{1b}[0m"),
+        }
+    }
+}
+
+impl Report {
+    /// The findings, a paragraph each. Empty when there are none.
+    pub fn to_text(&self, style: Style) -> String {
+        let mut text = String::new();
+        for object in &self.objects {
+            object.write_findings(&mut text, style);
+        }
+        text
+    }
+
+    /// The report on a rehearsal: the findings, what would be changed, and the verdict.
+    pub fn to_rehearsal_text(&self, style: Style) -> String {
+        let mut text = String::new();
+        for object in &self.objects {
+            object.write_findings(&mut text, style);
+            object.write_outcome(&mut text);
+        }
+        text
+    }
+}
+
+impl ObjectReport {
+    fn write_findings(&self, out: &mut String, style: Style) {
+        for finding in &self.findings {
+            self.write_finding(finding, out, style);
+        }
+        for excepted in &self.excepted {
+            self.write_excepted(excepted, out, style);
+        }
+    }
+
+    fn write_finding(&self, finding: &FindingReport, out: &mut String, style: Style) {
+        let severity = match (finding.fixed, finding.level) {
+            (true, _) => style.good(&format!("fixed[{}]", finding.rule)),
+            (false, "deny") => style.error(&format!("error[{}]", finding.rule)),
+            (false, _) => style.warning(&format!("warning[{}]", finding.rule)),
+        };
+        let message = style.bold(&escaped(&finding.message));
+        line(out, format_args!("{severity}: {message}"));
+        self.write_place(finding.pointer, finding.line.zip(finding.column), out, style);
+        for note in &finding.notes {
+            line(out, format_args!("  {}: {}", style.note("note"), escaped(note)));
+        }
+        if !finding.fixed {
+            line(out, format_args!("  {}: {}", style.note("help"), escaped(&finding.help)));
+        }
+        out.push('\n');
+    }
+
+    fn write_excepted(&self, excepted: &ExceptedReport, out: &mut String, style: Style) {
+        let severity = style.note(&format!("excepted[{}]", excepted.rule));
+        line(out, format_args!("{severity}: {}", escaped(&excepted.message)));
+        self.write_place(excepted.pointer, excepted.line.zip(excepted.column), out, style);
+        let (expires, reason) = (&excepted.expires, escaped(&excepted.reason));
+        line(out, format_args!("  {}: until {expires}: {reason}\n", style.note("note")));
+    }
+
+    fn write_place(&self, pointer: &str, place: Option<(u64, u64)>, out: &mut String, style: Style) {
+        let file = escaped(self.file.as_deref().unwrap_or("<request>"));
+        let place = match place {
+            Some((line, column)) => format!("{file}:{line}:{column}"),
+            None => file,
+        };
+        let arrow = style.note("-->");
+        line(out, format_args!("  {arrow} {place} ({pointer} of MachineConfig {})", escaped(&self.name)));
+    }
+
+    fn write_outcome(&self, out: &mut String) {
+        for warning in &self.warnings {
+            line(out, format_args!("mutate: {}", escaped(warning)));
+        }
+        for operation in &self.patch.0 {
+            let operation = serde_json::to_string(operation).unwrap_or_default();
+            line(out, format_args!("patch: {}", escaped(&operation)));
+        }
+        line(out, format_args!("verdict on MachineConfig {}: {}", escaped(&self.name), self.verdict));
+    }
+}
+
+impl Summary {
+    /// The summary in one phrase, such as `2 MachineConfigs: 1 denied, 1 passed`.
+    pub fn to_text(&self, style: Style) -> String {
+        let objects = match self.objects {
+            1 => "1 MachineConfig".to_owned(),
+            count => format!("{count} MachineConfigs"),
+        };
+        let parts: Vec<_> = [
+            (self.denied, style.error(&format!("{} denied", self.denied))),
+            (self.warned, style.warning(&format!("{} warned", self.warned))),
+            (self.passed, style.good(&format!("{} passed", self.passed))),
+        ]
+        .into_iter()
+        .filter_map(|(count, words)| (count > 0).then_some(words))
+        .collect();
+        if parts.is_empty() { objects } else { format!("{objects}: {}", parts.join(", ")) }
+    }
+}
+
+fn line(out: &mut String, arguments: std::fmt::Arguments<'_>) {
+    // Writing to a string does not fail.
+    let _ = writeln!(out, "{arguments}");
+}

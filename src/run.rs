@@ -1,0 +1,108 @@
+//! Many objects judged as one run: one clock for all, each question asked once, and everything that
+//! was learnt kept.
+//!
+//! For verbs that judge what lies in files. A server asks afresh for each review instead, because it
+//! lives longer than its answers.
+
+use std::collections::HashMap;
+use std::mem::Discriminant;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use tokio::sync::OnceCell;
+use tokio::time::Instant;
+
+use crate::evaluate::{self, Verdict, evaluate};
+use crate::facts::Facts;
+use crate::image_reference::ImageReference;
+use crate::machine_config::Subject;
+use crate::pin::{self, Plan};
+use crate::policy::Policy;
+use crate::question::Question;
+use crate::sources::Sources;
+
+/// One run of a verb over many objects, under one policy.
+#[derive(Debug)]
+pub struct Run {
+    sources: Sources,
+    policy: Arc<Policy>,
+    timeout: Duration,
+    asked: Mutex<HashMap<Key, Arc<OnceCell<()>>>>,
+    known: Mutex<Facts>,
+}
+
+/// What makes two questions the same: what is asked, and about what.
+type Key = (Discriminant<Question>, ImageReference);
+
+/// What was made of one object as it stands.
+#[derive(Clone, Debug)]
+pub struct Judgement {
+    /// What was found.
+    pub verdict: Verdict,
+    /// What would be written instead of tags, as far as their digests are known.
+    pub plan: Plan,
+}
+
+impl Run {
+    /// Begins a run that asks `sources`, and gives all questions of one object `timeout` together.
+    pub fn begin(sources: Sources, policy: Arc<Policy>, timeout: Duration) -> Self {
+        let known = Mutex::new(sources.begin());
+        Self { sources, policy, timeout, asked: Mutex::default(), known }
+    }
+
+    /// The policy that objects are judged under.
+    pub fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
+    /// Judges `subject` as it stands. What an earlier object asked already is not asked again, be it
+    /// that there was no answer.
+    pub async fn judge(&self, subject: &Subject) -> Judgement {
+        let deadline = Instant::now() + self.timeout;
+        let mut facts = lock(&self.known).without_answers();
+        loop {
+            let questions = evaluate::questions(subject, &facts, &self.policy);
+            if questions.is_empty() {
+                break;
+            }
+            self.know(&questions, &mut facts, deadline).await;
+        }
+        Judgement {
+            verdict: evaluate(subject, &facts, &self.policy),
+            plan: pin::plan(subject, &facts, &self.policy),
+        }
+    }
+
+    /// Answers `questions` into `facts` by `deadline`, from what is known where that holds an answer.
+    pub async fn know(&self, questions: &[Question], facts: &mut Facts, deadline: Instant) {
+        join_all(questions.iter().map(|question| self.settle(question, deadline))).await;
+        let known = lock(&self.known);
+        for question in questions {
+            facts.take_answer(question, &known);
+        }
+    }
+
+    /// Everything that was asked and answered in this run.
+    pub fn facts(self) -> Facts {
+        self.known.into_inner().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sees to it that `question` is answered. Whoever comes while it is being asked waits for that
+    /// answer, which is there by the deadline of the one who came first, and so by its own.
+    async fn settle(&self, question: &Question, deadline: Instant) {
+        let key = (std::mem::discriminant(question), question.reference().clone());
+        let cell = Arc::clone(lock(&self.asked).entry(key).or_default());
+        cell.get_or_init(|| async {
+            let mut answer = lock(&self.known).without_answers();
+            self.sources.gather(std::slice::from_ref(question), &mut answer, &self.policy, deadline).await;
+            lock(&self.known).take_answer(question, &answer);
+        })
+        .await;
+    }
+}
+
+/// What is guarded is put in as a whole, so a panic elsewhere leaves nothing half done.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
