@@ -23,3 +23,12 @@ impl LastSeen {
         is_new
     }
 }
+
+/// Whether reading a file again brought anything new.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reloaded {
+    /// Its content is as it was.
+    Same,
+    /// Its content is another, and in force.
+    Changed,
+}

@@ -8,6 +8,9 @@ mod answers;
 mod challenge;
 pub mod credentials;
 mod flights;
+pub mod mirror_sets;
+pub mod registries_conf;
+pub mod routes;
 mod tokens;
 mod transport;
 

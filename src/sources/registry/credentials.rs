@@ -17,6 +17,7 @@ use serde::Deserialize;
 use super::tokens::Authorization;
 use crate::image_reference::{ImageReference, shown};
 use crate::last_seen::LastSeen;
+pub use crate::last_seen::Reloaded;
 
 /// The credentials in force; they can be replaced while questions are under way.
 #[derive(Debug)]
@@ -63,15 +64,6 @@ impl Credentials {
     pub fn are_those_of_nodes(&self) -> bool {
         self.file.is_some()
     }
-}
-
-/// Whether reading a file again brought anything new.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reloaded {
-    /// Its content is as it was.
-    Same,
-    /// Its content is another, and in force.
-    Changed,
 }
 
 /// What to show to one registry.
