@@ -6,6 +6,7 @@
 mod admin;
 mod connection;
 mod dry_run;
+mod frames;
 mod reload;
 mod request;
 mod webhook;

@@ -26,6 +26,8 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tokio_rustls::TlsAcceptor;
 use tower::ServiceExt;
 
+use super::frames::Frames;
+
 /// How much is accepted at once, and for how long.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
@@ -37,9 +39,10 @@ pub struct Limits {
     pub body_kilobytes: usize,
     /// The TLS handshake.
     pub handshake: Duration,
-    /// From the first byte of a request to the end of its head, on HTTP/1.1.
+    /// From the first byte of a request to the end of its head.
     pub head: Duration,
-    /// From the end of the head to the end of the body.
+    /// From the end of the head to the end of the body, and as long for a client that is slow to take
+    /// its answer.
     pub body: Duration,
     /// A connection without a request. Longer than the API server keeps one, which is 90 seconds:
     /// who closes first while the other sends loses a review.
@@ -143,18 +146,23 @@ impl Connection {
             let refusing = place.is_beyond;
             move |request: Request<hyper::body::Incoming>| {
                 let (routes, work) = (routes.clone(), activity.begin());
+                if !is_http2 {
+                    activity.head_ended();
+                }
                 async move {
-                    if refusing {
-                        return Ok(crowded());
-                    }
-                    let response: Result<Response<Body>, Infallible> =
-                        routes.oneshot(request.map(Body::new)).await;
-                    drop(work);
-                    response
+                    let response = if refusing {
+                        crowded()
+                    } else {
+                        let Ok(response) = routes.oneshot(request.map(Body::new)).await;
+                        response
+                    };
+                    // The work lasts until the answer is handed over, not until it is made.
+                    Ok::<_, Infallible>(response.map(|body| InWork { body, _work: work }))
                 }
             }
         });
-        let watched = TokioIo::new(Watched { stream, activity: (!is_http2).then(|| Arc::clone(&activity)) });
+        let frames = is_http2.then(Frames::new);
+        let watched = TokioIo::new(Watched { stream, frames, activity: Arc::clone(&activity) });
         if is_http2 {
             let connection = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
                 .timer(TokioTimer::new())
@@ -189,20 +197,23 @@ async fn drive<C: GracefulConnection>(
     if is_closing {
         connection.as_mut().graceful_shutdown();
     }
+    let mut farewell = None;
     loop {
+        let deadline = |farewell: Option<Instant>| match farewell {
+            Some(farewell) if activity.is_idle() => farewell,
+            _ => activity.deadline(limits),
+        };
         tokio::select! {
             _ = connection.as_mut() => return,
             () = activity.evicted.notified() => {
-                if activity.is_idle() {
-                    return;
-                }
-                // A request came while the place was being taken away: it is the last.
+                // A request may have come while the place was being taken away, or its answer may be
+                // on its way out: it is the last, but it is finished.
                 connection.as_mut().graceful_shutdown();
+                farewell = Some(Instant::now() + FAREWELL);
             }
-            // The deadline of a head is nearer than that of an idle connection.
-            () = activity.head_begun.notified() => {}
-            () = sleep_until(activity.deadline(limits)) => {
-                if Instant::now() >= activity.deadline(limits) {
+            () = activity.deadline_is_nearer.notified() => {}
+            () = sleep_until(deadline(farewell)) => {
+                if Instant::now() >= deadline(farewell) {
                     return;
                 }
             }
@@ -223,19 +234,21 @@ struct Activity {
     idle_since: AtomicU64,
     /// Milliseconds from `born` to the first byte of a head that is not complete; zero: there is none.
     head_since: AtomicU64,
-    head_begun: Notify,
+    /// Milliseconds from `born` to when the client did not take what was written; zero: it took all.
+    unwritten_since: AtomicU64,
+    /// A head or an unwritten answer has a nearer deadline than what is waited for.
+    deadline_is_nearer: Notify,
     evicted: Notify,
 }
 
 impl Activity {
     fn begin(self: &Arc<Self>) -> Work {
-        self.head_since.store(0, Ordering::Relaxed);
         self.in_work.fetch_add(1, Ordering::Relaxed);
         Work(Arc::clone(self))
     }
 
     fn is_idle(&self) -> bool {
-        self.in_work.load(Ordering::Relaxed) == 0
+        self.in_work.load(Ordering::Relaxed) == 0 && self.unwritten_since.load(Ordering::Relaxed) == 0
     }
 
     fn idle_since(&self) -> Instant {
@@ -243,20 +256,45 @@ impl Activity {
     }
 
     fn deadline(&self, limits: Limits) -> Instant {
-        if !self.is_idle() {
+        if self.in_work.load(Ordering::Relaxed) > 0 {
             // The request has deadlines of its own. Look again when they are over.
             return Instant::now() + limits.idle;
         }
-        match self.head_since.load(Ordering::Relaxed) {
-            0 => self.idle_since() + limits.idle,
-            since => self.born + Duration::from_millis(since) + limits.head,
+        let since = |counter: &AtomicU64| match counter.load(Ordering::Relaxed) {
+            0 => None,
+            since => Some(self.born + Duration::from_millis(since)),
+        };
+        let unwritten = since(&self.unwritten_since).map(|since| since + limits.body);
+        let head = since(&self.head_since).map(|since| since + limits.head);
+        unwritten.into_iter().chain(head).min().unwrap_or_else(|| self.idle_since() + limits.idle)
+    }
+
+    fn head_begun(&self) {
+        self.mark(&self.head_since);
+    }
+
+    fn head_ended(&self) {
+        self.head_since.store(0, Ordering::Relaxed);
+    }
+
+    /// Notes how a write to the client, or a flush, went.
+    fn wrote<T>(&self, outcome: &Poll<io::Result<T>>) {
+        if outcome.is_pending() {
+            self.mark(&self.unwritten_since);
         }
     }
 
-    fn read_something(&self) {
-        if self.is_idle() && self.head_since.load(Ordering::Relaxed) == 0 {
-            self.head_since.store(self.age().max(1), Ordering::Relaxed);
-            self.head_begun.notify_one();
+    fn flushed(&self, outcome: &Poll<io::Result<()>>) {
+        self.wrote(outcome);
+        if outcome.is_ready() && self.unwritten_since.swap(0, Ordering::Relaxed) != 0 {
+            self.idle_since.store(self.age(), Ordering::Relaxed);
+        }
+    }
+
+    fn mark(&self, since: &AtomicU64) {
+        if since.load(Ordering::Relaxed) == 0 {
+            since.store(self.age().max(1), Ordering::Relaxed);
+            self.deadline_is_nearer.notify_one();
         }
     }
 
@@ -272,6 +310,32 @@ impl Drop for Work {
     fn drop(&mut self) {
         self.0.idle_since.store(self.0.age(), Ordering::Relaxed);
         self.0.in_work.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// The body of an answer, which is in work until it was handed over to be written.
+struct InWork {
+    body: Body,
+    _work: Work,
+}
+
+impl hyper::body::Body for InWork {
+    type Data = <Body as hyper::body::Body>::Data;
+    type Error = <Body as hyper::body::Body>::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<hyper::body::Frame<Self::Data>, Self::Error>>> {
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> hyper::body::SizeHint {
+        self.body.size_hint()
     }
 }
 
@@ -313,7 +377,8 @@ impl Places {
             in_work: AtomicUsize::new(0),
             idle_since: AtomicU64::new(0),
             head_since: AtomicU64::new(0),
-            head_begun: Notify::new(),
+            unwritten_since: AtomicU64::new(0),
+            deadline_is_nearer: Notify::new(),
             evicted: Notify::new(),
         });
         taken.push(Arc::clone(&activity));
@@ -330,11 +395,29 @@ impl Drop for Place {
     }
 }
 
-/// A stream that tells when it was read from. The API server keeps many connections open for later;
-/// hyper's own timeout would take those for heads that never come.
+/// A stream that tells what is read from it, and what its client does not take. The API server keeps
+/// many connections open for later; hyper's own timeout would take those for heads that never come.
 struct Watched<S> {
     stream: S,
-    activity: Option<Arc<Activity>>,
+    /// On HTTP/2, where heads end without a word to us while they are read.
+    frames: Option<Frames>,
+    activity: Arc<Activity>,
+}
+
+impl<S> Watched<S> {
+    fn read(&mut self, bytes: &[u8]) {
+        let activity = &self.activity;
+        match &mut self.frames {
+            _ if bytes.is_empty() => {}
+            Some(frames) => {
+                frames.read(bytes);
+                if frames.is_unfinished() { activity.head_begun() } else { activity.head_ended() }
+            }
+            // What is read while a request is in work is its body, or the next request too early.
+            None if activity.in_work.load(Ordering::Relaxed) == 0 => activity.head_begun(),
+            None => {}
+        }
+    }
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
@@ -345,9 +428,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         let outcome = Pin::new(&mut self.stream).poll_read(context, buffer);
-        if let Some(activity) = self.activity.as_ref().filter(|_| buffer.filled().len() > before) {
-            activity.read_something();
-        }
+        self.read(&buffer.filled()[before..]);
         outcome
     }
 }
@@ -358,15 +439,21 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, bytes)
+        let outcome = Pin::new(&mut self.stream).poll_write(context, bytes);
+        self.activity.wrote(&outcome);
+        outcome
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
+        let outcome = Pin::new(&mut self.stream).poll_flush(context);
+        self.activity.flushed(&outcome);
+        outcome
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
+        let outcome = Pin::new(&mut self.stream).poll_shutdown(context);
+        self.activity.wrote(&outcome);
+        outcome
     }
 
     fn poll_write_vectored(
@@ -374,7 +461,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
         context: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(context, slices)
+        let outcome = Pin::new(&mut self.stream).poll_write_vectored(context, slices);
+        self.activity.wrote(&outcome);
+        outcome
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -401,6 +490,8 @@ fn is_of_one_connection(error: &io::Error) -> bool {
 
 /// Newcomers beyond the limit who are told that there is no place.
 const BEYOND: usize = 64;
+/// For a connection whose place was taken, to end as its protocol wants.
+const FAREWELL: Duration = Duration::from_secs(1);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 const MAX_STREAMS: u32 = 250;
 /// The API server's heads are under 1 kB.

@@ -134,9 +134,24 @@ impl Wire {
     }
 
     pub(crate) async fn try_connect(address: SocketAddr, authority: &str) -> std::io::Result<Self> {
+        Self::offering(address, authority, Vec::new()).await
+    }
+
+    /// Shakes hands and offers HTTP/2 alone.
+    pub(crate) async fn of_http_2(address: SocketAddr, authority: &str) -> Self {
+        Self::offering(address, authority, vec![b"h2".to_vec()]).await.unwrap()
+    }
+
+    async fn offering(
+        address: SocketAddr,
+        authority: &str,
+        protocols: Vec<Vec<u8>>,
+    ) -> std::io::Result<Self> {
         let stream = TcpStream::connect(address).await?;
         let name = ServerName::try_from("127.0.0.1").unwrap();
-        TlsConnector::from(tls(authority)).connect(name, stream).await.map(Self)
+        let mut configuration = tls(authority);
+        configuration.alpn_protocols = protocols;
+        TlsConnector::from(Arc::new(configuration)).connect(name, stream).await.map(Self)
     }
 
     pub(crate) async fn send(&mut self, bytes: impl AsRef<[u8]>) {
@@ -197,14 +212,13 @@ fn builder(authority: &str) -> ClientBuilder {
         .timeout(PATIENCE)
 }
 
-fn tls(authority: &str) -> Arc<ClientConfig> {
+fn tls(authority: &str) -> ClientConfig {
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_slice(authority.as_bytes()).unwrap()).unwrap();
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let configuration = ClientConfig::builder_with_provider(provider)
+    ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .unwrap()
         .with_root_certificates(roots)
-        .with_no_client_auth();
-    Arc::new(configuration)
+        .with_no_client_auth()
 }

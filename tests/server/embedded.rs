@@ -30,6 +30,11 @@ pub(crate) struct Embedded {
 impl Embedded {
     /// A server with these limits, and everything else by default.
     pub(crate) async fn start(limits: Limits) -> Self {
+        Self::with_routes(limits, Router::new()).await
+    }
+
+    /// The same with more routes beside the webhooks.
+    pub(crate) async fn with_routes(limits: Limits, more: Router) -> Self {
         layerpin::install_crypto_provider();
         let metrics = Arc::new(Metrics::new());
         let registry = RegistryClient::new(Credentials::none(), Arc::clone(&metrics)).unwrap();
@@ -45,7 +50,7 @@ impl Embedded {
             limits,
         };
         let free = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        let server = Server::bind(parts, free, free, Router::new()).await.unwrap();
+        let server = Server::bind(parts, free, free, more).await.unwrap();
         let address = server.address().unwrap();
         let (stop, stopped) = oneshot::channel();
         let task = tokio::spawn(server.serve(async { stopped.await.unwrap_or(Stop::Now) }));

@@ -2,13 +2,16 @@
 
 use std::time::Duration;
 
+use axum::Router;
+use axum::routing::get;
 use layerpin::server::{Limits, Stop};
 use layerpin_sample_registry::{Fault, Registry};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::client::post_of;
+use crate::client::{Client, Wire, post_of};
 use crate::documents::{UID, create, machine_config};
 use crate::embedded::Embedded;
-use crate::eventually::in_time;
+use crate::eventually::{eventually, in_time};
 
 #[tokio::test]
 async fn silent_and_slow_heads_are_closed() {
@@ -98,4 +101,125 @@ async fn idle_connections_keep_no_working_one_out() {
     }
     let answer = server.webhooks.review("/validate", &create(&machine_config("os:1"))).await;
     assert_eq!(answer["response"]["uid"], UID);
+}
+
+/// Sends the first bytes, and then `more` byte by byte, until the server cuts it off.
+async fn dribble(wire: Wire, first: &[u8], more: u8) {
+    let (mut read, mut write) = tokio::io::split(wire.0);
+    let send = async {
+        write.write_all(first).await?;
+        loop {
+            write.write_all(&[more]).await?;
+            write.flush().await?;
+            // The pace of this client; nothing waits for it.
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let cut_off = async { while read.read(&mut [0; 64]).await.is_ok_and(|length| length > 0) {} };
+    let ends = async {
+        tokio::select! {
+            outcome = send => drop::<std::io::Result<()>>(outcome),
+            () = cut_off => {}
+        }
+    };
+    in_time("the server cuts it off", ends).await;
+}
+
+#[tokio::test]
+async fn a_client_that_sends_byte_by_byte_gains_no_time() {
+    let server = Embedded::start(Limits { head: Duration::from_millis(200), ..Limits::default() }).await;
+    dribble(server.wire().await, b"POST /validate HTTP/1.1\r\nhost: a\r\nx: ", b'x').await;
+    let body = b"POST /validate?timeout=500ms HTTP/1.1\r\nhost: a\r\ncontent-length: 1000000\r\n\r\n";
+    dribble(server.wire().await, body, b' ').await;
+    let answer = server.webhooks.review("/validate", &create(&machine_config("os:1"))).await;
+    assert_eq!(answer["response"]["uid"], UID);
+}
+
+#[tokio::test]
+async fn a_head_of_http_2_that_does_not_end_is_closed() {
+    let server = Embedded::start(Limits { head: Duration::from_millis(200), ..Limits::default() }).await;
+    let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".as_slice();
+    let settings = [0, 0, 0, 4, 0, 0, 0, 0, 0].as_slice();
+    // HEADERS without the flag that ends them, and a promise of more.
+    let headers = [0, 0, 1, 1, 0, 0, 0, 0, 1, 0x82].as_slice();
+    let continuation = [0, 0x40, 0, 9, 0, 0, 0, 0, 1].as_slice();
+    for (what, parts) in [
+        ("half a preface", vec![&preface[..10]]),
+        ("half a frame", vec![preface, &settings[..5]]),
+        ("no CONTINUATION", vec![preface, settings, headers]),
+        ("an unfinished CONTINUATION", vec![preface, settings, headers, continuation]),
+    ] {
+        let mut wire = Wire::of_http_2(server.address, &server.authority).await;
+        wire.send(parts.concat()).await;
+        let closed = async { while wire.0.read(&mut [0; 64]).await.is_ok_and(|length| length > 0) {} };
+        in_time(what, closed).await;
+    }
+    let wire = Wire::of_http_2(server.address, &server.authority).await;
+    dribble(wire, &[preface, settings, headers, continuation].concat(), 0).await;
+}
+
+/// An answer that fits in no buffer on the way.
+const LARGE: usize = 16 * 1024 * 1024;
+
+fn large() -> Router {
+    Router::new().route("/large", get(|| async { vec![b'x'; LARGE] }))
+}
+
+/// Asks for [`LARGE`], and returns when the first of it is there.
+async fn ask_for_large(server: &Embedded) -> Wire {
+    let mut wire = server.wire().await;
+    wire.send("GET /large HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").await;
+    let mut first = [0; 15];
+    in_time("an answer begins", wire.0.read_exact(&mut first)).await.unwrap();
+    assert_eq!(&first, b"HTTP/1.1 200 OK");
+    wire
+}
+
+#[tokio::test]
+async fn an_answer_on_its_way_is_not_cut_when_places_are_short() {
+    let server = Embedded::with_routes(Limits { connections: 1, ..Limits::default() }, large()).await;
+    let wire = ask_for_large(&server).await;
+    let mut newcomer = server.wire().await;
+    newcomer.send(post_of("/validate", "")).await;
+    let (status, _) = newcomer.answer().await;
+    assert!(["HTTP/1.1 400 Bad Request", "HTTP/1.1 503 Service Unavailable"].contains(&&*status), "{status}");
+    let rest = wire.rest().await;
+    assert_eq!(rest.bytes().filter(|byte| *byte == b'x').count(), LARGE);
+}
+
+#[tokio::test]
+async fn who_does_not_take_the_answer_is_let_go() {
+    let limits = Limits { body: Duration::from_millis(200), connections: 1, ..Limits::default() };
+    let server = Embedded::with_routes(limits, large()).await;
+    let wire = ask_for_large(&server).await;
+    eventually("there is a place again", async || {
+        let answer = server.webhooks.try_post("/validate", "").await.ok()?;
+        (answer.status == 400).then_some(())
+    })
+    .await;
+    assert!(wire.rest().await.len() < LARGE);
+}
+
+#[tokio::test]
+async fn a_thousand_equal_tags_at_once_cost_one_question() {
+    let registry = Registry::start().unwrap();
+    registry.push("acme/os", Some("1"), &layerpin_sample_registry::images::Image::base("4.18.1"));
+    // So that they come together.
+    registry.set_fault(Fault::Latency(Duration::from_millis(500)));
+    let server = Embedded::start(Limits::default()).await;
+    let review = create(&machine_config(&format!("{}/acme/os:1", registry.host()))).to_string();
+    let mut answers = tokio::task::JoinSet::new();
+    for _ in 0..4 {
+        // One connection takes so many at once.
+        let client = Client::new(server.address, &server.authority);
+        for _ in 0..250 {
+            let (client, review) = (client.clone(), review.clone());
+            answers.spawn(async move { client.post("/mutate?timeout=10s", review).await });
+        }
+    }
+    while let Some(answer) = answers.join_next().await {
+        let answer = answer.unwrap();
+        assert!(answer.status == 200 && answer.text.contains("JSONPatch"), "{answer:?}");
+    }
+    assert_eq!(registry.count("HEAD", "/manifests/1"), 1);
 }
