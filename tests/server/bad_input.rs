@@ -101,3 +101,50 @@ async fn a_number_where_a_string_should_stand_is_named_and_the_uid_kept() {
     assert_eq!(validated["response"], json!({"uid": UID, "allowed": false, "status": status}));
     next_is_served(&layerpin, message).await;
 }
+
+#[tokio::test]
+async fn broken_references_are_denied_unpinned_and_shown_without_their_control_characters() {
+    let layerpin = Layerpin::start();
+    let digest = "0123456789abcdef".repeat(4);
+    for text in [
+        " ",
+        "os",
+        "os:1",
+        ":1",
+        "@sha256:",
+        "quay.io",
+        "quay.io/",
+        "quay.io//os",
+        "quay.io/acme/os:",
+        "quay.io/acme/os:a b",
+        "quay.io/Acme/os:1",
+        "quay.io/acme/os:1:2",
+        "quay.io/acme/os@",
+        "quay.io/acme/os@sha256",
+        "quay.io/acme/os@sha256:0123",
+        &format!("quay.io/acme/os@md5:{digest}"),
+        &format!("quay.io/acme/os@sha256:{}", digest.to_uppercase()),
+        &format!("quay.io/acme/os@sha256:{digest}@sha256:{digest}"),
+        &format!("quay.io/acme/os@sha256:{digest}:1"),
+        "docker://quay.io/acme/os:1",
+        "https://quay.io/acme/os:1",
+        "quay.io:/acme/os:1",
+        "user:word@quay.io/acme/os:1",
+        "quay.io/acme/\u{1b}[31mos:1",
+        "quay.io/acme/os:1\n",
+        "quay.io/äcme/os:1",
+        &format!("quay.io/{}:1", "a".repeat(300)),
+    ] {
+        let review = create(&machine_config(text));
+        let mutated = layerpin.webhooks.review("/mutate", &review).await;
+        assert!(mutated["response"].get("patch").is_none(), "{text:?}: {mutated}");
+        let answer = layerpin.webhooks.review("/validate", &review).await;
+        let findings = &answer["response"]["auditAnnotations"]["findings"];
+        assert_eq!(findings, "malformed-reference=deny", "{text:?}: {answer}");
+        let message = answer["response"]["status"]["message"].as_str().unwrap();
+        assert!(message.starts_with("[malformed-reference] "), "{text:?}: {message}");
+        assert!(!message.contains('\u{1b}'), "{text:?}: {message}");
+    }
+    let metrics = layerpin.metrics().await;
+    assert!(!metrics.contains("layerpin_registry_requests_total{"), "nobody was asked: {metrics}");
+}

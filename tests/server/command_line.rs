@@ -1,9 +1,12 @@
 //! The command line: settings, exit codes, and what is said when something cannot be done.
 
-use layerpin_sample_registry::Authority;
+use std::time::Duration;
 
-use crate::documents::{create, machine_config};
-use crate::program::{Setup, policy};
+use layerpin_sample_registry::{Authority, Fault, Registry};
+use tokio::time::timeout;
+
+use crate::documents::{create, machine_config, not_pinned};
+use crate::program::{ANSWERED, Setup, policy};
 
 #[test]
 fn what_cannot_be_done_ends_with_2_and_names_the_file() {
@@ -60,4 +63,19 @@ async fn settings_come_from_the_environment_too() {
     assert!(warnings[1].as_str().unwrap().contains("not asked, because of --offline"), "{answer}");
     assert_eq!(layerpin.webhooks.post("/dry-run", "").await.status, 404);
     assert_eq!(layerpin.log.text(), "");
+}
+
+#[tokio::test]
+async fn the_timeout_bounds_what_the_api_server_would_wait_for() {
+    let registry = Registry::start().unwrap();
+    registry.set_fault(Fault::Latency(Duration::from_secs(3600)));
+    let image = format!("{}/acme/os:1", registry.host());
+    let review = create(&machine_config(&image));
+    let layerpin = Setup::serve().arguments(["--timeout", "200ms"]).start();
+    let expected =
+        not_pinned(&format!("osImageURL: `{image}` not pinned: {} did not answer in time", registry.host()));
+    for path in ["/mutate", "/mutate?timeout=30s"] {
+        let answer = timeout(ANSWERED, layerpin.webhooks.review(path, &review)).await;
+        assert_eq!(answer.expect("an answer in time"), expected, "{path}");
+    }
 }

@@ -3,9 +3,11 @@
 use layerpin_sample_registry::Registry;
 use layerpin_sample_registry::images::Image;
 
-use crate::documents::{create, machine_config};
+use serde_json::json;
+
+use crate::documents::{create, machine_config, patched};
 use crate::eventually::eventually;
-use crate::program::{Setup, policy};
+use crate::program::{Setup, auth_file, policy, swap_data};
 
 #[tokio::test]
 async fn a_changed_policy_is_taken_over_and_a_broken_one_is_not() {
@@ -37,4 +39,56 @@ async fn a_changed_policy_is_taken_over_and_a_broken_one_is_not() {
     layerpin.replace("policy.yaml", &policy("  rules: {floating-tag: deny}\n"));
     eventually("the policy is mended", async || (!allowed().await).then_some(())).await;
     assert_eq!(layerpin.admin.get("/readyz").await.status, 200);
+}
+
+#[tokio::test]
+async fn a_policy_behind_a_swapped_link_is_taken_over() {
+    let setup = Setup::serve();
+    let mount = setup.path("policy");
+    swap_data(&mount, "v1", &[("policy.yaml", &policy("  rules: {floating-tag: deny}\n"))]);
+    let layerpin = setup.arguments(["--policy", "policy/policy.yaml", "--offline"]).start();
+    let tagged = create(&machine_config("registry.example/acme/os:1"));
+    let allowed =
+        async || layerpin.webhooks.review("/validate", &tagged).await["response"]["allowed"].clone();
+    assert_eq!(allowed().await, false);
+    let second = policy("  rules: {floating-tag: warn}\n");
+    swap_data(&mount, "v2", &[("policy.yaml", &second)]);
+    let line = layerpin.log.message("policy changed").await;
+    let hash = layerpin::policy::Policy::parse(&second).unwrap().hash().to_owned();
+    assert_eq!((&line["policy"], &line["hash"]), (&json!("test"), &json!(hash)));
+    assert_eq!(allowed().await, true);
+}
+
+#[tokio::test]
+async fn changed_credentials_are_taken_over_and_broken_ones_are_not() {
+    let registry = Registry::builder().basic_auth("robot", "second").start().unwrap();
+    let host = registry.host();
+    registry.push("acme/os", Some("1"), &Image::base("4.18.1"));
+    registry.push("acme/os", Some("2"), &Image::base("4.18.2"));
+    let auths = |password: &str| json!({host.as_str(): {"username": "robot", "password": password}});
+    let layerpin = Setup::serve().auths(&auths("first")).start();
+    let pinned = async |tag: &str| {
+        let object = machine_config(&format!("{host}/acme/os:{tag}"));
+        let answer = layerpin.webhooks.review("/mutate", &create(&object)).await;
+        answer["response"].get("patch").map(|_| patched(&object, &answer)["spec"]["osImageURL"].clone())
+    };
+    let digest = |version: &str| json!(format!("{host}/acme/os@{}", Image::base(version).digest()));
+    assert_eq!(pinned("1").await, None);
+
+    layerpin.replace("auth.json", &auth_file(&auths("second")));
+    layerpin.log.message("registry credentials changed").await;
+    assert_eq!(pinned("1").await, Some(digest("4.18.1")), "what was refused before is asked for anew");
+
+    layerpin.replace("auth.json", "{\"auths\": {\"quay.io\": {\"auth\": \"c2VjcmV0\"}}}");
+    let message = "credentials not taken over; those before them are in force";
+    let fault = layerpin.log.message(message).await["error"].as_str().unwrap().to_owned();
+    assert!(fault.ends_with("auth.json: the entry `quay.io`: `auth` is not the base64 of `user:password`"));
+    assert_eq!(pinned("2").await, Some(digest("4.18.2")));
+
+    layerpin.replace("auth.json", &auth_file(&auths("third")));
+    let changes =
+        async || Some(()).filter(|()| layerpin.log.with_message("registry credentials changed").len() == 2);
+    eventually("the mended file is taken over", changes).await;
+    // Several looks have passed over the broken file by then, or one; it is told of once.
+    assert_eq!(layerpin.log.with_message(message).len(), 1);
 }

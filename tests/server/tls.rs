@@ -53,8 +53,12 @@ async fn only_callers_with_a_certificate_reach_the_webhooks_when_they_must_have_
         layerpin.admin.try_get("/readyz").await.ok().filter(|answer| answer.status == 200)
     })
     .await;
-    let review = create(&machine_config(""));
-    let stranger =
-        Client::with_identity(layerpin.address, &layerpin.authority, &Authority::new().issue(&["127.0.0.1"]));
-    assert!(stranger.try_post("/validate", review.to_string()).await.is_err());
+    let review = create(&machine_config("os:1"));
+    let by = |identity| Client::with_identity(layerpin.address, &layerpin.authority, &identity);
+    for stranger in [Authority::new().issue_client("apiserver"), callers.issue(&["127.0.0.1"])] {
+        // The second is of the right authority, but for servers.
+        assert!(by(stranger).try_post("/validate", review.to_string()).await.is_err());
+    }
+    let answer = by(callers.issue_client("apiserver")).review("/validate", &review).await;
+    assert_eq!(answer["response"]["auditAnnotations"]["findings"], "malformed-reference=deny");
 }

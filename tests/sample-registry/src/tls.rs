@@ -1,4 +1,4 @@
-//! Certificates for servers on loopback.
+//! Certificates for servers on loopback, and for their clients.
 //!
 //! An [`Authority`] signs, a [`TlsIdentity`] is what a server shows. Nothing is
 //! installed for the whole process: a client under test chooses for itself
@@ -48,13 +48,26 @@ impl Authority {
     ///
     /// When a name is not ASCII.
     pub fn issue(&self, names: &[&str]) -> TlsIdentity {
+        self.sign(names, ExtendedKeyUsagePurpose::ServerAuth)
+    }
+
+    /// Issues a certificate by which a client called `common_name` is known.
+    ///
+    /// # Panics
+    ///
+    /// When the name is not ASCII.
+    pub fn issue_client(&self, common_name: &str) -> TlsIdentity {
+        self.sign(&[common_name], ExtendedKeyUsagePurpose::ClientAuth)
+    }
+
+    fn sign(&self, names: &[&str], purpose: ExtendedKeyUsagePurpose) -> TlsIdentity {
         let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
         let common_name = names.first().map_or("unnamed", String::as_str).to_owned();
         let mut parameters = CertificateParams::new(names).expect("names of ASCII");
         parameters.distinguished_name.push(DnType::CommonName, common_name);
         parameters.use_authority_key_identifier_extension = true;
         parameters.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-        parameters.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        parameters.extended_key_usages = vec![purpose];
         let key = fresh_key();
         let certificate = parameters.signed_by(&key, &self.issuer).expect("parameters that can be signed");
         TlsIdentity {
@@ -78,7 +91,7 @@ impl fmt::Debug for Authority {
     }
 }
 
-/// A certificate with its key: what a TLS server shows.
+/// A certificate with its key: what a TLS server shows, or a client.
 #[derive(Clone)]
 pub struct TlsIdentity {
     certificate_der: Vec<u8>,

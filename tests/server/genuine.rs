@@ -1,0 +1,85 @@
+//! Tools that others made: Debian's registry, filled by `skopeo` and `buildah`, behind the server.
+
+use std::path::Path;
+use std::process::Command;
+
+use layerpin_sample_registry::DockerRegistry;
+
+use crate::documents::{create, machine_config, passed, patched};
+use crate::program::{Layerpin, Setup};
+
+/// Returns from the test where a tool is missing, and fails it where all tools must be there.
+macro_rules! needs {
+    ($($tool:literal),+) => {
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let is_there = |tool: &&str| std::env::split_paths(&path).any(|folder| folder.join(tool).is_file());
+        if let Some(missing) = [$($tool),+].iter().find(|tool| !is_there(tool)) {
+            let required = std::env::var_os("LAYERPIN_REQUIRE_TOOLS").is_some_and(|value| value == "1");
+            assert!(!required, "{missing} is not on PATH, and LAYERPIN_REQUIRE_TOOLS is 1");
+            eprintln!("skipped: {missing} is not on PATH");
+            return;
+        }
+    };
+}
+
+/// Runs a tool, and returns what it prints.
+fn run(command: &mut Command) -> String {
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap().trim().to_owned()
+}
+
+/// The digest of what a tag names, as `skopeo` tells it.
+fn digest_by_skopeo(reference: &str, options: &[&str]) -> String {
+    let mut command = Command::new("skopeo");
+    command.args(["inspect", "--no-tags", "--tls-verify=false", "--format", "{{.Digest}}"]).args(options);
+    run(command.arg(format!("docker://{reference}")))
+}
+
+/// A tag is pinned to `digest`, and what comes of that passes.
+async fn assert_pinned(layerpin: &Layerpin, reference: &str, digest: &str) {
+    let object = machine_config(reference);
+    let after = patched(&object, &layerpin.webhooks.review("/mutate", &create(&object)).await);
+    let repository = reference.rsplit_once(':').unwrap().0;
+    assert_eq!(after["spec"]["osImageURL"], format!("{repository}@{digest}"));
+    assert_eq!(layerpin.webhooks.review("/validate", &create(&after)).await, passed());
+}
+
+#[tokio::test]
+async fn genuine_images_are_pinned_to_the_digests_that_skopeo_tells() {
+    needs!("docker-registry", "skopeo", "htpasswd");
+    let registry = DockerRegistry::builder().htpasswd("robot", "secret").start().unwrap();
+    let host = registry.host();
+    let auths = serde_json::json!({host.as_str(): {"username": "robot", "password": "secret"}});
+    let layerpin = Setup::serve().auths(&auths).start();
+    for name in ["base", "chunked", "derived"] {
+        let archive = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/images/{name}.tar"));
+        let tag = format!("rhcos/os:{name}");
+        registry.skopeo_copy(&archive, &tag, Some(("robot", "secret"))).unwrap();
+        let reference = format!("{host}/{tag}");
+        let digest = digest_by_skopeo(&reference, &["--creds", "robot:secret"]);
+        assert_pinned(&layerpin, &reference, &digest).await;
+    }
+}
+
+#[tokio::test]
+async fn an_image_that_buildah_built_is_pinned() {
+    needs!("docker-registry", "skopeo", "buildah");
+    let registry = DockerRegistry::start().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let reference = format!("{}/acme/os:built", registry.host());
+    std::fs::write(folder.path().join("Containerfile"), CONTAINERFILE).unwrap();
+    std::fs::write(folder.path().join("motd"), "built by a test\n").unwrap();
+    // Storage of our own, so that nothing is left behind.
+    let buildah = |arguments: &[&str]| {
+        let mut command = Command::new("buildah");
+        let storage = ["--storage-driver", "vfs", "--root", "root", "--runroot", "run"];
+        run(command.current_dir(folder.path()).args(storage).args(arguments))
+    };
+    buildah(&["build", "--isolation", "chroot", "--tag", &reference, "."]);
+    buildah(&["push", "--tls-verify=false", &reference]);
+    let digest = digest_by_skopeo(&reference, &["--no-creds"]);
+    assert_pinned(&Layerpin::start(), &reference, &digest).await;
+}
+
+const CONTAINERFILE: &str = "FROM scratch\nLABEL containers.bootc=1\nCOPY motd /etc/motd\n";

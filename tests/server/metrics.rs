@@ -1,0 +1,56 @@
+//! The metrics, as the admin address shows them after known events.
+
+use layerpin_sample_registry::images::Image;
+use layerpin_sample_registry::{Authority, Registry};
+
+use crate::documents::{create, machine_config, update};
+use crate::program::{Setup, metric, policy};
+
+#[tokio::test]
+async fn every_metric_tells_what_happened() {
+    let registry = Registry::start().unwrap();
+    let host = registry.host();
+    let digest = registry.push("acme/os", Some("1"), &Image::base("4.18.1"));
+    let tagged = machine_config(&format!("{host}/acme/os:1"));
+    let pinned = machine_config(&format!("{host}/acme/os@{digest}"));
+    let spec = "  rules: {floating-tag: warn}\n";
+    let layerpin = Setup::serve().policy(spec).certificate(&Authority::new()).start();
+    layerpin.webhooks.review("/mutate", &create(&tagged)).await;
+    layerpin.webhooks.review("/validate", &create(&tagged)).await;
+    layerpin.webhooks.review("/validate", &update(&pinned, &tagged)).await;
+    layerpin.webhooks.review("/validate", &create(&machine_config("os:1"))).await;
+    layerpin.webhooks.post("/validate", "").await;
+    layerpin.webhooks.post("/dry-run", tagged.to_string()).await;
+
+    let answer = layerpin.admin.get("/metrics").await;
+    assert_eq!(answer.header("content-type"), layerpin::metrics::CONTENT_TYPE);
+    let text = answer.text;
+    let hash = layerpin::policy::Policy::parse(&policy(spec)).unwrap().hash().to_owned();
+    for (series, value) in [
+        ("reviews_total{endpoint=\"mutate\",operation=\"CREATE\",verdict=\"warn\"}", 1.0),
+        ("reviews_total{endpoint=\"validate\",operation=\"CREATE\",verdict=\"warn\"}", 1.0),
+        ("reviews_total{endpoint=\"validate\",operation=\"UPDATE\",verdict=\"pass\"}", 1.0),
+        ("reviews_total{endpoint=\"validate\",operation=\"CREATE\",verdict=\"deny\"}", 1.0),
+        ("reviews_total{endpoint=\"validate\",operation=\"other\",verdict=\"invalid\"}", 1.0),
+        ("reviews_total{endpoint=\"dry-run\",operation=\"CREATE\",verdict=\"pass\"}", 1.0),
+        ("review_duration_seconds_count{endpoint=\"mutate\"}", 1.0),
+        ("review_duration_seconds_count{endpoint=\"validate\"}", 4.0),
+        ("review_duration_seconds_bucket{le=\"+Inf\",endpoint=\"dry-run\"}", 1.0),
+        ("findings_total{rule=\"floating-tag\",level=\"warn\"}", 1.0),
+        ("findings_total{rule=\"malformed-reference\",level=\"deny\"}", 1.0),
+        // The first question found that the port speaks no TLS.
+        (&format!("registry_requests_total{{host=\"{host}\",outcome=\"failed\"}}"), 1.0),
+        (&format!("registry_requests_total{{host=\"{host}\",outcome=\"found\"}}"), 2.0),
+        (&format!("registry_request_duration_seconds_count{{host=\"{host}\"}}"), 3.0),
+        ("cache_requests_total{cache=\"manifest\",outcome=\"miss\"}", 2.0),
+        ("cache_requests_total{cache=\"manifest\",outcome=\"hit\"}", 3.0),
+        (&format!("policy_info{{name=\"test\",hash=\"{hash}\"}}"), 1.0),
+        ("policy_reload_failures_total", 0.0),
+        (&format!("build_info{{version=\"{}\",revision=\"unknown\"}}", env!("CARGO_PKG_VERSION")), 1.0),
+    ] {
+        assert_eq!(metric(&text, &format!("layerpin_{series}")), Some(value), "{series}: {text}");
+    }
+    assert!(metric(&text, "layerpin_certificate_expiry_timestamp_seconds").is_some_and(|end| end > 1e9));
+    assert_eq!(text.lines().last(), Some("# EOF"));
+    assert!(!text.contains("acme"), "no image is a label: {text}");
+}
