@@ -26,7 +26,7 @@ fn generated_files_are_fresh() {
 
 #[test]
 fn the_deployed_policy_is_the_recommended_one() {
-    let manifest = include_str!("../deploy/policy.yaml");
+    let manifest = include_str!("../deploy/base/policy.yaml");
     let recommended = include_str!("../policies/recommended.yaml");
     let indented: String = recommended.lines().map(|line| format!("    {line}\n")).collect();
     let (_, deployed) = manifest.split_once("  policy.yaml: |\n").unwrap();

@@ -107,9 +107,9 @@ impl Cluster {
         (!text.is_empty()).then(|| serde_json::from_str(&text).unwrap())
     }
 
-    /// The objects of a manifest in `deploy/`.
+    /// The objects of a manifest in `deploy/base`.
     pub(crate) fn manifest(&self, file: &str) -> Vec<Value> {
-        let file = format!("--filename={}", repository().join("deploy").join(file).display());
+        let file = format!("--filename={}", repository().join("deploy/base").join(file).display());
         let arguments = ["create", "--dry-run=client", "--output=json", &file];
         let text = self.kubectl(Caller::Admin, &arguments).accepted("reading a manifest").stdout;
         serde_json::Deserializer::from_str(&text).into_iter().map(Result::unwrap).collect()
@@ -147,7 +147,8 @@ impl Cluster {
         }
     }
 
-    fn point_webhooks_at_layerpin(&self) {
+    /// Puts the webhooks in force, whatever stood there, and waits until they are.
+    pub(crate) fn point_webhooks_at_layerpin(&self) {
         self.point_webhooks_at(&self.layerpin.url, None);
         eventually("/mutate is in force", || {
             let answer = self.try_image(&self.probe);
@@ -161,7 +162,7 @@ impl Cluster {
         });
     }
 
-    /// Applies `deploy/webhooks.yaml` with an address in place of the service, which nothing here
+    /// Applies `deploy/base/webhooks.yaml` with an address in place of the service, which nothing here
     /// would route to, and with the authority that OpenShift would fill in.
     fn point_webhooks_at(&self, url: &str, failure_policy_of_validate: Option<&str>) {
         let authority = self.authority_in_base64();

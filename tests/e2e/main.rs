@@ -3,7 +3,9 @@
 //! What only an API server can show is claimed here: which requests it asks about, what it stores,
 //! and what `kubectl` shows a user. `tools.sh` says where the API server comes from.
 
+mod admission_policy;
 mod cluster;
+mod deploy;
 mod eventually;
 mod kubectl;
 mod process;
@@ -252,34 +254,6 @@ fn both_configurations_select_the_same_requests() {
     {
         assert_eq!(mutate["webhooks"][0][field], validate["webhooks"][0][field], "{field}");
     }
-}
-
-#[test]
-fn the_api_server_accepts_the_manifests_and_the_pods() {
-    let Some(cluster) = take_turn() else { return };
-    let apply = |arguments: &[&str], object: &Value| {
-        let arguments = [&["apply", "--validate=strict"], arguments].concat();
-        let answer = cluster.kubectl_on(Caller::Admin, &arguments, object).accepted("a manifest is accepted");
-        // One would be of a field that is unknown, or of a pod that the namespace will not let in.
-        assert_eq!(answer.warnings(), [""; 0]);
-    };
-    // Everything else refers to these.
-    for file in ["namespace.yaml", "service_account.yaml"] {
-        cluster.manifest(file).iter().for_each(|object| apply(&[], object));
-    }
-    for file in
-        ["policy.yaml", "service.yaml", "deployment.yaml", "pod_disruption_budget.yaml", "webhooks.yaml"]
-    {
-        cluster.manifest(file).iter().for_each(|object| apply(&["--dry-run=server"], object));
-    }
-
-    // A namespace refuses pods only when they come, and here nothing makes them from the deployment.
-    let mut pod = cluster.manifest("deployment.yaml").remove(0)["spec"]["template"].take();
-    pod["apiVersion"] = "v1".into();
-    pod["kind"] = "Pod".into();
-    pod["metadata"]["name"] = "layerpin".into();
-    pod["metadata"]["namespace"] = "layerpin".into();
-    apply(&["--dry-run=server"], &pod);
 }
 
 /// A tag in the sample registry.

@@ -1,0 +1,76 @@
+//! The folders of `deploy/` as their users apply them.
+
+use serde_json::Value;
+
+use crate::cluster::{Turn, take_turn};
+use crate::kubectl::Caller;
+use crate::servers::repository;
+
+#[test]
+fn every_overlay_is_accepted_and_applying_it_twice_changes_nothing() {
+    let Some(turn) = take_turn() else { return };
+    for overlay in ["deploy", "deploy/openshift", "deploy/cert-manager"] {
+        let applied = Applied::new(&turn, overlay);
+        let before = applied.versions();
+        let answer = turn.kubectl(Caller::Admin, &["apply", "--validate=strict", &applied.folder]);
+        assert_eq!(answer.accepted("applying it again").warnings(), [""; 0], "{overlay}");
+        assert_eq!(applied.versions(), before, "{overlay}");
+        assert!(before.lines().count() >= 10, "{overlay}:\n{before}");
+        turn.kubectl(Caller::Admin, &["diff", &applied.folder]).accepted("there is no difference to show");
+    }
+}
+
+#[test]
+fn the_namespace_lets_the_pods_in() {
+    let Some(turn) = take_turn() else { return };
+    for overlay in ["deploy/openshift", "deploy/cert-manager"] {
+        let _applied = Applied::new(&turn, overlay);
+        // A namespace refuses pods only when they come, and here nothing makes them from the deployment.
+        let arguments = ["get", "deployment", "--namespace=layerpin", "layerpin", "--output=json"];
+        let deployment = turn.kubectl(Caller::Admin, &arguments).accepted("the deployment is there").stdout;
+        let mut pod = serde_json::from_str::<Value>(&deployment).unwrap()["spec"]["template"].take();
+        pod["apiVersion"] = "v1".into();
+        pod["kind"] = "Pod".into();
+        pod["metadata"]["name"] = "layerpin".into();
+        pod["metadata"]["namespace"] = "layerpin".into();
+        let create = ["create", "--validate=strict", "--dry-run=server"];
+        let answer = turn.kubectl_on(Caller::Admin, &create, &pod).accepted("the namespace lets it in");
+        // One would be of a field that is unknown, or of what the restricted standard forbids.
+        assert_eq!(answer.warnings(), [""; 0]);
+    }
+}
+
+/// An overlay that is applied for the time of one test.
+struct Applied<'a> {
+    turn: &'a Turn,
+    folder: String,
+}
+
+impl<'a> Applied<'a> {
+    fn new(turn: &'a Turn, overlay: &str) -> Self {
+        let definitions = format!("--filename={}", repository().join("tests/e2e/crds-of-others").display());
+        turn.kubectl(Caller::Admin, &["apply", &definitions]).accepted("applying CRDs");
+        let wait = ["wait", "--for=condition=Established", "--timeout=60s", &definitions];
+        turn.kubectl(Caller::Admin, &wait).accepted("waiting for the CRDs");
+        let folder = format!("--kustomize={}", repository().join(overlay).display());
+        turn.kubectl(Caller::Admin, &["apply", "--validate=strict", &folder])
+            .accepted("the overlay is accepted");
+        Self { turn, folder }
+    }
+
+    /// Each object with its version, which every write to it changes.
+    fn versions(&self) -> String {
+        let columns = "--output=custom-columns=:.kind,:.metadata.name,:.metadata.resourceVersion";
+        let arguments = ["get", "--no-headers", columns, &self.folder];
+        self.turn.kubectl(Caller::Admin, &arguments).accepted("every object is there").stdout
+    }
+}
+
+impl Drop for Applied<'_> {
+    fn drop(&mut self) {
+        // The rest stays: nothing here would ever finish the deletion of a namespace.
+        if !std::thread::panicking() {
+            self.turn.point_webhooks_at_layerpin();
+        }
+    }
+}
