@@ -218,6 +218,29 @@ pub enum Cause {
         /// The digest that was found.
         found: Digest,
     },
+    /// The registry wants to be left alone for a while, and the time for the answer ends before that.
+    Paused {
+        /// The registry.
+        host: String,
+        /// The HTTP status that said so: 429 or 503.
+        status: u16,
+        /// When it may be asked again.
+        until: Timestamp,
+    },
+    /// The registry failed again and again, and is asked only now and then until it is back.
+    Resting {
+        /// The registry.
+        host: String,
+        /// How often in a row it failed.
+        failures: u32,
+        /// When it is asked again.
+        until: Timestamp,
+    },
+    /// Too many questions wait for the registry already.
+    Crowded {
+        /// The registry.
+        host: String,
+    },
     /// The token service of the registry gave no token.
     NoToken {
         /// The registry.
@@ -269,6 +292,16 @@ impl fmt::Display for Cause {
                 expected.short(),
                 found.short()
             ),
+            Self::Paused { host, status, until } => {
+                write!(formatter, "{host} answered {status} and may be asked again at {until:.0}")
+            }
+            Self::Resting { host, failures, until } => write!(
+                formatter,
+                "{host} is not asked, because it failed {failures} times in a row; the next try is at {until:.0}"
+            ),
+            Self::Crowded { host } => {
+                write!(formatter, "{host} is not asked, because too many questions wait for it")
+            }
             Self::NoToken { host, reason } => write!(formatter, "no token for {host}: {reason}"),
             Self::Cluster { kind, reason } => write!(formatter, "{kind} not read from the cluster: {reason}"),
             Self::Internal => formatter.write_str("layerpin failed while asking; its log has the reason"),
@@ -342,6 +375,9 @@ mod tests {
             Cause::Status { host: "h".into(), status: 500 },
             Cause::Nonsense { host: "h".into(), reason: "r".into() },
             Cause::DigestMismatch { host: "h".into(), expected: digest.clone(), found: digest.clone() },
+            Cause::Paused { host: "h".into(), status: 429, until: Timestamp::UNIX_EPOCH },
+            Cause::Resting { host: "h".into(), failures: 5, until: Timestamp::UNIX_EPOCH },
+            Cause::Crowded { host: "h".into() },
             Cause::NoToken { host: "h".into(), reason: "r".into() },
             Cause::Cluster { kind: "Nodes".into(), reason: "r".into() },
             Cause::Internal,

@@ -8,6 +8,7 @@ mod answers;
 mod challenge;
 pub mod credentials;
 mod flights;
+mod gate;
 pub mod mirror_sets;
 pub mod registries_conf;
 pub mod routes;
@@ -17,9 +18,10 @@ mod transport;
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderName};
 use reqwest::{Method, StatusCode};
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
 use self::answers::Answers;
 use self::challenge::Challenge;
@@ -31,7 +33,23 @@ use crate::facts::{AsNodes, Cause, Fact, Manifest, ManifestKind, Shown};
 use crate::image_reference::ImageReference;
 use crate::metrics::Metrics;
 
+pub use self::gate::Limits;
 pub use self::transport::SetUpError;
+
+/// What a client is made of.
+#[derive(Debug)]
+pub struct Settings {
+    /// What to show to registries.
+    pub credentials: Credentials,
+    /// How much is asked of one host.
+    pub limits: Limits,
+}
+
+impl From<Credentials> for Settings {
+    fn from(credentials: Credentials) -> Self {
+        Self { credentials, limits: Limits::default() }
+    }
+}
 
 /// Asks registries, and remembers what they answered.
 #[derive(Debug)]
@@ -44,10 +62,11 @@ pub struct RegistryClient {
 }
 
 impl RegistryClient {
-    /// Makes a client that shows `credentials`. Fails when the TLS roots of the system are broken.
-    pub fn new(credentials: Credentials, metrics: Arc<Metrics>) -> Result<Arc<Self>, SetUpError> {
+    /// Makes a client. Fails when the TLS roots of the system are broken.
+    pub fn new(settings: impl Into<Settings>, metrics: Arc<Metrics>) -> Result<Arc<Self>, SetUpError> {
+        let Settings { credentials, limits } = settings.into();
         Ok(Arc::new(Self {
-            transport: Transport::new(Arc::clone(&metrics))?,
+            transport: Transport::new(limits, Arc::clone(&metrics))?,
             credentials,
             tokens: Tokens::new(),
             answers: Answers::new(),
@@ -59,7 +78,24 @@ impl RegistryClient {
     ///
     /// An answer from before may serve. Equal questions that come together are asked once; when the
     /// deadline of one of them passes, the others still get the answer.
+    ///
+    /// When the registry asks for a pause that ends before the deadline, the question is asked again
+    /// after it.
     pub async fn manifest(self: &Arc<Self>, reference: &ImageReference, deadline: Instant) -> Fact<Manifest> {
+        let mut pauses = Pauses::until(deadline);
+        loop {
+            let answer = self.manifest_once(reference, deadline).await;
+            if !pauses.wait(&answer).await {
+                return answer;
+            }
+        }
+    }
+
+    async fn manifest_once(
+        self: &Arc<Self>,
+        reference: &ImageReference,
+        deadline: Instant,
+    ) -> Fact<Manifest> {
         let credential = self.credentials.find(reference);
         let key = answers::Key::new(reference, credential.as_ref());
         if let Some(answer) = self.answers.recall(&key) {
@@ -75,6 +111,20 @@ impl RegistryClient {
     ///
     /// Joins others who want the same, as long as nobody has begun to ask for them.
     pub async fn manifest_now(
+        self: &Arc<Self>,
+        reference: &ImageReference,
+        deadline: Instant,
+    ) -> Fact<Manifest> {
+        let mut pauses = Pauses::until(deadline);
+        loop {
+            let answer = self.manifest_now_once(reference, deadline).await;
+            if !pauses.wait(&answer).await {
+                return answer;
+            }
+        }
+    }
+
+    async fn manifest_now_once(
         self: &Arc<Self>,
         reference: &ImageReference,
         deadline: Instant,
@@ -125,6 +175,36 @@ impl RegistryClient {
             return Err(dialogue.failure(reply.status));
         }
         dialogue.manifest_of_body(reply).await
+    }
+}
+
+/// The pauses that one caller grants to registries.
+///
+/// The one who waits is the caller: a question that many have joined ends at once, and each of them
+/// knows how much time it has left.
+struct Pauses {
+    deadline: Instant,
+    left: usize,
+}
+
+impl Pauses {
+    fn until(deadline: Instant) -> Self {
+        Self { deadline, left: MAX_PAUSES }
+    }
+
+    /// Waits for the end of the pause that `answer` asks for. Tells whether to ask again: not when it
+    /// asks for none, or for one beyond the deadline.
+    async fn wait<T>(&mut self, answer: &Fact<T>) -> bool {
+        let Fact::Unknown(Cause::Paused { until, .. }) = answer else { return false };
+        let pause = until.duration_since(Timestamp::now());
+        // A pause that is over already is over now.
+        let again = Instant::now() + Duration::try_from(pause).unwrap_or_default();
+        if self.left == 0 || again >= self.deadline {
+            return false;
+        }
+        self.left -= 1;
+        sleep_until(again).await;
+        true
     }
 }
 
@@ -199,6 +279,7 @@ impl Dialogue<'_> {
                 tokens::NoToken::Refused(status) => {
                     Failure::Unknown(self.refusal(target.host.clone(), status))
                 }
+                tokens::NoToken::Paused(cause) => Failure::Unknown(cause),
                 tokens::NoToken::Failed(reason) => {
                     Failure::Unknown(Cause::NoToken { host: target.host.clone(), reason })
                 }
@@ -363,6 +444,8 @@ fn media_type_in(body: &[u8]) -> Option<ManifestKind> {
 const LONGEST_QUESTION: Duration = Duration::from_secs(30);
 /// Manifests are lists of descriptors; registries refuse larger ones (OCI distribution specification).
 const MAX_MANIFEST: usize = 4 * 1024 * 1024;
+/// `containers/image` gives up after five pauses, too.
+const MAX_PAUSES: usize = 5;
 const DOCKER_CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
 const SCHEMA_1: &str = "application/vnd.docker.distribution.manifest.v1";
 const ACCEPTED: reqwest::header::HeaderValue = reqwest::header::HeaderValue::from_static(

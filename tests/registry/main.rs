@@ -8,6 +8,7 @@ mod authentication;
 mod caching;
 mod docker_registry;
 mod faults;
+mod kindness;
 mod manifests;
 mod metrics;
 mod support;

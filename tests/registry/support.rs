@@ -11,6 +11,7 @@ use layerpin::image_reference::ImageReference;
 use layerpin::metrics::Metrics;
 use layerpin::sources::RegistryClient;
 use layerpin::sources::registry::credentials::{Credentials, Reloaded};
+use layerpin::sources::registry::{Limits, Settings};
 use layerpin_sample_registry::RecordedRequest;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -63,11 +64,16 @@ impl Asker {
         self.client.manifest(&parse(reference), Instant::now()).await
     }
 
-    fn new(credentials: Credentials, auth_file: Option<TempDir>) -> Self {
+    /// A client with limits of its own.
+    pub(crate) fn with_limits(credentials: Credentials, limits: Limits) -> Self {
+        Self::new(Settings { limits, ..Settings::from(credentials) }, None)
+    }
+
+    fn new(settings: impl Into<Settings>, auth_file: Option<TempDir>) -> Self {
         static PROVIDER: Once = Once::new();
         PROVIDER.call_once(|| rustls::crypto::aws_lc_rs::default_provider().install_default().unwrap());
         let metrics = Arc::new(Metrics::new());
-        let client = RegistryClient::new(credentials, Arc::clone(&metrics)).unwrap();
+        let client = RegistryClient::new(settings, Arc::clone(&metrics)).unwrap();
         Self { client, metrics, auth_file }
     }
 }

@@ -69,12 +69,18 @@ impl Answers {
         move |answer| {
             let has_answer = || kept.get(&key).is_some_and(|before| worth(&before) == Worth::Answer);
             let worth = worth(answer);
-            if worth == Worth::Answer || !has_answer() {
+            if worth == Worth::Answer || (is_worth_keeping(answer) && !has_answer()) {
                 kept.insert(key, answer.clone());
             }
             worth
         }
     }
+}
+
+/// Whether the host may be asked is not kept with the question: who asks it again finds out at no
+/// cost to the host, and at the moment when it may.
+fn is_worth_keeping(answer: &Fact<Manifest>) -> bool {
+    !matches!(answer, Fact::Unknown(Cause::Paused { .. } | Cause::Resting { .. } | Cause::Crowded { .. }))
 }
 
 fn worth(answer: &Fact<Manifest>) -> Worth {

@@ -227,7 +227,8 @@ mod tests {
 
     #[test]
     fn the_mirrors_of_one_source_are_merged_in_order() {
-        let table: [(&[MirrorSet], &[(&str, &[&str])]); 9] = [
+        type Merged<'a> = &'a [(&'a str, &'a [&'a str])];
+        let table: [(&[MirrorSet], Merged<'_>); 9] = [
             (&[], &[]),
             (&[set("a.b", &[]), set("c.d", &["c.d", "c.d"]), never("e.f", &["e.f"])], &[]),
             (

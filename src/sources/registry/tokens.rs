@@ -142,6 +142,8 @@ struct Question {
 pub(super) enum NoToken {
     /// The token service refused what it was shown.
     Refused(u16),
+    /// The token service wants to be asked later.
+    Paused(Cause),
     /// Anything else.
     Failed(String),
 }
@@ -180,7 +182,10 @@ impl Ask {
                 transport.send_to(&Method::GET, url, headers, basic.as_ref()).await
             }
         };
-        let reply = reply.map_err(|cause| NoToken::Failed(cause.to_string()))?;
+        let reply = reply.map_err(|cause| match cause {
+            Cause::Paused { .. } => NoToken::Paused(cause),
+            cause => NoToken::Failed(cause.to_string()),
+        })?;
         match reply.status {
             StatusCode::OK => {}
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {

@@ -7,13 +7,15 @@
 use std::error::Error;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
+use jiff::Timestamp;
 use moka::sync::Cache;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::header::{AUTHORIZATION, HeaderMap, LOCATION};
 use reqwest::{Client, Method, Response, StatusCode, Url, redirect};
 
+use super::gate::{self, Closed, Gates, Limits, Outcome, Pass};
 use super::tokens::Authorization;
 use crate::facts::Cause;
 use crate::image_reference::shown;
@@ -42,6 +44,8 @@ pub(super) struct Reply {
     pub(super) is_encrypted: bool,
     pub(super) is_loopback: bool,
     body: Option<Response>,
+    /// The place among the requests to the host, kept until the body is read.
+    _pass: Option<Pass>,
 }
 
 /// Carries requests. A clone shares connections with the original.
@@ -52,6 +56,7 @@ pub(super) struct Transport {
     loopback_client: Client,
     /// Loopback registries that were found to speak no TLS.
     plain: Cache<String, ()>,
+    gates: Arc<Gates>,
     metrics: Arc<Metrics>,
 }
 
@@ -61,7 +66,7 @@ pub(super) struct Transport {
 pub struct SetUpError(#[source] reqwest::Error);
 
 impl Transport {
-    pub(super) fn new(metrics: Arc<Metrics>) -> Result<Self, SetUpError> {
+    pub(super) fn new(limits: Limits, metrics: Arc<Metrics>) -> Result<Self, SetUpError> {
         let tls = trust();
         let builder = || {
             Client::builder()
@@ -70,7 +75,7 @@ impl Transport {
                 .dns_resolver(GuardedResolver)
                 .connect_timeout(CONNECT)
                 .pool_idle_timeout(IDLE)
-                .pool_max_idle_per_host(IDLE_PER_HOST)
+                .pool_max_idle_per_host(limits.in_flight)
                 // All questions to a host share one connection of HTTP/2: one that is dead must be
                 // found out while somebody can still ask again.
                 .http2_keep_alive_interval(PING)
@@ -82,6 +87,7 @@ impl Transport {
             client: builder().build().map_err(SetUpError)?,
             loopback_client: builder().no_proxy().build().map_err(SetUpError)?,
             plain: Cache::builder().max_capacity(1024).time_to_live(PLAIN_KEPT).build(),
+            gates: Arc::new(Gates::new(limits)),
             metrics,
         })
     }
@@ -137,7 +143,7 @@ impl Transport {
     ) -> Result<Reply, Cause> {
         let client = self.client_for(url).map_err(SendError::into_cause)?;
         let request = client.post(url.clone()).headers(headers).form(form);
-        self.exchange(request, url, url).await.map_err(SendError::into_cause)
+        self.exchange(&Method::POST, request, url, url).await.map_err(SendError::into_cause)
     }
 
     /// Reads a body of at most `limit` bytes.
@@ -174,7 +180,7 @@ impl Transport {
             if let Some(authorization) = authorization.filter(|_| same_origin(&url, &start)) {
                 request = request.header(AUTHORIZATION, authorization.header());
             }
-            let reply = self.exchange(request, &url, &start).await?;
+            let reply = self.exchange(method, request, &url, &start).await?;
             if !reply.status.is_redirection() {
                 return Ok(reply);
             }
@@ -187,41 +193,67 @@ impl Transport {
 
     async fn exchange(
         &self,
+        method: &Method,
         request: reqwest::RequestBuilder,
         url: &Url,
         start: &Url,
     ) -> Result<Reply, SendError> {
         let host = authority(url);
+        let pass = self.gates.of(&host).enter().await;
+        let mut pass = pass.map_err(|closed| SendError::Cause(why_closed(closed, host.clone())))?;
         let begun = Instant::now();
-        let again = request.try_clone();
-        let mut outcome = request.send().await;
-        // A registry closes connections that were kept for later; the next one is a new one. Every
-        // request here may be sent twice.
-        if let (Err(error), Some(again)) = (&outcome, again)
-            && chain(error).any(is_connection_cut)
-            && let Ok(response) = again.send().await
-        {
-            outcome = Ok(response);
-        }
-        let label = match &outcome {
-            Ok(response) => outcome_of(response.status()),
-            Err(error) if error.is_timeout() => "timeout",
-            Err(_) => "failed",
+        let sent = tokio::time::timeout(self.gates.limits().answer, send_twice(request)).await;
+        let label = match &sent {
+            Ok(Ok(response)) => outcome_of(response.status()),
+            Ok(Err(error)) if error.is_timeout() => "timeout",
+            Ok(Err(_)) => "failed",
+            Err(_) => "timeout",
         };
         self.metrics.registry_request(&host, label, begun.elapsed());
-        let response = outcome.map_err(|error| match SendError::of(&error, host.clone()) {
-            // That another host speaks no TLS says nothing of the one that was asked.
-            SendError::NoTls(cause) if !same_origin(url, start) => SendError::Cause(cause),
-            error => error,
-        })?;
+        let Ok(outcome) = sent else {
+            pass.settle(Outcome::Failed);
+            return Err(SendError::Cause(Cause::OutOfTime { host }));
+        };
+        let response = match outcome {
+            Ok(response) => response,
+            Err(error) => {
+                let error = SendError::of(&error, host.clone());
+                // Who speaks no TLS is there all the same.
+                let is_there = matches!(error, SendError::NoTls(_));
+                pass.settle(if is_there { Outcome::Answered } else { Outcome::Failed });
+                return Err(match error {
+                    // That another host speaks no TLS says nothing of the one that was asked.
+                    SendError::NoTls(cause) if !same_origin(url, start) => SendError::Cause(cause),
+                    error => error,
+                });
+            }
+        };
+        let status = response.status();
+        let pause = MAY_ASK_FOR_A_PAUSE
+            .contains(&status)
+            .then(|| gate::retry_after(response.headers(), SystemTime::now()))
+            .flatten();
+        if let Some(pause) = pause {
+            let status = status.as_u16();
+            pass.settle(Outcome::Paused { status, pause });
+            return Err(SendError::Cause(Cause::Paused { host, status, until: after(pause) }));
+        }
+        pass.settle(if status.is_server_error() { Outcome::Failed } else { Outcome::Answered });
+        let headers = response.headers().clone();
+        let body = Some(response).filter(|_| status.is_success() && method != Method::HEAD);
+        if body.is_none() {
+            // Nobody reads on, and who has to ask once more must not wait for a place of their own.
+            pass.release();
+        }
         Ok(Reply {
-            status: response.status(),
-            headers: response.headers().clone(),
+            status,
+            headers,
             is_elsewhere: !same_origin(url, start),
             is_encrypted: url.scheme() == "https",
             is_loopback: is_loopback(url),
             host,
-            body: Some(response),
+            body,
+            _pass: Some(pass),
         })
     }
 
@@ -245,8 +277,36 @@ impl Reply {
             is_encrypted,
             is_loopback,
             body: None,
+            _pass: None,
         }
     }
+}
+
+/// Sends a request, and once more when a connection that was kept for later was closed meanwhile: the
+/// next one is a new one. Every request here may be sent twice.
+async fn send_twice(request: reqwest::RequestBuilder) -> Result<Response, reqwest::Error> {
+    let again = request.try_clone();
+    let outcome = request.send().await;
+    if let (Err(error), Some(again)) = (&outcome, again)
+        && chain(error).any(is_connection_cut)
+        && let Ok(response) = again.send().await
+    {
+        return Ok(response);
+    }
+    outcome
+}
+
+fn why_closed(closed: Closed, host: String) -> Cause {
+    match closed {
+        Closed::Paused { status, left } => Cause::Paused { host, status, until: after(left) },
+        Closed::Resting { failures, left } => Cause::Resting { host, failures, until: after(left) },
+        Closed::Crowded => Cause::Crowded { host },
+    }
+}
+
+/// The time of day after `pause`, which is at most an hour.
+fn after(pause: Duration) -> Timestamp {
+    Timestamp::now().checked_add(pause).unwrap_or(Timestamp::MAX)
 }
 
 /// Why there is no answer.
@@ -409,9 +469,10 @@ fn outcome_of(status: StatusCode) -> &'static str {
     }
 }
 
+/// Statuses by which a host may ask for a pause (RFC 6585, section 4; RFC 9110, section 15.6.4).
+const MAY_ASK_FOR_A_PAUSE: [StatusCode; 2] = [StatusCode::TOO_MANY_REQUESTS, StatusCode::SERVICE_UNAVAILABLE];
 const CONNECT: Duration = Duration::from_secs(5);
 const IDLE: Duration = Duration::from_secs(60);
-const IDLE_PER_HOST: usize = 8;
 const PING: Duration = Duration::from_secs(2);
 const PONG: Duration = Duration::from_secs(2);
 const MAX_REDIRECTS: usize = 5;
