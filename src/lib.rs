@@ -13,6 +13,7 @@
 //!
 //! - [`image_reference`], [`digest`], [`record`]: what is written in the field, and what was.
 //! - [`machine_config`]: the few fields that are judged.
+//! - [`documents`]: the MachineConfigs in a file, each with the places of its values.
 //! - [`facts`]: what is known of the outside; a failed question is a fact of its own kind.
 //! - [`rules`], [`policy`], [`mod@evaluate`]: what is seen, what it costs, what that comes to.
 //! - [`pin`]: what to write instead of a tag.
@@ -23,6 +24,7 @@
 pub mod cli;
 pub mod commands;
 pub mod digest;
+pub mod documents;
 pub mod duration;
 pub mod engine;
 pub mod evaluate;

@@ -115,6 +115,22 @@ impl Subject {
         Ok(subject)
     }
 
+    /// Reads one MachineConfig that a reader of texts has taken apart, as if it were being created.
+    /// The Ignition config may be left out of `value`.
+    pub(crate) fn from_value(value: serde_json::Value, origin: Origin) -> Result<Self, RefusedValue> {
+        let object: MachineConfig = serde_path_to_error::deserialize(value).map_err(|error| {
+            let keys = error.path().iter().filter_map(|segment| match segment {
+                serde_path_to_error::Segment::Map { key } => Some(key.clone()),
+                _ => None,
+            });
+            let path: Vec<_> = keys.collect();
+            RefusedValue { message: format!("`{}`: {}", path.join("."), error.inner()), path }
+        })?;
+        let subject = Self::from_object(object)
+            .map_err(|error| RefusedValue { path: vec!["metadata".to_owned()], message: error.message })?;
+        Ok(Self { origin, ..subject })
+    }
+
     /// The pools whose nodes the object reaches, as far as the object itself tells: the pool named
     /// by its role label. A `worker` object reaches every custom pool as well. What a cluster says
     /// of it is told by [`crate::pools::affected`].
@@ -240,9 +256,14 @@ pub struct Origin {
     file: Option<String>,
     line: Option<u64>,
     places: [Option<Place>; 2],
+    path: String,
 }
 
 impl Origin {
+    pub(crate) fn new(line: u64, places: [Option<Place>; 2], path: String) -> Self {
+        Self { file: None, line: Some(line), places, path }
+    }
+
     /// The file as messages name it. `None` when the text came another way.
     pub fn file(&self) -> Option<&str> {
         self.file.as_deref()
@@ -251,6 +272,19 @@ impl Origin {
     /// The same place, in a file that messages call `name`.
     pub fn in_file(self, name: &str) -> Self {
         Self { file: Some(name.to_owned()), ..self }
+    }
+
+    /// Where the object stands in its document, as a JSON pointer: empty when it is the document,
+    /// `/items/3` in a list, `/data/99-os.yaml` when it is the text of that entry of a ConfigMap.
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// Puts the text that the object was read from into another, at `path`.
+    pub(crate) fn move_into(&mut self, path: &str, place: impl Fn(Place) -> Place) {
+        self.path.insert_str(0, path);
+        self.line = self.line.map(|line| place(Place { line, column: 1 }).line);
+        self.places = self.places.map(|at| at.map(&place));
     }
 
     /// The line where the object begins, counted from one.
@@ -292,6 +326,15 @@ impl fmt::Display for UnreadableObject {
 }
 
 impl std::error::Error for UnreadableObject {}
+
+/// Why a value is no MachineConfig.
+#[derive(Debug)]
+pub(crate) struct RefusedValue {
+    /// The keys that lead to what is wrong with it.
+    pub(crate) path: Vec<String>,
+    /// What is wrong.
+    pub(crate) message: String,
+}
 
 /// A text that may know where it stood.
 pub(crate) trait PlacedText {
@@ -475,7 +518,7 @@ struct Annotations {
     generated_by: Option<IgnoredAny>,
 }
 
-fn json_message(error: &serde_json::Error) -> String {
+pub(crate) fn json_message(error: &serde_json::Error) -> String {
     let message = error.to_string();
     // The place is told apart from the message.
     message.split(" at line ").next().unwrap_or(&message).to_owned()

@@ -1,0 +1,434 @@
+//! From the text of one file to the MachineConfigs in it.
+//!
+//! A file may hold many documents, lists of objects, documents of other kinds (passed over), and
+//! ConfigMaps that carry MachineConfigs as text, as install-time manifests and HyperShift's node
+//! pools do. Each MachineConfig comes out as a [`Document`]; whatever cannot be read comes out as a
+//! [`Fault`] with its place, and never keeps the others from being read. Pure: text in, data out;
+//! [`crate::files`] finds and reads the files.
+//!
+//! A text with `{{ … }}` in it is a template until it parses as YAML with the value in question
+//! spelled out. It is told apart from YAML that is broken, since there is nothing to mend in it.
+
+mod embedded;
+mod json;
+#[expect(dead_code, reason = "the editor of files reads it")]
+mod site;
+mod tree;
+mod value;
+
+use std::fmt;
+use std::ops::Range;
+
+use self::embedded::Embedding;
+use self::site::Cursor;
+pub use self::site::Site;
+pub use self::tree::mentions;
+use self::tree::{Base, Broken, Content, NodeId, Stop, Tree, Trees};
+use self::value::{Unfit, Values, follow};
+use crate::image_reference::shown;
+use crate::machine_config::{Field, GROUP, Origin, Place, Subject};
+
+/// Reads every MachineConfig in `text`, which is YAML or JSON.
+pub fn read(text: &str) -> Documents {
+    read_at(text, 0)
+}
+
+/// What a text holds, in the order of the text.
+#[derive(Debug, Default)]
+pub struct Documents {
+    /// The MachineConfigs.
+    pub documents: Vec<Document>,
+    /// What could not be read.
+    pub faults: Vec<Fault>,
+    /// How many documents and objects are of other kinds.
+    pub passed_over: usize,
+}
+
+/// One MachineConfig of a text.
+#[derive(Debug)]
+pub struct Document {
+    /// The object, with the places of its values in the text.
+    pub subject: Subject,
+    /// Where the values stand that a pin may touch.
+    pub site: Site,
+}
+
+/// Why a part of a text could not be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// What kind of fault it is.
+    pub kind: FaultKind,
+    /// Where it is, when that is known.
+    pub place: Option<Place>,
+    /// What is wrong: one phrase.
+    pub message: String,
+    /// The part that could not be read says `kind: MachineConfig`.
+    pub concerns_a_machine_config: bool,
+}
+
+/// The kinds of [`Fault`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FaultKind {
+    /// The document is neither YAML nor JSON. The documents after it have been read.
+    Syntax,
+    /// The document is a template that something else turns into YAML.
+    Template,
+    /// The document is a MachineConfig that cannot be one: a field of the wrong type, no name, a
+    /// duplicate key.
+    Object,
+}
+
+/// How a file came to be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Given {
+    /// Its name was given.
+    ByName,
+    /// It was found in a folder whose name was given.
+    InFolder,
+}
+
+/// What a fault comes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Weight {
+    /// Not worth a word: a file that nobody named and that holds no MachineConfig.
+    Nothing,
+    /// Worth a word, but nothing that the author could mend: the exit status stays.
+    Note,
+    /// What was asked for could not be done: exit status 2.
+    Error,
+}
+
+impl Fault {
+    /// What the fault comes to in a file that was `given` so.
+    ///
+    /// A file that was named is expected to be judged, so each of its faults is an error. In a
+    /// folder there are files of every sort: only what says `kind: MachineConfig` matters there, and
+    /// a template is passed over with a note, because charts stand beside plain manifests.
+    pub fn weight(&self, given: Given) -> Weight {
+        match (given, self.kind) {
+            (Given::ByName, _) => Weight::Error,
+            (Given::InFolder, _) if !self.concerns_a_machine_config => Weight::Nothing,
+            (Given::InFolder, FaultKind::Template) => Weight::Note,
+            (Given::InFolder, _) => Weight::Error,
+        }
+    }
+
+    /// One thing to do about it.
+    pub fn help(&self) -> &'static str {
+        match self.kind {
+            FaultKind::Syntax => "mend the YAML there",
+            FaultKind::Template => {
+                "render it first, for example: helm template CHART | layerpin check -, or kustomize build DIR | \
+                 layerpin check -"
+            }
+            FaultKind::Object => {
+                "mend the object there; `oc apply --dry-run=server -f FILE` says what it wants"
+            }
+        }
+    }
+}
+
+impl fmt::Display for Fault {
+    /// The message alone; the place is the caller's to put before it.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.message)
+    }
+}
+
+fn read_at(text: &str, depth: usize) -> Documents {
+    match json::objects(text) {
+        Some(json) if json.broken.is_none() && json.objects.len() > 1 => read_objects(text, &json, depth),
+        Some(json) if json.broken.is_some() => {
+            // It may be YAML that looks like JSON at first. Where it is neither, whichever reading
+            // comes farther tells the fault.
+            let (yaml, yaml_stops) = Reader::new(text, depth).read([(text, Base::START)]);
+            match json.broken.as_ref() {
+                Some(broken) if yaml_stops.is_some_and(|stops| stops <= broken.offset) => {
+                    read_objects(text, &json, depth)
+                }
+                _ => yaml,
+            }
+        }
+        _ => Reader::new(text, depth).read([(text, Base::START)]).0,
+    }
+}
+
+fn read_objects(text: &str, json: &json::Objects<'_>, depth: usize) -> Documents {
+    let mut documents = Reader::new(text, depth).read(json.objects.iter().copied()).0;
+    if let Some(broken) = &json.broken {
+        let from = json.objects.last().map_or(0, |(object, base)| base.offset + object.len());
+        documents.faults.push(syntax_fault(text, broken, from..text.len()));
+    }
+    documents
+}
+
+/// Reads the documents of one text.
+struct Reader<'t> {
+    text: &'t str,
+    depth: usize,
+    read: Documents,
+}
+
+impl<'t> Reader<'t> {
+    fn new(text: &'t str, depth: usize) -> Self {
+        Self { text, depth, read: Documents::default() }
+    }
+
+    /// Reads the `parts` of the text. Gives the byte of the first fault of syntax as well.
+    fn read(mut self, parts: impl IntoIterator<Item = (&'t str, Base)>) -> (Documents, Option<usize>) {
+        let mut stops = None;
+        for (part, base) in parts {
+            let mut trees = Trees::new(part, base);
+            while let Some((span, outcome)) = trees.next() {
+                match outcome {
+                    Ok(tree) => ObjectReader::new(&tree, self.text, self.depth, &mut self.read).read(),
+                    Err(Stop::OtherKind) => self.read.passed_over += 1,
+                    Err(Stop::Broken(broken)) => {
+                        stops.get_or_insert(broken.offset);
+                        self.read.faults.push(syntax_fault(self.text, &broken, span));
+                    }
+                }
+            }
+        }
+        (self.read, stops)
+    }
+}
+
+/// Reads the objects of one document.
+struct ObjectReader<'a, 't> {
+    tree: &'a Tree<'t>,
+    values: Values<'a, 't>,
+    text: &'a str,
+    depth: usize,
+    objects: usize,
+    read: &'a mut Documents,
+}
+
+/// What an object of a list is when it does not say so itself.
+#[derive(Clone, Copy)]
+enum Presumed {
+    Nothing,
+    MachineConfig,
+}
+
+impl<'a, 't> ObjectReader<'a, 't> {
+    fn new(tree: &'a Tree<'t>, text: &'a str, depth: usize, read: &'a mut Documents) -> Self {
+        Self { tree, values: Values::new(tree), text, depth, objects: 0, read }
+    }
+
+    fn read(mut self) {
+        if let Err(unfit) = self.object(self.tree.root, String::new(), 0, Presumed::Nothing) {
+            self.fault(unfit);
+        }
+    }
+
+    fn object(&mut self, id: NodeId, path: String, nesting: usize, presumed: Presumed) -> Result<(), Unfit> {
+        self.objects += 1;
+        if self.objects > MAX_OBJECTS || nesting > MAX_NESTING {
+            let message = format!("more than {MAX_OBJECTS} objects, or lists in {MAX_NESTING} lists");
+            return Err(Unfit { at: id, message });
+        }
+        let Some(object) = Cursor::at(self.tree, id) else {
+            self.read.passed_over += 1;
+            return Ok(());
+        };
+        let text = |key: &str| object.entry(key).and_then(|entry| entry.text()).unwrap_or_default();
+        let (kind, api_version) = (text("kind"), text("apiVersion"));
+        let is_ours = api_version.split_once('/').is_some_and(|(group, _)| group == GROUP);
+        match kind {
+            "MachineConfig" if is_ours => self.machine_config(id, object, path, presumed),
+            "" if api_version.is_empty() && matches!(presumed, Presumed::MachineConfig) => {
+                self.machine_config(id, object, path, presumed)
+            }
+            "List" => self.items(object, &path, nesting, Presumed::Nothing)?,
+            // The API server leaves kind and version out of the items of its own lists.
+            "MachineConfigList" if is_ours => self.items(object, &path, nesting, Presumed::MachineConfig)?,
+            "ConfigMap" => self.config_map(object, &path),
+            _ => self.read.passed_over += 1,
+        }
+        Ok(())
+    }
+
+    fn items(
+        &mut self,
+        list: Cursor<'_, '_>,
+        path: &str,
+        nesting: usize,
+        presumed: Presumed,
+    ) -> Result<(), Unfit> {
+        let Some(items) = list.entry("items") else { return Ok(()) };
+        let Content::Sequence(items) = &self.tree.node(items.node()).content else { return Ok(()) };
+        for (index, item) in items.iter().enumerate() {
+            self.object(*item, format!("{path}/items/{index}"), nesting + 1, presumed)?;
+        }
+        Ok(())
+    }
+
+    fn machine_config(&mut self, id: NodeId, object: Cursor<'_, '_>, path: String, presumed: Presumed) {
+        if let Err(unfit) = self.judge(id, object, path, presumed) {
+            self.fault(unfit);
+        }
+    }
+
+    fn judge(
+        &mut self,
+        id: NodeId,
+        object: Cursor<'_, '_>,
+        path: String,
+        presumed: Presumed,
+    ) -> Result<(), Unfit> {
+        if self.tree.is_cut {
+            let message = "the document holds more values than can be kept".to_owned();
+            return Err(Unfit { at: id, message });
+        }
+        let mut value = self.values.value(id)?;
+        if let (Presumed::MachineConfig, Some(map)) = (presumed, value.as_object_mut()) {
+            map.entry("apiVersion").or_insert_with(|| format!("{GROUP}/v1").into());
+            map.entry("kind").or_insert_with(|| "MachineConfig".into());
+        }
+        for path in [&["metadata"][..], &["metadata", "labels"], &["metadata", "annotations"], &["spec"]] {
+            let at = path.iter().try_fold(object, |at, key| at.entry(key));
+            let inner = path.iter().try_fold(&value, |value, key| value.get(key));
+            // serde would take a list for a structure.
+            if let Some(at) = at
+                && !inner.is_none_or(|inner| inner.is_object() || inner.is_null())
+            {
+                let message = format!("`{}` is not a mapping", path.join("."));
+                return Err(Unfit { at: at.written(), message });
+            }
+        }
+        let image = |field: Field| object.entry("spec")?.entry(field.key());
+        let places = Field::ALL.map(|field| image(field).map(|at| at.place()));
+        let origin = Origin::new(object.place().line, places, path);
+        let subject = Subject::from_value(value, origin).map_err(|refused| {
+            let mut at = Some(object);
+            let mut nearest = id;
+            for key in &refused.path {
+                at = at.and_then(|at| at.entry(key));
+                nearest = at.map_or(nearest, |at| at.written());
+            }
+            Unfit { at: nearest, message: refused.message }
+        })?;
+        for field in Field::ALL {
+            if let Some(at) = image(field)
+                && subject.object.text(field).contains("{{")
+            {
+                let message = format!("`spec.{}` is left to a template", field.key());
+                return Err(Unfit { at: at.written(), message });
+            }
+        }
+        self.read.documents.push(Document { subject, site: Site::of(self.tree, id) });
+        Ok(())
+    }
+
+    /// Reads the documents in the data of a ConfigMap.
+    fn config_map(&mut self, object: Cursor<'_, '_>, path: &str) {
+        let before = (self.read.documents.len(), self.read.faults.len());
+        let data = object.entry("data").map(|data| &self.tree.node(data.node()).content);
+        if let Some(Content::Mapping { entries, .. }) = data
+            && self.depth < MAX_EMBEDDING
+        {
+            for (key, value) in entries {
+                self.embedded(*key, *value, path);
+            }
+        }
+        if before == (self.read.documents.len(), self.read.faults.len()) {
+            self.read.passed_over += 1;
+        }
+    }
+
+    fn embedded(&mut self, key: NodeId, value: NodeId, path: &str) {
+        let Ok(value) = follow(self.tree, value) else { return };
+        let node = self.tree.node(value);
+        let Some(inner) = node.content.text() else { return };
+        let Documents { mut documents, mut faults, .. } = read_at(inner, self.depth + 1);
+        // A ConfigMap holds texts of every sort: a script is not broken YAML.
+        faults.retain(|fault| fault.concerns_a_machine_config);
+        if documents.is_empty() && faults.is_empty() {
+            return;
+        }
+        let embedding = Embedding::of(node, self.text);
+        let key = self.tree.node(key).content.text().unwrap_or_default();
+        let path = format!("{path}/data/{}", key.replace('~', "~0").replace('/', "~1"));
+        for document in &mut documents {
+            document.subject.origin.move_into(&path, |place| embedding.place(place));
+            embedding.move_site(&mut document.site);
+        }
+        for fault in &mut faults {
+            fault.place = fault.place.map(|place| embedding.place(place));
+        }
+        self.read.documents.append(&mut documents);
+        self.read.faults.append(&mut faults);
+    }
+
+    fn fault(&mut self, unfit: Unfit) {
+        let node = self.tree.node(unfit.at);
+        // Of an embedded text `self.text` is the inner one, and so are the spans.
+        let written = self.text.get(node.span.clone()).unwrap_or_default();
+        let kind = if written.contains("{{") { FaultKind::Template } else { FaultKind::Object };
+        self.read.faults.push(Fault {
+            kind,
+            place: Some(node.place),
+            message: unfit.message,
+            concerns_a_machine_config: true,
+        });
+    }
+}
+
+/// The fault of a document at `span` of `text` that is no YAML: where it has the marks of a
+/// template, that is what it is.
+fn syntax_fault(text: &str, broken: &Broken, span: Range<usize>) -> Fault {
+    let document = text.get(span.clone()).unwrap_or_default();
+    let concerns_a_machine_config = says_machine_config(document);
+    match document.find("{{") {
+        Some(at) => Fault {
+            kind: FaultKind::Template,
+            place: Some(place_near(text, span.start + at, broken)),
+            message: "a template, which is no YAML before it is rendered".to_owned(),
+            concerns_a_machine_config,
+        },
+        None => Fault {
+            kind: FaultKind::Syntax,
+            place: Some(broken.place),
+            message: shown(&broken.message),
+            concerns_a_machine_config,
+        },
+    }
+}
+
+/// The place of a byte, counted from a place that is known, so that each byte of a file with many
+/// faults is counted once.
+fn place_near(text: &str, offset: usize, known: &Broken) -> Place {
+    let lines = |range: Range<usize>| text.get(range).unwrap_or_default().matches('\n').count() as u64;
+    let line = if offset < known.offset {
+        known.place.line - lines(offset..known.offset).min(known.place.line - 1)
+    } else {
+        known.place.line + lines(known.offset..offset)
+    };
+    let before = text.get(..offset).unwrap_or_default();
+    let begins = before.rfind('\n').map_or(0, |at| at + 1);
+    let column = before[begins..].chars().filter(|character| *character != '\u{feff}').count() as u64 + 1;
+    Place { line, column }
+}
+
+/// Tells whether `text` says `kind: MachineConfig`, in YAML or JSON, so that a fault in it hides one.
+fn says_machine_config(text: &str) -> bool {
+    text.match_indices("MachineConfig").any(|(at, word)| {
+        let quote = |c: char| c == '"' || c == '\'' || c == '\\';
+        let before = text[..at].trim_end_matches(quote).trim_end_matches([' ', '\t']);
+        let key =
+            before.strip_suffix(':').map(|key| key.trim_end_matches([' ', '\t']).trim_end_matches(quote));
+        let ends = !text[at + word.len()..].starts_with(|c: char| c.is_alphanumeric());
+        ends && key.is_some_and(|key| key.ends_with("kind"))
+    })
+}
+
+/// The objects that are looked at in one document. Lists in aliases of lists multiply.
+const MAX_OBJECTS: usize = 200_000;
+/// Lists in lists.
+const MAX_NESTING: usize = 32;
+/// ConfigMaps in ConfigMaps: a node pool's among install-time manifests makes two.
+const MAX_EMBEDDING: usize = 4;
+
+#[cfg(test)]
+mod tests;

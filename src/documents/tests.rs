@@ -1,0 +1,302 @@
+//! Texts as people write them, and what is read in them.
+
+use super::*;
+
+const HEAD: &str = "apiVersion: machineconfiguration.openshift.io/v1\nkind: MachineConfig\n";
+
+fn yaml(name: &str, image: &str) -> String {
+    format!("{HEAD}metadata:\n  name: {name}\nspec:\n  osImageURL: {image}\n")
+}
+
+fn json(name: &str, image: &str) -> String {
+    format!(
+        "{{\"apiVersion\":\"machineconfiguration.openshift.io/v1\",\"kind\":\"MachineConfig\",\
+         \"metadata\":{{\"name\":\"{name}\"}},\"spec\":{{\"osImageURL\":\"{image}\"}}}}"
+    )
+}
+
+fn indented(text: &str, margin: &str) -> String {
+    text.lines().map(|line| format!("{margin}{line}\n")).collect()
+}
+
+/// What was read, a line each: `name line path image line:column`, or a fault.
+fn told(text: &str) -> Vec<String> {
+    let read = read(text);
+    let documents = read.documents.iter().map(|Document { subject, .. }| {
+        let origin = &subject.origin;
+        let place = origin.place(Field::OsImage).unwrap_or(Place { line: 0, column: 0 });
+        format!(
+            "{} {} {} {} {}:{}",
+            subject.name,
+            origin.line().unwrap(),
+            if origin.path().is_empty() { "." } else { origin.path() },
+            subject.object.text(Field::OsImage),
+            place.line,
+            place.column
+        )
+    });
+    let faults = read.faults.iter().map(|fault| {
+        let place = fault.place.map_or("-".to_owned(), |place| format!("{}:{}", place.line, place.column));
+        format!("{:?} {place} {} {}", fault.kind, fault.concerns_a_machine_config, fault.message)
+    });
+    let others = (read.passed_over > 0).then(|| format!("{} others", read.passed_over));
+    documents.chain(faults).chain(others).collect()
+}
+
+#[test]
+fn documents_are_read_in_order_and_others_passed_over() {
+    let text = format!(
+        "# a comment\n---\n{}---\nkind: Pod\nspec: {{a: b}}\n---\n---\n{}...\n",
+        yaml("a", "r.io/a:1"),
+        yaml("b", "'r.io/b:1'")
+    );
+    assert_eq!(told(&text), ["a 3 . r.io/a:1 8:15", "b 14 . r.io/b:1 19:15", "2 others"]);
+}
+
+#[test]
+fn json_alone_in_a_row_and_inside_yaml_is_read() {
+    let (a, b) = (json("a", "r.io/a:1"), json("b", "r.io/b:1"));
+    assert_eq!(told(&a), ["a 1 . r.io/a:1 1:122"]);
+    let expected = ["a 1 . r.io/a:1 1:122", "b 2 . r.io/b:1 2:122"];
+    assert_eq!(told(&format!("{a}\n{b}\n")), expected);
+    assert_eq!(told(&format!("\u{feff}{a}\r\n{b}")), expected);
+    assert_eq!(told(&format!("{a}{b}")), ["a 1 . r.io/a:1 1:122", "b 1 . r.io/b:1 1:255"]);
+    assert_eq!(told(&format!("{a}\n---\n{b}")), ["a 1 . r.io/a:1 1:122", "b 3 . r.io/b:1 3:122"]);
+    let pretty =
+        serde_json::to_string_pretty(&serde_json::from_str::<serde_json::Value>(&a).unwrap()).unwrap();
+    let tabs = pretty.replace("  ", "\t");
+    assert_eq!(told(&tabs), ["a 1 . r.io/a:1 8:17"]);
+}
+
+#[test]
+fn lists_are_read_item_by_item_and_lists_inside_them() {
+    let item = |name: &str| format!("- {}", indented(&yaml(name, "r.io/os:1"), "  ").trim_start());
+    let list = format!("apiVersion: v1\nkind: List\nitems:\n{}- kind: Pod\n{}", item("a"), item("b"));
+    assert_eq!(told(&list), ["a 4 /items/0 r.io/os:1 9:17", "b 11 /items/2 r.io/os:1 16:17", "1 others"]);
+    let nested = format!("apiVersion: v1\nkind: List\nitems:\n- {}", indented(&list, "  ").trim_start());
+    assert_eq!(
+        told(&nested),
+        ["a 7 /items/0/items/0 r.io/os:1 12:19", "b 14 /items/0/items/2 r.io/os:1 19:19", "1 others"]
+    );
+    // The API server's own lists leave kind and version out of their items.
+    let bare = "apiVersion: machineconfiguration.openshift.io/v1\nkind: MachineConfigList\nitems:\n\
+                - metadata: {name: a}\n  spec: {osImageURL: r.io/os:1}\n";
+    assert_eq!(told(bare), ["a 4 /items/0 r.io/os:1 5:22"]);
+    let elsewhere = bare.replace("MachineConfigList", "List");
+    assert_eq!(told(&elsewhere), ["1 others"]);
+}
+
+#[test]
+fn a_config_map_carries_machine_configs_in_its_data() {
+    let map = |value: &str| {
+        format!(
+            "apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: m}}\ndata:\n  other: x\n  99-os.yaml: {value}"
+        )
+    };
+    let inner = yaml("a", "r.io/a:1");
+    let literal = map(&format!("|\n{}", indented(&inner, "    ")));
+    assert_eq!(told(&literal), ["a 7 /data/99-os.yaml r.io/a:1 12:19"]);
+    assert_eq!(told(&literal.replace('\n', "\r\n")), ["a 7 /data/99-os.yaml r.io/a:1 12:19"]);
+    let twice = map(&format!(
+        "|-\n\n{}    ---\n{}",
+        indented(&inner, "    "),
+        indented(&yaml("b", "r.io/b:1"), "    ")
+    ));
+    assert_eq!(told(&twice), ["a 8 /data/99-os.yaml r.io/a:1 13:19", "b 15 /data/99-os.yaml r.io/b:1 20:19"]);
+    // One line, with escapes: the column is that of the character in the file.
+    let quoted = map(&format!("{}\n", serde_json::to_string(&inner).unwrap()));
+    assert_eq!(told(&quoted), ["a 6 /data/99-os.yaml r.io/a:1 6:130"]);
+    let line = quoted.lines().nth(5).unwrap();
+    assert!(line[129..].starts_with("r.io/a:1"), "{line}");
+    let compact = map(&format!("{}\n", serde_json::to_string(&json("a", "r.io/a:1")).unwrap()));
+    let column = compact.lines().nth(5).unwrap().find("\\\"r.io/a:1").unwrap() + 1;
+    assert_eq!(told(&compact), [format!("a 6 /data/99-os.yaml r.io/a:1 6:{}", column)]);
+    // Folded: only where the text begins is known.
+    let folded = map(&format!(">-\n{}", indented(&json("a", "r.io/a:1"), "    ")));
+    assert_eq!(told(&folded), ["a 7 /data/99-os.yaml r.io/a:1 7:5"]);
+    // A ConfigMap in a ConfigMap, as a node pool's is among install-time manifests.
+    let outer = map(&format!("|\n{}", indented(&literal, "    ")));
+    assert_eq!(told(&outer), ["a 13 /data/99-os.yaml/data/99-os.yaml r.io/a:1 18:23"]);
+    // Texts of other sorts are nobody's fault, and a broken MachineConfig is.
+    for other in ["|\n    #!/bin/sh\n    oc get MachineConfig: {\n", "MachineConfig\n", "[MachineConfig]\n"] {
+        assert_eq!(told(&map(other)), ["1 others"], "{other}");
+    }
+    let broken = map("|\n    kind: MachineConfig\n    a: b: c\n");
+    assert_eq!(told(&broken)[0].split(' ').take(3).collect::<Vec<_>>(), ["Syntax", "8:9", "true"]);
+}
+
+#[test]
+fn aliases_and_merge_keys_are_followed() {
+    let text = format!(
+        "x-image: &os r.io/os:1\nx-base: &base {{osImageURL: r.io/base:1, fips: false}}\n{HEAD}metadata: &m\n  name: a\nspec:\n  osImageURL: *os\n---\n\
+         x: &base {{osImageURL: r.io/base:1}}\n{HEAD}metadata: {{name: b}}\nspec:\n  <<: *base\n  fips: true\n"
+    );
+    assert_eq!(told(&text), ["a 1 . r.io/os:1 8:15", "b 10 . r.io/base:1 10:23"]);
+}
+
+#[test]
+fn what_an_alias_bomb_would_unfold_to_is_never_built() {
+    let mut bomb = String::from("a0: &a0 [x, x]\n");
+    for level in 1..40 {
+        bomb.push_str(&format!("a{level}: &a{level} [*a{0}, *a{0}]\n", level - 1));
+    }
+    // Where nobody needs it, it costs nothing.
+    assert_eq!(told(&format!("{bomb}{}", yaml("a", "r.io/a:1"))).len(), 1);
+    let used =
+        format!("{bomb}{HEAD}metadata: {{name: a}}\nspec:\n  osImageURL: r.io/a:1\n  extensions: *a39\n");
+    assert!(told(&used)[0].contains("the aliases unfold to more than 1000000 values"), "{:?}", told(&used));
+    let cycle =
+        format!("{HEAD}metadata: {{name: a}}\nspec: &s\n  osImageURL: r.io/a:1\n  extensions: [*s]\n");
+    assert!(told(&cycle)[0].contains("the aliases nest deeper than 600 values"), "{:?}", told(&cycle));
+    let lists = format!(
+        "l0: &l0\n  {{kind: List, items: []}}\n{}kind: List\nitems: [*l30, *l30]\n",
+        (1..31)
+            .map(|n| format!("l{n}: &l{n} {{kind: List, items: [*l{0}, *l{0}]}}\n", n - 1))
+            .collect::<String>()
+    );
+    assert!(told(&lists)[0].contains("more than 200000 objects"), "{:?}", told(&lists));
+    let merges = format!(
+        "m0: &m0 {{a: b}}\n{}{HEAD}metadata: {{name: a}}\nspec:\n  <<: *m39\n",
+        (1..40).map(|n| format!("m{n}: &m{n} {{<<: [*m{0}, *m{0}, *m{0}]}}\n", n - 1)).collect::<String>()
+    );
+    assert!(told(&merges)[0].contains("the aliases unfold to"), "{:?}", told(&merges));
+}
+
+#[test]
+fn a_document_that_cannot_be_read_does_not_hide_the_others() {
+    let good = yaml("good", "r.io/a:1");
+    for (bad, fault) in [
+        ("a: [1, 2", "Syntax"),
+        ("kind: MachineConfig\nspec:\n\tosImageURL: x", "Syntax 3:2 true"),
+        (
+            &format!("{HEAD}metadata: {{name: a}}\nspec:\n  osImageURL: [a]"),
+            "Object 5:15 true `spec.osImageURL`: invalid type",
+        ),
+        (
+            &format!("{HEAD}metadata: {{name: a}}\nspec:\n  osImageURL: 4.18"),
+            "Object 5:15 true `spec.osImageURL`: invalid type",
+        ),
+        (&format!("{HEAD}metadata: {{}}\nspec: {{}}"), "Object 3:11 true metadata.name is missing"),
+        (
+            &format!("{HEAD}metadata: {{name: a}}\nspec:\n  osImageURL: a\n  osImageURL: b"),
+            "Object 6:3 true duplicate key `osImageURL`",
+        ),
+        (
+            &format!("{HEAD}metadata: {{name: a}}\nspec:\n  osImageURL: *gone"),
+            "Object 5:15 true the alias `*gone` refers to no anchor",
+        ),
+        (&format!("{HEAD}metadata: {{name: a}}\nspec: [a]"), "Object 4:7 true `spec` is not a mapping"),
+        (
+            &format!("{HEAD}metadata: {{name: a, labels: [a]}}"),
+            "Object 3:29 true `metadata.labels` is not a mapping",
+        ),
+    ] {
+        let seen = told(&format!("{bad}\n---\n{good}"));
+        assert!(seen[0].starts_with("good "), "{bad}: {seen:?}");
+        assert!(seen[1].starts_with(fault), "{bad}: {seen:?}");
+        assert_eq!(seen.len(), 2, "{bad}: {seen:?}");
+    }
+    let seen = told(&format!("{}\n{{\"kind\": tru", json("good", "r.io/a:1")));
+    assert_eq!(seen[0], "good 1 . r.io/a:1 1:125");
+    assert!(seen[1].starts_with("Syntax 2:12 false EOF while parsing"), "{seen:?}");
+}
+
+#[test]
+fn templates_are_told_apart_from_broken_yaml() {
+    let head = format!("{HEAD}metadata: {{name: a}}\nspec:\n");
+    for (text, place) in [
+        (format!("{{{{- if .Values.os }}}}\n{}{{{{- end }}}}\n", yaml("a", "r.io/a:1")), "1:1 true"),
+        (format!("{head}  osImageURL: {{{{ .Values.os }}}}\n"), "5:15 true"),
+        (format!("{head}  osImageURL: \"{{{{ .Values.os }}}}\"\n"), "5:15 true"),
+        (format!("{head}  osImageURL: quay.io/acme/os:{{{{ .Values.tag }}}}\n"), "5:15 true"),
+        (format!("{HEAD}metadata:\n  name: {{{{ .Release.Name }}}}\nspec: {{}}\n"), "4:9 true"),
+        (format!("{HEAD}metadata: {{name: a}}\nspec: {{{{ toYaml .Values.spec }}}}\n"), "4:7 true"),
+        (
+            format!("{HEAD}metadata: {{name: a}}\nspec:\n  {{{{- toYaml .Values.spec | nindent 2 }}}}\n"),
+            "5:3 true",
+        ),
+        ("kind: {{ .k }}\na: [\n".to_owned(), "1:7 false"),
+    ] {
+        let seen = told(&text);
+        assert!(seen[0].starts_with(&format!("Template {place} ")), "{text}: {seen:?}");
+        assert_eq!(seen.len(), 1);
+    }
+    // A template elsewhere in the object leaves what is judged as it is.
+    assert_eq!(
+        told(&format!("{head}  osImageURL: r.io/a:1\n  config: {{a: '{{{{ x }}}}'}}\n")),
+        ["a 1 . r.io/a:1 5:15"]
+    );
+}
+
+#[test]
+fn only_what_concerns_a_machine_config_matters_in_a_folder() {
+    let fault = |kind, concerns_a_machine_config| Fault {
+        kind,
+        place: None,
+        message: String::new(),
+        concerns_a_machine_config,
+    };
+    for (kind, concerns, in_folder) in [
+        (FaultKind::Syntax, true, Weight::Error),
+        (FaultKind::Syntax, false, Weight::Nothing),
+        (FaultKind::Template, true, Weight::Note),
+        (FaultKind::Template, false, Weight::Nothing),
+        (FaultKind::Object, true, Weight::Error),
+        (FaultKind::Object, false, Weight::Nothing),
+    ] {
+        assert_eq!(fault(kind, concerns).weight(Given::ByName), Weight::Error);
+        assert_eq!(fault(kind, concerns).weight(Given::InFolder), in_folder, "{kind:?}");
+    }
+    for (text, says) in [
+        ("kind: MachineConfig", true),
+        ("kind: 'MachineConfig'", true),
+        ("{\"kind\":\"MachineConfig\"}", true),
+        ("\"{\\\"kind\\\": \\\"MachineConfig\\\"}\"", true),
+        ("kind: MachineConfigPool", false),
+        ("name: MachineConfig", false),
+    ] {
+        assert_eq!(says_machine_config(text), says, "{text}");
+    }
+}
+
+#[test]
+fn line_ends_marks_and_directives_do_not_matter() {
+    let plain = yaml("a", "r.io/a:1");
+    for text in
+        [plain.clone(), plain.replace('\n', "\r\n"), format!("\u{feff}{plain}"), plain.trim_end().to_owned()]
+    {
+        assert_eq!(told(&text), ["a 1 . r.io/a:1 6:15"], "{text:?}");
+    }
+    let directives = format!("%YAML 1.2\n---\n{plain}...\n%YAML 1.1\n---\n{plain}");
+    assert_eq!(told(&directives), ["a 3 . r.io/a:1 8:15", "a 12 . r.io/a:1 17:15"]);
+    // Columns count characters.
+    let wide = format!("{HEAD}metadata: {{name: ä}}\nspec: {{x: 'äöü', osImageURL: r.io/a:1}}\n");
+    assert_eq!(told(&wide), ["ä 1 . r.io/a:1 4:30"]);
+}
+
+#[test]
+fn deep_and_wide_texts_are_read_or_refused() {
+    let deep = format!("{}{}\n---\n{}", "[".repeat(100_000), "]".repeat(100_000), yaml("a", "r.io/a:1"));
+    let seen = told(&deep);
+    assert!(seen[0].starts_with("a ") && seen[1].starts_with("Syntax 1:"), "{seen:?}");
+    let deep = format!(
+        "{HEAD}metadata: {{name: a}}\nspec:\n  osImageURL: r.io/a:1\n  config: {}{}\n",
+        "{a: ".repeat(200),
+        "}".repeat(200)
+    );
+    assert_eq!(told(&deep), ["a 1 . r.io/a:1 5:15"]);
+    let many = format!("{}---\n{}", "a: b\n---\n".repeat(99_999), yaml("a", "r.io/a:1"));
+    assert_eq!(told(&many)[1..], ["100000 others"]);
+    let wide = format!(
+        "{HEAD}metadata: {{name: a}}\nspec:\n  osImageURL: r.io/a:1\n  extensions: [{}]\n",
+        "a,".repeat(600_000)
+    );
+    assert_eq!(told(&wide), ["Object 1:1 true the document holds more values than can be kept"]);
+}
+
+#[test]
+fn what_is_no_mapping_at_all_is_passed_over() {
+    for text in ["", "# nothing\n", "---\n---\n", "a sentence\n", "- a\n- b\n", "42\n", "null\n"] {
+        assert_eq!(read(text).documents.len() + read(text).faults.len(), 0, "{text}");
+    }
+}
