@@ -52,6 +52,14 @@ impl Digest {
         Algorithm::named(name).is_some_and(|algorithm| algorithm.digest(bytes) == self.text)
     }
 
+    /// A hasher for bytes that are to have this digest.
+    pub fn hasher(&self) -> Hasher {
+        let (name, _) = self.text.split_once(':').unwrap_or_default();
+        // A valid digest has a known algorithm.
+        let algorithm = Algorithm::named(name).unwrap_or(Algorithm::Sha256);
+        Hasher { algorithm, context: hash::Context::new(algorithm.implementation()) }
+    }
+
     /// The digest as it is written: `algorithm:hex`.
     pub fn as_str(&self) -> &str {
         &self.text
@@ -89,6 +97,30 @@ impl TryFrom<String> for Digest {
 impl From<Digest> for String {
     fn from(digest: Digest) -> Self {
         digest.text
+    }
+}
+
+/// Computes a digest of bytes that come one after another.
+pub struct Hasher {
+    algorithm: Algorithm,
+    context: hash::Context,
+}
+
+impl Hasher {
+    /// Takes the next bytes.
+    pub fn update(&mut self, bytes: &[u8]) {
+        self.context.update(bytes);
+    }
+
+    /// The digest of all bytes.
+    pub fn finish(self) -> Digest {
+        Digest { text: self.algorithm.text(self.context.finish().as_ref()) }
+    }
+}
+
+impl fmt::Debug for Hasher {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "Hasher({})", self.algorithm.name())
     }
 }
 
@@ -157,8 +189,12 @@ impl Algorithm {
     }
 
     fn digest(self, bytes: &[u8]) -> String {
+        self.text(hash::digest(self.implementation(), bytes).as_ref())
+    }
+
+    fn text(self, digest: &[u8]) -> String {
         let mut text = format!("{}:", self.name());
-        for byte in hash::digest(self.implementation(), bytes).as_ref() {
+        for byte in digest {
             text.push(char::from(HEX[usize::from(byte >> 4)]));
             text.push(char::from(HEX[usize::from(byte & 0xf)]));
         }
@@ -182,9 +218,20 @@ mod tests {
     }
 
     #[test]
+    fn the_digest_of_pieces_is_that_of_the_whole() {
+        let mut hasher = Digest::of(b"").hasher();
+        hasher.update(b"two ");
+        hasher.update(b"pieces");
+        assert_eq!(hasher.finish(), Digest::of(b"two pieces"));
+    }
+
+    #[test]
     fn longer_algorithms_are_checked_too() {
         let sha512 = "sha512:cf83e1357eefb8bdf1542850d66d8007d620e4050b5715dc83f4a921d36ce9ce47d0d13c5d85f2b0ff8318d2877eec2f63b931bd47417a81a538327af927da3e";
         assert!(Digest::parse(sha512).unwrap().matches(b""));
+        let mut hasher = Digest::parse(sha512).unwrap().hasher();
+        hasher.update(b"");
+        assert_eq!(hasher.finish().as_str(), sha512);
         let sha384 = "sha384:38b060a751ac96384cd9327eb1b1e36a21fdb71114be07434c0cc7bf63f6e1da274edebfe76f65fbd51ad2f14898b95b";
         assert!(Digest::parse(sha384).unwrap().matches(b""));
     }

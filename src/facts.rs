@@ -255,6 +255,11 @@ pub enum Cause {
         /// Why it could not be.
         reason: String,
     },
+    /// The image was read, and it is no release payload.
+    NoRelease {
+        /// What is missing or wrong.
+        reason: String,
+    },
     /// This process failed in a way that it must not.
     Internal,
 }
@@ -304,6 +309,7 @@ impl fmt::Display for Cause {
             }
             Self::NoToken { host, reason } => write!(formatter, "no token for {host}: {reason}"),
             Self::Cluster { kind, reason } => write!(formatter, "{kind} not read from the cluster: {reason}"),
+            Self::NoRelease { reason } => write!(formatter, "it is no release payload: {reason}"),
             Self::Internal => formatter.write_str("layerpin failed while asking; its log has the reason"),
         }
     }
@@ -380,6 +386,7 @@ mod tests {
             Cause::Crowded { host: "h".into() },
             Cause::NoToken { host: "h".into(), reason: "r".into() },
             Cause::Cluster { kind: "Nodes".into(), reason: "r".into() },
+            Cause::NoRelease { reason: "r".into() },
             Cause::Internal,
         ]
         .into_iter()

@@ -34,8 +34,8 @@ pub enum Question {
     },
 }
 
-/// Whether an answer from before may serve.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Whether an answer from before may serve; the more demanding is the greater.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Freshness {
     /// It may, as long as the cache keeps it.
     Cached,
@@ -50,6 +50,15 @@ pub enum Platforms {
     All,
     /// These alone.
     Only(BTreeSet<Platform>),
+}
+
+impl Platforms {
+    fn union(&self, other: &Self) -> Self {
+        match (self, other) {
+            (Self::Only(some), Self::Only(others)) => Self::Only(some | others),
+            _ => Self::All,
+        }
+    }
 }
 
 impl Question {
@@ -76,8 +85,56 @@ impl Question {
         }
     }
 
+    /// The question that asks for what `self` and `other` ask for together. `None` when they are about
+    /// different things.
+    pub fn joined(&self, other: &Self) -> Option<Self> {
+        if !self.covers(other) {
+            return None;
+        }
+        Some(match (self, other) {
+            (Self::Image { reference, platforms }, Self::Image { platforms: others, .. }) => {
+                Self::Image { reference: reference.clone(), platforms: platforms.union(others) }
+            }
+            (Self::Manifest { reference, freshness }, Self::Manifest { freshness: other, .. }) => {
+                Self::Manifest { reference: reference.clone(), freshness: *freshness.max(other) }
+            }
+            _ => self.clone(),
+        })
+    }
+
     /// Tells whether an answer to `self` is one to `other`: they ask the same of the same.
     pub fn covers(&self, other: &Self) -> bool {
         std::mem::discriminant(self) == std::mem::discriminant(other) && self.reference() == other.reference()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn questions_about_the_same_are_joined_to_what_both_ask_for() {
+        let reference = ImageReference::parse("quay.io/acme/os:1").unwrap();
+        let image = |platforms| Question::Image { reference: reference.clone(), platforms };
+        let only = |architectures: &[&str]| {
+            Platforms::Only(
+                architectures.iter().map(|architecture| Platform::of_node(architecture)).collect(),
+            )
+        };
+        let manifest = |freshness| Question::Manifest { reference: reference.clone(), freshness };
+        for (one, other, joined) in [
+            (image(only(&["amd64"])), image(only(&["arm64"])), Some(image(only(&["amd64", "arm64"])))),
+            (image(only(&["amd64"])), image(Platforms::All), Some(image(Platforms::All))),
+            (manifest(Freshness::Cached), manifest(Freshness::Fresh), Some(manifest(Freshness::Fresh))),
+            (manifest(Freshness::Cached), image(Platforms::All), None),
+            (
+                manifest(Freshness::Cached),
+                Question::manifest(ImageReference::parse("quay.io/acme/os:2").unwrap()),
+                None,
+            ),
+        ] {
+            assert_eq!(one.joined(&other), joined);
+            assert_eq!(other.joined(&one), joined);
+        }
     }
 }

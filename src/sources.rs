@@ -51,16 +51,18 @@ impl Sources {
         policy: &Policy,
         deadline: Instant,
     ) {
-        let mut distinct: Vec<&Question> = Vec::new();
+        let mut distinct: Vec<Question> = Vec::new();
         for question in questions {
-            match self {
-                Self::Recorded(recorded)
-                    if question.is_answered_by(recorded) && policy.allows(question.reference()) =>
-                {
-                    facts.take_answer(question, recorded);
-                }
-                _ if distinct.iter().any(|earlier| earlier.covers(question)) => {}
-                _ => distinct.push(question),
+            if let Self::Recorded(recorded) = self
+                && question.is_answered_by(recorded)
+                && policy.allows(question.reference())
+            {
+                facts.take_answer(question, recorded);
+                continue;
+            }
+            match distinct.iter_mut().find_map(|earlier| Some((earlier.joined(question)?, earlier))) {
+                Some((joined, earlier)) => *earlier = joined,
+                None => distinct.push(question.clone()),
             }
         }
         let answers = distinct.iter().map(|question| self.answer(question, policy, deadline));
@@ -90,7 +92,15 @@ impl Sources {
                 Answer::Manifest(reference, fact)
             }
             (Question::Manifest { .. }, _) => Answer::Manifest(reference, unknown(closed)),
+            (Question::Image { platforms, .. }, Self::Network(registry)) if closed.is_none() => {
+                let fact = registry.image(&reference, platforms, deadline).await;
+                Answer::Image(reference, fact)
+            }
             (Question::Image { .. }, _) => Answer::Image(reference, unknown(closed)),
+            (Question::Payload { .. }, Self::Network(registry)) if closed.is_none() => {
+                let fact = registry.payload(&reference, deadline).await;
+                Answer::Payload(reference, fact)
+            }
             (Question::Payload { .. }, _) => Answer::Payload(reference, unknown(closed)),
         }
     }

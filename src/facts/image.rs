@@ -21,7 +21,9 @@ pub struct Image {
     /// Whether the reference names one image or an index of several.
     pub kind: ManifestKind,
     /// The image of each platform. A platform that an index does not list is not in the map; one
-    /// that it lists and whose manifest or config could not be had is unknown or absent there.
+    /// that it lists is unknown or absent there, where its manifest or config could not be had, or
+    /// unknown where nobody asked for it ([`super::Cause::NotAsked`]). A manifest of one image has one
+    /// platform, the one that its config names.
     pub platforms: BTreeMap<Platform, Fact<PlatformImage>>,
 }
 

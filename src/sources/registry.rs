@@ -1,35 +1,46 @@
-//! The client of the OCI distribution protocol: which manifest does a reference name?
+//! The client of the OCI distribution protocol: which manifest does a reference name, and what does
+//! it list?
 //!
-//! Owns the dialogue for one question: HEAD first, GET where HEAD tells no digest, one round of
-//! authentication. [`transport`] carries requests, [`credentials`] and [`tokens`] say what to show,
-//! and [`answers`] remembers. Bodies are only trusted when they have the digest that they should.
+//! Owns what is asked for one question: HEAD first for a manifest's name, GET where HEAD tells no
+//! digest. [`images`] reads manifests and configs, [`payload`] a file out of layers, [`dialogue`] talks to a registry, [`transport`]
+//! carries requests, [`credentials`] and [`tokens`] say what to show, and [`answers`] remembers.
+//! Bodies are only trusted when they have the digest that they should.
 
 mod answers;
 mod challenge;
 pub mod credentials;
+mod dialogue;
+mod documents;
 mod flights;
 mod gate;
+mod images;
+mod layers;
 pub mod mirror_sets;
+mod payload;
 pub mod registries_conf;
+mod release;
 pub mod routes;
 mod tokens;
 mod transport;
 
+use std::future::Future;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderName};
 use reqwest::{Method, StatusCode};
+use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
 use self::answers::Answers;
-use self::challenge::Challenge;
 use self::credentials::{Credential, Credentials};
-use self::tokens::{Authorization, Tokens};
-use self::transport::{Reply, Target, Transport};
-use crate::digest::Digest;
-use crate::facts::{AsNodes, Cause, Fact, Manifest, ManifestKind, Shown};
+use self::dialogue::{Dialogue, Failure, Resource};
+use self::documents::{Config, Document};
+use self::tokens::Tokens;
+use self::transport::Transport;
+use crate::facts::image::Payload;
+use crate::facts::{Cause, Fact, Manifest};
 use crate::image_reference::ImageReference;
 use crate::metrics::Metrics;
 
@@ -57,7 +68,11 @@ pub struct RegistryClient {
     transport: Transport,
     credentials: Credentials,
     tokens: Tokens,
-    answers: Answers,
+    manifests: Answers<Manifest>,
+    documents: Answers<Arc<Document>>,
+    configs: Answers<Arc<Config>>,
+    payloads: Answers<Payload>,
+    payload_turns: Semaphore,
     metrics: Arc<Metrics>,
 }
 
@@ -69,7 +84,11 @@ impl RegistryClient {
             transport: Transport::new(limits, Arc::clone(&metrics))?,
             credentials,
             tokens: Tokens::new(),
-            answers: Answers::new(),
+            manifests: Answers::of_presence(),
+            documents: Answers::of_content(images::MAX_DOCUMENTS, |document| document.weight()),
+            configs: Answers::of_content(images::MAX_CONFIGS, |config| config.weight()),
+            payloads: Answers::of_content(payload::MAX_PAYLOADS, payload::weight),
+            payload_turns: payload::turns(),
             metrics,
         }))
     }
@@ -98,13 +117,13 @@ impl RegistryClient {
     ) -> Fact<Manifest> {
         let credential = self.credentials.find(reference);
         let key = answers::Key::new(reference, credential.as_ref());
-        if let Some(answer) = self.answers.recall(&key) {
+        if let Some(answer) = self.manifests.recall(&key) {
             self.metrics.cache_request("manifest", "hit");
             return answer;
         }
         self.metrics.cache_request("manifest", "miss");
         let ask = Arc::clone(self).fetch_in_time(reference.clone(), credential);
-        settle(timeout_at(deadline, self.answers.ask(key, ask).answer()).await, reference)
+        settle(timeout_at(deadline, self.manifests.ask(key, ask).answer()).await, reference)
     }
 
     /// Tells which manifest `reference` names now, whatever was answered before.
@@ -133,7 +152,7 @@ impl RegistryClient {
         let key = answers::Key::new(reference, credential.as_ref());
         self.metrics.cache_request("manifest", "bypass");
         let ask = Arc::clone(self).fetch_in_time(reference.clone(), credential);
-        settle(timeout_at(deadline, self.answers.ask_anew(key, ask).answer()).await, reference)
+        settle(timeout_at(deadline, self.manifests.ask_anew(key, ask).answer()).await, reference)
     }
 
     /// The credentials that are shown to registries.
@@ -146,12 +165,7 @@ impl RegistryClient {
         reference: ImageReference,
         credential: Option<Credential>,
     ) -> Fact<Manifest> {
-        match timeout(LONGEST_QUESTION, self.fetch(&reference, credential.as_ref())).await {
-            Ok(Ok(manifest)) => Fact::Known(manifest),
-            Ok(Err(Failure::Absent)) => Fact::Absent,
-            Ok(Err(Failure::Unknown(cause))) => Fact::Unknown(cause),
-            Err(_) => Fact::Unknown(Cause::OutOfTime { host: reference.host().to_owned() }),
-        }
+        in_time(&reference, self.fetch(&reference, credential.as_ref())).await
     }
 
     async fn fetch(
@@ -160,7 +174,7 @@ impl RegistryClient {
         credential: Option<&Credential>,
     ) -> Result<Manifest, Failure> {
         let dialogue = Dialogue { client: self, reference, credential };
-        let head = dialogue.ask(Method::HEAD).await?;
+        let head = dialogue.ask(Method::HEAD, Resource::Manifest).await?;
         match head.status {
             StatusCode::OK => {
                 if let Some(manifest) = dialogue.manifest_of_head(&head)? {
@@ -168,13 +182,13 @@ impl RegistryClient {
                 }
             }
             status if HEAD_IS_UNKNOWN.contains(&status) => {}
-            status => return Err(dialogue.failure(status)),
+            _ => return Err(dialogue.failure(&head)),
         }
-        let reply = dialogue.ask(Method::GET).await?;
+        let reply = dialogue.ask(Method::GET, Resource::Manifest).await?;
         if reply.status != StatusCode::OK {
-            return Err(dialogue.failure(reply.status));
+            return Err(dialogue.failure(&reply));
         }
-        dialogue.manifest_of_body(reply).await
+        Ok(dialogue.manifest_of_body(reply).await?.0)
     }
 }
 
@@ -208,198 +222,36 @@ impl Pauses {
     }
 }
 
-/// One question to one registry.
-struct Dialogue<'a> {
-    client: &'a RegistryClient,
-    reference: &'a ImageReference,
-    credential: Option<&'a Credential>,
-}
-
-impl Dialogue<'_> {
-    /// Asks once, and once more when the registry wants to know who asks or a token was stale.
-    async fn ask(&self, method: Method) -> Result<Reply, Failure> {
-        let target = self.target();
-        let key = tokens::Key::new(&target, self.credential);
-        let remembered = self.client.tokens.recall(&key);
-        let reply = self.send(&method, &target, remembered.as_ref()).await?;
-        let refused = reply.status == StatusCode::UNAUTHORIZED;
-        // Some registries call a token that has ended forbidden.
-        let stale = remembered.is_some() && (refused || reply.status == StatusCode::FORBIDDEN);
-        if !refused && !stale {
-            return Ok(reply);
-        }
-        if reply.is_elsewhere {
-            // Credentials are for the host that was asked, not for one that it points at.
-            return Err(Cause::Status { host: reply.host, status: reply.status.as_u16() }.into());
-        }
-        let reply = if stale {
-            self.client.tokens.forget(&key);
-            let fresh = self.send(&method, &target, None).await?;
-            if fresh.status != StatusCode::UNAUTHORIZED {
-                return Ok(fresh);
-            }
-            fresh
-        } else {
-            reply
-        };
-        let challenges = challenge::read(&reply.headers);
-        let Some(authorization) = self.authorize(&target, &reply, &challenges).await? else {
-            return Ok(reply);
-        };
-        let answer = self.send(&method, &target, Some(&authorization)).await?;
-        if !matches!(answer.status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
-            self.client.tokens.remember(key, authorization);
-        }
-        Ok(answer)
-    }
-
-    /// What to show after a challenge. `None` when there is nothing to show.
-    async fn authorize(
-        &self,
-        target: &Target,
-        reply: &Reply,
-        challenges: &[Challenge],
-    ) -> Result<Option<Authorization>, Failure> {
-        let bearer = challenges.iter().find_map(|challenge| match challenge {
-            Challenge::Bearer(bearer) => Some(bearer),
-            Challenge::Basic => None,
-        });
-        if let Some(bearer) = bearer {
-            let realm = tokens::realm(bearer, reply).map_err(|cause| Failure::Unknown(cause.of(target)))?;
-            let scope = format!("repository:{}:pull", self.reference.api_path());
-            let scope = bearer.scope.clone().unwrap_or(scope);
-            let ask = tokens::Ask {
-                realm,
-                service: bearer.service.clone(),
-                scope,
-                credential: self.credential.cloned(),
-            };
-            let token = self.client.tokens.ask(ask, &self.client.transport).await;
-            return token.map(Some).map_err(|error| match error {
-                tokens::NoToken::Refused(status) => {
-                    Failure::Unknown(self.refusal(target.host.clone(), status))
-                }
-                tokens::NoToken::Paused(cause) => Failure::Unknown(cause),
-                tokens::NoToken::Failed(reason) => {
-                    Failure::Unknown(Cause::NoToken { host: target.host.clone(), reason })
-                }
-            });
-        }
-        let basic = challenges.contains(&Challenge::Basic);
-        Ok(self.credential.filter(|_| basic).and_then(Credential::basic))
-    }
-
-    async fn send(
-        &self,
-        method: &Method,
-        target: &Target,
-        authorization: Option<&Authorization>,
-    ) -> Result<Reply, Failure> {
-        let mut headers = HeaderMap::new();
-        headers.insert(ACCEPT, ACCEPTED);
-        self.client.transport.send(method, target, headers, authorization).await.map_err(Failure::Unknown)
-    }
-
-    fn target(&self) -> Target {
-        let what = match self.reference.digest() {
-            Some(digest) => digest.as_str(),
-            None => self.reference.effective_tag().unwrap_or_default(),
-        };
-        Target {
-            host: self.reference.api_host().to_owned(),
-            repository: self.reference.api_path(),
-            path: format!("/v2/{}/manifests/{what}", self.reference.api_path()),
-        }
-    }
-
-    /// What the head alone tells. `None` when it lacks the digest or the kind.
-    fn manifest_of_head(&self, head: &Reply) -> Result<Option<Manifest>, Failure> {
-        let Some(digest) = self.announced(head)? else { return Ok(None) };
-        let Some(kind) = self.kind(head)? else { return Ok(None) };
-        if let Some(expected) = self.reference.digest().filter(|expected| **expected != digest) {
-            return Err(self.mismatch(expected.clone(), digest));
-        }
-        Ok(Some(Manifest { digest, kind, endpoint: self.reference.api_host().to_owned() }))
-    }
-
-    async fn manifest_of_body(&self, reply: Reply) -> Result<Manifest, Failure> {
-        let announced = self.announced(&reply)?;
-        let kind = self.kind(&reply)?;
-        let body = self.client.transport.read(reply, MAX_MANIFEST).await.map_err(Failure::Unknown)?;
-        let expected = self.reference.digest().or(announced.as_ref());
-        if let Some(expected) = expected.filter(|expected| !expected.matches(&body)) {
-            return Err(self.mismatch(expected.clone(), Digest::of(&body)));
-        }
-        let digest = expected.cloned().unwrap_or_else(|| Digest::of(&body));
-        let kind = kind.or_else(|| media_type_in(&body)).ok_or_else(|| {
-            self.nonsense("neither its Content-Type nor its body says what kind of manifest it is".to_owned())
-        })?;
-        Ok(Manifest { digest, kind, endpoint: self.reference.api_host().to_owned() })
-    }
-
-    fn announced(&self, reply: &Reply) -> Result<Option<Digest>, Failure> {
-        let Some(value) = reply.headers.get(DOCKER_CONTENT_DIGEST) else { return Ok(None) };
-        let text = value.to_str().unwrap_or_default();
-        match Digest::parse(text) {
-            Ok(digest) => Ok(Some(digest)),
-            Err(_) => Err(self.nonsense("its Docker-Content-Digest is no digest".to_owned())),
-        }
-    }
-
-    fn kind(&self, reply: &Reply) -> Result<Option<ManifestKind>, Failure> {
-        let value = reply.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-        let media_type = value.split(';').next().unwrap_or_default().trim();
-        if media_type.starts_with(SCHEMA_1) {
-            return Err(self.nonsense(
-                "it has only a manifest of Docker's schema 1, which nodes cannot boot from".to_owned(),
-            ));
-        }
-        Ok(manifest_kind(media_type))
-    }
-
-    fn failure(&self, status: StatusCode) -> Failure {
-        let host = self.reference.host().to_owned();
-        match status {
-            StatusCode::NOT_FOUND => Failure::Absent,
-            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
-                Failure::Unknown(self.refusal(host, status.as_u16()))
-            }
-            status => Failure::Unknown(Cause::Status { host, status: status.as_u16() }),
-        }
-    }
-
-    fn refusal(&self, host: String, status: u16) -> Cause {
-        let shown = if self.credential.is_some() { Shown::Entry } else { Shown::NoEntry };
-        let as_nodes =
-            if self.client.credentials.are_those_of_nodes() { AsNodes::Same } else { AsNodes::NotAtHand };
-        Cause::Refused { host, status, shown, as_nodes }
-    }
-
-    fn mismatch(&self, expected: Digest, found: Digest) -> Failure {
-        Cause::DigestMismatch { host: self.reference.host().to_owned(), expected, found }.into()
-    }
-
-    fn nonsense(&self, reason: String) -> Failure {
-        Cause::Nonsense { host: self.reference.host().to_owned(), reason }.into()
+/// The outcome of questions about `reference`, unknown after [`LONGEST_QUESTION`].
+async fn in_time<T>(reference: &ImageReference, ask: impl Future<Output = Result<T, Failure>>) -> Fact<T> {
+    match timeout(LONGEST_QUESTION, ask).await {
+        Ok(outcome) => Failure::fact(outcome),
+        Err(_) => Fact::Unknown(Cause::OutOfTime { host: reference.host().to_owned() }),
     }
 }
 
-/// Why there is no manifest.
-enum Failure {
-    Absent,
-    Unknown(Cause),
-}
-
-impl From<Cause> for Failure {
-    fn from(cause: Cause) -> Self {
-        Self::Unknown(cause)
-    }
-}
-
-fn settle(
-    outcome: Result<Option<Fact<Manifest>>, tokio::time::error::Elapsed>,
+/// The answer of `work` by `deadline`. Work that takes longer goes on for those who come after.
+async fn answer_by<T: Send + 'static>(
+    deadline: Instant,
     reference: &ImageReference,
-) -> Fact<Manifest> {
+    work: impl Future<Output = Fact<T>> + Send + 'static,
+) -> Fact<T> {
+    let mut work = Box::pin(work);
+    // What is remembered is told at once, however little time is left.
+    let first = std::future::poll_fn(|context| Poll::Ready(work.as_mut().poll(context))).await;
+    match first {
+        Poll::Ready(answer) => answer,
+        Poll::Pending => {
+            let work = tokio::spawn(work);
+            settle(timeout_at(deadline, async { work.await.ok() }).await, reference)
+        }
+    }
+}
+
+fn settle<T>(
+    outcome: Result<Option<Fact<T>>, tokio::time::error::Elapsed>,
+    reference: &ImageReference,
+) -> Fact<T> {
     match outcome {
         Ok(Some(answer)) => answer,
         Ok(None) => {
@@ -410,48 +262,11 @@ fn settle(
     }
 }
 
-fn manifest_kind(media_type: &str) -> Option<ManifestKind> {
-    match media_type {
-        "application/vnd.oci.image.manifest.v1+json"
-        | "application/vnd.docker.distribution.manifest.v2+json" => Some(ManifestKind::Image),
-        "application/vnd.oci.image.index.v1+json"
-        | "application/vnd.docker.distribution.manifest.list.v2+json" => Some(ManifestKind::Index),
-        _ => None,
-    }
-}
-
-/// What a body says of itself, where the registry did not: its `mediaType`, or the members that only
-/// one kind has.
-fn media_type_in(body: &[u8]) -> Option<ManifestKind> {
-    #[derive(serde::Deserialize)]
-    #[serde(rename_all = "camelCase")]
-    struct Document {
-        media_type: Option<String>,
-        manifests: Option<serde::de::IgnoredAny>,
-        layers: Option<serde::de::IgnoredAny>,
-    }
-    let document: Document = serde_json::from_slice(body).ok()?;
-    match (document.media_type, document.manifests, document.layers) {
-        (Some(media_type), _, _) => manifest_kind(&media_type),
-        (None, Some(_), None) => Some(ManifestKind::Index),
-        (None, None, Some(_)) => Some(ManifestKind::Image),
-        _ => None,
-    }
-}
-
 /// Longer than any webhook waits: whoever asked first may be gone, but those who come after still
 /// profit. It bounds how long a frozen registry can hold a question.
 const LONGEST_QUESTION: Duration = Duration::from_secs(30);
-/// Manifests are lists of descriptors; registries refuse larger ones (OCI distribution specification).
-const MAX_MANIFEST: usize = 4 * 1024 * 1024;
 /// `containers/image` gives up after five pauses, too.
 const MAX_PAUSES: usize = 5;
-const DOCKER_CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
-const SCHEMA_1: &str = "application/vnd.docker.distribution.manifest.v1";
-const ACCEPTED: reqwest::header::HeaderValue = reqwest::header::HeaderValue::from_static(
-    "application/vnd.oci.image.index.v1+json, application/vnd.docker.distribution.manifest.list.v2+json, \
-     application/vnd.oci.image.manifest.v1+json, application/vnd.docker.distribution.manifest.v2+json",
-);
 /// Statuses by which registries say that they do not answer HEAD, though they answer GET.
 const HEAD_IS_UNKNOWN: [StatusCode; 4] = [
     StatusCode::BAD_REQUEST,

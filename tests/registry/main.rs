@@ -8,6 +8,8 @@ mod authentication;
 mod caching;
 mod docker_registry;
 mod faults;
+mod image_faults;
+mod images;
 mod kindness;
 mod manifests;
 mod metrics;

@@ -1,6 +1,6 @@
 //! What the metrics show of questions to registries.
 
-use layerpin_sample_registry::images::Image;
+use layerpin_sample_registry::images::{Architecture, Image, Index};
 use layerpin_sample_registry::{Fault, Registry, TokenService};
 
 use crate::support::Asker;
@@ -60,6 +60,29 @@ async fn questions_and_their_outcomes_are_counted() {
             "{cache=\"manifest\",outcome=\"bypass\"} 1",
             "{cache=\"manifest\",outcome=\"hit\"} 1",
             "{cache=\"manifest\",outcome=\"miss\"} 8",
+        ]
+    );
+}
+
+#[tokio::test]
+async fn look_ups_of_documents_are_counted() {
+    let registry = Registry::start().unwrap();
+    let host = registry.host();
+    let architectures = [Architecture::Amd64, Architecture::Arm64];
+    let images = architectures.map(|architecture| Image::base_for("4.18.1", architecture));
+    let index = registry.push("acme/os", Some("1"), &Index::of(&images));
+    let asker = Asker::anonymous();
+    let reference = format!("{host}/acme/os@{index}");
+    asker.image(&reference).await;
+    asker.image(&reference).await;
+    asker.image(&format!("{host}/acme/os@{}", images[0].digest())).await;
+    assert_eq!(
+        series(&asker, "cache_requests_total", &host),
+        [
+            "{cache=\"config\",outcome=\"hit\"} 3",
+            "{cache=\"config\",outcome=\"miss\"} 2",
+            "{cache=\"document\",outcome=\"hit\"} 4",
+            "{cache=\"document\",outcome=\"miss\"} 3",
         ]
     );
 }

@@ -6,9 +6,11 @@ use std::sync::{Arc, Once};
 use std::time::Duration;
 
 use layerpin::digest::Digest;
+use layerpin::facts::image::Image;
 use layerpin::facts::{AsNodes, Cause, Fact, Manifest, ManifestKind, Shown};
 use layerpin::image_reference::ImageReference;
 use layerpin::metrics::Metrics;
+use layerpin::question::Platforms;
 use layerpin::sources::RegistryClient;
 use layerpin::sources::registry::credentials::{Credentials, Reloaded};
 use layerpin::sources::registry::{Limits, Settings};
@@ -69,6 +71,26 @@ impl Asker {
         Self::new(Settings { limits, ..Settings::from(credentials) }, None)
     }
 
+    /// Asks what an image holds for every platform.
+    pub(crate) async fn image(&self, reference: &str) -> Fact<Image> {
+        self.image_for(reference, &Platforms::All).await
+    }
+
+    /// Asks what an image holds for some platforms.
+    pub(crate) async fn image_for(&self, reference: &str, platforms: &Platforms) -> Fact<Image> {
+        self.client.image(&parse(reference), platforms, Instant::now() + PATIENCE).await
+    }
+
+    /// Asks what an image holds, and gives up soon.
+    pub(crate) async fn image_shortly(&self, reference: &str) -> Fact<Image> {
+        self.client.image(&parse(reference), &Platforms::All, Instant::now() + SHORT).await
+    }
+
+    /// Asks what an image holds when the time for the answer is spent already.
+    pub(crate) async fn image_too_late(&self, reference: &str) -> Fact<Image> {
+        self.client.image(&parse(reference), &Platforms::All, Instant::now()).await
+    }
+
     fn new(settings: impl Into<Settings>, auth_file: Option<TempDir>) -> Self {
         static PROVIDER: Once = Once::new();
         PROVIDER.call_once(|| rustls::crypto::aws_lc_rs::default_provider().install_default().unwrap());
@@ -99,23 +121,23 @@ pub(crate) fn known(digest: &str, kind: ManifestKind, endpoint: &str) -> Fact<Ma
     Fact::Known(Manifest { digest: Digest::parse(digest).unwrap(), kind, endpoint: endpoint.to_owned() })
 }
 
-pub(crate) fn refused(host: &str, status: u16, shown: Shown, as_nodes: AsNodes) -> Fact<Manifest> {
+pub(crate) fn refused<T>(host: &str, status: u16, shown: Shown, as_nodes: AsNodes) -> Fact<T> {
     Fact::Unknown(Cause::Refused { host: host.to_owned(), status, shown, as_nodes })
 }
 
-pub(crate) fn nonsense(host: &str, reason: &str) -> Fact<Manifest> {
+pub(crate) fn nonsense<T>(host: &str, reason: &str) -> Fact<T> {
     Fact::Unknown(Cause::Nonsense { host: host.to_owned(), reason: reason.to_owned() })
 }
 
-pub(crate) fn unreachable(host: &str, reason: &str) -> Fact<Manifest> {
+pub(crate) fn unreachable<T>(host: &str, reason: &str) -> Fact<T> {
     Fact::Unknown(Cause::Unreachable { host: host.to_owned(), reason: reason.to_owned() })
 }
 
-pub(crate) fn out_of_time(host: &str) -> Fact<Manifest> {
+pub(crate) fn out_of_time<T>(host: &str) -> Fact<T> {
     Fact::Unknown(Cause::OutOfTime { host: host.to_owned() })
 }
 
-pub(crate) fn no_token(host: &str, reason: &str) -> Fact<Manifest> {
+pub(crate) fn no_token<T>(host: &str, reason: &str) -> Fact<T> {
     Fact::Unknown(Cause::NoToken { host: host.to_owned(), reason: reason.to_owned() })
 }
 

@@ -3,6 +3,7 @@
 //! Owns how long each kind of answer is kept, and which replaces which. The key holds which
 //! credential asked, so nobody learns of a private image through another's answer.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -11,13 +12,13 @@ use moka::sync::Cache;
 
 use super::credentials::{Credential, Fingerprint};
 use super::flights::{Awaited, Flights, Worth};
-use crate::facts::{Cause, Fact, Manifest};
+use crate::facts::{Cause, Fact};
 use crate::image_reference::ImageReference;
 
-#[derive(Debug)]
-pub(super) struct Answers {
-    kept: Cache<Key, Fact<Manifest>>,
-    under_way: Arc<Flights<Key, Fact<Manifest>>>,
+/// Answers to questions of one kind.
+pub(super) struct Answers<T> {
+    kept: Cache<Key, Fact<T>>,
+    under_way: Arc<Flights<Key, Fact<T>>>,
 }
 
 /// A question and who asked it.
@@ -33,13 +34,27 @@ impl Key {
     }
 }
 
-impl Answers {
-    pub(super) fn new() -> Self {
-        let kept = Cache::builder().max_capacity(MAX_ANSWERS).expire_after(Kept).build();
+impl<T: Clone + Send + Sync + 'static> Answers<T> {
+    /// Answers that say what is there, small ones.
+    pub(super) fn of_presence() -> Self {
+        let expiry = Kept { by_digest: Some(BY_DIGEST) };
+        let kept = Cache::builder().max_capacity(MAX_ANSWERS).expire_after(expiry).build();
         Self { kept, under_way: Flights::new() }
     }
 
-    pub(super) fn recall(&self, key: &Key) -> Option<Fact<Manifest>> {
+    /// Answers that say what it holds, of at most `bytes` together. What a digest names is kept
+    /// until there is no room.
+    pub(super) fn of_content(bytes: u64, weigh: fn(&T) -> usize) -> Self {
+        let weigher = move |_: &Key, answer: &Fact<T>| {
+            let content = if let Fact::Known(content) = answer { weigh(content) } else { 0 };
+            u32::try_from(content.saturating_add(ANSWER)).unwrap_or(u32::MAX)
+        };
+        let expiry = Kept { by_digest: None };
+        let kept = Cache::builder().max_capacity(bytes).weigher(weigher).expire_after(expiry).build();
+        Self { kept, under_way: Flights::new() }
+    }
+
+    pub(super) fn recall(&self, key: &Key) -> Option<Fact<T>> {
         self.kept.get(key)
     }
 
@@ -47,8 +62,8 @@ impl Answers {
     pub(super) fn ask(
         &self,
         key: Key,
-        ask: impl Future<Output = Fact<Manifest>> + Send + 'static,
-    ) -> Awaited<Fact<Manifest>> {
+        ask: impl Future<Output = Fact<T>> + Send + 'static,
+    ) -> Awaited<Fact<T>> {
         let land = self.keep(key.clone());
         self.under_way.join(key, ask, land)
     }
@@ -57,14 +72,19 @@ impl Answers {
     pub(super) fn ask_anew(
         &self,
         key: Key,
-        ask: impl Future<Output = Fact<Manifest>> + Send + 'static,
-    ) -> Awaited<Fact<Manifest>> {
+        ask: impl Future<Output = Fact<T>> + Send + 'static,
+    ) -> Awaited<Fact<T>> {
         let land = self.keep(key.clone());
         self.under_way.join_next(key, ask, land)
     }
 
+    /// Keeps what was learnt by the way.
+    pub(super) fn remember(&self, key: Key, answer: Fact<T>) {
+        self.kept.insert(key, answer);
+    }
+
     /// Keeps an answer. A failure says nothing of the image, so it takes no answer's place.
-    fn keep(&self, key: Key) -> impl FnOnce(&Fact<Manifest>) -> Worth + Send + 'static {
+    fn keep(&self, key: Key) -> impl FnOnce(&Fact<T>) -> Worth + Send + 'static {
         let kept = self.kept.clone();
         move |answer| {
             let has_answer = || kept.get(&key).is_some_and(|before| worth(&before) == Worth::Answer);
@@ -77,43 +97,59 @@ impl Answers {
     }
 }
 
+impl<T> fmt::Debug for Answers<T> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Answers(…)")
+    }
+}
+
 /// Whether the host may be asked is not kept with the question: who asks it again finds out at no
 /// cost to the host, and at the moment when it may.
-fn is_worth_keeping(answer: &Fact<Manifest>) -> bool {
+fn is_worth_keeping<T>(answer: &Fact<T>) -> bool {
     !matches!(answer, Fact::Unknown(Cause::Paused { .. } | Cause::Resting { .. } | Cause::Crowded { .. }))
 }
 
-fn worth(answer: &Fact<Manifest>) -> Worth {
+fn worth<T>(answer: &Fact<T>) -> Worth {
     match answer {
-        Fact::Known(_) | Fact::Absent | Fact::Unknown(Cause::Refused { .. }) => Worth::Answer,
+        Fact::Known(_) | Fact::Absent | Fact::Unknown(Cause::Refused { .. } | Cause::NoRelease { .. }) => {
+            Worth::Answer
+        }
         Fact::Unknown(_) => Worth::Failure,
     }
 }
 
-struct Kept;
+/// How long answers are kept.
+struct Kept {
+    /// The time for what is known of a digest; `None` is for ever.
+    by_digest: Option<Duration>,
+}
 
-impl Expiry<Key, Fact<Manifest>> for Kept {
-    fn expire_after_create(&self, key: &Key, answer: &Fact<Manifest>, _: Instant) -> Option<Duration> {
-        Some(kept(key, answer))
+impl Kept {
+    fn time<T>(&self, key: &Key, answer: &Fact<T>) -> Option<Duration> {
+        match answer {
+            Fact::Known(_) | Fact::Unknown(Cause::NoRelease { .. }) if key.reference.digest().is_some() => {
+                self.by_digest
+            }
+            Fact::Known(_) => Some(BY_TAG),
+            Fact::Absent | Fact::Unknown(Cause::Refused { .. }) => Some(REFUSAL),
+            Fact::Unknown(_) => Some(FAILURE),
+        }
+    }
+}
+
+impl<T> Expiry<Key, Fact<T>> for Kept {
+    fn expire_after_create(&self, key: &Key, answer: &Fact<T>, _: Instant) -> Option<Duration> {
+        self.time(key, answer)
     }
 
     fn expire_after_update(
         &self,
         key: &Key,
-        answer: &Fact<Manifest>,
+        answer: &Fact<T>,
         _: Instant,
         _: Option<Duration>,
     ) -> Option<Duration> {
-        Some(kept(key, answer))
-    }
-}
-
-fn kept(key: &Key, answer: &Fact<Manifest>) -> Duration {
-    match answer {
-        Fact::Known(_) if key.reference.digest().is_some() => BY_DIGEST,
-        Fact::Known(_) => BY_TAG,
-        Fact::Absent | Fact::Unknown(Cause::Refused { .. }) => REFUSAL,
-        Fact::Unknown(_) => FAILURE,
+        self.time(key, answer)
     }
 }
 
@@ -125,14 +161,15 @@ const BY_TAG: Duration = Duration::from_secs(60);
 const REFUSAL: Duration = Duration::from_secs(5);
 /// Long enough that a burst does not become a burst on a registry that is down.
 const FAILURE: Duration = Duration::from_secs(2);
-/// An answer is about half a kilobyte.
+/// An answer without content, with its key.
+const ANSWER: usize = 512;
 const MAX_ANSWERS: u64 = 10_000;
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::digest::Digest;
-    use crate::facts::{AsNodes, ManifestKind, Shown};
+    use crate::facts::{AsNodes, Manifest, ManifestKind, Shown};
 
     #[test]
     fn answers_are_kept_by_what_they_are() {
@@ -147,13 +184,17 @@ mod tests {
             as_nodes: AsNodes::Same,
         });
         for (reference, answer, expected) in [
-            (&pinned, &known, BY_DIGEST),
-            (&tag, &known, BY_TAG),
-            (&tag, &Fact::Absent, REFUSAL),
-            (&pinned, &refused, REFUSAL),
-            (&tag, &Fact::Unknown(Cause::Internal), FAILURE),
+            (&pinned, &known, None),
+            (&tag, &known, Some(BY_TAG)),
+            (&tag, &Fact::Absent, Some(REFUSAL)),
+            (&pinned, &refused, Some(REFUSAL)),
+            (&tag, &Fact::Unknown(Cause::Internal), Some(FAILURE)),
         ] {
-            assert_eq!(kept(&Key::new(reference, None), answer), expected, "{reference} {answer:?}");
+            let key = Key::new(reference, None);
+            let content = Kept { by_digest: None };
+            assert_eq!(content.time(&key, answer), expected, "{reference} {answer:?}");
+            let presence = Kept { by_digest: Some(BY_DIGEST) };
+            assert_eq!(presence.time(&key, answer), expected.or(Some(BY_DIGEST)), "{reference} {answer:?}");
         }
     }
 }

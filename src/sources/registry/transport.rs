@@ -9,6 +9,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use bytes::Bytes;
 use jiff::Timestamp;
 use moka::sync::Cache;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
@@ -147,23 +148,16 @@ impl Transport {
     }
 
     /// Reads a body of at most `limit` bytes.
-    pub(super) async fn read(&self, reply: Reply, limit: usize) -> Result<Vec<u8>, Cause> {
-        let host = reply.host;
+    pub(super) async fn read(&self, mut reply: Reply, limit: usize) -> Result<Vec<u8>, Cause> {
         let mut bytes = Vec::new();
-        let Some(mut body) = reply.body else { return Ok(bytes) };
-        loop {
-            match body.chunk().await {
-                Ok(None) => return Ok(bytes),
-                Ok(Some(chunk)) if bytes.len() + chunk.len() <= limit => bytes.extend_from_slice(&chunk),
-                Ok(Some(_)) => {
-                    return Err(Cause::Nonsense {
-                        host,
-                        reason: format!("its answer is longer than {limit} bytes"),
-                    });
-                }
-                Err(error) => return Err(Cause::Unreachable { host, reason: reason(&error) }),
+        while let Some(piece) = reply.piece().await? {
+            if bytes.len() + piece.len() > limit {
+                let reason = format!("its answer is longer than {limit} bytes");
+                return Err(Cause::Nonsense { host: reply.host, reason });
             }
+            bytes.extend_from_slice(&piece);
         }
+        Ok(bytes)
     }
 
     async fn follow(
@@ -267,6 +261,13 @@ impl Transport {
 }
 
 impl Reply {
+    /// The next piece of the body, as it comes; `None` at its end.
+    pub(super) async fn piece(&mut self) -> Result<Option<Bytes>, Cause> {
+        let Some(body) = &mut self.body else { return Ok(None) };
+        let piece = body.chunk().await;
+        piece.map_err(|error| Cause::Unreachable { host: self.host.clone(), reason: reason(&error) })
+    }
+
     #[cfg(test)]
     pub(super) fn for_test(is_encrypted: bool, is_loopback: bool) -> Self {
         Self {
