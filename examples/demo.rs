@@ -171,7 +171,15 @@ impl Server {
         let authority = folder.join("ca.crt");
         let log = fs::File::create(folder.join("server.log")).context("cannot write the server's log")?;
         let mut child = Command::new(&program)
-            .args(["serve", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--dev-ca-out"])
+            .args([
+                "serve",
+                "--no-cluster",
+                "--listen",
+                "127.0.0.1:0",
+                "--admin-listen",
+                "127.0.0.1:0",
+                "--dev-ca-out",
+            ])
             .arg(&authority)
             .stdout(Stdio::piped())
             .stderr(log)

@@ -34,8 +34,22 @@ pub enum Command {
 /// Where facts come from; the same for every verb.
 #[derive(Args, Debug)]
 pub struct FactOptions {
-    /// Registry credentials (dockerconfigjson), taken for those that nodes have [default: none,
-    /// registries are asked anonymously, and a refusal tells nothing of the nodes]
+    /// Kubeconfig of the cluster [default: those of $KUBECONFIG, ~/.kube/config, the account of the
+    /// pod; else there is no cluster]
+    #[arg(long, value_name = "FILE", env = "LAYERPIN_KUBECONFIG")]
+    pub kubeconfig: Option<PathBuf>,
+
+    /// Context of the kubeconfig [default: its current one]
+    #[arg(long, value_name = "NAME", env = "LAYERPIN_CONTEXT")]
+    pub context: Option<String>,
+
+    /// Do without a cluster, whatever else names one
+    #[arg(long, env = "LAYERPIN_NO_CLUSTER")]
+    pub no_cluster: bool,
+
+    /// Registry credentials (dockerconfigjson), taken for those that nodes have [default: in a cluster
+    /// the global pull secret; else none, registries are asked anonymously, and a refusal tells nothing
+    /// of the nodes]
     #[arg(long, value_name = "FILE", env = "LAYERPIN_AUTHFILE")]
     pub authfile: Option<PathBuf>,
 

@@ -144,6 +144,8 @@ impl Server {
         let (closing, closed) = watch::channel(false);
         let (admin_closing, admin_closed) = watch::channel(false);
         let limits = self.state.limits;
+        // Ends with this function: nothing follows a cluster that nobody judges for.
+        let _following = self.state.engine.sources().follow_cluster();
         let reload = tokio::spawn(reload::watch(Arc::clone(&self.state)));
         let serve = |listener: Listener, closed| {
             tokio::spawn(connection::serve(listener.socket, listener.tls, listener.routes, limits, closed))

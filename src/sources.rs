@@ -3,12 +3,14 @@
 //! Owns which questions go out and by when every answer must be in. What comes back is always
 //! [`Facts`]: a question that fails is a fact of its own kind, never an error.
 
+pub mod cluster;
 pub mod registry;
 
 use std::sync::Arc;
 
 use futures_util::future::join_all;
 use jiff::Timestamp;
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::facts::image::{Image, Payload};
@@ -17,13 +19,19 @@ use crate::image_reference::ImageReference;
 use crate::policy::Policy;
 use crate::question::{Freshness, Question};
 
+pub use cluster::ClusterSource;
 pub use registry::RegistryClient;
 
 /// Where facts come from.
 #[derive(Clone, Debug)]
 pub enum Sources {
-    /// Registries, over the network.
-    Network(Arc<RegistryClient>),
+    /// Registries and the cluster, over the network.
+    Network {
+        /// Asks registries.
+        registry: Arc<RegistryClient>,
+        /// Knows the cluster, where there is one.
+        cluster: Option<Arc<ClusterSource>>,
+    },
     /// Nowhere: every question is unknown.
     Offline,
     /// An earlier run: its answers are given again, at its time, and what it did not ask is unknown.
@@ -34,8 +42,35 @@ impl Sources {
     /// Facts that hold what is known without asking, as of now; of a recorded run, as of then.
     pub fn begin(&self) -> Facts {
         match self {
-            Self::Network(_) | Self::Offline => Facts::none(Timestamp::now()),
+            Self::Network { cluster: Some(cluster), .. } => {
+                Facts { cluster: cluster.facts(), ..Facts::none(Timestamp::now()) }
+            }
+            Self::Network { cluster: None, .. } | Self::Offline => Facts::none(Timestamp::now()),
             Self::Recorded(facts) => facts.without_answers(),
+        }
+    }
+
+    /// Reads the cluster once, by `deadline`, for a verb that ends. What could not be read is unknown to
+    /// the facts that are begun afterwards.
+    pub async fn read_cluster(&self, deadline: Instant) {
+        if let Self::Network { registry, cluster: Some(cluster) } = self {
+            cluster.read(registry.credentials(), deadline).await;
+        }
+    }
+
+    /// Keeps up with the cluster in the background, for a server, until what is returned is dropped.
+    pub fn follow_cluster(&self) -> JoinSet<()> {
+        match self {
+            Self::Network { registry, cluster: Some(cluster) } => cluster.follow(registry),
+            _ => JoinSet::new(),
+        }
+    }
+
+    /// The cluster, where there is one.
+    pub fn cluster(&self) -> Option<&Arc<ClusterSource>> {
+        match self {
+            Self::Network { cluster, .. } => cluster.as_ref(),
+            Self::Offline | Self::Recorded(_) => None,
         }
     }
 
@@ -80,11 +115,11 @@ impl Sources {
         let closed = match self {
             _ if !policy.allows(&reference) => Some(Cause::OutsideAllowed),
             Self::Offline => Some(Cause::Offline),
-            Self::Network(_) => None,
+            Self::Network { .. } => None,
             Self::Recorded(_) => Some(Cause::NotRecorded),
         };
         match (question, self) {
-            (Question::Manifest { freshness, .. }, Self::Network(registry)) if closed.is_none() => {
+            (Question::Manifest { freshness, .. }, Self::Network { registry, .. }) if closed.is_none() => {
                 let fact = match freshness {
                     Freshness::Cached => registry.manifest(&reference, deadline).await,
                     Freshness::Fresh => registry.manifest_now(&reference, deadline).await,

@@ -17,8 +17,10 @@ use crate::tls::ServingCertificate;
 /// Serves until SIGTERM or SIGINT. `more` adds routes beside the webhooks.
 pub fn run(options: &Serve, more: Router) -> anyhow::Result<Ending> {
     let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime")?;
-    runtime.block_on(serve(options, more))?;
-    Ok(Ending::Clean)
+    let outcome = runtime.block_on(serve(options, more));
+    // An exec plug-in of the kubeconfig may hang for ever, and is not waited for.
+    runtime.shutdown_background();
+    outcome.map(|()| Ending::Clean)
 }
 
 async fn serve(options: &Serve, more: Router) -> anyhow::Result<()> {

@@ -12,8 +12,10 @@ use crate::facts::Facts;
 use crate::image_reference::shown;
 use crate::metrics::Metrics;
 use crate::policy::PolicyStore;
+use crate::sources::cluster::Pace;
+use crate::sources::cluster::access::{Access, Choice, Environment};
 use crate::sources::registry::credentials::Credentials;
-use crate::sources::{RegistryClient, Sources};
+use crate::sources::{ClusterSource, RegistryClient, Sources};
 
 /// The policy that the options name, or the recommended one.
 pub(super) fn policy(options: &FactOptions) -> anyhow::Result<PolicyStore> {
@@ -23,7 +25,12 @@ pub(super) fn policy(options: &FactOptions) -> anyhow::Result<PolicyStore> {
     })
 }
 
-/// The sources that the options describe. Nothing is asked yet.
+/// The sources that the options describe. Nothing is asked yet: a server goes on with
+/// [`Sources::follow_cluster`], a verb that ends with [`Sources::read_cluster`].
+///
+/// # Panics
+///
+/// Outside a tokio runtime.
 pub(super) fn connect(options: &FactOptions, metrics: &Arc<Metrics>) -> anyhow::Result<Sources> {
     if let Some(path) = &options.facts {
         return Ok(Sources::Recorded(Arc::new(recorded(path)?)));
@@ -31,11 +38,23 @@ pub(super) fn connect(options: &FactOptions, metrics: &Arc<Metrics>) -> anyhow::
     if options.offline {
         return Ok(Sources::Offline);
     }
-    let credentials = match &options.authfile {
-        Some(path) => Credentials::from_file(path)?,
-        None => Credentials::none(),
+    let cluster = cluster(options)?;
+    let credentials = match (&options.authfile, &cluster) {
+        (Some(path), _) => Credentials::from_file(path)?,
+        (None, Some(_)) => Credentials::of_cluster(),
+        (None, None) => Credentials::none(),
     };
-    Ok(Sources::Network(RegistryClient::new(credentials, Arc::clone(metrics))?))
+    Ok(Sources::Network { registry: RegistryClient::new(credentials, Arc::clone(metrics))?, cluster })
+}
+
+/// The cluster that the options and the environment name; `None` where they name none.
+fn cluster(options: &FactOptions) -> anyhow::Result<Option<Arc<ClusterSource>>> {
+    if options.no_cluster {
+        return Ok(None);
+    }
+    let choice = Choice { kubeconfig: options.kubeconfig.clone(), context: options.context.clone() };
+    let Some(access) = Access::find(&choice, &Environment::of_process())? else { return Ok(None) };
+    Ok(Some(ClusterSource::new(access, Pace::default())?))
 }
 
 /// The facts of an earlier run. Fails with the file, and the place in it that cannot be read.

@@ -12,6 +12,7 @@ use jiff::Timestamp;
 
 use super::State;
 use crate::metrics;
+use crate::sources::ClusterSource;
 
 pub(super) fn routes(state: Arc<State>) -> Router {
     Router::new()
@@ -28,11 +29,12 @@ async fn ready(Shared(state): Shared<Arc<State>>, RawQuery(query): RawQuery) -> 
     let excluded: Vec<_> = query.split('&').filter_map(|pair| pair.strip_prefix("exclude=")).collect();
     let mut status = StatusCode::OK;
     let mut lines = String::new();
-    for (name, fault) in checks(&state) {
-        let line = match fault {
-            None => format!("[+]{name} ok\n"),
-            Some(fault) if excluded.contains(&name) => format!("[+]{name} excluded: {fault}\n"),
-            Some(fault) => {
+    for (name, outcome) in checks(&state) {
+        let line = match outcome {
+            Check::Passed => format!("[+]{name} ok\n"),
+            Check::PassedWithNote(note) => format!("[+]{name} ok: {note}\n"),
+            Check::Failed(fault) if excluded.contains(&name) => format!("[+]{name} excluded: {fault}\n"),
+            Check::Failed(fault) => {
                 status = StatusCode::SERVICE_UNAVAILABLE;
                 format!("[-]{name} failed: {fault}\n")
             }
@@ -43,14 +45,43 @@ async fn ready(Shared(state): Shared<Arc<State>>, RawQuery(query): RawQuery) -> 
     (status, lines).into_response()
 }
 
-fn checks(state: &State) -> [(&'static str, Option<String>); 3] {
+/// The outcome of one check.
+enum Check {
+    Passed,
+    PassedWithNote(String),
+    Failed(String),
+}
+
+impl Check {
+    fn of(fault: Option<String>) -> Self {
+        fault.map_or(Self::Passed, Self::Failed)
+    }
+}
+
+fn checks(state: &State) -> Vec<(&'static str, Check)> {
     let draining = state.draining.load(Ordering::Relaxed);
     let ended = state.certificate.expiry() <= Timestamp::now().as_second();
-    [
-        ("certificate", ended.then(|| "the serving certificate has ended".to_owned())),
-        ("policy", state.policy.fault().map(|fault| format!("{fault}; the policy before it is in force"))),
-        ("shutdown", draining.then(|| "the server is about to stop".to_owned())),
-    ]
+    let policy = state.policy.fault().map(|fault| format!("{fault}; the policy before it is in force"));
+    let mut checks = vec![
+        ("certificate", Check::of(ended.then(|| "the serving certificate has ended".to_owned()))),
+        ("policy", Check::of(policy)),
+        ("shutdown", Check::of(draining.then(|| "the server is about to stop".to_owned()))),
+    ];
+    if let Some(cluster) = state.engine.sources().cluster() {
+        checks.insert(1, ("cluster", cluster_check(cluster)));
+    }
+    checks
+}
+
+/// Waits for the first answers, and no longer than for a moment: whoever is asked to judge was asked
+/// by an API server, and a cluster that is not known is for the policy's `onUnknown`.
+fn cluster_check(cluster: &ClusterSource) -> Check {
+    let unsettled = cluster.unsettled();
+    if !unsettled.is_empty() {
+        return Check::Failed(format!("not read yet: {}", unsettled.join(", ")));
+    }
+    let unknown = cluster.unknown();
+    if unknown.is_empty() { Check::Passed } else { Check::PassedWithNote(unknown.join("; ")) }
 }
 
 async fn show_metrics(Shared(state): Shared<Arc<State>>) -> Response {

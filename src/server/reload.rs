@@ -42,7 +42,7 @@ fn look(state: &State) {
             tracing::error!(%error, "serving certificate not taken over; the one before it is in force");
         }
     }
-    let Sources::Network(registry) = state.engine.sources() else { return };
+    let Sources::Network { registry, .. } = state.engine.sources() else { return };
     match registry.credentials().reload() {
         Ok(Reloaded::Same) => {}
         Ok(Reloaded::Changed) => tracing::info!("registry credentials changed"),

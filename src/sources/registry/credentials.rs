@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock};
 
 use arc_swap::ArcSwap;
@@ -22,29 +23,58 @@ pub use crate::last_seen::Reloaded;
 /// The credentials in force; they can be replaced while questions are under way.
 #[derive(Debug)]
 pub struct Credentials {
-    file: Option<PathBuf>,
+    source: Source,
     entries: ArcSwap<Entries>,
     seen: LastSeen,
+}
+
+/// Where credentials come from.
+#[derive(Debug)]
+enum Source {
+    Nothing,
+    File(PathBuf),
+    /// The global pull secret, handed over by whoever watches it.
+    Cluster {
+        /// Whether there is one. Without it nobody knows what nodes show.
+        is_there: AtomicBool,
+    },
+}
+
+/// The global pull secret as it stands in the cluster.
+#[derive(Clone, Copy)]
+pub enum PullSecret<'a> {
+    /// Its text, a dockerconfigjson.
+    Text(&'a str),
+    /// It holds no text, and why.
+    Broken(&'static str),
+    /// There is none.
+    Absent,
 }
 
 impl Credentials {
     /// No credentials: every registry is asked anonymously.
     pub fn none() -> Self {
-        Self { file: None, entries: ArcSwap::default(), seen: LastSeen::default() }
+        Self::from_source(Source::Nothing)
+    }
+
+    /// Those of the cluster: none until the first [`Credentials::replace`].
+    pub fn of_cluster() -> Self {
+        Self::from_source(Source::Cluster { is_there: AtomicBool::new(false) })
     }
 
     /// Reads an auth file. Fails when it cannot be read or one of its entries is broken.
     pub fn from_file(path: &Path) -> Result<Self, AuthFileError> {
         let text = read(path)?;
         let entries = Entries::parse(&text).map_err(|fault| AuthFileError::new(path, fault))?;
-        let seen = LastSeen::default();
-        seen.is_new::<AuthFileError>(Ok(text.as_bytes()));
-        Ok(Self { file: Some(path.to_owned()), entries: ArcSwap::from_pointee(entries), seen })
+        let this = Self::from_source(Source::File(path.to_owned()));
+        this.entries.store(Arc::new(entries));
+        this.seen.is_new::<AuthFileError>(Ok(text.as_bytes()));
+        Ok(this)
     }
 
     /// Looks at the file again. What was in force stays when it is broken; a fault is told of once.
     pub fn reload(&self) -> Result<Reloaded, AuthFileError> {
-        let Some(path) = &self.file else { return Ok(Reloaded::Same) };
+        let Source::File(path) = &self.source else { return Ok(Reloaded::Same) };
         let outcome = read(path);
         if !self.seen.is_new(outcome.as_ref().map(String::as_bytes)) {
             return Ok(Reloaded::Same);
@@ -54,15 +84,52 @@ impl Credentials {
         Ok(Reloaded::Changed)
     }
 
+    /// Takes over the global pull secret. One that is gone takes its entries with it; what was in force
+    /// stays when it is broken, and a fault is told of once. Of no effect on other credentials than
+    /// those of the cluster.
+    pub fn replace(&self, secret: PullSecret<'_>) -> Result<Reloaded, AuthFileFault> {
+        let Source::Cluster { is_there } = &self.source else { return Ok(Reloaded::Same) };
+        let text = match &secret {
+            PullSecret::Text(text) => Ok(text.as_bytes()),
+            PullSecret::Broken(fault) => Err(fault),
+            PullSecret::Absent => Err(&"absent"),
+        };
+        if !self.seen.is_new(text) {
+            return Ok(Reloaded::Same);
+        }
+        let entries = match secret {
+            PullSecret::Text(text) => Entries::parse(text)?,
+            PullSecret::Broken(fault) => return Err(AuthFileFault::NoText(fault)),
+            PullSecret::Absent => Entries::default(),
+        };
+        let was_there = is_there.swap(matches!(secret, PullSecret::Text(_)), Ordering::Relaxed);
+        self.entries.store(Arc::new(entries));
+        let nothing_yet = !was_there && matches!(secret, PullSecret::Absent);
+        Ok(if nothing_yet { Reloaded::Same } else { Reloaded::Changed })
+    }
+
+    /// Whether these are those of the cluster, which [`Credentials::replace`] replaces.
+    pub fn are_of_cluster(&self) -> bool {
+        matches!(self.source, Source::Cluster { .. })
+    }
+
+    fn from_source(source: Source) -> Self {
+        Self { source, entries: ArcSwap::default(), seen: LastSeen::default() }
+    }
+
     /// The entry for the repository of `reference`: the one with the longest matching key.
     pub fn find(&self, reference: &ImageReference) -> Option<Credential> {
         self.entries.load().find(reference).cloned()
     }
 
-    /// Whether these are the credentials that nodes have: an auth file was named. A refusal then
-    /// tells what nodes will meet.
+    /// Whether these are the credentials that nodes have: an auth file was named, or the cluster has a
+    /// global pull secret. A refusal then tells what nodes will meet.
     pub fn are_those_of_nodes(&self) -> bool {
-        self.file.is_some()
+        match &self.source {
+            Source::Nothing => false,
+            Source::File(_) => true,
+            Source::Cluster { is_there } => is_there.load(Ordering::Relaxed),
+        }
     }
 }
 
@@ -252,6 +319,9 @@ pub enum AuthFileFault {
         /// The column, counted from one.
         column: usize,
     },
+    /// There is no text where it should be.
+    #[error("{0}")]
+    NoText(&'static str),
     /// An entry is broken.
     #[error("the entry `{key}`: `auth` is not the base64 of `user:password`")]
     Entry {
@@ -377,5 +447,46 @@ mod tests {
         let error = credentials.reload().unwrap_err().to_string();
         assert!(error.contains("auth.json: line 1"), "{error}");
         assert_eq!(user(), "two");
+    }
+
+    #[test]
+    fn the_pull_secret_of_the_cluster_can_be_replaced_emptied_and_deleted() {
+        let credentials = Credentials::of_cluster();
+        let reference = ImageReference::parse("a.b/c").unwrap();
+        let user = || Some(credentials.find(&reference)?.password()?.0.to_owned());
+        let secret = |user| serde_json::json!({"auths": {"a.b": auth(user)}}).to_string();
+        let in_force = || (user(), credentials.are_those_of_nodes());
+        assert_eq!(credentials.replace(PullSecret::Absent).unwrap(), Reloaded::Same);
+        assert_eq!(in_force(), (None, false));
+        for name in ["one", "two"] {
+            let text = secret(name);
+            assert_eq!(credentials.replace(PullSecret::Text(&text)).unwrap(), Reloaded::Changed);
+            assert_eq!(credentials.replace(PullSecret::Text(&text)).unwrap(), Reloaded::Same);
+            assert_eq!(in_force(), (Some(name.to_owned()), true));
+        }
+        for (broken, message) in [
+            (PullSecret::Text("{"), "line 1, column 1: not a dockerconfigjson"),
+            (PullSecret::Broken("it has no key"), "it has no key"),
+        ] {
+            let error = credentials.replace(broken).unwrap_err().to_string();
+            assert!(error.starts_with(message), "{error}");
+            assert_eq!(credentials.replace(broken).unwrap(), Reloaded::Same, "a fault is told of once");
+            assert_eq!(in_force(), (Some("two".to_owned()), true));
+        }
+        assert_eq!(credentials.replace(PullSecret::Text("{}")).unwrap(), Reloaded::Changed);
+        assert_eq!(in_force(), (None, true));
+        assert_eq!(credentials.replace(PullSecret::Absent).unwrap(), Reloaded::Changed);
+        assert_eq!(in_force(), (None, false));
+    }
+
+    #[test]
+    fn an_auth_file_wins_over_the_pull_secret() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("auth.json");
+        std::fs::write(&path, serde_json::json!({"auths": {"a.b": auth("file")}}).to_string()).unwrap();
+        let credentials = Credentials::from_file(&path).unwrap();
+        assert_eq!(credentials.replace(PullSecret::Text("{}")).unwrap(), Reloaded::Same);
+        let found = credentials.find(&ImageReference::parse("a.b/c").unwrap()).unwrap();
+        assert_eq!(found.password().unwrap().0, "file");
     }
 }

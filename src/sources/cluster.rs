@@ -1,0 +1,215 @@
+//! The cluster: what its API server says of releases, pools, nodes and MachineConfigs.
+//!
+//! Owns the snapshot that reviews are judged with. A server keeps up with each kind in the
+//! background, so that no review waits for the API server; a verb that ends reads each kind once.
+//! Nothing is ever written. A kind that cannot be read is unknown and leaves the others alone.
+//!
+//! [`access`] finds the cluster, [`connection`] asks, [`kinds`] reads objects, [`follow`] keeps up
+//! with a kind, and [`nodes`] counts them by pool.
+
+pub mod access;
+mod connection;
+mod follow;
+mod kinds;
+mod nodes;
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use self::access::{Access, AccessError};
+use self::connection::Connection;
+use self::follow::{Settling, Slot};
+use self::kinds::{Node, PoolShape};
+use super::RegistryClient;
+use super::registry::credentials::{Credentials, PullSecret, Reloaded};
+use crate::facts::Fact;
+use crate::facts::cluster::{
+    Cluster, ClusterVersion, ControllerConfig, MachineConfigSummary, OsImageUrl, Streams,
+};
+
+pub use self::follow::Pace;
+
+/// Knows a cluster.
+#[derive(Debug)]
+pub struct ClusterSource {
+    connection: Connection,
+    pace: Pace,
+    begun: Instant,
+    slots: Slots,
+    changed: Arc<Notify>,
+    snapshot: ArcSwap<Cluster>,
+}
+
+#[derive(Debug)]
+struct Slots {
+    version: Slot<ClusterVersion>,
+    controller_config: Slot<ControllerConfig>,
+    os_image_url: Slot<OsImageUrl>,
+    streams: Slot<Streams>,
+    pools: Slot<PoolShape>,
+    machine_configs: Slot<MachineConfigSummary>,
+    nodes: Slot<Node>,
+    pull_secret: Slot<kinds::PullSecret>,
+}
+
+impl ClusterSource {
+    /// Prepares to ask a cluster. Nothing is asked yet, and no plug-in is run.
+    ///
+    /// Fails when the way there cannot work: a certificate that is none, a token file that cannot be
+    /// read.
+    ///
+    /// # Panics
+    ///
+    /// Outside a tokio runtime.
+    pub fn new(access: Access, pace: Pace) -> Result<Arc<Self>, AccessError> {
+        let changed = Arc::new(Notify::new());
+        let slots = Slots {
+            version: Slot::new(&kinds::CLUSTER_VERSION, Arc::clone(&changed)),
+            controller_config: Slot::new(&kinds::CONTROLLER_CONFIG, Arc::clone(&changed)),
+            os_image_url: Slot::new(&kinds::OS_IMAGE_URL, Arc::clone(&changed)),
+            streams: Slot::new(&kinds::STREAMS, Arc::clone(&changed)),
+            pools: Slot::new(&kinds::POOLS, Arc::clone(&changed)),
+            machine_configs: Slot::new(&kinds::MACHINE_CONFIGS, Arc::clone(&changed)),
+            nodes: Slot::new(&kinds::NODES, Arc::clone(&changed)),
+            pull_secret: Slot::new(&kinds::PULL_SECRET, Arc::clone(&changed)),
+        };
+        let snapshot = ArcSwap::from_pointee(slots.assembled());
+        let connection = Connection::new(access)?;
+        Ok(Arc::new(Self { connection, pace, begun: Instant::now(), slots, changed, snapshot }))
+    }
+
+    /// What is known of the cluster now. Costs no more than a count of references.
+    pub fn facts(&self) -> Arc<Cluster> {
+        self.snapshot.load_full()
+    }
+
+    /// Who is asked: `host:port`.
+    pub fn server(&self) -> &str {
+        self.connection.server()
+    }
+
+    /// Reads every kind once, all of them by `deadline`; what is not read by then is unknown.
+    /// `credentials` that are those of the cluster are read too.
+    pub async fn read(&self, credentials: &Credentials, deadline: Instant) {
+        let Slots { version, controller_config, os_image_url, streams, .. } = &self.slots;
+        let Slots { pools, machine_configs, nodes, pull_secret, .. } = &self.slots;
+        let connection = &self.connection;
+        tokio::join!(
+            version.read(connection, deadline),
+            controller_config.read(connection, deadline),
+            os_image_url.read(connection, deadline),
+            streams.read(connection, deadline),
+            pools.read(connection, deadline),
+            machine_configs.read(connection, deadline),
+            nodes.read(connection, deadline),
+            async {
+                if credentials.are_of_cluster() {
+                    pull_secret.read(connection, deadline).await;
+                }
+            },
+        );
+        self.take_over(credentials);
+    }
+
+    /// Keeps up with every kind in the background, until what is returned is dropped.
+    pub fn follow(self: &Arc<Self>, registry: &Arc<RegistryClient>) -> JoinSet<()> {
+        let mut tasks = JoinSet::new();
+        let pace = self.pace;
+        macro_rules! follow {
+            ($($slot:ident),+) => {$({
+                let this = Arc::clone(self);
+                tasks.spawn(async move { this.slots.$slot.follow(&this.connection, pace).await });
+            })+};
+        }
+        follow!(version, controller_config, os_image_url, streams, pools, machine_configs, nodes);
+        if registry.credentials().are_of_cluster() {
+            follow!(pull_secret);
+        }
+        let (this, registry) = (Arc::clone(self), Arc::clone(registry));
+        tasks.spawn(async move {
+            loop {
+                this.changed.notified().await;
+                this.take_over(registry.credentials());
+            }
+        });
+        tasks
+    }
+
+    /// What there is no answer to yet, for readiness: names of kinds. Empty once each kind was asked
+    /// for, however that ended, and at the latest when the time for it is over: an API server that
+    /// does not answer is no reason to take the webhooks away from it.
+    pub fn unsettled(&self) -> Vec<&'static str> {
+        if self.begun.elapsed() >= self.pace.settle {
+            return Vec::new();
+        }
+        self.slots.kinds().into_iter().filter(|slot| !slot.is_settled()).map(Settling::name).collect()
+    }
+
+    /// What is not known, in words, kind by kind.
+    pub fn unknown(&self) -> Vec<String> {
+        self.slots.kinds().into_iter().filter_map(Settling::trouble).collect()
+    }
+
+    fn take_over(&self, credentials: &Credentials) {
+        self.snapshot.store(Arc::new(self.slots.assembled()));
+        if !credentials.are_of_cluster() {
+            return;
+        }
+        let secret = self.slots.pull_secret.object();
+        let secret = match &secret {
+            Fact::Known(kinds::PullSecret(Ok(text))) => PullSecret::Text(text),
+            Fact::Known(kinds::PullSecret(Err(fault))) => PullSecret::Broken(fault),
+            Fact::Absent => PullSecret::Absent,
+            // What is in force stays: nobody said that it is no longer right.
+            Fact::Unknown(_) => return,
+        };
+        let kind = self.slots.pull_secret.name();
+        match credentials.replace(secret) {
+            Ok(Reloaded::Same) => {}
+            Ok(Reloaded::Changed) => tracing::info!(kind, "registry credentials changed"),
+            Err(error) => {
+                tracing::error!(kind, %error, "credentials not taken over; those before them are in force");
+            }
+        }
+    }
+}
+
+impl Slots {
+    fn assembled(&self) -> Cluster {
+        let pools = match self.pools.fact() {
+            Fact::Known(pools) => Fact::Known(nodes::count(&pools, self.nodes.fact())),
+            Fact::Absent => Fact::Absent,
+            Fact::Unknown(cause) => Fact::Unknown(cause),
+        };
+        let machine_configs = match self.machine_configs.fact() {
+            Fact::Known(objects) => Fact::Known(objects.values().cloned().collect()),
+            Fact::Absent => Fact::Absent,
+            Fact::Unknown(cause) => Fact::Unknown(cause),
+        };
+        Cluster {
+            version: self.version.object(),
+            controller_config: self.controller_config.object(),
+            os_image_url: self.os_image_url.object(),
+            streams: self.streams.object(),
+            pools,
+            machine_configs,
+        }
+    }
+
+    /// The kinds that are no registry credentials, whatever their type.
+    fn kinds(&self) -> [&dyn Settling; 7] {
+        [
+            &self.version,
+            &self.controller_config,
+            &self.os_image_url,
+            &self.streams,
+            &self.pools,
+            &self.machine_configs,
+            &self.nodes,
+        ]
+    }
+}

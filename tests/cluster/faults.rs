@@ -1,0 +1,166 @@
+//! What an API server does on a bad day, and what is known then.
+
+use std::time::Duration;
+
+use layerpin::facts::Fact;
+use tokio::time::Instant;
+
+use crate::api_server::{ApiServer, NODES, POOLS, VERSIONS};
+use crate::known::{Known, QUICK, reason, registry, source};
+use crate::objects::{node, pool, version};
+
+async fn openshift() -> ApiServer {
+    let server = ApiServer::start().await;
+    server.serve_openshift();
+    server.put(VERSIONS, version("4.18.14"));
+    server.put(POOLS, pool("worker"));
+    server.put(NODES, node("a", &["worker"], "amd64"));
+    server
+}
+
+#[tokio::test]
+async fn a_server_that_is_not_there_at_first_is_found_when_it_comes() {
+    let server = openshift().await;
+    server.down(true);
+    let known = Known::follow(&server);
+    let facts = known.knows("every kind was asked for", |_| known.source.unsettled().is_empty()).await;
+    let told = reason(&facts.version).unwrap();
+    let prefix = format!(
+        "ClusterVersion/version not read from the cluster: the API server {} cannot be reached: ",
+        server.address
+    );
+    assert!(told.starts_with(&prefix), "{told}");
+    assert_eq!(known.source.unknown().len(), 7);
+    server.down(false);
+    known.runs("4.18.14").await;
+    known.knows("everything is known", |_| known.source.unknown().is_empty()).await;
+}
+
+#[tokio::test]
+async fn a_watch_survives_that_it_is_cut() {
+    let server = openshift().await;
+    let known = Known::follow(&server);
+    known.runs("4.18.14").await;
+    for release in ["4.18.15", "4.18.16", "4.18.17"] {
+        server.cut();
+        server.put(VERSIONS, version(release));
+        known.runs(release).await;
+    }
+}
+
+#[tokio::test]
+async fn a_watch_survives_that_its_place_is_forgotten() {
+    let server = openshift().await;
+    let known = Known::follow(&server);
+    known.runs("4.18.14").await;
+    for release in ["4.18.15", "4.18.16", "4.18.17"] {
+        server.forget();
+        server.put(VERSIONS, version(release));
+        known.runs(release).await;
+    }
+    let lists = server.requests(&format!("GET {VERSIONS}"));
+    assert!(lists >= 2, "{lists} lists");
+}
+
+#[tokio::test]
+async fn what_was_deleted_while_nobody_watched_is_gone() {
+    let server = openshift().await;
+    let known = Known::follow(&server);
+    known.knows("a pool", |facts| matches!(&facts.pools, Fact::Known(pools) if pools.len() == 1)).await;
+    server.down(true);
+    server.delete(POOLS, "worker");
+    server.forget();
+    server.down(false);
+    known.knows("no pool", |facts| matches!(&facts.pools, Fact::Known(pools) if pools.is_empty())).await;
+}
+
+#[tokio::test]
+async fn a_server_that_goes_away_leaves_what_was_known_for_a_while_and_no_longer() {
+    let server = openshift().await;
+    let known = Known::follow_at(
+        &server,
+        layerpin::sources::cluster::Pace { stale: Duration::from_millis(300), ..QUICK },
+    );
+    known.runs("4.18.14").await;
+    let begun = Instant::now();
+    server.down(true);
+    let facts =
+        known.knows("the release is unknown", |facts| matches!(facts.version, Fact::Unknown(_))).await;
+    assert!(begun.elapsed() >= Duration::from_millis(300));
+    assert!(reason(&facts.version).unwrap().contains("cannot be reached"), "{facts:?}");
+    server.down(false);
+    known.runs("4.18.14").await;
+}
+
+#[tokio::test]
+async fn a_kind_that_is_forbidden_is_unknown_and_leaves_the_others_alone() {
+    let server = openshift().await;
+    server.forbid(NODES, true);
+    let known = Known::follow(&server);
+    known.runs("4.18.14").await;
+    let forbidden =
+        "Nodes not read from the cluster: /api/v1/nodes is forbidden: User \"layerpin\" cannot list it";
+    let facts = known.knows("every kind was asked for", |_| known.source.unsettled().is_empty()).await;
+    let Fact::Known(pools) = &facts.pools else { panic!("{facts:?}") };
+    assert_eq!(reason(&pools[0].nodes).as_deref(), Some(forbidden));
+    assert_eq!(known.source.unknown(), [forbidden]);
+    server.forbid(NODES, false);
+    known.knows("everything is known", |_| known.source.unknown().is_empty()).await;
+
+    // A right that is taken away later ends what was known at once: the API server said so.
+    server.forbid(NODES, true);
+    server.cut();
+    known.knows("nodes are unknown", |_| known.source.unknown() == [forbidden]).await;
+    assert_eq!(known.release(), "4.18.14");
+}
+
+#[tokio::test]
+async fn a_server_that_does_not_answer_costs_no_more_than_the_deadline() {
+    let server = openshift().await;
+    server.freeze(true);
+    let folder = tempfile::tempdir().unwrap();
+    let source = source(folder.path(), &server.kubeconfig(), QUICK);
+    let begun = Instant::now();
+    source.read(registry().credentials(), begun + Duration::from_millis(300)).await;
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+    let facts = source.facts();
+    assert_eq!(
+        reason(&facts.pools).unwrap(),
+        format!(
+            "MachineConfigPools not read from the cluster: the API server {} did not answer in time",
+            server.address
+        )
+    );
+    assert_eq!(source.unknown().len(), 7);
+}
+
+#[tokio::test]
+async fn credentials_that_are_not_accepted_are_a_reason_of_their_own() {
+    let server = openshift().await;
+    let folder = tempfile::tempdir().unwrap();
+    let kubeconfig = server.kubeconfig_for(&serde_json::json!({"token": "another"}));
+    let source = source(folder.path(), &kubeconfig, QUICK);
+    source.read(registry().credentials(), Instant::now() + Duration::from_secs(30)).await;
+    let told = reason(&source.facts().version).unwrap();
+    assert_eq!(
+        told,
+        format!(
+            "ClusterVersion/version not read from the cluster: the API server {} does not accept the credentials",
+            server.address
+        )
+    );
+}
+
+#[tokio::test]
+async fn readiness_does_not_wait_for_ever() {
+    let server = openshift().await;
+    server.freeze(true);
+    let known = Known::follow_at(
+        &server,
+        layerpin::sources::cluster::Pace { settle: Duration::from_millis(300), ..QUICK },
+    );
+    assert_eq!(known.source.unsettled().len(), 7);
+    known.knows("it has waited long enough", |_| known.source.unsettled().is_empty()).await;
+    let told = "ClusterVersion/version not read from the cluster: not read yet";
+    assert_eq!(known.source.unknown()[0], told);
+}
