@@ -127,12 +127,12 @@ impl Sources {
                 Answer::Manifest(reference, fact)
             }
             (Question::Manifest { .. }, _) => Answer::Manifest(reference, unknown(closed)),
-            (Question::Image { platforms, .. }, Self::Network(registry)) if closed.is_none() => {
+            (Question::Image { platforms, .. }, Self::Network { registry, .. }) if closed.is_none() => {
                 let fact = registry.image(&reference, platforms, deadline).await;
                 Answer::Image(reference, fact)
             }
             (Question::Image { .. }, _) => Answer::Image(reference, unknown(closed)),
-            (Question::Payload { .. }, Self::Network(registry)) if closed.is_none() => {
+            (Question::Payload { .. }, Self::Network { registry, .. }) if closed.is_none() => {
                 let fact = registry.payload(&reference, deadline).await;
                 Answer::Payload(reference, fact)
             }
