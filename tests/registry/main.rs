@@ -13,5 +13,6 @@ mod images;
 mod kindness;
 mod manifests;
 mod metrics;
+mod payloads;
 mod support;
 mod tls;

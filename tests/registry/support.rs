@@ -6,7 +6,7 @@ use std::sync::{Arc, Once};
 use std::time::Duration;
 
 use layerpin::digest::Digest;
-use layerpin::facts::image::Image;
+use layerpin::facts::image::{Image, Payload};
 use layerpin::facts::{AsNodes, Cause, Fact, Manifest, ManifestKind, Shown};
 use layerpin::image_reference::ImageReference;
 use layerpin::metrics::Metrics;
@@ -64,6 +64,21 @@ impl Asker {
     /// Asks when the time for the answer is spent already.
     pub(crate) async fn ask_too_late(&self, reference: &str) -> Fact<Manifest> {
         self.client.manifest(&parse(reference), Instant::now()).await
+    }
+
+    /// Asks what a release payload says.
+    pub(crate) async fn payload(&self, reference: &str) -> Fact<Payload> {
+        self.client.payload(&parse(reference), Instant::now() + PATIENCE).await
+    }
+
+    /// Asks what a release payload says, and gives up soon.
+    pub(crate) async fn payload_shortly(&self, reference: &str) -> Fact<Payload> {
+        self.client.payload(&parse(reference), Instant::now() + SHORT).await
+    }
+
+    /// Asks what a release payload says when the time for the answer is spent already.
+    pub(crate) async fn payload_too_late(&self, reference: &str) -> Fact<Payload> {
+        self.client.payload(&parse(reference), Instant::now()).await
     }
 
     /// A client with limits of its own.

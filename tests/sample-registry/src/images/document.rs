@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use serde::Serialize;
 
+use super::Component;
 use crate::digest::digest_of;
 
 #[derive(Serialize)]
@@ -37,6 +38,10 @@ pub(super) struct RootFilesystem {
 pub(super) struct History<'a> {
     pub(super) created: &'a str,
     pub(super) created_by: &'a str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    pub(super) comment: &'a str,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(super) empty_layer: bool,
 }
 
 #[derive(Serialize)]
@@ -86,17 +91,18 @@ pub(super) struct Platform {
 }
 
 /// Renders the ImageStream that a release payload keeps its components in.
-pub(super) fn image_references(version: &str, references: &[(&str, &str)]) -> Vec<u8> {
+pub(super) fn image_references(version: &str, components: &[Component]) -> Vec<u8> {
     pretty(&ImageStream {
         kind: "ImageStream",
         api_version: "image.openshift.io/v1",
         metadata: Named { name: version },
         spec: ImageStreamSpec {
-            tags: references
+            tags: components
                 .iter()
-                .map(|(name, pull_spec)| TagReference {
-                    name,
-                    from: ObjectReference { kind: "DockerImage", name: pull_spec },
+                .map(|component| TagReference {
+                    name: &component.name,
+                    annotations: &component.annotations,
+                    from: ObjectReference { kind: "DockerImage", name: &component.pull_spec },
                 })
                 .collect(),
         },
@@ -135,6 +141,8 @@ struct ImageStreamSpec<'a> {
 #[derive(Serialize)]
 struct TagReference<'a> {
     name: &'a str,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    annotations: &'a BTreeMap<String, String>,
     from: ObjectReference<'a>,
 }
 

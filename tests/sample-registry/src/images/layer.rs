@@ -1,4 +1,4 @@
-//! Layers: a few files as a gzipped tar of fixed bytes.
+//! Layers: a few files as a tar of fixed bytes, packed or not.
 
 use std::io::{self, Read, Write};
 
@@ -10,9 +10,21 @@ use crate::digest::digest_of;
 /// One layer of an image.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Layer {
+    packing: Packing,
     diff_id: String,
     digest: String,
     blob: Bytes,
+}
+
+/// How the tar of a layer is packed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Packing {
+    /// By gzip, as most are.
+    Gzip,
+    /// By zstd.
+    Zstd,
+    /// Not at all.
+    Plain,
 }
 
 impl Layer {
@@ -24,9 +36,24 @@ impl Layer {
     ///
     /// When a path is absolute, climbs with `..`, or is too long for tar.
     pub fn of_files(files: &[(&str, &[u8])]) -> Self {
-        let tar = tar_of(files).expect("a path that fits into a tar archive");
-        let blob = gzip(&tar).expect("writing to memory does not fail");
-        Self { diff_id: digest_of(&tar), digest: digest_of(&blob), blob }
+        Self::of_tar(&tar_of(files).expect("a path that fits into a tar archive"), Packing::Gzip)
+    }
+
+    /// Makes a layer of any bytes that are to be its tar.
+    pub fn of_tar(tar: &[u8], packing: Packing) -> Self {
+        let blob = packing.pack(tar).expect("writing to memory does not fail");
+        Self { packing, diff_id: digest_of(tar), digest: digest_of(&blob), blob }
+    }
+
+    /// Returns the same layer in another packing: its digest changes, its diffID stays.
+    pub fn repacked(&self, packing: Packing) -> Self {
+        let tar = self.packing.unpack(&self.blob).expect("the blob packed by this type");
+        Self::of_tar(&tar, packing)
+    }
+
+    /// Returns how the tar is packed.
+    pub fn packing(&self) -> Packing {
+        self.packing
     }
 
     /// Returns the digest of the uncompressed tar.
@@ -46,7 +73,8 @@ impl Layer {
 
     /// Returns the content of the file at `path`, or nothing if the layer has none there.
     pub fn file(&self, path: &str) -> Option<Vec<u8>> {
-        let mut archive = tar::Archive::new(GzDecoder::new(self.blob.as_ref()));
+        let tar = self.packing.unpack(&self.blob).expect("the blob packed by this type");
+        let mut archive = tar::Archive::new(tar.as_slice());
         let entries = archive.entries().expect("the tar written by this type");
         for entry in entries {
             let mut entry = entry.expect("the tar written by this type");
@@ -57,6 +85,28 @@ impl Layer {
             }
         }
         None
+    }
+}
+
+impl Packing {
+    fn pack(self, tar: &[u8]) -> io::Result<Bytes> {
+        match self {
+            Self::Gzip => gzip(tar),
+            Self::Zstd => zstd::encode_all(tar, zstd::DEFAULT_COMPRESSION_LEVEL).map(Bytes::from),
+            Self::Plain => Ok(Bytes::copy_from_slice(tar)),
+        }
+    }
+
+    fn unpack(self, blob: &[u8]) -> io::Result<Vec<u8>> {
+        match self {
+            Self::Gzip => {
+                let mut tar = Vec::new();
+                GzDecoder::new(blob).read_to_end(&mut tar)?;
+                Ok(tar)
+            }
+            Self::Zstd => zstd::decode_all(blob),
+            Self::Plain => Ok(blob.to_vec()),
+        }
     }
 }
 
@@ -105,6 +155,17 @@ mod tests {
         GzDecoder::new(layer.blob().as_ref()).read_to_end(&mut tar).expect("gzip");
         assert_eq!(digest_of(&tar), layer.diff_id());
         assert_eq!(digest_of(layer.blob()), layer.digest());
+    }
+
+    #[test]
+    fn another_packing_keeps_the_diff_id() {
+        let layer = Layer::of_files(&[("etc/motd", b"hello")]);
+        for packing in [Packing::Gzip, Packing::Zstd, Packing::Plain] {
+            let repacked = layer.repacked(packing);
+            assert_eq!(repacked.diff_id(), layer.diff_id());
+            assert_eq!(repacked.digest() == layer.digest(), packing == Packing::Gzip);
+            assert_eq!(repacked.file("etc/motd").as_deref(), Some(&b"hello"[..]));
+        }
     }
 
     #[test]

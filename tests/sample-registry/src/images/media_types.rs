@@ -3,6 +3,8 @@
 //! Sources: the OCI image specification (`media-types.md`) and the image
 //! manifest specifications of the Docker registry.
 
+use super::Packing;
+
 /// The media type of an OCI image manifest.
 pub const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 /// The media type of an OCI image index.
@@ -45,10 +47,14 @@ impl MediaTypes {
         }
     }
 
-    pub(super) fn layer(self) -> &'static str {
-        match self {
-            Self::Oci => "application/vnd.oci.image.layer.v1.tar+gzip",
-            Self::Docker => "application/vnd.docker.image.rootfs.diff.tar.gzip",
+    pub(super) fn layer(self, packing: Packing) -> &'static str {
+        match (self, packing) {
+            (Self::Oci, Packing::Gzip) => "application/vnd.oci.image.layer.v1.tar+gzip",
+            (Self::Oci, Packing::Zstd) => "application/vnd.oci.image.layer.v1.tar+zstd",
+            (Self::Oci, Packing::Plain) => "application/vnd.oci.image.layer.v1.tar",
+            (Self::Docker, Packing::Gzip) => "application/vnd.docker.image.rootfs.diff.tar.gzip",
+            (Self::Docker, Packing::Zstd) => "application/vnd.docker.image.rootfs.diff.tar.zstd",
+            (Self::Docker, Packing::Plain) => "application/vnd.docker.image.rootfs.diff.tar",
         }
     }
 }

@@ -6,6 +6,7 @@
 //! hold a few small files, enough to have a lineage and to be unpacked.
 
 mod archive;
+mod component;
 mod document;
 mod index;
 mod layer;
@@ -15,8 +16,9 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
+pub use self::component::Component;
 pub use self::index::Index;
-pub use self::layer::Layer;
+pub use self::layer::{Layer, Packing};
 pub use self::media_types::{
     DOCKER_MANIFEST, DOCKER_MANIFEST_LIST, DOCKER_SCHEMA_1_SIGNED, MediaTypes, OCI_INDEX, OCI_MANIFEST,
 };
@@ -33,6 +35,15 @@ pub struct Image {
     media_types: MediaTypes,
     labels: BTreeMap<String, String>,
     layers: Vec<Layer>,
+    history: Vec<Step>,
+}
+
+/// What made a layer, or none.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Step {
+    created_by: String,
+    comment: String,
+    empty_layer: bool,
 }
 
 /// A CPU architecture, by the name Go and OCI give it.
@@ -42,6 +53,10 @@ pub enum Architecture {
     Amd64,
     /// `arm64`.
     Arm64,
+    /// `ppc64le`.
+    Ppc64le,
+    /// `s390x`.
+    S390x,
 }
 
 impl Image {
@@ -52,6 +67,7 @@ impl Image {
             media_types: MediaTypes::Oci,
             labels: BTreeMap::new(),
             layers: Vec::new(),
+            history: Vec::new(),
         }
     }
 
@@ -105,7 +121,13 @@ impl Image {
     /// named `version` with a tag for each pair of component name and pull spec;
     /// the label `io.openshift.release` holds `version`.
     pub fn release_payload(version: &str, references: &[(&str, &str)]) -> Self {
-        let stream = document::image_references(version, references);
+        let component = |(name, pull_spec): &(&str, &str)| Component::new(name, pull_spec);
+        Self::release_payload_of(version, &references.iter().map(component).collect::<Vec<_>>())
+    }
+
+    /// Makes the payload of [`Image::release_payload`] from components with all that is said of them.
+    pub fn release_payload_of(version: &str, components: &[Component]) -> Self {
+        let stream = document::image_references(version, components);
         let metadata = document::release_metadata(version);
         Self::scratch()
             .with_label("io.openshift.release", version)
@@ -144,8 +166,34 @@ impl Image {
     }
 
     /// Adds one layer that holds `files`, pairs of path and content.
-    pub fn with_layer(mut self, files: &[(&str, &[u8])]) -> Self {
-        self.layers.push(Layer::of_files(files));
+    pub fn with_layer(self, files: &[(&str, &[u8])]) -> Self {
+        self.with_layer_of(Layer::of_files(files))
+    }
+
+    /// Adds one layer.
+    pub fn with_layer_of(mut self, layer: Layer) -> Self {
+        self.layers.push(layer);
+        self.with_step(CREATED_BY, "", LayerMade::One)
+    }
+
+    /// Adds a step that made no layer to the history.
+    pub fn with_empty_step(self, created_by: &str, comment: &str) -> Self {
+        self.with_step(created_by, comment, LayerMade::None)
+    }
+
+    /// Packs all layers anew, as a recompression on the way to a registry does: the diffIDs stay.
+    pub fn repacked(mut self, packing: Packing) -> Self {
+        self.layers = self.layers.iter().map(|layer| layer.repacked(packing)).collect();
+        self
+    }
+
+    fn with_step(mut self, created_by: &str, comment: &str, made: LayerMade) -> Self {
+        let empty_layer = matches!(made, LayerMade::None);
+        self.history.push(Step {
+            created_by: created_by.to_owned(),
+            comment: comment.to_owned(),
+            empty_layer,
+        });
         self
     }
 
@@ -177,10 +225,16 @@ impl Image {
             os: "linux",
             config: ImageConfig { labels: &self.labels },
             rootfs: RootFilesystem { kind: "layers", diff_ids: self.diff_ids() },
-            history: vec![
-                History { created: CREATED, created_by: "layerpin sample image" };
-                self.layers.len()
-            ],
+            history: self
+                .history
+                .iter()
+                .map(|step| History {
+                    created: CREATED,
+                    created_by: &step.created_by,
+                    comment: &step.comment,
+                    empty_layer: step.empty_layer,
+                })
+                .collect(),
         })
     }
 
@@ -193,7 +247,7 @@ impl Image {
             layers: self
                 .layers
                 .iter()
-                .map(|layer| Descriptor::of(self.media_types.layer(), layer.blob()))
+                .map(|layer| Descriptor::of(self.media_types.layer(layer.packing()), layer.blob()))
                 .collect(),
         })
     }
@@ -225,6 +279,8 @@ impl Architecture {
         match self {
             Self::Amd64 => "amd64",
             Self::Arm64 => "arm64",
+            Self::Ppc64le => "ppc64le",
+            Self::S390x => "s390x",
         }
     }
 }
@@ -249,6 +305,14 @@ impl<'a> From<&'a Index> for Artifact<'a> {
         Self::Index(index)
     }
 }
+
+/// How many layers a step made.
+enum LayerMade {
+    None,
+    One,
+}
+
+const CREATED_BY: &str = "layerpin sample image";
 
 /// The time of creation that every config states.
 const CREATED: &str = "2024-01-01T00:00:00Z";
