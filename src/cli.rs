@@ -99,9 +99,10 @@ pub struct Serve {
     #[arg(long, value_name = "FILE", env = "LAYERPIN_DEV_CA_OUT", default_value = "certs/dev-ca.crt")]
     pub dev_ca_out: PathBuf,
 
-    /// Who may use /dry-run, which makes the server ask registries on a caller's behalf
-    #[arg(long, value_enum, env = "LAYERPIN_DRY_RUN_ACCESS", default_value = "anyone")]
-    pub dry_run_access: DryRunAccess,
+    /// Who may use /dry-run, which makes the server ask registries on a caller's behalf [default:
+    /// authorized with a cluster, anyone without]
+    #[arg(long, value_enum, env = "LAYERPIN_DRY_RUN_ACCESS")]
+    pub dry_run_access: Option<DryRunAccess>,
 
     /// Where facts come from.
     #[command(flatten, next_help_heading = "Facts")]

@@ -45,7 +45,7 @@ pub struct Parts {
     pub client_authority: Option<PathBuf>,
     /// Counts.
     pub metrics: Arc<Metrics>,
-    /// Who may use `/dry-run`.
+    /// Who may use `/dry-run`. [`DryRunAccess::Authorized`] without a cluster lets nobody in.
     pub dry_run: DryRunAccess,
     /// The longest time for all outward questions of one object.
     pub timeout: Duration,
@@ -60,6 +60,7 @@ pub(crate) struct State {
     policy: PolicyStore,
     certificate: Arc<ServingCertificate>,
     metrics: Arc<Metrics>,
+    dry_run: DryRunAccess,
     timeout: Duration,
     limits: Limits,
     reviews: Arc<Semaphore>,
@@ -100,6 +101,7 @@ impl Server {
             policy: parts.policy,
             certificate,
             metrics: parts.metrics,
+            dry_run: parts.dry_run,
             timeout: parts.timeout,
             reviews: Arc::new(Semaphore::new(parts.limits.reviews)),
             body_kilobytes: Arc::new(Semaphore::new(parts.limits.body_kilobytes)),
@@ -108,7 +110,7 @@ impl Server {
         });
         let mut routes =
             Router::new().route("/mutate", post(webhook::mutate)).route("/validate", post(webhook::validate));
-        if parts.dry_run == DryRunAccess::Anyone {
+        if parts.dry_run != DryRunAccess::Off {
             routes = routes.route("/dry-run", post(dry_run::dry_run));
         }
         Ok(Self {

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use axum::Router;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -11,7 +11,7 @@ use super::{Ending, sources};
 use crate::cli::Serve;
 use crate::engine::Engine;
 use crate::metrics::Metrics;
-use crate::server::{Limits, Parts, Server, Stop};
+use crate::server::{DryRunAccess, Limits, Parts, Server, Stop};
 use crate::tls::ServingCertificate;
 
 /// Serves until SIGTERM or SIGINT. `more` adds routes beside the webhooks.
@@ -27,13 +27,23 @@ async fn serve(options: &Serve, more: Router) -> anyhow::Result<()> {
     let policy = sources::policy(&options.facts)?;
     raise_file_limit();
     let metrics = Arc::new(Metrics::new());
+    let sources = sources::connect(&options.facts, &metrics)?;
+    let dry_run = match (options.dry_run_access, sources.cluster()) {
+        (Some(DryRunAccess::Authorized), None) => bail!(
+            "--dry-run-access authorized: there is no cluster to ask who may create MachineConfigs; name one \
+             with --kubeconfig, or choose `anyone` or `off`"
+        ),
+        (Some(access), _) => access,
+        (None, Some(_)) => DryRunAccess::Authorized,
+        (None, None) => DryRunAccess::Anyone,
+    };
     let parts = Parts {
-        engine: Engine::new(sources::connect(&options.facts, &metrics)?),
+        engine: Engine::new(sources),
         policy,
         certificate: certificate(options)?,
         client_authority: options.client_ca.clone(),
         metrics,
-        dry_run: options.dry_run_access,
+        dry_run,
         timeout: options.facts.timeout,
         limits: Limits::default(),
     };

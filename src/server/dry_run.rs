@@ -10,18 +10,23 @@ use axum::extract;
 use axum::http::{HeaderMap, Request, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
+use tokio::time::Instant;
+
 use super::State;
 use super::request::{self, Refusal};
 use crate::image_reference::shown;
 use crate::machine_config::Subject;
 use crate::report::{Report, Style};
 use crate::review::{self, Matter};
+use crate::sources::cluster::Right;
 
 /// Who may use `/dry-run`, which makes the server ask registries on a caller's behalf.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Access {
     /// Whoever reaches the server.
     Anyone,
+    /// Whoever shows a bearer token whose owner may create MachineConfigs.
+    Authorized,
     /// Nobody: the path is not there.
     Off,
 }
@@ -55,8 +60,52 @@ pub(super) async fn dry_run(
     }
 }
 
+/// Lets the caller in, or says why not. Asks the API server, by `deadline`.
+async fn authorize(state: &State, token: Option<&str>, deadline: Instant) -> Result<(), Refusal> {
+    let Some(token) = token else {
+        return Err(Refusal::new(
+            StatusCode::UNAUTHORIZED,
+            "a bearer token is wanted, of somebody who may create MachineConfigs; with curl: -H \
+             \"Authorization: Bearer $(oc whoami --show-token)\"",
+        ));
+    };
+    let right = match state.engine.sources().cluster() {
+        Some(cluster) => cluster.right_of(token, deadline).await,
+        None => Err("there is no cluster to ask".to_owned()),
+    };
+    match right {
+        Ok(Right::Granted) => Ok(()),
+        Ok(Right::UnknownToken) => {
+            Err(Refusal::new(StatusCode::UNAUTHORIZED, "the cluster does not accept this bearer token"))
+        }
+        Ok(Right::Missing(user)) => Err(Refusal::new(
+            StatusCode::FORBIDDEN,
+            format!(
+                "`{user}` may not create machineconfigs.machineconfiguration.openshift.io, which is what \
+                 /dry-run asks for"
+            ),
+        )),
+        Err(reason) => Err(Refusal::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            format!("whether the caller may use /dry-run is not known: {reason}"),
+        )),
+    }
+}
+
+/// The bearer token of a request; `None` where there is none.
+fn bearer(headers: &HeaderMap) -> Option<String> {
+    let (scheme, token) = headers.get(header::AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
+    let token = token.trim();
+    (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty()).then(|| token.to_owned())
+}
+
 async fn rehearse(state: &State, request: Request<Body>) -> Result<(&'static str, Report), Refusal> {
+    let token = bearer(request.headers());
+    // The body comes first: a caller who is still sending would not see a refusal.
     let accepted = request::accept(state, request).await?;
+    if state.dry_run == Access::Authorized {
+        authorize(state, token.as_deref(), accepted.deadline).await?;
+    }
     let refuse = |message: String| Refusal::new(StatusCode::BAD_REQUEST, message);
     let (operation, subject) = subject(&accepted.body).map_err(refuse)?;
     let policy = state.policy.current();

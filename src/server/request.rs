@@ -37,6 +37,7 @@ impl Refusal {
     pub(super) fn label(&self) -> &'static str {
         match self.status {
             StatusCode::SERVICE_UNAVAILABLE => "busy",
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => "unauthorized",
             _ => "invalid",
         }
     }
@@ -52,6 +53,9 @@ impl IntoResponse for Refusal {
         match self.status {
             StatusCode::SERVICE_UNAVAILABLE => {
                 headers.insert(header::RETRY_AFTER, header::HeaderValue::from_static("1"));
+            }
+            StatusCode::UNAUTHORIZED => {
+                headers.insert(header::WWW_AUTHENTICATE, header::HeaderValue::from_static("Bearer"));
             }
             // The rest of the body is not read, so nothing more can come on this connection.
             StatusCode::PAYLOAD_TOO_LARGE | StatusCode::REQUEST_TIMEOUT => {

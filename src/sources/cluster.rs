@@ -5,9 +5,10 @@
 //! Nothing is ever written. A kind that cannot be read is unknown and leaves the others alone.
 //!
 //! [`access`] finds the cluster, [`connection`] asks, [`kinds`] reads objects, [`follow`] keeps up
-//! with a kind, and [`nodes`] counts them by pool.
+//! with a kind, and [`nodes`] counts nodes by pool. [`callers`] asks who calls.
 
 pub mod access;
+mod callers;
 mod connection;
 mod follow;
 mod kinds;
@@ -21,6 +22,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use self::access::{Access, AccessError};
+use self::callers::Callers;
 use self::connection::Connection;
 use self::follow::{Settling, Slot};
 use self::kinds::{Node, PoolShape};
@@ -31,6 +33,7 @@ use crate::facts::cluster::{
     Cluster, ClusterVersion, ControllerConfig, MachineConfigSummary, OsImageUrl, Streams,
 };
 
+pub use self::callers::Right;
 pub use self::follow::Pace;
 
 /// Knows a cluster.
@@ -40,6 +43,7 @@ pub struct ClusterSource {
     pace: Pace,
     begun: Instant,
     slots: Slots,
+    callers: Callers,
     changed: Arc<Notify>,
     snapshot: ArcSwap<Cluster>,
 }
@@ -79,7 +83,15 @@ impl ClusterSource {
         };
         let snapshot = ArcSwap::from_pointee(slots.assembled());
         let connection = Connection::new(access)?;
-        Ok(Arc::new(Self { connection, pace, begun: Instant::now(), slots, changed, snapshot }))
+        Ok(Arc::new(Self {
+            connection,
+            pace,
+            begun: Instant::now(),
+            slots,
+            callers: Callers::new(),
+            changed,
+            snapshot,
+        }))
     }
 
     /// What is known of the cluster now. Costs no more than a count of references.
@@ -90,6 +102,12 @@ impl ClusterSource {
     /// Who is asked: `host:port`.
     pub fn server(&self) -> &str {
         self.connection.server()
+    }
+
+    /// Tells whether the owner of `token` may create MachineConfigs, by `deadline`. Fails with the
+    /// reason, in words, why that is not known.
+    pub async fn right_of(&self, token: &str, deadline: Instant) -> Result<Right, String> {
+        self.callers.right_of(token, &self.connection, deadline).await.map_err(|failure| failure.to_string())
     }
 
     /// Reads every kind once, all of them by `deadline`; what is not read by then is unknown.

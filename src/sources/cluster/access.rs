@@ -171,7 +171,7 @@ fn read(path: &Path) -> Result<Kubeconfig, AccessError> {
 }
 
 /// What is wrong, without any of the file's text, which holds credentials.
-fn words(error: &KubeconfigError) -> String {
+pub(super) fn words(error: &KubeconfigError) -> String {
     match error {
         KubeconfigError::ReadConfig(error, _) => format!("{error}; name another with --kubeconfig"),
         KubeconfigError::Parse(error) => match error.location() {

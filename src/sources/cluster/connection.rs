@@ -16,7 +16,7 @@ use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
 
-use super::access::{Access, AccessError};
+use super::access::{Access, AccessError, words as kubeconfig_words};
 use crate::image_reference::shown;
 
 /// A way to one API server.
@@ -333,6 +333,8 @@ fn words(error: &kube::Error, plug_in: Option<&str>) -> String {
             Some(error) => plug_in_words(error, plug_in),
             None => innermost(&**error),
         },
+        kube::Error::InferKubeconfig(error) => kubeconfig_words(error),
+        kube::Error::RustlsTls(error) => error.to_string(),
         kube::Error::ProxyProtocolUnsupported { proxy_url } => {
             format!(
                 "its proxy is of a kind that is not known: `{}`",

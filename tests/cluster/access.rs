@@ -1,0 +1,247 @@
+//! Which cluster is meant, as the program finds it: kubeconfigs, contexts, plug-ins, and none.
+
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use crate::api_server::{ApiServer, NODES, TOKEN, VERSIONS};
+use crate::eventually::eventually;
+use crate::objects::version;
+use crate::program::{Layerpin, Setup};
+
+/// Waits until the server says of the cluster what `line` is, and returns the status with it.
+async fn readiness(layerpin: &Layerpin, claim: &str, satisfies: impl Fn(&str) -> bool) -> (u16, String) {
+    eventually(claim, async || {
+        let answer = layerpin.admin.get("/readyz").await;
+        let line = answer.text.lines().find(|line| line.contains("]cluster "))?.to_owned();
+        satisfies(&line).then_some((answer.status, line))
+    })
+    .await
+}
+
+async fn is_known(layerpin: &Layerpin) {
+    let (status, _) = readiness(layerpin, "the cluster is known", |line| line == "[+]cluster ok").await;
+    assert_eq!(status, 200);
+}
+
+async fn openshift() -> ApiServer {
+    let server = ApiServer::start().await;
+    server.serve_openshift();
+    server.put(VERSIONS, version("4.18.14"));
+    server
+}
+
+fn named(setup: Setup, kubeconfig: &Value) -> Setup {
+    let path = setup.write("kubeconfig", &kubeconfig.to_string());
+    setup.arguments(["--kubeconfig".as_ref(), path.as_os_str()])
+}
+
+#[tokio::test]
+async fn the_cluster_is_that_of_the_option_the_environment_or_the_home() {
+    let server = openshift().await;
+    let kubeconfig = server.kubeconfig();
+    is_known(&named(Setup::serve(), &kubeconfig).start()).await;
+
+    let setup = Setup::serve();
+    let path = setup.write("one", &kubeconfig.to_string());
+    let missing = setup.path("missing");
+    is_known(&setup.environment("KUBECONFIG", format!("{}:{}", missing.display(), path.display())).start())
+        .await;
+
+    let setup = Setup::serve();
+    std::fs::create_dir(setup.path(".kube")).unwrap();
+    setup.write(".kube/config", &kubeconfig.to_string());
+    let home = setup.path("");
+    is_known(&setup.environment("HOME", &home).start()).await;
+
+    let setup = Setup::serve();
+    let path = setup.write("kubeconfig", &kubeconfig.to_string());
+    is_known(&setup.environment("LAYERPIN_KUBECONFIG", path).start()).await;
+}
+
+#[tokio::test]
+async fn without_a_cluster_nothing_is_asked_and_readiness_has_no_such_check() {
+    let server = openshift().await;
+    for setup in [
+        Setup::serve(),
+        named(Setup::serve(), &server.kubeconfig()).arguments(["--no-cluster"]),
+        named(Setup::serve(), &server.kubeconfig()).environment("LAYERPIN_NO_CLUSTER", "true"),
+        named(Setup::serve(), &server.kubeconfig()).arguments(["--offline"]),
+    ] {
+        let answer = setup.start().admin.get("/readyz").await;
+        let expected = "[+]certificate ok\n[+]policy ok\n[+]shutdown ok\nready\n";
+        assert_eq!((answer.status, answer.text.as_str()), (200, expected));
+    }
+    assert_eq!(server.requests(""), 0);
+}
+
+#[tokio::test]
+async fn the_context_is_that_of_the_option_or_the_current_one() {
+    let server = openshift().await;
+    let mut kubeconfig = server.kubeconfig();
+    kubeconfig["current-context"] = "nowhere".into();
+    is_known(&named(Setup::serve(), &kubeconfig).arguments(["--context", "fake"]).start()).await;
+    is_known(&named(Setup::serve(), &kubeconfig).environment("LAYERPIN_CONTEXT", "fake").start()).await;
+}
+
+#[tokio::test]
+async fn the_server_listens_before_its_cluster_answers_and_says_what_is_missing() {
+    let server = openshift().await;
+    server.forbid(NODES, true);
+    server.freeze(true);
+    let layerpin = named(Setup::serve(), &server.kubeconfig()).start();
+    let (status, line) = readiness(&layerpin, "nothing is read", |_| true).await;
+    let kinds = "ClusterVersion/version, ControllerConfig/machine-config-controller, ConfigMap \
+                 openshift-machine-config-operator/machine-config-osimageurl, OSImageStream/cluster, \
+                 MachineConfigPools, MachineConfigs, Nodes";
+    assert_eq!((status, line.as_str()), (503, &*format!("[-]cluster failed: not read yet: {kinds}")));
+    server.freeze(false);
+    let forbidden =
+        "Nodes not read from the cluster: /api/v1/nodes is forbidden: User \"layerpin\" cannot list it";
+    let ready = |line: &str| line.starts_with("[+]");
+    let (status, line) = readiness(&layerpin, "all was asked for", ready).await;
+    assert_eq!((status, line), (200, format!("[+]cluster ok: {forbidden}")));
+    // Said once, however often it is tried.
+    let lists = server.requests(&format!("GET {NODES}"));
+    eventually("it is tried again", async || {
+        (server.requests(&format!("GET {NODES}")) > lists).then_some(())
+    })
+    .await;
+    let told = layerpin.log.with_message("not read from the cluster");
+    let told: Vec<_> = told.iter().map(|line| (&line["kind"], &line["level"])).collect();
+    assert_eq!(told, [(&json!("Nodes"), &json!("WARN"))]);
+    assert!(!layerpin.log.text().contains(TOKEN));
+}
+
+#[tokio::test]
+async fn a_kubeconfig_that_cannot_be_used_is_named_with_what_to_do() {
+    let server = openshift().await;
+    let secret = "hunter2hunter2";
+    let with = |change: &dyn Fn(&mut Value)| {
+        let mut kubeconfig = server.kubeconfig_for(&json!({"token": secret}));
+        change(&mut kubeconfig);
+        kubeconfig.to_string()
+    };
+    for (text, expected) in [
+        (None, "No such file or directory (os error 2); name another with --kubeconfig".to_owned()),
+        (
+            Some("users: [{name: layerpin, user: {token: hunter2hunter2}\n".to_owned()),
+            "line 1, column 9: it is no kubeconfig".to_owned(),
+        ),
+        (Some("clusters: hunter2hunter2".to_owned()), "line 1, column 11: it is no kubeconfig".to_owned()),
+        (Some(String::new()), "no context is chosen; name one with --context (there is none)".to_owned()),
+        (
+            Some(with(&|kubeconfig| kubeconfig["current-context"] = "prod".into())),
+            "there is no context `prod`; name another with --context (there is fake)".to_owned(),
+        ),
+        (
+            Some(with(&|kubeconfig| kubeconfig["clusters"] = json!([]))),
+            "context `fake`: there is no cluster `fake`".to_owned(),
+        ),
+        (
+            Some(with(&|kubeconfig| {
+                kubeconfig["clusters"][0]["cluster"]["server"] = "https://exa mple".into()
+            })),
+            "context `fake`: `server` of its cluster is no address: invalid uri character".to_owned(),
+        ),
+        (
+            Some(with(&|kubeconfig| {
+                kubeconfig["clusters"][0]["cluster"]["certificate-authority-data"] = "cnViYmlzaA==".into()
+            })),
+            "context `fake`: `certificate-authority` of its cluster holds no certificate in PEM".to_owned(),
+        ),
+        (
+            Some(with(&|kubeconfig| {
+                kubeconfig["users"][0]["user"] =
+                    json!({"client-certificate": "missing.crt", "client-key": "missing.key"})
+            })),
+            "failed to load client certificate: failed to read file '\"FOLDER/missing.crt\"': No such file"
+                .to_owned(),
+        ),
+        (
+            Some(with(&|kubeconfig| kubeconfig["users"][0]["user"] = json!({"tokenFile": "missing"}))),
+            "the token file FOLDER/missing: No such file or directory (os error 2)".to_owned(),
+        ),
+    ] {
+        let setup = Setup::serve();
+        let path = setup.path("kubeconfig");
+        if let Some(text) = text {
+            setup.write("kubeconfig", &text);
+        }
+        let folder = setup.path("").display().to_string();
+        let expected = expected.replace("FOLDER", folder.trim_end_matches('/'));
+        let (code, output, error) = setup.arguments([Path::new("--kubeconfig"), &path]).ended();
+        let first = error.lines().next().unwrap();
+        let prefix = format!("error: kubeconfig {}: ", path.display());
+        let rest = first.strip_prefix(&prefix).unwrap_or_else(|| panic!("{error}"));
+        assert!(rest.starts_with(&expected), "{expected}\n{error}");
+        assert_eq!((code, output.as_str()), (2, ""));
+        assert!(error.ends_with("help: `--no-cluster` does without a cluster\n"), "{error}");
+        assert!(!error.contains(secret), "{error}");
+    }
+}
+
+#[test]
+fn a_context_that_is_nowhere_is_named() {
+    let (code, _, error) = Setup::serve().arguments(["--context", "prod"]).ended();
+    let expected =
+        "error: --context `prod`: there is no kubeconfig to look for it in; name one with --kubeconfig\n";
+    assert_eq!((code, error.as_str()), (2, expected));
+}
+
+/// A user whose credentials come from a script.
+fn plug_in(setup: &Setup, script: &str) -> Value {
+    use std::os::unix::fs::PermissionsExt;
+    let path = setup.write("plug-in", &format!("#!/bin/sh\n{script}\n"));
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o700)).unwrap();
+    json!({"exec": {
+        "apiVersion": "client.authentication.k8s.io/v1", "command": path, "interactiveMode": "Never",
+        "env": [{"name": "ANSWER", "value": TOKEN}],
+    }})
+}
+
+#[tokio::test]
+async fn an_exec_plug_in_gives_the_token() {
+    let server = openshift().await;
+    let setup = Setup::serve();
+    let answer = r#"/bin/echo '{"apiVersion": "client.authentication.k8s.io/v1", "kind": "ExecCredential", "status": {"token": "'"$ANSWER"'"}}'"#;
+    let user = plug_in(&setup, answer);
+    let layerpin = named(setup, &server.kubeconfig_for(&user)).start();
+    is_known(&layerpin).await;
+    assert!(!layerpin.log.text().contains(TOKEN));
+}
+
+#[tokio::test]
+async fn a_plug_in_that_fails_or_hangs_holds_up_neither_start_nor_stop() {
+    let server = openshift().await;
+    for (script, told) in [
+        ("echo $ANSWER; echo $ANSWER >&2; exit 3", "failed (exit status: 3); run it by hand to see why"),
+        ("echo $ANSWER", "printed no ExecCredential"),
+        ("read forever < never", "has not answered yet"),
+    ] {
+        let setup = Setup::serve();
+        rustix::fs::mknodat(
+            rustix::fs::CWD,
+            setup.path("never"),
+            rustix::fs::FileType::Fifo,
+            rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR,
+            0,
+        )
+        .unwrap();
+        let user = plug_in(&setup, script);
+        let expected = format!(
+            "no credentials for the API server: the exec plug-in `{}` {told}",
+            setup.path("plug-in").display()
+        );
+        let mut layerpin = named(setup, &server.kubeconfig_for(&user)).start();
+        let log = eventually("the log says so", async || {
+            let told = layerpin.log.with_message("not read from the cluster");
+            told.into_iter().next()
+        })
+        .await;
+        assert_eq!(log["reason"], expected);
+        layerpin.signal(rustix::process::Signal::INT);
+        assert!(layerpin.end().await.success());
+        assert!(!layerpin.log.text().contains(TOKEN));
+    }
+}

@@ -1,0 +1,117 @@
+//! The global pull secret as the credentials of the registry client, while the server runs.
+
+use layerpin_sample_registry::Registry;
+use layerpin_sample_registry::images::Image;
+use serde_json::{Value, json};
+
+use crate::api_server::{ApiServer, SECRETS};
+use crate::documents::{create, machine_config};
+use crate::eventually::eventually;
+use crate::objects::pull_secret;
+use crate::program::{Layerpin, Setup};
+
+/// The name of the only user of the registry, encoded with the right password.
+fn auths(registry: &Registry) -> Value {
+    use base64::prelude::{BASE64_STANDARD, Engine};
+    json!({registry.host(): {"auth": BASE64_STANDARD.encode("alice:opensesame")}})
+}
+
+fn start(server: &ApiServer, more: impl FnOnce(Setup) -> Setup) -> Layerpin {
+    let setup = Setup::serve();
+    let path = setup.write("kubeconfig", &server.kubeconfig().to_string());
+    more(setup.arguments(["--kubeconfig".as_ref(), path.as_os_str()])).start()
+}
+
+/// What `/validate` says of a digest that needs the credentials: who is denied, and why.
+async fn judged(layerpin: &Layerpin, registry: &Registry, repository: &str) -> (bool, String) {
+    let digest = registry.push(repository, None, &Image::base("4.18.1"));
+    let image = format!("{}/{repository}@{digest}", registry.host());
+    let review = layerpin.webhooks.review("/validate", &create(&machine_config(&image))).await;
+    let allowed = review["response"]["allowed"].as_bool().unwrap();
+    (allowed, review["response"].to_string())
+}
+
+/// Waits until the log has so many lines with this message.
+async fn logged(layerpin: &Layerpin, message: &str, count: usize) {
+    let claim = format!("{count} times: {message}");
+    eventually(&claim, async || (layerpin.log.with_message(message).len() >= count).then_some(())).await;
+    assert_eq!(layerpin.log.with_message(message).len(), count);
+}
+
+const CHANGED: &str = "registry credentials changed";
+const NOT_TAKEN: &str = "credentials not taken over; those before them are in force";
+
+#[tokio::test]
+async fn the_pull_secret_is_what_registries_are_shown_and_follows_its_changes() {
+    let registry = Registry::builder().basic_auth("alice", "opensesame").start().unwrap();
+    let good = json!({"auths": auths(&registry)}).to_string();
+    let server = ApiServer::start().await;
+    server.put(SECRETS, pull_secret(&good));
+    let mut other = pull_secret(&json!({"auths": {}}).to_string());
+    other["metadata"]["name"] = "another".into();
+    server.put(SECRETS, other);
+    let layerpin = start(&server, |setup| setup);
+    logged(&layerpin, CHANGED, 1).await;
+    let (allowed, told) = judged(&layerpin, &registry, "acme/one").await;
+    assert!(allowed && !told.contains("warnings"), "{told}");
+
+    for (text, count) in [("{\"auths\": {\"a.b\": {\"auth\": \"hunter2\"}}}", 1), ("hunter2", 2)] {
+        server.put(SECRETS, pull_secret(text));
+        logged(&layerpin, NOT_TAKEN, count).await;
+        assert!(judged(&layerpin, &registry, &format!("acme/broken-{count}")).await.0);
+    }
+    let mut keyless = pull_secret("");
+    keyless["data"] = json!({});
+    server.put(SECRETS, keyless);
+    logged(&layerpin, NOT_TAKEN, 3).await;
+
+    server.put(SECRETS, pull_secret("{}"));
+    logged(&layerpin, CHANGED, 2).await;
+    let (allowed, told) = judged(&layerpin, &registry, "acme/emptied").await;
+    // Nodes have nothing to show either, so the refusal is theirs too.
+    assert!(!allowed && told.contains("there is no entry for it"), "{told}");
+
+    server.put(SECRETS, pull_secret(&good));
+    logged(&layerpin, CHANGED, 3).await;
+    assert!(judged(&layerpin, &registry, "acme/back").await.0);
+
+    server.delete(SECRETS, "pull-secret");
+    logged(&layerpin, CHANGED, 4).await;
+    let (allowed, told) = judged(&layerpin, &registry, "acme/deleted").await;
+    // What nodes have is not known any more.
+    assert!(allowed && told.contains("whether nodes can pull"), "{told}");
+
+    let faults: Vec<_> = layerpin
+        .log
+        .with_message(NOT_TAKEN)
+        .iter()
+        .map(|line| line["error"].as_str().unwrap().to_owned())
+        .collect();
+    assert_eq!(
+        faults,
+        [
+            "the entry `a.b`: `auth` is not the base64 of `user:password`",
+            "line 1, column 1: not a dockerconfigjson; {\"auths\": {\"quay.io\": {\"auth\": \"…\"}}} is expected",
+            "it has no key `.dockerconfigjson`",
+        ]
+    );
+    let log = layerpin.log.text();
+    assert!(!log.contains("hunter2") && !log.contains("opensesame"), "{log}");
+    let encoded = auths(&registry).to_string();
+    let encoded = encoded.split('"').rev().nth(1).unwrap();
+    assert!(!log.contains(encoded), "{log}");
+}
+
+#[tokio::test]
+async fn an_auth_file_wins_and_no_secret_is_asked_for() {
+    let registry = Registry::builder().basic_auth("alice", "opensesame").start().unwrap();
+    let server = ApiServer::start().await;
+    server.put(SECRETS, pull_secret("{}"));
+    let layerpin = start(&server, |setup| setup.auths(&auths(&registry)));
+    eventually("the cluster is read", async || {
+        layerpin.admin.get("/readyz").await.text.contains("[+]cluster ok\n").then_some(())
+    })
+    .await;
+    assert!(judged(&layerpin, &registry, "acme/os").await.0);
+    assert_eq!(server.requests("secrets"), 0);
+}
