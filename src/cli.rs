@@ -27,6 +27,13 @@ pub enum Command {
     /// /validate denies or warns, POST /dry-run shows what both would do with one object. The admin
     /// address has /healthz, /readyz and /metrics. Stops at SIGTERM after finishing what is in work.
     Serve(Box<Serve>),
+    /// Replace tags by digests in files, and record what each tag was
+    ///
+    /// Takes files, folders (their .yaml, .yml and .json files, less what Git ignores) and - for standard
+    /// input. Without --write or --check it prints what it would change as a diff. A file that cannot be
+    /// changed exactly is left alone and named. Exit status: 0 nothing left to do, 1 --check would
+    /// change something, 2 something could not be done.
+    Pin(Box<Pin>),
     /// List the rules, or show the page of one
     Rules(Rules),
 }
@@ -103,6 +110,31 @@ pub struct Serve {
     /// authorized with a cluster, anyone without]
     #[arg(long, value_enum, env = "LAYERPIN_DRY_RUN_ACCESS")]
     pub dry_run_access: Option<DryRunAccess>,
+
+    /// Where facts come from.
+    #[command(flatten, next_help_heading = "Facts")]
+    pub facts: FactOptions,
+}
+
+/// Options of `layerpin pin`.
+#[derive(Args, Debug)]
+pub struct Pin {
+    /// Files, folders, or - for standard input
+    #[arg(value_name = "PATH", required = true)]
+    pub paths: Vec<PathBuf>,
+
+    /// Write the pins into the files: the value and an annotation that records the tag change, every
+    /// other byte stays. Standard input is written to standard output
+    #[arg(long, conflicts_with = "check")]
+    pub write: bool,
+
+    /// Only tell what would change; exit status 1 when something would
+    #[arg(long)]
+    pub check: bool,
+
+    /// Ask again what the recorded tag of each pinned image means today, and roll forward to it
+    #[arg(long)]
+    pub update: bool,
 
     /// Where facts come from.
     #[command(flatten, next_help_heading = "Facts")]

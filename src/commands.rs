@@ -1,6 +1,7 @@
 //! The verbs of the command line, one thin `run` each.
 
 mod output;
+pub mod pin;
 pub mod rules;
 pub mod serve;
 mod sources;

@@ -11,7 +11,6 @@
 
 mod embedded;
 mod json;
-#[expect(dead_code, reason = "the editor of files reads it")]
 mod site;
 mod tree;
 mod value;
@@ -22,6 +21,7 @@ use std::ops::Range;
 use self::embedded::Embedding;
 use self::site::Cursor;
 pub use self::site::Site;
+pub(crate) use self::site::{Form, Obstacle, ObstacleKind, Spot};
 pub use self::tree::mentions;
 use self::tree::{Base, Broken, Content, NodeId, Stop, Tree, Trees};
 use self::value::{Unfit, Values, follow};

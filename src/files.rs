@@ -245,7 +245,7 @@ fn name(path: &Path) -> String {
 }
 
 /// What the system says, without the number that Rust adds.
-fn io_message(error: &io::Error) -> String {
+pub(crate) fn io_message(error: &io::Error) -> String {
     let message = error.to_string();
     message.split(" (os error ").next().unwrap_or(&message).to_owned()
 }

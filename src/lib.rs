@@ -16,7 +16,7 @@
 //! - [`documents`]: the MachineConfigs in a file, each with the places of its values.
 //! - [`facts`]: what is known of the outside; a failed question is a fact of its own kind.
 //! - [`rules`], [`policy`], [`mod@evaluate`]: what is seen, what it costs, what that comes to.
-//! - [`pin`]: what to write instead of a tag.
+//! - [`pin`]: what to write instead of a tag. [`edit`] writes it into a text, [`replace`] into a file.
 //! - [`question`], [`sources`]: what is asked of the outside, and who answers. [`engine`] ties the
 //!   steps together for one object, [`run`] for many.
 //! - [`review`], [`report`]: the words that go back. [`server`], [`tls`]: the door itself.
@@ -26,6 +26,7 @@ pub mod commands;
 pub mod digest;
 pub mod documents;
 pub mod duration;
+pub mod edit;
 pub mod engine;
 pub mod evaluate;
 pub mod facts;
@@ -40,6 +41,7 @@ pub mod policy;
 pub mod pools;
 pub mod question;
 pub mod record;
+pub mod replace;
 pub mod report;
 pub mod review;
 pub mod rules;

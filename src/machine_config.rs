@@ -170,7 +170,7 @@ impl Subject {
 }
 
 /// What is judged of one MachineConfig, parsed.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Object {
     /// All labels: the selectors of pools may ask for any of them.
     pub labels: BTreeMap<String, String>,
@@ -194,6 +194,12 @@ impl Object {
     /// The value of the role label.
     pub fn role(&self) -> Option<&str> {
         self.labels.get(ROLE_LABEL).map(String::as_str)
+    }
+
+    /// Tells whether everything that is kept of `other` is the same here, but for an empty map of
+    /// annotations.
+    pub(crate) fn says_the_same(&self, other: &Self) -> bool {
+        *self == Self { has_annotations: self.has_annotations, ..other.clone() }
     }
 
     /// The image that `field` names. `None` when the field is absent or empty.
@@ -242,7 +248,7 @@ impl Object {
 }
 
 /// An image as a field names it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Image {
     /// The text as written.
     pub text: String,

@@ -15,6 +15,7 @@ fn main() -> ExitCode {
     log(&command_line.command);
     let outcome = match &command_line.command {
         Command::Serve(options) => commands::serve::run(options, Router::new()),
+        Command::Pin(options) => commands::pin::run(options),
         Command::Rules(options) => commands::rules::run(options),
     };
     match outcome {

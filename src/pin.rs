@@ -66,6 +66,17 @@ impl Plan {
         self.changes.iter().find(|(changed, _)| *changed == field).map(|(_, reference)| reference)
     }
 
+    /// What becomes of the record beside `field`: `None` when it stays as it is, `Some(None)` when it
+    /// goes.
+    pub fn record(&self, field: Field) -> Option<Option<&Record>> {
+        self.records.iter().find(|(changed, _)| *changed == field).map(|(_, record)| record.as_ref())
+    }
+
+    /// Tells whether the annotation that asks for a fresh look goes.
+    pub fn removes_repin(&self) -> bool {
+        self.removes_repin
+    }
+
     /// The changes as a JSON patch (RFC 6902) on the object under review.
     pub fn patch(&self) -> Patch {
         let mut operations = Vec::new();

@@ -102,6 +102,12 @@ impl Policy {
         &self.hash
     }
 
+    /// The same policy for whoever asks for pins by name: `pin: false` keeps the webhook from
+    /// pinning, because the pins are written into files instead.
+    pub fn pinning(self) -> Self {
+        Self { pin: true, ..self }
+    }
+
     /// Whether `/mutate` pins tags.
     pub fn pins(&self) -> bool {
         self.pin

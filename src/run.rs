@@ -74,6 +74,14 @@ impl Run {
         }
     }
 
+    /// Plans the pins of `subject`, and gives what the plan rests on.
+    pub async fn plan(&self, subject: &Subject) -> (Plan, Facts) {
+        let deadline = Instant::now() + self.timeout;
+        let mut facts = lock(&self.known).without_answers();
+        self.know(&pin::questions(subject, &self.policy), &mut facts, deadline).await;
+        (pin::plan(subject, &facts, &self.policy), facts)
+    }
+
     /// Answers `questions` into `facts` by `deadline`, from what is known where that holds an answer.
     pub async fn know(&self, questions: &[Question], facts: &mut Facts, deadline: Instant) {
         join_all(questions.iter().map(|question| self.settle(question, deadline))).await;

@@ -96,7 +96,10 @@ impl Embedding {
 }
 
 fn range(lines: &[(usize, usize)], inner: &Range<usize>) -> Range<usize> {
-    offset(lines, inner.start)..offset(lines, inner.end)
+    let start = offset(lines, inner.start);
+    // The end belongs to the line of the last byte, not to the one that may begin there.
+    let end = if inner.is_empty() { start } else { offset(lines, inner.end - 1) + 1 };
+    start..end
 }
 
 fn offset(lines: &[(usize, usize)], inner: usize) -> usize {

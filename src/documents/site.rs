@@ -54,8 +54,6 @@ pub(crate) enum Form {
         style: StructureStyle,
         /// The bytes of each key, and where it begins.
         keys: Vec<(Range<usize>, Place)>,
-        /// It has an anchor or a tag, which may stand on a line of its own.
-        is_marked: bool,
     },
     Sequence,
 }
@@ -218,7 +216,6 @@ impl<'a, 't> Cursor<'a, 't> {
                     .iter()
                     .map(|(key, _)| (self.tree.node(*key).span.clone(), self.tree.node(*key).place))
                     .collect(),
-                is_marked: node.is_marked(),
             },
             _ => Form::Sequence,
         };

@@ -64,11 +64,6 @@ pub(super) struct Node<'t> {
 }
 
 impl Node<'_> {
-    /// Tells whether an anchor or a tag stands before the value.
-    pub(super) fn is_marked(&self) -> bool {
-        self.properties.anchor != 0 || self.properties.tag != NodeTag::None
-    }
-
     /// Tells whether a tag may make it something else than it looks like.
     pub(super) fn has_odd_tag(&self) -> bool {
         self.properties.tag == NodeTag::Odd
