@@ -15,6 +15,7 @@ mod kinds;
 mod nodes;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::ArcSwap;
 use tokio::sync::Notify;
@@ -44,6 +45,8 @@ pub struct ClusterSource {
     begun: Instant,
     slots: Slots,
     callers: Callers,
+    /// Whether registries are shown the global pull secret.
+    wants_secret: AtomicBool,
     changed: Arc<Notify>,
     snapshot: ArcSwap<Cluster>,
 }
@@ -89,6 +92,7 @@ impl ClusterSource {
             begun: Instant::now(),
             slots,
             callers: Callers::new(),
+            wants_secret: AtomicBool::new(false),
             changed,
             snapshot,
         }))
@@ -116,6 +120,7 @@ impl ClusterSource {
         let Slots { version, controller_config, os_image_url, streams, .. } = &self.slots;
         let Slots { pools, machine_configs, nodes, pull_secret, .. } = &self.slots;
         let connection = &self.connection;
+        self.wants_secret.store(credentials.are_of_cluster(), Ordering::Relaxed);
         tokio::join!(
             version.read(connection, deadline),
             controller_config.read(connection, deadline),
@@ -144,6 +149,7 @@ impl ClusterSource {
             })+};
         }
         follow!(version, controller_config, os_image_url, streams, pools, machine_configs, nodes);
+        self.wants_secret.store(registry.credentials().are_of_cluster(), Ordering::Relaxed);
         if registry.credentials().are_of_cluster() {
             follow!(pull_secret);
         }
@@ -164,12 +170,22 @@ impl ClusterSource {
         if self.begun.elapsed() >= self.pace.settle {
             return Vec::new();
         }
-        self.slots.kinds().into_iter().filter(|slot| !slot.is_settled()).map(Settling::name).collect()
+        self.kinds().filter(|slot| !slot.is_settled()).map(Settling::name).collect()
     }
 
     /// What is not known, in words, kind by kind.
     pub fn unknown(&self) -> Vec<String> {
-        self.slots.kinds().into_iter().filter_map(Settling::trouble).collect()
+        self.kinds().filter_map(Settling::trouble).collect()
+    }
+
+    /// All kinds that are read, whatever their type.
+    fn kinds(&self) -> impl Iterator<Item = &dyn Settling> {
+        let Slots { version, controller_config, os_image_url, streams, .. } = &self.slots;
+        let Slots { pools, machine_configs, nodes, pull_secret, .. } = &self.slots;
+        let always: [&dyn Settling; 7] =
+            [version, controller_config, os_image_url, streams, pools, machine_configs, nodes];
+        let wanted = self.wants_secret.load(Ordering::Relaxed);
+        always.into_iter().chain(wanted.then_some(pull_secret as &dyn Settling))
     }
 
     fn take_over(&self, credentials: &Credentials) {
@@ -216,18 +232,5 @@ impl Slots {
             pools,
             machine_configs,
         }
-    }
-
-    /// The kinds that are no registry credentials, whatever their type.
-    fn kinds(&self) -> [&dyn Settling; 7] {
-        [
-            &self.version,
-            &self.controller_config,
-            &self.os_image_url,
-            &self.streams,
-            &self.pools,
-            &self.machine_configs,
-            &self.nodes,
-        ]
     }
 }

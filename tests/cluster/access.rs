@@ -93,7 +93,7 @@ async fn the_server_listens_before_its_cluster_answers_and_says_what_is_missing(
     let (status, line) = readiness(&layerpin, "nothing is read", |_| true).await;
     let kinds = "ClusterVersion/version, ControllerConfig/machine-config-controller, ConfigMap \
                  openshift-machine-config-operator/machine-config-osimageurl, OSImageStream/cluster, \
-                 MachineConfigPools, MachineConfigs, Nodes";
+                 MachineConfigPools, MachineConfigs, Nodes, Secret openshift-config/pull-secret";
     assert_eq!((status, line.as_str()), (503, &*format!("[-]cluster failed: not read yet: {kinds}")));
     server.freeze(false);
     let forbidden =

@@ -30,7 +30,7 @@ async fn a_server_that_is_not_there_at_first_is_found_when_it_comes() {
         server.address
     );
     assert!(told.starts_with(&prefix), "{told}");
-    assert_eq!(known.source.unknown().len(), 7);
+    assert_eq!(known.source.unknown().len(), 8);
     server.down(false);
     known.runs("4.18.14").await;
     known.knows("everything is known", |_| known.source.unknown().is_empty()).await;
@@ -131,7 +131,7 @@ async fn a_server_that_does_not_answer_costs_no_more_than_the_deadline() {
             server.address
         )
     );
-    assert_eq!(source.unknown().len(), 7);
+    assert_eq!(source.unknown().len(), 8);
 }
 
 #[tokio::test]
@@ -159,7 +159,7 @@ async fn readiness_does_not_wait_for_ever() {
         &server,
         layerpin::sources::cluster::Pace { settle: Duration::from_millis(300), ..QUICK },
     );
-    assert_eq!(known.source.unsettled().len(), 7);
+    assert_eq!(known.source.unsettled().len(), 8);
     known.knows("it has waited long enough", |_| known.source.unsettled().is_empty()).await;
     let told = "ClusterVersion/version not read from the cluster: not read yet";
     assert_eq!(known.source.unknown()[0], told);

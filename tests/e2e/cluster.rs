@@ -115,6 +115,23 @@ impl Cluster {
         serde_json::Deserializer::from_str(&text).into_iter().map(Result::unwrap).collect()
     }
 
+    /// Starts another Layerpin, which knows the cluster by the account behind `token`.
+    pub(crate) fn layerpin_with(&self, name: &str, token: &str) -> Layerpin {
+        let kubeconfig = self.kubectl.kubeconfig_for(name, token);
+        let more = format!("--kubeconfig={}", kubeconfig.display());
+        Layerpin::start_with(name, self.folder.path(), &self.authority, &more)
+    }
+
+    /// A page of the admin address of `layerpin`.
+    pub(crate) fn fetch(&self, layerpin: &Layerpin, path: &str) -> Answer {
+        self.kubectl.fetch(&layerpin.admin_url, &self.authority_file(), path)
+    }
+
+    /// The certificate authority of Layerpin, in PEM.
+    pub(crate) fn authority_pem(&self) -> String {
+        self.authority.ca_pem()
+    }
+
     /// How many reviews Layerpin has answered since it started, by its own count.
     pub(crate) fn reviews(&self) -> u64 {
         let metrics = self.kubectl.fetch(&self.layerpin.admin_url, &self.authority_file(), "/metrics");

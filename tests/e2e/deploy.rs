@@ -1,6 +1,6 @@
 //! The folders of `deploy/` as their users apply them.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::cluster::{Turn, take_turn};
 use crate::kubectl::Caller;
@@ -52,6 +52,10 @@ impl<'a> Applied<'a> {
         turn.kubectl(Caller::Admin, &["apply", &definitions]).accepted("applying CRDs");
         let wait = ["wait", "--for=condition=Established", "--timeout=60s", &definitions];
         turn.kubectl(Caller::Admin, &wait).accepted("waiting for the CRDs");
+        // OpenShift has it, and the right to read the pull secret is given in it.
+        let namespace =
+            json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "openshift-config"}});
+        turn.kubectl_on(Caller::Admin, &["apply"], &namespace).accepted("a namespace");
         let folder = format!("--kustomize={}", repository().join(overlay).display());
         turn.kubectl(Caller::Admin, &["apply", "--validate=strict", &folder])
             .accepted("the overlay is accepted");

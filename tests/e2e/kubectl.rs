@@ -42,22 +42,19 @@ impl Kubectl {
     /// From now on asks the API server on `port`, which shows a certificate from `authority`.
     pub(crate) fn point_at(&self, port: u16, authority: &Path) {
         for caller in Caller::ALL {
-            let kubeconfig = json!({
-                "apiVersion": "v1",
-                "kind": "Config",
-                "clusters": [{
-                    "name": "cluster",
-                    "cluster": {
-                        "server": format!("https://127.0.0.1:{port}"),
-                        "certificate-authority": authority,
-                    },
-                }],
-                "users": [{ "name": "user", "user": { "token": caller.token() } }],
-                "contexts": [{ "name": "context", "context": { "cluster": "cluster", "user": "user" } }],
-                "current-context": "context",
-            });
-            fs::write(self.kubeconfig(caller), kubeconfig.to_string()).unwrap();
+            fs::write(self.kubeconfig(caller), kubeconfig(port, authority, &caller.token()).to_string())
+                .unwrap();
         }
+    }
+
+    /// Writes a kubeconfig of that API server for somebody with `token`, and returns its path.
+    pub(crate) fn kubeconfig_for(&self, name: &str, token: &str) -> PathBuf {
+        let text = fs::read_to_string(self.kubeconfig(Caller::Admin)).unwrap();
+        let mut kubeconfig: Value = serde_json::from_str(&text).unwrap();
+        kubeconfig["users"][0]["user"] = json!({ "token": token });
+        let path = self.folder.join(format!("{name}.kubeconfig"));
+        fs::write(&path, kubeconfig.to_string()).unwrap();
+        path
     }
 
     /// Runs kubectl as `caller`.
@@ -116,7 +113,7 @@ impl Caller {
     }
 
     /// Good for as long as the cluster lives, and on loopback only.
-    fn token(self) -> String {
+    pub(crate) fn token(self) -> String {
         format!("token-of-{self:?}")
     }
 }
@@ -138,6 +135,23 @@ impl Answer {
     pub(crate) fn warnings(&self) -> Vec<&str> {
         self.stderr.lines().filter_map(|line| line.strip_prefix("Warning: ")).collect()
     }
+}
+
+fn kubeconfig(port: u16, authority: &Path, token: &str) -> Value {
+    json!({
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [{
+            "name": "cluster",
+            "cluster": {
+                "server": format!("https://127.0.0.1:{port}"),
+                "certificate-authority": authority,
+            },
+        }],
+        "users": [{ "name": "user", "user": { "token": token } }],
+        "contexts": [{ "name": "context", "context": { "cluster": "cluster", "user": "user" } }],
+        "current-context": "context",
+    })
 }
 
 fn answer(command: &mut Command, input: &str) -> Answer {

@@ -9,6 +9,7 @@ mod deploy;
 mod eventually;
 mod kubectl;
 mod process;
+mod rights;
 mod servers;
 
 use layerpin_sample_registry::Registry;

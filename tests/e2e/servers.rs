@@ -22,8 +22,13 @@ pub(crate) struct Layerpin {
 }
 
 impl Layerpin {
-    /// Starts the binary under test with the recommended policy.
+    /// Starts the binary under test with the recommended policy, without a cluster of its own.
     pub(crate) fn start(name: &str, folder: &Path, authority: &Authority) -> Self {
+        Self::start_with(name, folder, authority, "--no-cluster")
+    }
+
+    /// Starts the binary under test with the recommended policy and one argument more.
+    pub(crate) fn start_with(name: &str, folder: &Path, authority: &Authority, more: &str) -> Self {
         let identity = authority.issue(&["127.0.0.1"]);
         let (certificate, key) = (format!("{name}.crt"), format!("{name}.key"));
         fs::write(folder.join(&certificate), identity.certificate_pem()).unwrap();
@@ -35,6 +40,7 @@ impl Layerpin {
             &format!("--tls-cert={certificate}"),
             &format!("--tls-key={key}"),
             &format!("--policy={}", repository().join("policies/recommended.yaml").display()),
+            more,
         ];
         let mut process = Process::start(name, folder, Path::new(env!("CARGO_BIN_EXE_layerpin")), &arguments);
         let (url, admin_url) = eventually("layerpin says where it listens", || {
