@@ -6,6 +6,7 @@
 use jiff::tz::TimeZone;
 
 use crate::facts::Facts;
+use crate::lineage::{self, Lacking, Lineage};
 use crate::machine_config::{Field, Subject};
 use crate::policy::{Assigned, Level, Policy};
 use crate::pools;
@@ -15,10 +16,12 @@ use crate::rules::{self, Case, Certainty, Input, Observation, Rule};
 /// Judges `subject`.
 pub fn evaluate(subject: &Subject, facts: &Facts, policy: &Policy) -> Verdict {
     let today = facts.observed_at.to_zoned(TimeZone::UTC).date();
-    let case = Case { subject, facts, policy };
     let affected = pools::affected(subject, &facts.cluster);
     let pools = pools::names(&affected);
+    let lineage = lineage::of_subject(subject, facts, policy);
+    let case = Case { subject, facts, policy, pools: &affected, lineage: &lineage };
     let mut verdict = Verdict::default();
+    let mut found: Vec<Told> = Vec::new();
     for rule in rules::ALL {
         let Assigned { level, why } = policy.level(rule, &pools);
         if level == Level::Off {
@@ -48,6 +51,10 @@ pub fn evaluate(subject: &Subject, facts: &Facts, policy: &Policy) -> Verdict {
                     notes.push(why.clone());
                     level
                 }
+                Certainty::Lesser => {
+                    notes.push(why.clone());
+                    level.min(Level::Warn)
+                }
                 // The rule costs less than ignorance would, so it is the rule that decides.
                 Certainty::Unknown if level < policy.on_unknown() => {
                     notes.push(why.clone());
@@ -59,13 +66,40 @@ pub fn evaluate(subject: &Subject, facts: &Facts, policy: &Policy) -> Verdict {
                 }
             };
             if level != Level::Off {
-                verdict.findings.push(Finding::new(rule, level, observation, notes));
+                let (certainty, lacking) = (observation.certainty, observation.lacking.clone());
+                found.push((Finding::new(rule, level, observation, notes), certainty, lacking));
             }
         }
     }
+    verdict.findings = told_once(found);
+    verdict.lineage = lineage;
     verdict.findings.sort_by_key(|finding| finding.field);
     verdict.excepted.sort_by_key(|excepted| excepted.field);
     verdict
+}
+
+/// A finding, with how sure it is and the answer that is missing for it.
+type Told = (Finding, Certainty, Option<Lacking>);
+
+/// Of the findings that say of one field that they do not know, for want of the same answer, the
+/// strictest alone, and none where a fault says as much already; of equals that of the rule that needs
+/// the least, and of these the first. One registry that does not answer is one thing to do something about.
+fn told_once(found: Vec<Told>) -> Vec<Finding> {
+    let rank = |(finding, certainty, _): &Told| {
+        let unknown = *certainty == Certainty::Unknown;
+        (std::cmp::Reverse(finding.level), unknown, finding.rule.inputs, finding.rule.id)
+    };
+    let is_beaten = |told: &Told| {
+        let (finding, certainty, lacking) = told;
+        *certainty == Certainty::Unknown
+            && lacking.is_some()
+            && found.iter().any(|other| {
+                other.2 == *lacking && other.0.field == finding.field && rank(other) < rank(told)
+            })
+    };
+    let beaten: Vec<_> = found.iter().map(is_beaten).collect();
+    let kept = found.into_iter().zip(beaten).filter(|(_, beaten)| !beaten);
+    kept.map(|((finding, ..), _)| finding).collect()
 }
 
 /// What must still be asked to judge `subject` under `policy`, given what `facts` hold already.
@@ -74,15 +108,20 @@ pub fn evaluate(subject: &Subject, facts: &Facts, policy: &Policy) -> Verdict {
 pub fn questions(subject: &Subject, facts: &Facts, policy: &Policy) -> Vec<Question> {
     let affected = pools::affected(subject, &facts.cluster);
     let pools = pools::names(&affected);
-    let asks = |rule: &&&'static Rule| {
-        rule.inputs.contains(&Input::Image) && policy.level(rule, &pools).level != Level::Off
+    let asks = |input: Input| {
+        let mut rules = rules::ALL.iter().filter(|rule| rule.inputs.contains(&input));
+        rules.any(|rule| policy.level(rule, &pools).level != Level::Off)
     };
-    if !rules::ALL.iter().any(|rule| asks(&rule)) {
-        return Vec::new();
+    let mut questions = Vec::new();
+    if asks(Input::Manifest) || asks(Input::Image) {
+        let references = Field::ALL.iter().filter_map(|field| subject.object.reference(*field));
+        questions.extend(references.map(|reference| Question::manifest(reference.asked())));
+        questions.retain(|question| !question.is_answered_by(facts));
     }
-    let references = Field::ALL.iter().filter_map(|field| subject.object.reference(*field));
-    let mut questions: Vec<_> = references.map(|reference| Question::manifest(reference.asked())).collect();
-    questions.retain(|question| !question.is_answered_by(facts));
+    if asks(Input::Image) {
+        questions.extend(lineage::questions(subject, facts, policy));
+        questions.extend(rules::further_questions(subject, &affected, facts));
+    }
     questions
 }
 
@@ -93,6 +132,8 @@ pub struct Verdict {
     pub findings: Vec<Finding>,
     /// What would be a finding but for an exception of the policy.
     pub excepted: Vec<Excepted>,
+    /// What is known of the lineage of the operating system image, in each pool on each platform.
+    pub lineage: Vec<Lineage>,
 }
 
 impl Verdict {

@@ -15,6 +15,7 @@
 //! - [`machine_config`]: the few fields that are judged.
 //! - [`documents`]: the MachineConfigs in a file, each with the places of its values.
 //! - [`facts`]: what is known of the outside; a failed question is a fact of its own kind.
+//! - [`pools`], [`lineage`], [`os_version`]: whom an object reaches, and what its image is built on.
 //! - [`rules`], [`policy`], [`mod@evaluate`]: what is seen, what it costs, what that comes to.
 //! - [`pin`]: what to write instead of a tag. [`edit`] writes it into a text, [`replace`] into a file.
 //! - [`question`], [`sources`]: what is asked of the outside, and who answers. [`engine`] ties the
@@ -33,8 +34,10 @@ pub mod facts;
 pub mod files;
 pub mod image_reference;
 mod last_seen;
+pub mod lineage;
 pub mod machine_config;
 pub mod metrics;
+pub mod os_version;
 pub mod pattern;
 pub mod pin;
 pub mod policy;

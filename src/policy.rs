@@ -52,6 +52,7 @@ pub struct Policy {
     levels: Vec<(&'static Rule, Level)>,
     pools: Vec<PoolLevels>,
     allowed: Vec<Pattern>,
+    accepted_bases: Vec<ImageReference>,
     exceptions: Vec<Exception>,
 }
 
@@ -127,6 +128,11 @@ impl Policy {
     /// The patterns of allowed repositories; empty when every one is allowed.
     pub fn allowed(&self) -> &[Pattern] {
         &self.allowed
+    }
+
+    /// Images that count as bases beside those of the release, each by digest.
+    pub fn accepted_bases(&self) -> &[ImageReference] {
+        &self.accepted_bases
     }
 
     /// The level of `rule` for an object that reaches `pools`: the strictest of them decides.

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use crate::facts::cluster::{Cluster, MachineConfigSummary, Pool};
 use crate::facts::image::Platform;
 use crate::facts::{Cause, Fact};
+use crate::image_reference::ImageReference;
 use crate::machine_config::{Field, ROLE_LABEL, Subject, WORKER};
 
 /// A pool that an object reaches.
@@ -102,6 +103,21 @@ impl<'a> AffectedPool<'a> {
         }
     }
 
+    /// The operating system image that an override gives the pool now: that of the stored `subject`,
+    /// else of the one that has been winning. `None` where the release's own stands, and where it is
+    /// not known.
+    pub fn current_image(&self, subject: &Subject, cluster: &Cluster) -> Option<ImageReference> {
+        let field = Field::OsImage;
+        if let Some(stored) = subject.stored.as_ref().and_then(|stored| stored.reference(field)) {
+            return Some(stored.asked());
+        }
+        let Fact::Known(configs) = &cluster.machine_configs else { return None };
+        let (pool, order) = (self.known?, Order::of(cluster)?);
+        let taken: Vec<_> = configs.iter().filter(|config| takes(pool, &config.labels)).collect();
+        let text = order.strongest(field, None, &taken).map(|config| image(config, field))?;
+        ImageReference::parse(text).ok().map(|reference| reference.asked())
+    }
+
     /// Which MachineConfig decides `field` in this pool once `subject` is stored.
     pub fn winner(&self, field: Field, subject: &Subject, cluster: &'a Cluster) -> Winner<'a> {
         let others = match self.others(subject, cluster) {
@@ -165,12 +181,23 @@ impl Order {
         subject: &Subject,
         others: &[&'a MachineConfigSummary],
     ) -> Option<&'a MachineConfigSummary> {
+        self.strongest(field, Some(subject), others)
+    }
+
+    /// The last of `others` that names an image in `field`, if it comes after `over`.
+    fn strongest<'a>(
+        self,
+        field: Field,
+        over: Option<&Subject>,
+        others: &[&'a MachineConfigSummary],
+    ) -> Option<&'a MachineConfigSummary> {
         let key = |name: &str, labels: &BTreeMap<String, String>| {
             let worker = labels.get(ROLE_LABEL).is_some_and(|role| role == WORKER);
             (self != Self::ByName && !worker, name.to_owned())
         };
         let counts = |is_generated: bool| !(is_generated && self == Self::WorkerFirstLessGenerated);
-        let own = counts(subject.object.is_generated).then(|| key(&subject.name, &subject.object.labels));
+        let own = over.filter(|subject| counts(subject.object.is_generated));
+        let own = own.map(|subject| key(&subject.name, &subject.object.labels));
         others
             .iter()
             .filter(|config| counts(config.is_generated) && !image(config, field).is_empty())

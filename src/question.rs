@@ -26,6 +26,8 @@ pub enum Question {
         reference: ImageReference,
         /// The platforms whose layers are needed.
         platforms: Platforms,
+        /// What the answer is for.
+        purpose: Purpose,
     },
     /// What does the release payload say of the operating system?
     Payload {
@@ -41,6 +43,15 @@ pub enum Freshness {
     Cached,
     /// It may not: the user asked for a fresh look.
     Fresh,
+}
+
+/// What is done with what is known of an image; the more bounded is the greater.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Purpose {
+    /// Others are judged by it: the cluster, its release, the policy or the user names it.
+    Base,
+    /// It is judged: an object names it.
+    Judged,
 }
 
 /// Platforms of an image.
@@ -76,6 +87,17 @@ impl Question {
         }
     }
 
+    /// Tells whether `registries.allow` of the policy bounds the question. It bounds what objects name;
+    /// the payload and the bases of a release are named by those who run the cluster, and its nodes
+    /// pull them whatever the list says.
+    pub fn is_bounded_by_policy(&self) -> bool {
+        match self {
+            Self::Manifest { .. } => true,
+            Self::Image { purpose, .. } => *purpose == Purpose::Judged,
+            Self::Payload { .. } => false,
+        }
+    }
+
     /// Tells whether `facts` hold an answer already, be it that there is none.
     pub fn is_answered_by(&self, facts: &Facts) -> bool {
         match self {
@@ -92,9 +114,14 @@ impl Question {
             return None;
         }
         Some(match (self, other) {
-            (Self::Image { reference, platforms }, Self::Image { platforms: others, .. }) => {
-                Self::Image { reference: reference.clone(), platforms: platforms.union(others) }
-            }
+            (
+                Self::Image { reference, platforms, purpose },
+                Self::Image { platforms: others, purpose: other, .. },
+            ) => Self::Image {
+                reference: reference.clone(),
+                platforms: platforms.union(others),
+                purpose: *purpose.max(other),
+            },
             (Self::Manifest { reference, freshness }, Self::Manifest { freshness: other, .. }) => {
                 Self::Manifest { reference: reference.clone(), freshness: *freshness.max(other) }
             }
@@ -115,7 +142,10 @@ mod tests {
     #[test]
     fn questions_about_the_same_are_joined_to_what_both_ask_for() {
         let reference = ImageReference::parse("quay.io/acme/os:1").unwrap();
-        let image = |platforms| Question::Image { reference: reference.clone(), platforms };
+        let image = |platforms| {
+            let (reference, purpose) = (reference.clone(), Purpose::Judged);
+            Question::Image { reference, platforms, purpose }
+        };
         let only = |architectures: &[&str]| {
             Platforms::Only(
                 architectures.iter().map(|architecture| Platform::of_node(architecture)).collect(),

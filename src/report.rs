@@ -5,6 +5,7 @@
 //! same values: [`text`] for people, [`sarif`] for code scanners, [`github`] for annotations.
 
 pub mod github;
+pub mod lineage;
 pub mod sarif;
 pub mod text;
 
@@ -21,6 +22,7 @@ use crate::pin::Plan;
 use crate::policy::Policy;
 use crate::run::Judgement;
 
+pub use lineage::LineageReport;
 pub use text::Style;
 
 /// A report on objects.
@@ -52,7 +54,7 @@ pub struct ObjectReport {
     verdict: &'static str,
     image: Option<String>,
     pinned: Option<String>,
-    lineage: [(); 0],
+    lineage: Vec<LineageReport>,
     findings: Vec<FindingReport>,
     excepted: Vec<ExceptedReport>,
     warnings: Vec<String>,
@@ -184,7 +186,7 @@ impl ObjectReport {
             verdict: verdict.outcome().as_str(),
             image: subject.object.image(Field::OsImage).map(|image| image.text.clone()),
             pinned: plan.pinned(Field::OsImage).map(ToString::to_string),
-            lineage: [],
+            lineage: verdict.lineage.iter().map(LineageReport::from).collect(),
             findings: verdict
                 .findings
                 .iter()

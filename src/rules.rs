@@ -3,19 +3,49 @@
 //! A rule is data plus one pure function: it is handed a [`Case`] and says what it sees. It never
 //! fails, never waits and knows no levels; what its observations cost is the policy's business.
 
+mod extensions_clash;
 mod floating_tag;
+mod foreign_base;
 mod malformed_reference;
+mod not_bootable;
+mod older_os;
 mod registry_not_allowed;
+mod shadowed_override;
+mod single_platform_digest;
+mod stale_base;
+mod stream_conflict;
+mod stream_mismatch;
+mod unprovable_base;
 mod unpullable_image;
+mod wrong_architecture;
 
-use crate::facts::Facts;
+use crate::facts::image::Platform;
+use crate::facts::{Cause, Facts};
 use crate::image_reference::ImageReference;
+use crate::lineage::{Kinship, Lacking, Lineage, words};
 use crate::machine_config::{Field, Image, Subject};
 use crate::policy::{Level, Policy};
+use crate::pools::AffectedPool;
+use crate::question::{Platforms, Purpose, Question};
 
 /// Every rule, sorted by id.
-pub static ALL: &[&Rule] =
-    &[&floating_tag::RULE, &malformed_reference::RULE, &registry_not_allowed::RULE, &unpullable_image::RULE];
+pub static ALL: &[&Rule] = &[
+    &extensions_clash::RULE,
+    &floating_tag::RULE,
+    &foreign_base::RULE,
+    &malformed_reference::RULE,
+    &not_bootable::RULE,
+    &older_os::RULE,
+    &registry_not_allowed::RULE,
+    &shadowed_override::RULE,
+    &single_platform_digest::RULE,
+    &stale_base::RULE,
+    &stream_conflict::RULE,
+    &stream_mismatch::RULE,
+    &unprovable_base::RULE,
+    &unpullable_image::RULE,
+    &wrong_architecture::RULE,
+];
 
 /// One rule: what it is called, what it is about, and how it judges.
 #[derive(Debug)]
@@ -34,13 +64,17 @@ pub struct Rule {
     pub judge: fn(&Case<'_>) -> Vec<Observation>,
 }
 
-/// What a rule draws on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What a rule draws on, what is nearest at hand first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Input {
     /// The MachineConfig alone.
     MachineConfig,
+    /// Which manifest the image's reference names, if any.
+    Manifest,
     /// The image's manifest and config.
     Image,
+    /// The cluster, or what is named in its place.
+    Cluster,
 }
 
 impl Input {
@@ -48,7 +82,9 @@ impl Input {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::MachineConfig => "the MachineConfig",
-            Self::Image => "the image",
+            Self::Manifest => "the image's manifest",
+            Self::Image => "the image's layers and labels",
+            Self::Cluster => "the cluster",
         }
     }
 }
@@ -62,6 +98,10 @@ pub struct Case<'a> {
     pub facts: &'a Facts,
     /// The policy, for rules that have lists in it. Levels are not a rule's business.
     pub policy: &'a Policy,
+    /// The pools that the object reaches.
+    pub pools: &'a [AffectedPool<'a>],
+    /// The lineage of the operating system image, in each of them on each platform.
+    pub lineage: &'a [Lineage],
 }
 
 impl<'a> Case<'a> {
@@ -75,6 +115,107 @@ impl<'a> Case<'a> {
     pub fn references(&self) -> impl Iterator<Item = (Field, &'a ImageReference)> + use<'a> {
         self.images().filter_map(|(field, image)| Some((field, image.reference.as_ref().ok()?)))
     }
+
+    /// The operating system image, when it is a well-formed reference.
+    fn os_image(&self) -> Option<&'a ImageReference> {
+        self.subject.object.reference(Field::OsImage)
+    }
+
+    /// What `judge` sees in the lineage of the operating system image, pool by pool and platform by
+    /// platform; what it says alike of several is told once, with the places.
+    fn by_lineage(
+        &self,
+        judge: impl Fn(&ImageReference, &Lineage) -> Option<Observation>,
+    ) -> Vec<Observation> {
+        let Some(image) = self.os_image() else { return Vec::new() };
+        let seen = self.lineage.iter().filter_map(|lineage| {
+            let place = Place { pool: lineage.pool.as_deref(), platform: lineage.platform.as_ref() };
+            Some((judge(image, lineage)?, place))
+        });
+        told_once(seen)
+    }
+
+    /// What a rule says that would have to know the lineage and does not: that it is not known whether
+    /// the image `is` so. Nothing where there is nothing to judge by, or other rules have the word.
+    fn unknown_lineage(&self, is: &str, image: &ImageReference, lineage: &Lineage) -> Option<Observation> {
+        let Kinship::Unknown(why) = &lineage.kinship else { return None };
+        let lacking = why.lacking()?;
+        Some(Observation {
+            field: Field::OsImage,
+            certainty: Certainty::Unknown,
+            message: format!("whether `{}` {is} is not known: {why}", words::short(image)),
+            notes: lineage.notes.iter().filter(|note| **note != why.to_string()).cloned().collect(),
+            help: words::help_to_know(why),
+            lacking: Some(lacking),
+        })
+    }
+
+    /// What a rule says that would have to know `object` of the cluster and does not. Nothing where no
+    /// cluster was asked.
+    fn unknown_cluster(
+        &self,
+        field: Field,
+        what: &str,
+        object: &'static str,
+        cause: &Cause,
+    ) -> Option<Observation> {
+        (*cause != Cause::NotAsked).then(|| Observation {
+            field,
+            certainty: Certainty::Unknown,
+            message: format!("{what} is not known: {object} could not be read: {cause}"),
+            notes: Vec::new(),
+            help: "apply again when the API server answers; `layerpin check` asks the same from outside"
+                .to_owned(),
+            lacking: Some(Lacking::Cluster(cause.clone())),
+        })
+    }
+}
+
+/// Where in a cluster something was seen.
+#[derive(Clone, Copy, Debug, Default)]
+struct Place<'a> {
+    pool: Option<&'a str>,
+    platform: Option<&'a Platform>,
+}
+
+/// Puts equal observations together and notes the places of each.
+fn told_once<'a>(seen: impl Iterator<Item = (Observation, Place<'a>)>) -> Vec<Observation> {
+    let mut told: Vec<(Observation, Vec<Place<'a>>)> = Vec::new();
+    for (observation, place) in seen {
+        match told.iter_mut().find(|(earlier, _)| *earlier == observation) {
+            Some((_, places)) => places.push(place),
+            None => told.push((observation, vec![place])),
+        }
+    }
+    told.into_iter()
+        .map(|(mut observation, places)| {
+            observation.notes.extend(where_it_is(&places));
+            observation
+        })
+        .collect()
+}
+
+/// `in pools `infra` and `worker`, on linux/amd64`. `None` when nothing is known of the place.
+fn where_it_is(places: &[Place<'_>]) -> Option<String> {
+    let mut pools: Vec<_> =
+        places.iter().filter_map(|place| place.pool).map(|pool| format!("`{pool}`")).collect();
+    let mut platforms: Vec<_> =
+        places.iter().filter_map(|place| place.platform).map(Platform::to_string).collect();
+    for list in [&mut pools, &mut platforms] {
+        list.sort_unstable();
+        list.dedup();
+    }
+    let pools = match pools.len() {
+        0 => String::new(),
+        1 => format!("in pool {}", pools[0]),
+        _ => format!("in pools {}", words::list(&pools)),
+    };
+    let platforms = match platforms.len() {
+        0 => String::new(),
+        _ => format!("on {}", words::list(&platforms)),
+    };
+    let parts: Vec<_> = [pools, platforms].into_iter().filter(|part| !part.is_empty()).collect();
+    (!parts.is_empty()).then(|| parts.join(", "))
 }
 
 /// What a rule sees in one field.
@@ -90,6 +231,9 @@ pub struct Observation {
     pub notes: Vec<String>,
     /// One thing to do.
     pub help: String,
+    /// The question whose missing answer is behind it. Of several observations of one field that have
+    /// the same, the strictest is told.
+    pub lacking: Option<Lacking>,
 }
 
 /// Whether a fault was seen or could not be ruled out.
@@ -97,8 +241,30 @@ pub struct Observation {
 pub enum Certainty {
     /// The fault is there.
     Fault,
+    /// A lesser form of it is there, which is put up with: it warns at the most.
+    Lesser,
     /// A question that would tell was not answered.
     Unknown,
+}
+
+/// What rules would know beside the image and its lineage: the images that the pools have now.
+pub(crate) fn further_questions(
+    subject: &Subject,
+    pools: &[AffectedPool<'_>],
+    facts: &Facts,
+) -> Vec<Question> {
+    let Some(image) = subject.object.reference(Field::OsImage) else { return Vec::new() };
+    let mut questions: Vec<Question> = Vec::new();
+    for pool in pools {
+        let current = pool.current_image(subject, &facts.cluster);
+        let Some(reference) = current.filter(|current| *current != image.asked()) else { continue };
+        let platforms = Platforms::All;
+        let question = Question::Image { reference, platforms, purpose: Purpose::Base };
+        if !question.is_answered_by(facts) && !questions.iter().any(|earlier| earlier.covers(&question)) {
+            questions.push(question);
+        }
+    }
+    questions
 }
 
 /// The reference page of all rules, in Markdown.

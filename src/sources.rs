@@ -90,7 +90,7 @@ impl Sources {
         for question in questions {
             if let Self::Recorded(recorded) = self
                 && question.is_answered_by(recorded)
-                && policy.allows(question.reference())
+                && (policy.allows(question.reference()) || !question.is_bounded_by_policy())
             {
                 facts.take_answer(question, recorded);
                 continue;
@@ -113,7 +113,7 @@ impl Sources {
     async fn answer(&self, question: &Question, policy: &Policy, deadline: Instant) -> Answer {
         let reference = question.reference().clone();
         let closed = match self {
-            _ if !policy.allows(&reference) => Some(Cause::OutsideAllowed),
+            _ if question.is_bounded_by_policy() && !policy.allows(&reference) => Some(Cause::OutsideAllowed),
             Self::Offline => Some(Cause::Offline),
             Self::Network { .. } => None,
             Self::Recorded(_) => Some(Cause::NotRecorded),

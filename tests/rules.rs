@@ -3,19 +3,23 @@
 //! Each rule has one file in `tests/cases/`, named after it: a list of cases. A case holds an
 //! `object` (a MachineConfig), and may hold the object that is `stored`, `facts` in the form that
 //! they have on disk, and the `spec` of a policy named `case` in the place of the recommended one.
+//! Only images are written shorter than on disk: a layer is a word, which stands for its diffID.
 //! What is expected is compared whole, with what other rules find in the same object.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
+use layerpin::digest::Digest;
 use layerpin::evaluate::{Verdict, evaluate};
 use layerpin::facts::cluster::Cluster;
-use layerpin::facts::image::{Image, Payload};
-use layerpin::facts::{Fact, Facts, Given, Manifest};
+use layerpin::facts::image::{Image, Layer, Payload, Platform, PlatformImage};
+use layerpin::facts::{Fact, Facts, Given, Manifest, ManifestKind};
 use layerpin::image_reference::ImageReference;
+use layerpin::lineage::FINAL_DIFF_ID;
 use layerpin::machine_config::{Field, Operation, Subject};
 use layerpin::policy::{Level, Policy};
+use layerpin::report::LineageReport;
 use layerpin::rules::{self, Input, Rule};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -25,7 +29,8 @@ fn every_case_comes_to_the_verdict_that_it_expects() {
     let mut failures = String::new();
     for (file, cases) in all() {
         for case in cases {
-            let found = Expectation::of(&case.verdict());
+            let mut found = Expectation::of(&case.verdict());
+            found.lineage = found.lineage.filter(|_| case.expect.lineage.is_some());
             if found != case.expect {
                 let (expected, found) = (pretty(&case.expect), pretty(&found));
                 failures += &format!("\n{file}: {}\nexpected {expected}\nfound {found}\n", case.name);
@@ -56,7 +61,7 @@ fn every_rule_has_a_denied_a_passed_and_an_unknown_case() {
         assert!(passed, "{} has no case that passes", file_of(rule));
         let unknown = cases.iter().any(|case| speaks(case) && case.knows_nothing());
         assert!(unknown, "{} has no case in which it speaks though nothing is known", file_of(rule));
-        if !rule.inputs.contains(&Input::Image) {
+        if !rule.inputs.iter().any(|input| matches!(input, Input::Manifest | Input::Image)) {
             // What is judged from the object alone costs the same, whoever does not answer.
             let stands = cases.iter().any(|case| {
                 let denies = |finding: &Found| finding.rule == rule.id && finding.level == Level::Deny;
@@ -109,6 +114,8 @@ impl Case {
 
     fn facts(&self) -> Facts {
         let CaseFacts { observed_at, manifests, given, images, payloads, cluster } = self.facts.clone();
+        let images = images.into_iter().map(|(reference, fact)| (reference, with(fact, CaseImage::expand)));
+        let images = images.collect();
         let observed_at = observed_at.unwrap_or_else(|| OBSERVED_AT.parse().unwrap());
         Facts { observed_at, manifests, given, images, payloads, cluster: cluster.into() }
     }
@@ -146,11 +153,71 @@ struct CaseFacts {
     #[serde(default)]
     given: Given,
     #[serde(default)]
-    images: BTreeMap<ImageReference, Fact<Image>>,
+    images: BTreeMap<ImageReference, Fact<CaseImage>>,
     #[serde(default)]
     payloads: BTreeMap<ImageReference, Fact<Payload>>,
     #[serde(default)]
     cluster: Cluster,
+}
+
+/// An image, less what no rule looks at.
+#[derive(Clone, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct CaseImage {
+    platforms: BTreeMap<Platform, Fact<CasePlatform>>,
+}
+
+#[derive(Clone, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct CasePlatform {
+    layers: Vec<String>,
+    #[serde(default)]
+    labels: BTreeMap<String, String>,
+    #[serde(default)]
+    annotations: BTreeMap<String, String>,
+}
+
+impl CaseImage {
+    fn expand(self) -> Image {
+        let kind = if self.platforms.len() > 1 { ManifestKind::Index } else { ManifestKind::Image };
+        let platforms = self.platforms.into_iter();
+        let platforms = platforms.map(|(platform, fact)| (platform, with(fact, CasePlatform::expand)));
+        Image { digest: Digest::of(b"image"), kind, platforms: platforms.collect() }
+    }
+}
+
+impl CasePlatform {
+    fn expand(mut self) -> PlatformImage {
+        let layer = |word: &String| Layer {
+            diff_id: Digest::parse(word).unwrap_or_else(|_| Digest::of(word.as_bytes())),
+            digest: Digest::of(format!("compressed {word}").as_bytes()),
+            size: 1024,
+        };
+        let layers = self.layers.iter().map(layer).collect();
+        // The label is written as the word for the layer that it names.
+        if let Some(last) = self.labels.get_mut(FINAL_DIFF_ID)
+            && !last.starts_with("sha256:")
+        {
+            *last = Digest::of(last.as_bytes()).to_string();
+        }
+        PlatformImage {
+            manifest: Digest::of(b"manifest"),
+            config: Digest::of(b"config"),
+            layers,
+            labels: self.labels,
+            annotations: self.annotations,
+            history: Vec::new(),
+            created: None,
+        }
+    }
+}
+
+fn with<T, U>(fact: Fact<T>, expand: impl FnOnce(T) -> U) -> Fact<U> {
+    match fact {
+        Fact::Known(known) => Fact::Known(expand(known)),
+        Fact::Absent => Fact::Absent,
+        Fact::Unknown(cause) => Fact::Unknown(cause),
+    }
 }
 
 /// A verdict in the words of a case file.
@@ -162,6 +229,9 @@ struct Expectation {
     findings: Vec<Found>,
     #[serde(default)]
     excepted: Vec<Spared>,
+    /// What the report says of the lineage; compared where the case states it.
+    #[serde(default)]
+    lineage: Option<Value>,
 }
 
 #[derive(Deserialize, Serialize, PartialEq)]
@@ -202,10 +272,13 @@ impl Expectation {
             reason: excepted.reason.clone(),
             expires: excepted.expires,
         });
+        let lineage: Vec<_> = verdict.lineage.iter().map(LineageReport::from).collect();
+        let lineage = serde_json::to_value(lineage).unwrap();
         Self {
             verdict: verdict.outcome().as_str().to_owned(),
             findings: findings.collect(),
             excepted: excepted.collect(),
+            lineage: Some(lineage),
         }
     }
 }

@@ -13,7 +13,7 @@ use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_saphyr::Spanned;
 
 use super::{Exception, Level, Policy, PoolLevels, hash, rule};
-use crate::image_reference::shown;
+use crate::image_reference::{ImageReference, shown};
 use crate::pattern::Pattern;
 use crate::rules::{self, Rule};
 
@@ -60,6 +60,7 @@ pub(super) fn parse(text: &str) -> Result<Policy, PolicyErrors> {
             })
             .collect(),
         allowed: spec.registries.allow.into_iter().map(Pattern::new).collect(),
+        accepted_bases: spec.accepted_bases.iter().filter_map(|base| faults.base(base)).collect(),
         exceptions: spec.exceptions.into_iter().map(|entry| faults.exception(entry)).collect(),
     };
     if faults.0.is_empty() {
@@ -150,6 +151,10 @@ struct Spec {
     pools: Vec<PoolEntry>,
     /// Where images may come from.
     registries: Registries,
+    /// Images that count as bases beside those of the release, such as the base of a hotfix; each a
+    /// pull spec by digest. Whatever is built on one of them is not foreign.
+    #[schemars(with = "Vec<String>")]
+    accepted_bases: Vec<Spanned<String>>,
     /// Agreed deviations, each with its reason and its end.
     exceptions: Vec<ExceptionEntry>,
 }
@@ -162,6 +167,7 @@ impl Default for Spec {
             rules: Levels::default(),
             pools: Vec::new(),
             registries: Registries::default(),
+            accepted_bases: Vec::new(),
             exceptions: Vec::new(),
         }
     }
@@ -322,6 +328,20 @@ impl Faults {
         checked
     }
 
+    fn base(&mut self, text: &Spanned<String>) -> Option<ImageReference> {
+        match ImageReference::parse(&text.value) {
+            Ok(reference) if reference.is_pinned() => Some(reference),
+            Ok(reference) => {
+                self.add(text, format!("`{reference}` is no base; write it as repository@sha256:<digest>"));
+                None
+            }
+            Err(error) => {
+                self.add(text, error.to_string());
+                None
+            }
+        }
+    }
+
     fn patterns(&mut self, texts: Spanned<Vec<String>>, field: &str) -> Vec<Pattern> {
         if texts.value.is_empty() || texts.value.iter().any(String::is_empty) {
             self.add(&texts, format!("{field} must hold names; `*` stands for all"));
@@ -380,7 +400,8 @@ mod tests {
             exceptions:\n  - names: [a]\n    rules: [nope]\n    reason: ' '\n    expires: 2027-02-30\n";
         let errors = parse(text).unwrap_err();
         let found: Vec<_> = errors.iter().map(|error| (error.line, error.message.as_str())).collect();
-        let rules = "floating-tag, malformed-reference, registry-not-allowed, unpullable-image";
+        let rules: Vec<_> = rules::ALL.iter().map(|rule| rule.id).collect();
+        let rules = rules.join(", ");
         assert_eq!(
             found,
             [
@@ -419,6 +440,25 @@ mod tests {
             assert!(error.message.contains(part), "{tail:?}: {error:?}");
             assert!(!error.message.contains("line "), "{error:?}");
         }
+    }
+
+    #[test]
+    fn an_accepted_base_stands_by_digest() {
+        let base =
+            "quay.io/acme/hotfix@sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+        let policy = parse(&format!("{HEAD}spec:\n  acceptedBases:\n  - {base}\n")).unwrap();
+        assert_eq!(policy.accepted_bases(), [ImageReference::parse(base).unwrap()]);
+        let text = format!("{HEAD}spec:\n  acceptedBases:\n  - quay.io/acme/hotfix:1\n  - hotfix\n");
+        let errors = parse(&text).unwrap_err();
+        let found: Vec<_> = errors.iter().map(|error| (error.line, error.message.as_str())).collect();
+        let short = ImageReference::parse("hotfix").unwrap_err().to_string();
+        assert_eq!(
+            found,
+            [
+                (7, "`quay.io/acme/hotfix:1` is no base; write it as repository@sha256:<digest>"),
+                (8, short.as_str()),
+            ]
+        );
     }
 
     #[test]

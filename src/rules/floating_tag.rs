@@ -58,6 +58,7 @@ fn judge(case: &Case<'_>) -> Vec<Observation> {
                         .to_owned(),
                 ],
                 help,
+                lacking: None,
             })
         })
         .collect()

@@ -53,6 +53,7 @@ fn judge(case: &Case<'_>) -> Vec<Observation> {
                 message,
                 notes: vec![note.to_owned()],
                 help,
+                lacking: None,
             })
         })
         .collect()

@@ -1,6 +1,7 @@
 //! `registry-not-allowed`: an image from outside the registries that the policy allows.
 
 use super::{Case, Certainty, Input, Observation, Rule};
+use crate::lineage::Lacking;
 use crate::policy::Level;
 
 pub(super) static RULE: Rule = Rule {
@@ -14,7 +15,9 @@ tag and digest, with the patterns of `registries.allow` in the policy. `*` stand
 characters, `/` too. An empty list allows every registry.
 
 This is judged before anything is asked: whatever the level of this rule, no question and no
-credential goes to a registry outside the list. Such an image is not pinned either.
+credential goes to a registry outside the list. Such an image is not pinned either. The payload and
+the bases of the cluster's release are asked for wherever they are: nodes pull them whatever the list
+says, and no MachineConfig names them.
 
 ### Why
 
@@ -48,6 +51,8 @@ fn judge(case: &Case<'_>) -> Vec<Observation> {
                     "copy the image to an allowed repository, or add `{}` to `registries.allow` of the policy",
                     reference.repository()
                 ),
+                // So nobody asked for it.
+                lacking: Some(Lacking::Registry(reference.asked())),
             }
         })
         .collect()

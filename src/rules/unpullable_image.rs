@@ -2,12 +2,13 @@
 
 use super::{Case, Certainty, Input, Observation, Rule, registry_not_allowed};
 use crate::facts::{AsNodes, Cause, Fact};
+use crate::lineage::Lacking;
 use crate::policy::Level;
 
 pub(super) static RULE: Rule = Rule {
     id: "unpullable-image",
     fault: "an image that is not there, or that the registry refuses to nodes",
-    inputs: &[Input::Image],
+    inputs: &[Input::Manifest],
     recommended: Level::Deny,
     documentation: "
 Asks the registry for the manifest, without pulling it. It is a fault when the registry says that
@@ -36,7 +37,8 @@ read it. `skopeo inspect --authfile FILE docker://IMAGE` asks the same question.
 };
 
 fn judge(case: &Case<'_>) -> Vec<Observation> {
-    let other = case.policy.level(&registry_not_allowed::RULE, &case.subject.pools());
+    let pools = crate::pools::names(case.pools);
+    let other = case.policy.level(&registry_not_allowed::RULE, &pools);
     let registry_not_allowed_speaks = other.level != Level::Off;
     case.references()
         .filter_map(|(field, reference)| {
@@ -65,7 +67,8 @@ fn judge(case: &Case<'_>) -> Vec<Observation> {
                     help_to_know(cause).to_owned(),
                 ),
             };
-            Some(Observation { field, certainty, message, notes: Vec::new(), help })
+            let lacking = Some(Lacking::Registry(asked));
+            Some(Observation { field, certainty, message, notes: Vec::new(), help, lacking })
         })
         .collect()
 }

@@ -40,8 +40,8 @@ async fn every_metric_tells_what_happened() {
         ("findings_total{rule=\"malformed-reference\",level=\"deny\"}", 1.0),
         // The first question found that the port speaks no TLS.
         (&format!("registry_requests_total{{host=\"{host}\",outcome=\"failed\"}}"), 1.0),
-        (&format!("registry_requests_total{{host=\"{host}\",outcome=\"found\"}}"), 2.0),
-        (&format!("registry_request_duration_seconds_count{{host=\"{host}\"}}"), 3.0),
+        (&format!("registry_requests_total{{host=\"{host}\",outcome=\"found\"}}"), 4.0),
+        (&format!("registry_request_duration_seconds_count{{host=\"{host}\"}}"), 5.0),
         ("cache_requests_total{cache=\"manifest\",outcome=\"miss\"}", 2.0),
         ("cache_requests_total{cache=\"manifest\",outcome=\"hit\"}", 3.0),
         (&format!("policy_info{{name=\"test\",hash=\"{hash}\"}}"), 1.0),

@@ -156,7 +156,7 @@ async fn an_object_that_cannot_be_read_is_denied_with_its_field() {
     number["spec"]["baseOSExtensionsContainerImage"] = json!(1.5);
     for (object, fault) in [
         (Value::Null, "`object` is missing"),
-        (pod, "`object.metadata.labels`: invalid type: string \"worker\", expected struct Labels"),
+        (pod, "`object.metadata.labels`: invalid type: string \"worker\", expected a map of labels"),
         (
             number,
             "`object.spec.baseOSExtensionsContainerImage`: invalid type: floating point `1.5`, expected a string",

@@ -1,0 +1,633 @@
+//! Lineage: is an image built on a base of the release, pool by pool and platform by platform?
+//!
+//! Owns the judgement and its grades. Only layers prove anything ([`proof`]); which bases count is
+//! told by [`bases`]. Labels and annotations, which anybody can write, never make an image derived:
+//! they only help to choose between two ways of saying that it is not.
+//!
+//! Pure. What it would have to know and does not, it says as questions; the engine asks them and
+//! judges again, until there are none.
+
+pub mod bases;
+pub mod proof;
+pub mod words;
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use self::bases::Expected;
+pub use self::bases::{Base, Origin, Standing};
+use self::proof::{Agreement, Layers};
+use crate::facts::image::{Image, Platform, PlatformImage};
+use crate::facts::{Cause, Fact, Facts};
+use crate::image_reference::{ImageReference, shown};
+use crate::machine_config::{Field, Subject};
+use crate::policy::Policy;
+use crate::pools::{self, AffectedPool};
+use crate::question::{Platforms, Purpose, Question};
+
+/// The lineage of one image in one pool on one platform.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lineage {
+    /// The pool. `None` when no pool is known.
+    pub pool: Option<String>,
+    /// The platform. `None` when no platform of the image is known.
+    pub platform: Option<Platform>,
+    /// The bases that count, the first being the one to build on.
+    pub accepted: Vec<Base>,
+    /// How the image is related to them.
+    pub kinship: Kinship,
+    /// What a reader should know of where the bases are from.
+    pub notes: Vec<String>,
+}
+
+/// How an image is related to the bases that count.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Kinship {
+    /// It is one of them.
+    Same {
+        /// Which.
+        base: Base,
+    },
+    /// It is built on one of them.
+    Derived {
+        /// Which.
+        base: Base,
+        /// The layers above it.
+        own_layers: usize,
+    },
+    /// It is built on none of them.
+    Foreign {
+        /// What it has instead.
+        why: Why,
+        /// The known base that it agrees with most.
+        closest: Option<Closest>,
+    },
+    /// It may be built on one of them, but its layers were made anew and cannot tell.
+    Unprovable {
+        /// By what.
+        how: Rewriting,
+        /// The known base that it agrees with most.
+        closest: Option<Closest>,
+    },
+    /// Nobody can tell, and why.
+    Unknown(Ignorance),
+}
+
+/// Why an image is foreign.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Why {
+    /// It is built on the base of another release: the closest.
+    OtherRelease,
+    /// It is built on the base of another OS stream: the closest.
+    OtherStream,
+    /// It is built on a base for another platform: the closest.
+    OtherPlatform,
+    /// It has some layers of a known base, and not all.
+    PartOfBase,
+    /// No base that counts has anything for this platform.
+    NoBaseForPlatform,
+    /// It has nothing in common with any known base.
+    NothingShared,
+}
+
+/// How layers came to be made anew.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rewriting {
+    /// All layers were made one, the base's too.
+    Squashed,
+    /// The content was cut into layers anew.
+    Rechunked,
+}
+
+/// A known base, and how far an image agrees with it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Closest {
+    /// The base.
+    pub base: Base,
+    /// The platform of the base that was compared.
+    pub platform: Platform,
+    /// How far they agree.
+    pub agreement: Agreement,
+    /// The layers of the base.
+    pub layers: usize,
+}
+
+/// Why nobody can tell.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ignorance {
+    /// There is neither a cluster nor a base or release that was named.
+    NothingToJudgeAgainst,
+    /// The image has nothing for the platform.
+    NoPlatform,
+    /// The registry has no such image.
+    NoImage {
+        /// The image.
+        reference: ImageReference,
+    },
+    /// The image could not be read.
+    Image {
+        /// The image.
+        reference: ImageReference,
+        /// Why.
+        cause: Cause,
+    },
+    /// The registry no longer has the base.
+    NoBase {
+        /// The base.
+        base: Base,
+    },
+    /// The base could not be read.
+    Base {
+        /// The base.
+        base: Base,
+        /// Why.
+        cause: Cause,
+    },
+    /// The base has no layers, so that everything would be built on it.
+    EmptyBase {
+        /// The base.
+        base: Base,
+    },
+    /// The registry has no such payload.
+    NoPayload {
+        /// The payload.
+        reference: ImageReference,
+    },
+    /// The payload could not be read.
+    Payload {
+        /// The payload.
+        reference: ImageReference,
+        /// Why.
+        cause: Cause,
+    },
+    /// The payload names no operating system image.
+    NoOsImage {
+        /// The payload.
+        reference: ImageReference,
+    },
+    /// The stream of the pool is not among those of the release.
+    NoStream {
+        /// The stream.
+        stream: String,
+        /// Who should name it.
+        source: Origin,
+    },
+    /// An object of the cluster could not be read.
+    Cluster {
+        /// Kind and name.
+        object: &'static str,
+        /// Why.
+        cause: Cause,
+    },
+    /// What should name a base does not.
+    Malformed {
+        /// What is wrong.
+        message: String,
+    },
+}
+
+/// A question whose answer is lacking. Findings that rest on the same one are told as one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Lacking {
+    /// What a registry says of an image or payload.
+    Registry(ImageReference),
+    /// What the cluster says, while it does not for this reason.
+    Cluster(Cause),
+    /// Something else that is wrong where it stands.
+    Other(String),
+}
+
+impl Ignorance {
+    /// The question that nobody answered. `None` when there was none to ask.
+    pub fn lacking(&self) -> Option<Lacking> {
+        match self {
+            Self::NothingToJudgeAgainst | Self::NoPlatform => None,
+            Self::NoImage { reference }
+            | Self::Image { reference, .. }
+            | Self::NoPayload { reference }
+            | Self::NoOsImage { reference }
+            | Self::Payload { reference, .. } => Some(Lacking::Registry(reference.clone())),
+            Self::NoBase { base } | Self::Base { base, .. } | Self::EmptyBase { base } => {
+                Some(Lacking::Registry(base.reference.clone()))
+            }
+            Self::Cluster { cause, .. } => Some(Lacking::Cluster(cause.clone())),
+            Self::NoStream { .. } | Self::Malformed { .. } => Some(Lacking::Other(self.to_string())),
+        }
+    }
+}
+
+impl fmt::Display for Ignorance {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NothingToJudgeAgainst => formatter.write_str(
+                "nothing to judge against: no cluster, no --release-image, no --base-image and no acceptedBases",
+            ),
+            Self::NoPlatform => formatter.write_str("the image has nothing for this platform"),
+            Self::NoImage { reference } => write!(formatter, "{} has no such image", reference.host()),
+            Self::Image { cause, .. } => write!(formatter, "the image could not be read: {cause}"),
+            Self::NoBase { base } => write!(formatter, "the base `{}` is no longer there", base.reference),
+            Self::Base { base, cause } => {
+                write!(formatter, "the base `{}` could not be read: {cause}", base.reference)
+            }
+            Self::EmptyBase { base } => {
+                write!(formatter, "`{}` has no layers, so it is no base", base.reference)
+            }
+            Self::NoPayload { reference } => {
+                write!(formatter, "the release payload `{reference}` is not there")
+            }
+            Self::Payload { reference, cause } => {
+                write!(formatter, "the release payload `{reference}` could not be read: {cause}")
+            }
+            Self::NoOsImage { reference } => {
+                write!(formatter, "the release payload `{reference}` names no operating system image")
+            }
+            Self::NoStream { stream, source } => {
+                write!(formatter, "{source} names no image of OS stream `{stream}`")
+            }
+            Self::Cluster { object, cause } => write!(formatter, "{object} is not known: {cause}"),
+            Self::Malformed { message } => formatter.write_str(message),
+        }
+    }
+}
+
+/// What is known of the lineage of an image, and what must be asked to know more.
+#[derive(Clone, Debug, Default)]
+pub struct Judgement {
+    /// One entry for each pool and platform.
+    pub lineage: Vec<Lineage>,
+    /// Questions without an answer, each once.
+    pub questions: Vec<Question>,
+}
+
+/// The lineage of the operating system image of `subject`, in the pools that it reaches. Empty when
+/// it names none that could be asked for.
+pub fn of_subject(subject: &Subject, facts: &Facts, policy: &Policy) -> Vec<Lineage> {
+    let affected = pools::affected(subject, &facts.cluster);
+    match subject.object.reference(Field::OsImage) {
+        Some(image) => judge(image, &affected, facts, policy).lineage,
+        None => Vec::new(),
+    }
+}
+
+/// What must be asked to know the lineage of `subject`, given what `facts` hold already. Once these
+/// are answered there may be more: ask until the list is empty.
+pub fn questions(subject: &Subject, facts: &Facts, policy: &Policy) -> Vec<Question> {
+    let affected = pools::affected(subject, &facts.cluster);
+    match subject.object.reference(Field::OsImage) {
+        Some(image) => judge(image, &affected, facts, policy).questions,
+        None => Vec::new(),
+    }
+}
+
+/// Judges the lineage of `image` in `pools`; without any, that of the image on its own.
+pub fn judge(
+    image: &ImageReference,
+    pools: &[AffectedPool<'_>],
+    facts: &Facts,
+    policy: &Policy,
+) -> Judgement {
+    let mut judgement = Judgement::default();
+    let reference = image.asked();
+    // All platforms: another pool, or another object of the same run, may need others than this one.
+    judgement.ask(
+        Question::Image { reference: reference.clone(), platforms: Platforms::All, purpose: Purpose::Judged },
+        facts,
+    );
+    if pools.is_empty() {
+        judgement.pool(&reference, None, facts, policy);
+    }
+    for pool in pools {
+        judgement.pool(&reference, Some(pool), facts, policy);
+    }
+    judgement
+}
+
+impl Judgement {
+    fn pool(
+        &mut self,
+        reference: &ImageReference,
+        pool: Option<&AffectedPool<'_>>,
+        facts: &Facts,
+        policy: &Policy,
+    ) {
+        let mut expected = bases::expected(pool, facts, policy);
+        for question in std::mem::take(&mut expected.questions) {
+            self.ask(question, facts);
+        }
+        for base in &expected.accepted {
+            self.ask(base.question(), facts);
+        }
+        let kinships = self.kinships(reference, pool, &expected, facts);
+        self.lineage.extend(kinships.into_iter().map(|(platform, kinship)| Lineage {
+            pool: pool.map(|pool| shown(pool.name)),
+            platform,
+            accepted: expected.accepted.clone(),
+            kinship,
+            notes: expected.notes.clone(),
+        }));
+    }
+
+    /// The kinship on each platform; on none in particular where it is unknown as a whole.
+    fn kinships(
+        &mut self,
+        reference: &ImageReference,
+        pool: Option<&AffectedPool<'_>>,
+        expected: &Expected,
+        facts: &Facts,
+    ) -> Vec<(Option<Platform>, Kinship)> {
+        let no_image = || Ignorance::NoImage { reference: reference.clone() };
+        let unread = |cause: &Cause| Ignorance::Image { reference: reference.clone(), cause: cause.clone() };
+        if expected.accepted.is_empty() {
+            let why = expected.lacking.first().cloned().unwrap_or(Ignorance::NothingToJudgeAgainst);
+            return vec![(None, Kinship::Unknown(why))];
+        }
+        let image = match facts.image(reference) {
+            Fact::Known(image) => image,
+            Fact::Absent => return vec![(None, Kinship::Unknown(no_image()))],
+            Fact::Unknown(cause) => return vec![(None, Kinship::Unknown(unread(cause)))],
+        };
+        let platforms = platforms(image, pool, expected, facts).into_iter();
+        let mut kinship = |platform: &Platform| match image.platforms.get(platform) {
+            Some(Fact::Known(own)) => self.kinship(own, platform, expected, facts),
+            Some(Fact::Absent) => Kinship::Unknown(no_image()),
+            Some(Fact::Unknown(cause)) => Kinship::Unknown(unread(cause)),
+            None => Kinship::Unknown(Ignorance::NoPlatform),
+        };
+        platforms.map(|platform| (Some(platform.clone()), kinship(&platform))).collect()
+    }
+
+    fn kinship(
+        &mut self,
+        own: &PlatformImage,
+        platform: &Platform,
+        expected: &Expected,
+        facts: &Facts,
+    ) -> Kinship {
+        let comparison = Comparison { own, layers: Layers::new(&own.layers), platform, facts };
+        if let Some(kinship) = comparison.with_accepted(expected) {
+            return kinship;
+        }
+        let mut others = bases::others(facts);
+        for question in std::mem::take(&mut others.questions) {
+            self.ask(question, facts);
+        }
+        let mut known = expected.accepted.clone();
+        for base in expected.siblings.iter().chain(&others.accepted).chain(&others.siblings) {
+            if !known.iter().any(|earlier| earlier.reference == base.reference) {
+                self.ask(base.question(), facts);
+                known.push(base.clone());
+            }
+        }
+        comparison.with_known(expected, &known)
+    }
+
+    fn ask(&mut self, question: Question, facts: &Facts) {
+        if !question.is_answered_by(facts) && !self.questions.iter().any(|earlier| earlier.covers(&question))
+        {
+            self.questions.push(question);
+        }
+    }
+}
+
+impl Base {
+    /// The question for the layers of the base. All platforms are asked for, because an image may
+    /// turn out to be built on that of another.
+    fn question(&self) -> Question {
+        Question::Image {
+            reference: self.reference.clone(),
+            platforms: Platforms::All,
+            purpose: Purpose::Base,
+        }
+    }
+
+    /// The base of `platform`.
+    pub fn on<'a>(&self, platform: &Platform, facts: &'a Facts) -> Option<&'a PlatformImage> {
+        match facts.image(&self.reference) {
+            Fact::Known(image) => match image.platforms.get(platform)? {
+                Fact::Known(of) => Some(of),
+                Fact::Absent | Fact::Unknown(_) => None,
+            },
+            Fact::Absent | Fact::Unknown(_) => None,
+        }
+    }
+}
+
+/// The platforms that are judged: those of the pool's nodes; where these are not known, those that
+/// the image shares with a base that counts; where it shares none, its own.
+fn platforms(
+    image: &Image,
+    pool: Option<&AffectedPool<'_>>,
+    expected: &Expected,
+    facts: &Facts,
+) -> Vec<Platform> {
+    if let Some(needed) = pool.and_then(AffectedPool::platforms).filter(|needed| !needed.is_empty()) {
+        return needed;
+    }
+    let of_bases = expected.accepted.iter().filter_map(|base| match facts.image(&base.reference) {
+        Fact::Known(base) => Some(&base.platforms),
+        Fact::Absent | Fact::Unknown(_) => None,
+    });
+    let of_bases: Vec<_> = of_bases.collect();
+    let shared = |platform: &&Platform| of_bases.iter().any(|platforms| platforms.contains_key(*platform));
+    let some: Vec<_> = image.platforms.keys().filter(shared).cloned().collect();
+    if some.is_empty() { image.platforms.keys().cloned().collect() } else { some }
+}
+
+/// One platform of an image, ready to be compared.
+struct Comparison<'a> {
+    own: &'a PlatformImage,
+    layers: Layers<'a>,
+    platform: &'a Platform,
+    facts: &'a Facts,
+}
+
+impl Comparison<'_> {
+    /// The kinship as far as the bases that count decide it. `None` when they are all known and the
+    /// image is built on none of them.
+    fn with_accepted(&self, expected: &Expected) -> Option<Kinship> {
+        let mut lacking = expected.lacking.clone();
+        let mut best: Option<(&Base, usize, Agreement)> = None;
+        for base in &expected.accepted {
+            let of = match self.facts.image(&base.reference) {
+                Fact::Known(image) => match image.platforms.get(self.platform) {
+                    Some(Fact::Known(of)) => of,
+                    Some(Fact::Unknown(cause)) => {
+                        lacking.push(Ignorance::Base { base: base.clone(), cause: cause.clone() });
+                        continue;
+                    }
+                    Some(Fact::Absent) => {
+                        lacking.push(Ignorance::NoBase { base: base.clone() });
+                        continue;
+                    }
+                    None => continue,
+                },
+                Fact::Absent => {
+                    lacking.push(Ignorance::NoBase { base: base.clone() });
+                    continue;
+                }
+                Fact::Unknown(cause) => {
+                    lacking.push(Ignorance::Base { base: base.clone(), cause: cause.clone() });
+                    continue;
+                }
+            };
+            let agreement = self.layers.agree_with(&of.layers);
+            match agreement {
+                Agreement::Nothing => lacking.push(Ignorance::EmptyBase { base: base.clone() }),
+                Agreement::Same | Agreement::Derived { .. } => {
+                    // Of two bases the one that counts without reserve is better, then the longer.
+                    let better = best.is_none_or(|(other, length, _)| {
+                        (base.standing, std::cmp::Reverse(of.layers.len()))
+                            < (other.standing, std::cmp::Reverse(length))
+                    });
+                    if better {
+                        best = Some((base, of.layers.len(), agreement));
+                    }
+                }
+                Agreement::Leading { .. } | Agreement::Scattered { .. } => {}
+            }
+        }
+        match best {
+            Some((base, _, Agreement::Derived { own })) => {
+                Some(Kinship::Derived { base: base.clone(), own_layers: own })
+            }
+            Some((base, ..)) => Some(Kinship::Same { base: base.clone() }),
+            None => lacking.into_iter().next().map(Kinship::Unknown),
+        }
+    }
+
+    /// The kinship of an image that is built on none of the bases that count, all bases that are
+    /// known being `known`.
+    fn with_known(&self, expected: &Expected, known: &[Base]) -> Kinship {
+        let closest = self.closest(known);
+        let shared = closest.as_ref().map_or(0, Closest::shared);
+        let agreement = closest.as_ref().map(|closest| closest.agreement);
+        if let (Some(closest), Some(Agreement::Same | Agreement::Derived { .. })) = (&closest, agreement) {
+            let why = self.why(&closest.base, &closest.platform, &expected.accepted);
+            return Kinship::Foreign { why, closest: Some(closest.clone()) };
+        }
+        let closest = closest.filter(|_| shared > 0);
+        if matches!(agreement, Some(Agreement::Leading { .. })) {
+            return Kinship::Foreign { why: Why::PartOfBase, closest };
+        }
+        if self.is_squashed() {
+            return Kinship::Unprovable { how: Rewriting::Squashed, closest };
+        }
+        if self.is_rechunked(&expected.accepted, shared) {
+            return Kinship::Unprovable { how: Rewriting::Rechunked, closest };
+        }
+        let has_base = expected.accepted.iter().any(|base| base.on(self.platform, self.facts).is_some());
+        let why = match (has_base, shared) {
+            (false, 0) => Why::NoBaseForPlatform,
+            (_, 0) => Why::NothingShared,
+            _ => Why::PartOfBase,
+        };
+        Kinship::Foreign { why, closest }
+    }
+
+    /// The known base that the image agrees with most: a whole one before one in part, a leading run
+    /// before scattered layers, then the more layers, and of equals the first.
+    fn closest(&self, known: &[Base]) -> Option<Closest> {
+        let mut closest: Option<(Closest, (u8, usize))> = None;
+        for base in known {
+            let Fact::Known(image) = self.facts.image(&base.reference) else { continue };
+            for (platform, of) in &image.platforms {
+                let Fact::Known(of) = of else { continue };
+                let agreement = self.layers.agree_with(&of.layers);
+                let grade = match agreement {
+                    Agreement::Same | Agreement::Derived { .. } => 3,
+                    Agreement::Leading { .. } => 2,
+                    Agreement::Scattered { .. } => 1,
+                    Agreement::Nothing => continue,
+                };
+                // Among equals the image's own platform first.
+                let rank =
+                    (grade * 2 + u8::from(platform == self.platform), agreement.shared(of.layers.len()));
+                if closest.as_ref().is_none_or(|(_, best)| rank > *best) {
+                    let (base, platform, layers) = (base.clone(), platform.clone(), of.layers.len());
+                    closest = Some((Closest { base, platform, agreement, layers }, rank));
+                }
+            }
+        }
+        closest.map(|(closest, _)| closest)
+    }
+
+    fn why(&self, base: &Base, platform: &Platform, accepted: &[Base]) -> Why {
+        if platform != self.platform {
+            return Why::OtherPlatform;
+        }
+        let other_stream = base.stream.as_ref().is_some_and(|stream| {
+            let mut streams = accepted.iter().filter_map(|base| base.stream.as_ref()).peekable();
+            streams.peek().is_some() && streams.all(|accepted| accepted != stream)
+        });
+        if other_stream { Why::OtherStream } else { Why::OtherRelease }
+    }
+
+    /// Whether all layers were made one: the label names a layer that is no longer there, or there is
+    /// one layer that a node could boot, and nothing says that it was made as one.
+    fn is_squashed(&self) -> bool {
+        match self.own.labels.get(FINAL_DIFF_ID) {
+            Some(last) => !self.layers.have(last),
+            None => self.layers.count() == 1 && is_bootable(&self.own.labels),
+        }
+    }
+
+    /// Whether the content may be that of a base, cut anew: a bootable image that shows layers or, in
+    /// its words, the commit or the version of a base that counts.
+    fn is_rechunked(&self, accepted: &[Base], shared: usize) -> bool {
+        if !is_bootable(&self.own.labels) && !self.own.labels.contains_key(COMMIT) {
+            return false;
+        }
+        let labels = &self.own.labels;
+        let bases = || accepted.iter().filter_map(|base| base.on(self.platform, self.facts));
+        let same = |key: &str| {
+            bases().any(|base| base.labels.get(key).is_some_and(|of| labels.get(key) == Some(of)))
+        };
+        let versions = [VERSION, OLD_VERSION];
+        if same(COMMIT) || versions.iter().any(|key| same(key)) {
+            return true;
+        }
+        let states_another = versions
+            .iter()
+            .any(|key| labels.contains_key(*key) && bases().any(|base| base.labels.contains_key(*key)));
+        shared > 0 && !states_another
+    }
+}
+
+impl Closest {
+    /// The layers of the base that the image has.
+    pub fn shared(&self) -> usize {
+        self.agreement.shared(self.layers)
+    }
+}
+
+/// Whether labels say that a node can boot the image: their presence counts, whatever they say
+/// (`require_bootable` of ostree-ext).
+pub fn is_bootable(labels: &BTreeMap<String, String>) -> bool {
+    BOOTABLE.iter().any(|key| labels.contains_key(*key))
+}
+
+/// What an image says of its own descent, in words for a person. `None` when it says nothing. Never
+/// a proof.
+pub fn claim(image: &PlatformImage) -> Option<String> {
+    let label = |key: &str| image.labels.get(key).map(|text| shown(text));
+    let annotation = |key: &str| image.annotations.get(key).map(|text| shown(text));
+    let mut claims = Vec::new();
+    if let Some(version) = label(VERSION).or_else(|| label(OLD_VERSION)) {
+        claims.push(format!("version `{version}`"));
+    }
+    let base = label("baseOSContainerImage")
+        .or_else(|| annotation("org.opencontainers.image.base.name"))
+        .or_else(|| annotation("org.opencontainers.image.base.digest"));
+    if let Some(base) = base {
+        claims.push(format!("base `{base}`"));
+    }
+    (!claims.is_empty()).then(|| claims.join(" and "))
+}
+
+/// The label that names the last layer of the ostree commit.
+pub const FINAL_DIFF_ID: &str = "ostree.final-diffid";
+/// Labels of which a node wants one.
+pub const BOOTABLE: [&str; 2] = ["containers.bootc", "ostree.bootable"];
+const COMMIT: &str = "ostree.commit";
+const VERSION: &str = "org.opencontainers.image.version";
+const OLD_VERSION: &str = "version";

@@ -1,0 +1,461 @@
+//! Which bases an image may be built on, pool by pool, and which others are known.
+//!
+//! Owns the order in which the sources of the current base are believed, and the check that each
+//! still belongs to the release that the cluster runs: every one of them is left over from the
+//! release before for a while during an upgrade. What could not be checked is said, not assumed.
+
+use std::fmt;
+
+use super::Ignorance;
+use crate::facts::cluster::{Cluster, ClusterVersion, Release, RolloutState};
+use crate::facts::image::{OsImage, Payload};
+use crate::facts::{Cause, Fact, Facts};
+use crate::image_reference::{ImageReference, shown};
+use crate::policy::Policy;
+use crate::pools::{AffectedPool, minor};
+use crate::question::Question;
+
+/// An image that others are built on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Base {
+    /// The pull spec, as registries are asked for it.
+    pub reference: ImageReference,
+    /// The release that it belongs to, such as `4.18.14`, where that is known.
+    pub release: Option<String>,
+    /// The OS stream that it belongs to, such as `rhel-9`, where that is known.
+    pub stream: Option<String>,
+    /// Who names it.
+    pub origin: Origin,
+    /// Whether an image may be built on it.
+    pub standing: Standing,
+}
+
+/// Who names a base.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// `OSImageStream/cluster`.
+    Stream,
+    /// The ControllerConfig.
+    ControllerConfig,
+    /// The ConfigMap `machine-config-osimageurl`.
+    ConfigMap,
+    /// The payload of a release of the cluster.
+    Payload,
+    /// The payload that `--release-image` names.
+    ReleaseOption,
+    /// `--base-image`.
+    BaseOption,
+    /// `acceptedBases` of the policy.
+    Policy,
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Stream => "OSImageStream/cluster",
+            Self::ControllerConfig => "ControllerConfig/machine-config-controller",
+            Self::ConfigMap => "ConfigMap/machine-config-osimageurl",
+            Self::Payload => "the release payload",
+            Self::ReleaseOption => "--release-image",
+            Self::BaseOption => "--base-image",
+            Self::Policy => "acceptedBases of the policy",
+        })
+    }
+}
+
+/// Whether an image may be built on a base.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Standing {
+    /// It may.
+    Accepted,
+    /// It may while the upgrade lasts: it is the base of the release that the cluster is leaving.
+    Leaving,
+    /// It may not: it is known so that an image can be told to be built on it.
+    Other,
+}
+
+/// What a pool's image is measured by.
+#[derive(Clone, Debug, Default)]
+pub struct Expected {
+    /// The bases that count, the first being the one to build on.
+    pub accepted: Vec<Base>,
+    /// Bases of the same release that do not count: those of other streams.
+    pub siblings: Vec<Base>,
+    /// What is not known and might add a base.
+    pub lacking: Vec<Ignorance>,
+    /// What a reader should know of where the bases are from.
+    pub notes: Vec<String>,
+    /// What must be asked to know more.
+    pub questions: Vec<Question>,
+}
+
+/// The bases that count for `pool`. `None` is an image that is looked at on its own: the base of any
+/// stream of the release counts then.
+pub fn expected(pool: Option<&AffectedPool<'_>>, facts: &Facts, policy: &Policy) -> Expected {
+    let mut expected = Expected::default();
+    let stream = pool.and_then(|pool| pool.stream(&facts.cluster));
+    for reference in &facts.given.base_images {
+        expected.add(plain(reference, Origin::BaseOption));
+    }
+    if let Some(release) = &facts.given.release_image {
+        expected.payload(
+            release,
+            Wanted { stream, standing: Standing::Accepted, origin: Origin::ReleaseOption },
+            facts,
+        );
+    }
+    if facts.given.is_empty() && !facts.cluster.is_unasked() {
+        expected.of_cluster(pool, stream, facts);
+    }
+    for reference in policy.accepted_bases() {
+        expected.add(plain(reference, Origin::Policy));
+    }
+    expected
+}
+
+/// Bases that an image may turn out to be built on though none of them counts: those of earlier
+/// releases of the cluster and of those that it could roll to.
+pub fn others(facts: &Facts) -> Expected {
+    let mut others = Expected::default();
+    let Fact::Known(version) = &facts.cluster.version else { return others };
+    let given = facts.given.release_image.as_ref();
+    let mut releases: Vec<&Release> = vec![&version.desired];
+    releases.extend(version.history.iter().map(|entry| &entry.release).take(MAX_HISTORY));
+    releases.extend(version.available.iter().take(MAX_AVAILABLE));
+    let mut seen: Vec<ImageReference> = given.map(ImageReference::asked).into_iter().collect();
+    for release in releases {
+        let Ok(reference) = ImageReference::parse(&release.image) else { continue };
+        let reference = reference.asked();
+        if !seen.contains(&reference) {
+            others.payload(
+                &reference,
+                Wanted { stream: None, standing: Standing::Other, origin: Origin::Payload },
+                facts,
+            );
+            seen.push(reference);
+        }
+    }
+    others
+}
+
+/// Which images of a payload are wanted, and as what.
+#[derive(Clone, Copy)]
+struct Wanted<'a> {
+    /// The stream; `None` wants them all.
+    stream: Option<&'a str>,
+    standing: Standing,
+    origin: Origin,
+}
+
+/// Whether a source belongs to a release.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Belongs {
+    Surely,
+    PerhapsOnly,
+    Not,
+}
+
+impl Expected {
+    fn of_cluster(&mut self, pool: Option<&AffectedPool<'_>>, stream: Option<&str>, facts: &Facts) {
+        let cluster = &facts.cluster;
+        let version = match &cluster.version {
+            Fact::Known(version) => Some(version),
+            Fact::Absent => {
+                self.notes.push("the cluster has no ClusterVersion to check the base by".to_owned());
+                None
+            }
+            Fact::Unknown(cause) => {
+                self.notes.push(format!("ClusterVersion/version is not known: {cause}"));
+                None
+            }
+        };
+        let current = version.map(|version| &version.desired);
+        let standing = Standing::Accepted;
+        if !self.of_streams(current, stream, cluster) && !self.of_objects(current, stream, standing, cluster)
+        {
+            match version {
+                Some(version) => self.of_payload(&version.desired, pool, stream, standing, facts),
+                None => self.lack_of_cluster(cluster),
+            }
+        }
+        if let Some(leaving) = version.and_then(leaving)
+            && !self.of_objects(Some(leaving), stream, Standing::Leaving, cluster)
+        {
+            self.of_payload(leaving, pool, stream, Standing::Leaving, facts);
+        }
+    }
+
+    /// The OS image stream, when the cluster has one and it is of the release `current`.
+    fn of_streams(&mut self, current: Option<&Release>, stream: Option<&str>, cluster: &Cluster) -> bool {
+        let Fact::Known(streams) = &cluster.streams else { return false };
+        if streams.available.is_empty() {
+            return false;
+        }
+        let of = streams.release_image.as_deref();
+        match current.map_or(Belongs::PerhapsOnly, |current| same_image(of, &current.image)) {
+            Belongs::Not => {
+                self.notes.push(format!(
+                    "{} was passed over: it is of another payload than ClusterVersion desires",
+                    Origin::Stream
+                ));
+                return false;
+            }
+            Belongs::PerhapsOnly => self.not_checked(Origin::Stream),
+            Belongs::Surely => {}
+        }
+        let release = current.map(|current| current.version.as_str());
+        let mut found = false;
+        for (name, image) in &streams.available {
+            let wanted = stream.is_none_or(|stream| stream == name);
+            let standing = if wanted { Standing::Accepted } else { Standing::Other };
+            found |= wanted;
+            self.text(image, release, Some(name), Origin::Stream, standing);
+        }
+        if let Some(stream) = stream.filter(|_| !found) {
+            self.lacking.push(Ignorance::NoStream { stream: shown(stream), source: Origin::Stream });
+        }
+        true
+    }
+
+    /// What ControllerConfig and ConfigMap say, the first of them that is of `release`.
+    fn of_objects(
+        &mut self,
+        release: Option<&Release>,
+        stream: Option<&str>,
+        standing: Standing,
+        cluster: &Cluster,
+    ) -> bool {
+        // Both know one image only, and not of which stream it is.
+        if has_streams(cluster, release) || (stream.is_some() && !matches!(cluster.streams, Fact::Absent)) {
+            return false;
+        }
+        let controller_config = match &cluster.controller_config {
+            Fact::Known(config) => Some((&config.base_os_container_image, config.release_version.as_deref())),
+            Fact::Absent | Fact::Unknown(_) => None,
+        };
+        let config_map = match &cluster.os_image_url {
+            Fact::Known(map) => Some((&map.base_os_container_image, Some(map.release_version.as_str()))),
+            Fact::Absent | Fact::Unknown(_) => None,
+        };
+        for (origin, source) in
+            [(Origin::ControllerConfig, controller_config), (Origin::ConfigMap, config_map)]
+        {
+            let Some((image, of)) = source.filter(|(image, _)| !image.is_empty()) else { continue };
+            let belongs = match (of, release) {
+                (Some(of), Some(release)) if of == release.version => Belongs::Surely,
+                (Some(_), Some(_)) => Belongs::Not,
+                _ => Belongs::PerhapsOnly,
+            };
+            match belongs {
+                Belongs::Surely => {}
+                Belongs::PerhapsOnly if standing == Standing::Accepted => self.not_checked(origin),
+                Belongs::PerhapsOnly => continue,
+                Belongs::Not => {
+                    if standing == Standing::Accepted {
+                        self.notes.push(format!(
+                            "{origin} was passed over: it is of {}, and the cluster's release is {}",
+                            shown(of.unwrap_or_default()),
+                            shown(release.map_or("", |release| &release.version)),
+                        ));
+                    }
+                    continue;
+                }
+            }
+            self.text(image, release.map(|release| release.version.as_str()), None, origin, standing);
+            return true;
+        }
+        false
+    }
+
+    fn of_payload(
+        &mut self,
+        release: &Release,
+        pool: Option<&AffectedPool<'_>>,
+        stream: Option<&str>,
+        standing: Standing,
+        facts: &Facts,
+    ) {
+        let reference = match ImageReference::parse(&release.image) {
+            Ok(reference) => reference.asked(),
+            Err(error) => {
+                let message =
+                    format!("the payload of {} cannot be asked for: {error}", shown(&release.version));
+                self.lacking.push(Ignorance::Malformed { message });
+                return;
+            }
+        };
+        let default = match facts.payloads.get(&reference) {
+            Some(Fact::Known(payload)) if pool.is_some() && !has_streams(&facts.cluster, Some(release)) => {
+                default_stream(payload)
+            }
+            _ => None,
+        };
+        let wanted = Wanted { stream: stream.or(default), standing, origin: Origin::Payload };
+        self.payload(&reference, wanted, facts);
+    }
+
+    fn payload(&mut self, reference: &ImageReference, wanted: Wanted<'_>, facts: &Facts) {
+        let reference = reference.asked();
+        let payload = match facts.payloads.get(&reference) {
+            Some(Fact::Known(payload)) => payload,
+            Some(Fact::Absent) => return self.lacking.push(Ignorance::NoPayload { reference }),
+            Some(Fact::Unknown(cause)) => {
+                return self.lacking.push(Ignorance::Payload { reference, cause: cause.clone() });
+            }
+            None => {
+                self.questions.push(Question::Payload { reference: reference.clone() });
+                return self.lacking.push(Ignorance::Payload { reference, cause: Cause::NotAsked });
+            }
+        };
+        let mut found = false;
+        for (tag, image) in os_images(payload) {
+            let stream = stream_of(tag, image);
+            let is_wanted = wanted.stream.is_none_or(|wanted| stream == Some(wanted));
+            found |= is_wanted;
+            self.add(Base {
+                reference: image.reference.asked(),
+                release: Some(payload.version.clone()),
+                stream: stream.map(str::to_owned),
+                origin: wanted.origin,
+                standing: if is_wanted { wanted.standing } else { Standing::Other },
+            });
+        }
+        if !found && wanted.standing != Standing::Other {
+            self.lacking.push(match wanted.stream {
+                Some(stream) => Ignorance::NoStream { stream: shown(stream), source: wanted.origin },
+                None => Ignorance::NoOsImage { reference },
+            });
+        }
+    }
+
+    fn lack_of_cluster(&mut self, cluster: &Cluster) {
+        let causes = [
+            ("ClusterVersion/version", cause_of(&cluster.version)),
+            ("OSImageStream/cluster", cause_of(&cluster.streams)),
+            ("ControllerConfig/machine-config-controller", cause_of(&cluster.controller_config)),
+            ("ConfigMap/machine-config-osimageurl", cause_of(&cluster.os_image_url)),
+        ];
+        let first = causes.into_iter().find_map(|(object, cause)| Some((object, cause?)));
+        self.lacking.push(match first {
+            Some((object, cause)) => Ignorance::Cluster { object, cause: cause.clone() },
+            None => Ignorance::Malformed { message: "nothing in the cluster names a base".to_owned() },
+        });
+    }
+
+    fn text(
+        &mut self,
+        text: &str,
+        release: Option<&str>,
+        stream: Option<&str>,
+        origin: Origin,
+        standing: Standing,
+    ) {
+        match ImageReference::parse(text) {
+            Ok(reference) => self.add(Base {
+                reference: reference.asked(),
+                release: release.map(str::to_owned),
+                stream: stream.map(str::to_owned),
+                origin,
+                standing,
+            }),
+            Err(error) => self.lacking.push(Ignorance::Malformed {
+                message: format!("what {origin} names cannot be asked for: {error}"),
+            }),
+        }
+    }
+
+    fn add(&mut self, base: Base) {
+        let known =
+            self.accepted.iter().chain(&self.siblings).any(|earlier| earlier.reference == base.reference);
+        match base.standing {
+            _ if known => {}
+            Standing::Accepted | Standing::Leaving => self.accepted.push(base),
+            Standing::Other => self.siblings.push(base),
+        }
+    }
+
+    fn not_checked(&mut self, origin: Origin) {
+        self.notes.push(format!("that {origin} is of the cluster's release could not be checked"));
+    }
+}
+
+/// The release that the cluster is leaving: the last that was completed, while another is under way.
+pub fn leaving(version: &ClusterVersion) -> Option<&Release> {
+    let newest = version.history.first()?;
+    if newest.state == RolloutState::Completed {
+        return None;
+    }
+    let completed = version.history.iter().find(|entry| entry.state == RolloutState::Completed)?;
+    Some(&completed.release).filter(|release| release.version != version.desired.version)
+}
+
+/// The operating system images of a payload that a node can boot, by tag.
+fn os_images(payload: &Payload) -> impl Iterator<Item = (&str, &OsImage)> {
+    let all = payload.os_images.iter().map(|(tag, image)| (tag.as_str(), image));
+    // Up to 4.11 the operating system came as an archive in an image, which nothing builds on.
+    all.filter(|(tag, _)| *tag != "machine-os-content")
+}
+
+/// The stream of a payload's image: what the payload says, else what its tag has always meant.
+fn stream_of<'a>(tag: &'a str, image: &'a OsImage) -> Option<&'a str> {
+    image.stream.as_deref().or(match tag {
+        "rhel-coreos-8" => Some("rhel-8"),
+        "rhel-coreos" => Some("rhel-9"),
+        "rhel-coreos-10" => Some("rhel-10"),
+        "centos-stream-coreos-9" => Some("centos-9"),
+        _ => None,
+    })
+}
+
+/// The stream of the image that pools get which choose none, on a cluster without OS image streams.
+fn default_stream(payload: &Payload) -> Option<&str> {
+    let tags = ["rhel-coreos", "stream-coreos", "rhel-coreos-8", "centos-stream-coreos-9", "fedora-coreos"];
+    let tag = tags.into_iter().find(|tag| payload.os_images.contains_key(*tag))?;
+    stream_of(tag, payload.os_images.get(tag)?)
+}
+
+/// Whether pools of the cluster may be on different streams: it says so, or it could not say and its
+/// release is one that has them.
+fn has_streams(cluster: &Cluster, release: Option<&Release>) -> bool {
+    match &cluster.streams {
+        Fact::Known(streams) => !streams.available.is_empty(),
+        Fact::Absent | Fact::Unknown(Cause::NotAsked) => false,
+        Fact::Unknown(_) => {
+            release.and_then(|release| minor(&release.version)).is_none_or(|release| release >= (4, 21))
+        }
+    }
+}
+
+/// Whether two pull specs of a payload are of the same image: the digests decide, because the one
+/// may name a mirror.
+fn same_image(of: Option<&str>, desired: &str) -> Belongs {
+    let Some(of) = of.filter(|_| !desired.is_empty()) else { return Belongs::PerhapsOnly };
+    if of == desired {
+        return Belongs::Surely;
+    }
+    match [of, desired].map(|text| ImageReference::parse(text).ok()) {
+        [Some(one), Some(other)] => match (one.digest(), other.digest()) {
+            (Some(one), Some(other)) if one == other => Belongs::Surely,
+            (Some(_), Some(_)) => Belongs::Not,
+            _ => Belongs::PerhapsOnly,
+        },
+        _ => Belongs::PerhapsOnly,
+    }
+}
+
+fn plain(reference: &ImageReference, origin: Origin) -> Base {
+    let standing = Standing::Accepted;
+    Base { reference: reference.asked(), release: None, stream: None, origin, standing }
+}
+
+fn cause_of<T>(fact: &Fact<T>) -> Option<&Cause> {
+    match fact {
+        Fact::Unknown(cause) => Some(cause),
+        Fact::Known(_) | Fact::Absent => None,
+    }
+}
+
+/// Releases of the cluster's history that are looked at: each costs reading a payload.
+const MAX_HISTORY: usize = 5;
+/// Releases that the cluster could roll to that are looked at.
+const MAX_AVAILABLE: usize = 2;

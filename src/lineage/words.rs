@@ -1,0 +1,265 @@
+//! The words in which lineage is told: the same in findings, reports and drawings.
+//!
+//! Everything that comes from outside and is not checked in form is cleaned before it gets here.
+
+use super::bases::{Base, Origin};
+use super::proof::Agreement;
+use super::{Closest, Ignorance, Kinship, Lineage, Rewriting, Standing, Why};
+use crate::facts::image::Platform;
+use crate::facts::{AsNodes, Cause};
+use crate::image_reference::{ImageReference, shown};
+
+/// A pull spec for the middle of a sentence: a digest is cut to its first twelve digits.
+pub fn short(reference: &ImageReference) -> String {
+    match (reference.tag(), reference.digest()) {
+        (None, Some(digest)) => format!("{}@{}", reference.repository(), digest.short()),
+        _ => reference.to_string(),
+    }
+}
+
+/// `a`, `a and b`, `a, b and c`.
+pub fn list(items: &[String]) -> String {
+    match items {
+        [] => String::new(),
+        [one] => one.clone(),
+        [first @ .., last] => format!("{} and {last}", first.join(", ")),
+    }
+}
+
+/// `1 layer`, `2 layers`.
+pub fn layers(count: usize) -> String {
+    match count {
+        1 => "1 layer".to_owned(),
+        _ => format!("{count} layers"),
+    }
+}
+
+impl Base {
+    /// The base in a sentence: by its release where it has one.
+    pub fn name(&self) -> String {
+        match self.release.as_deref() {
+            Some(release) => format!("the base of {}", shown(release)),
+            None => format!("the base `{}`", short(&self.reference)),
+        }
+    }
+
+    /// The base in a sentence about streams.
+    fn name_with_stream(&self) -> String {
+        match (self.stream.as_deref(), self.release.as_deref()) {
+            (Some(stream), Some(release)) => format!("the `{}` base of {}", shown(stream), shown(release)),
+            (Some(stream), None) => format!("the `{}` base `{}`", shown(stream), short(&self.reference)),
+            (None, _) => self.name(),
+        }
+    }
+
+    /// The release in a sentence about releases.
+    fn release_name(&self) -> String {
+        self.release.as_deref().map_or_else(|| self.name(), shown)
+    }
+
+    /// The line of a Containerfile that builds on it.
+    pub fn from_line(&self) -> String {
+        format!("FROM {}", self.reference)
+    }
+
+    /// `4.18.14`, or nothing.
+    fn of_release(&self) -> String {
+        self.release.as_deref().map(|release| format!(" of {}", shown(release))).unwrap_or_default()
+    }
+}
+
+impl Lineage {
+    /// What the image should be built on, in a sentence.
+    pub fn wanted(&self) -> String {
+        match self.accepted.as_slice() {
+            [] => "an accepted base".to_owned(),
+            [one] => one.name(),
+            [first, ..] => match &first.release {
+                Some(release) if self.accepted.iter().all(|base| base.release.as_ref() == Some(release)) => {
+                    format!("a base of {}", shown(release))
+                }
+                _ => format!("{} or another accepted base", first.name()),
+            },
+        }
+    }
+
+    /// What the cluster runs, for the other half of a sentence. `None` when no release is known.
+    pub fn running(&self) -> Option<String> {
+        let base = self.accepted.first()?;
+        let release = shown(base.release.as_deref()?);
+        Some(match base.origin {
+            Origin::ReleaseOption => format!("the release is {release}"),
+            _ => format!("the cluster runs {release}"),
+        })
+    }
+
+    /// The bases that were expected, as notes.
+    pub fn expected(&self) -> Vec<String> {
+        let shown_bases = self.accepted.iter().take(MAX_BASES);
+        let mut notes: Vec<_> = shown_bases
+            .map(|base| {
+                format!("expected base: `{}`{}, from {}", base.reference, base.of_release(), base.origin)
+            })
+            .collect();
+        let more = self.accepted.len().saturating_sub(MAX_BASES);
+        if more > 0 {
+            notes.push(format!("and {more} more accepted bases"));
+        }
+        notes
+    }
+
+    /// The first thing to do for an image that is built on something else.
+    pub fn rebuild(&self) -> String {
+        match self.accepted.first() {
+            Some(base) => format!("build it again on the base: {}", base.from_line()),
+            None => "name the base with --release-image or --base-image".to_owned(),
+        }
+    }
+
+    /// What it comes to, in one word of the report.
+    pub fn result(&self) -> &'static str {
+        match &self.kinship {
+            Kinship::Same { .. } => "same",
+            Kinship::Derived { .. } => "derived",
+            Kinship::Foreign { .. } => "foreign",
+            Kinship::Unprovable { .. } => "unprovable",
+            Kinship::Unknown(_) => "unknown",
+        }
+    }
+
+    /// The base that the image is built on or agrees with most.
+    pub fn base(&self) -> Option<&Base> {
+        match &self.kinship {
+            Kinship::Same { base } | Kinship::Derived { base, .. } => Some(base),
+            Kinship::Foreign { closest, .. } | Kinship::Unprovable { closest, .. } => {
+                closest.as_ref().map(|closest| &closest.base)
+            }
+            Kinship::Unknown(_) => None,
+        }
+    }
+
+    /// Why the result is not a proof, in one sentence; that it is one which counts for the time of an
+    /// upgrade, too. `None` for an image that is in order.
+    pub fn reason(&self) -> Option<String> {
+        match &self.kinship {
+            Kinship::Same { base } | Kinship::Derived { base, .. } => {
+                (base.standing == Standing::Leaving).then(|| self.leaving(base))
+            }
+            Kinship::Foreign { why, closest } => Some(self.foreign(*why, closest.as_ref())),
+            Kinship::Unprovable { how: Rewriting::Squashed, .. } => {
+                Some("its layers were squashed into one, the base's too, so they prove nothing".to_owned())
+            }
+            Kinship::Unprovable { how: Rewriting::Rechunked, .. } => {
+                Some("its content was cut into layers anew (rechunked), so they prove nothing".to_owned())
+            }
+            Kinship::Unknown(why) => Some(why.to_string()),
+        }
+    }
+
+    /// `built on the base of 4.18.13; the cluster runs 4.18.14`.
+    fn leaving(&self, base: &Base) -> String {
+        let rolls_to = self.accepted.first().and_then(|base| base.release.as_deref()).map(shown);
+        match rolls_to {
+            Some(release) => format!("built on {}; the cluster rolls to {release}", base.release_name()),
+            None => format!("built on {}, which the cluster is leaving", base.release_name()),
+        }
+    }
+
+    fn foreign(&self, why: Why, closest: Option<&Closest>) -> String {
+        let built_on = closest.map(|closest| closest.base.name()).unwrap_or_default();
+        let running = self.running().unwrap_or_else(|| format!("{} is expected", self.wanted()));
+        match why {
+            Why::OtherRelease => {
+                let release = closest.map(|closest| closest.base.release_name()).unwrap_or_default();
+                format!("built on {release}; {running}")
+            }
+            Why::OtherStream => {
+                let found = closest.map(|closest| closest.base.name_with_stream()).unwrap_or_default();
+                let wanted = self.accepted.first().map(Base::name_with_stream).unwrap_or_default();
+                format!("built on {found}; {wanted} is expected")
+            }
+            Why::OtherPlatform => {
+                let platform = closest.map(|closest| closest.platform.to_string()).unwrap_or_default();
+                format!("built on {built_on} for {platform}")
+            }
+            Why::NoBaseForPlatform => "no base that counts has anything for this platform".to_owned(),
+            Why::NothingShared => format!("it shares no layer with {}", self.wanted()),
+            Why::PartOfBase => match closest {
+                Some(closest) => format!("it has only {} {built_on}", closest.part()),
+                None => format!("it has only part of {}", self.wanted()),
+            },
+        }
+    }
+}
+
+impl Closest {
+    /// `the first 3 of the 51 layers of`.
+    fn part(&self) -> String {
+        match self.agreement {
+            Agreement::Leading { shared: 1 } => format!("the lowest of the {} of", layers(self.layers)),
+            Agreement::Leading { shared } => format!("the lowest {shared} of the {} of", layers(self.layers)),
+            _ => format!("{} of the {} of", self.shared(), layers(self.layers)),
+        }
+    }
+
+    /// How far the image, which is of `platform`, agrees with it, as a note.
+    pub fn agreement(&self, platform: Option<&Platform>) -> String {
+        let Self { base, layers: count, .. } = self;
+        let other = Some(&self.platform).filter(|of| Some(*of) != platform);
+        let other = other.map(|platform| format!(" for {platform}")).unwrap_or_default();
+        let of = format!("`{}`{}{other}", base.reference, base.of_release());
+        match self.agreement {
+            Agreement::Same => format!("found: it is {of} itself, all {}", layers(*count)),
+            Agreement::Derived { own } => {
+                format!("found: all {} of {of}, and {own} of its own above", layers(*count))
+            }
+            Agreement::Leading { .. } => {
+                format!("found: {} {of}; from there on it is another image of the same make", self.part())
+            }
+            Agreement::Scattered { .. } | Agreement::Nothing => {
+                format!("found: {} {of}, and not from the lowest on", self.part())
+            }
+        }
+    }
+}
+
+/// What brings an answer the next time.
+pub fn help_to_know(why: &Ignorance) -> String {
+    let cause = match why {
+        Ignorance::Image { cause, .. }
+        | Ignorance::Base { cause, .. }
+        | Ignorance::Payload { cause, .. }
+        | Ignorance::Cluster { cause, .. } => cause,
+        Ignorance::NoBase { base } => {
+            return format!(
+                "bring `{}` back to its registry or a mirror, or name another base with --base-image",
+                base.reference
+            );
+        }
+        Ignorance::NoImage { .. } => return "push the image, then apply again".to_owned(),
+        Ignorance::NoPayload { .. } => {
+            return "mirror the release again with `oc adm release mirror`, or name the base with --base-image"
+                .to_owned();
+        }
+        Ignorance::NothingToJudgeAgainst
+        | Ignorance::NoPlatform
+        | Ignorance::EmptyBase { .. }
+        | Ignorance::NoOsImage { .. }
+        | Ignorance::NoStream { .. }
+        | Ignorance::Malformed { .. } => {
+            return "name the base with --base-image or in `acceptedBases` of the policy".to_owned();
+        }
+    };
+    match cause {
+        Cause::Offline => "ask without `--offline`".to_owned(),
+        Cause::Refused { host, as_nodes: AsNodes::NotAtHand, .. } => {
+            format!("name credentials that may read from {host} with `--authfile`")
+        }
+        Cause::Refused { host, .. } => format!("give the credentials for {host} the right to read it"),
+        Cause::OutsideAllowed => "add the repository to `registries.allow` of the policy".to_owned(),
+        _ => "apply again when it answers; `onUnknown` in the policy says what this costs".to_owned(),
+    }
+}
+
+/// Bases that are listed in one finding.
+const MAX_BASES: usize = 3;

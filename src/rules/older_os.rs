@@ -1,0 +1,120 @@
+//! `older-os`: an operating system older than the release's, or than what the pool runs.
+
+use super::{Case, Certainty, Input, Observation, Place, Rule, told_once};
+use crate::facts::Fact;
+use crate::facts::image::Platform;
+use crate::image_reference::ImageReference;
+use crate::lineage::{Kinship, words};
+use crate::machine_config::Field;
+use crate::os_version::OsVersion;
+use crate::policy::Level;
+use crate::pools::AffectedPool;
+
+pub(super) static RULE: Rule = Rule {
+    id: "older-os",
+    fault: "an operating system older than that of the release, or than what the pool runs",
+    inputs: &[Input::Image, Input::Cluster],
+    recommended: Level::Warn,
+    documentation: "
+Compares the version of the operating system that the image's labels state
+(`org.opencontainers.image.version`, `version`, `io.openshift.build.versions`) with that of the base that
+it should be built on, and with that of the image that the pool has now. Only versions of the operating
+system are compared, such as `418.94.202509100000-0`, `9.6.20251201-1` and `43.20251024.3.0`: a version
+that somebody gave an image of their own is none, and between RHEL CoreOS and Fedora CoreOS there is no
+order. Labels can be written by anybody, so that this rule warns of accidents, not of intent.
+
+### Why
+
+Going back to an older operating system is not tested, and has left nodes that could not start: what the
+newer one wrote, the older may not read.
+
+### What to do
+
+Build the image on the current base. To go back on purpose, make an exception in the policy for as long
+as it takes.
+",
+    judge,
+};
+
+fn judge(case: &Case<'_>) -> Vec<Observation> {
+    let Some(image) = case.os_image() else { return Vec::new() };
+    let unknown = case.by_lineage(|image, lineage| {
+        case.unknown_lineage("has an older operating system than its base", image, lineage)
+    });
+    let versions = versions(case, &image.asked());
+    let mut seen = Vec::new();
+    for lineage in case.lineage {
+        let place = Place { pool: lineage.pool.as_deref(), platform: lineage.platform.as_ref() };
+        // What an image is built on and may be built on is what it is measured by.
+        let own_base = match &lineage.kinship {
+            Kinship::Same { base } | Kinship::Derived { base, .. } => Some(base),
+            _ => lineage.accepted.first(),
+        };
+        let Some(base) = own_base else { continue };
+        for (platform, own) in &versions {
+            if lineage.platform.as_ref().is_some_and(|of| of != *platform) {
+                continue;
+            }
+            let of_base = base.on(platform, case.facts).and_then(|of| OsVersion::of_labels(&of.labels));
+            if let Some(of_base) = of_base.filter(|of_base| own.is_older_than(of_base)) {
+                seen.push((older(image, own, &of_base, &base.name(), lineage.rebuild()), place));
+            }
+        }
+    }
+    for pool in case.pools {
+        let Some(current) = current(case, pool) else { continue };
+        let needed = pool.platforms().filter(|needed| !needed.is_empty());
+        for (platform, own) in &versions {
+            let of_current = version_on(case, &current, platform);
+            let older_than = of_current.filter(|of_current| own.is_older_than(of_current));
+            if needed.as_ref().is_none_or(|needed| needed.contains(platform))
+                && let Some(of_current) = older_than
+            {
+                let what = format!("`{}`, which the pool has now", words::short(&current));
+                let help = "apply an image with a newer operating system, or except this one in the policy"
+                    .to_owned();
+                let place = Place { pool: Some(pool.name), platform: Some(*platform) };
+                seen.push((older(image, own, &of_current, &what, help), place));
+            }
+        }
+    }
+    let mut all = told_once(seen.into_iter());
+    all.extend(unknown);
+    all
+}
+
+fn older(image: &ImageReference, own: &OsVersion, than: &OsVersion, what: &str, help: String) -> Observation {
+    Observation {
+        field: Field::OsImage,
+        certainty: Certainty::Fault,
+        message: format!(
+            "`{}` has operating system {}, older than {} of {what}",
+            words::short(image),
+            own.as_str(),
+            than.as_str()
+        ),
+        notes: Vec::new(),
+        help,
+        lacking: None,
+    }
+}
+
+/// The version of each platform of `reference` that states one.
+fn versions<'a>(case: &Case<'a>, reference: &ImageReference) -> Vec<(&'a Platform, OsVersion)> {
+    let Fact::Known(image) = case.facts.image(reference) else { return Vec::new() };
+    let platforms = image.platforms.iter().filter_map(|(platform, of)| match of {
+        Fact::Known(of) => Some((platform, OsVersion::of_labels(&of.labels)?)),
+        Fact::Absent | Fact::Unknown(_) => None,
+    });
+    platforms.collect()
+}
+
+fn version_on(case: &Case<'_>, reference: &ImageReference, platform: &Platform) -> Option<OsVersion> {
+    versions(case, reference).into_iter().find(|(of, _)| *of == platform).map(|(_, version)| version)
+}
+
+/// The image that `pool` has now, when it is another than the one under judgement.
+pub(super) fn current(case: &Case<'_>, pool: &AffectedPool<'_>) -> Option<ImageReference> {
+    pool.current_image(case.subject, &case.facts.cluster)
+        .filter(|current| Some(current) != case.os_image().map(ImageReference::asked).as_ref())
+}
