@@ -8,7 +8,7 @@ use jiff::tz::TimeZone;
 use crate::facts::Facts;
 use crate::lineage::{self, Lacking, Lineage};
 use crate::machine_config::{Field, Subject};
-use crate::policy::{Assigned, Level, Policy};
+use crate::policy::{Level, Policy};
 use crate::pools;
 use crate::question::Question;
 use crate::rules::{self, Case, Certainty, Input, Observation, Rule};
@@ -23,7 +23,7 @@ pub fn evaluate(subject: &Subject, facts: &Facts, policy: &Policy) -> Verdict {
     let mut verdict = Verdict::default();
     let mut found: Vec<Told> = Vec::new();
     for rule in rules::ALL {
-        let Assigned { level, why } = policy.level(rule, &pools);
+        let level = policy.level_alone(rule, &pools);
         if level == Level::Off {
             continue;
         }
@@ -48,16 +48,16 @@ pub fn evaluate(subject: &Subject, facts: &Facts, policy: &Policy) -> Verdict {
             }
             let level = match observation.certainty {
                 Certainty::Fault => {
-                    notes.push(why.clone());
+                    notes.push(policy.level(rule, &pools).why);
                     level
                 }
                 Certainty::Lesser => {
-                    notes.push(why.clone());
+                    notes.push(policy.level(rule, &pools).why);
                     level.min(Level::Warn)
                 }
                 // The rule costs less than ignorance would, so it is the rule that decides.
                 Certainty::Unknown if level < policy.on_unknown() => {
-                    notes.push(why.clone());
+                    notes.push(policy.level(rule, &pools).why);
                     level
                 }
                 Certainty::Unknown => {
@@ -110,7 +110,7 @@ pub fn questions(subject: &Subject, facts: &Facts, policy: &Policy) -> Vec<Quest
     let pools = pools::names(&affected);
     let asks = |input: Input| {
         let mut rules = rules::ALL.iter().filter(|rule| rule.inputs.contains(&input));
-        rules.any(|rule| policy.level(rule, &pools).level != Level::Off)
+        rules.any(|rule| policy.level_alone(rule, &pools) != Level::Off)
     };
     let mut questions = Vec::new();
     if asks(Input::Manifest) || asks(Input::Image) {

@@ -135,32 +135,45 @@ impl Policy {
         &self.accepted_bases
     }
 
-    /// The level of `rule` for an object that reaches `pools`: the strictest of them decides.
+    /// The level of `rule` for an object that reaches `pools`, with the reason: the strictest of them
+    /// decides.
     pub fn level(&self, rule: &'static Rule, pools: &[&str]) -> Assigned {
-        let (base, base_origin) = match find(&self.levels, rule) {
-            Some(level) => (level, "in policy"),
-            None => (rule.recommended, "by recommendation, which stands in policy"),
-        };
-        let of_pool = |pool: &str| {
-            // As in the rest of the file a later entry wins over an earlier one.
-            let entry = self.pools.iter().rev().find_map(|entry| {
-                let named = entry.names.iter().any(|name| name.matches(pool));
-                named.then(|| find(&entry.levels, rule)).flatten()
-            });
-            entry.map(|level| (level, pool.to_owned()))
-        };
-        let strictest = pools
-            .iter()
-            .map(|pool| of_pool(pool).map_or((base, None), |(level, pool)| (level, Some(pool))))
-            .max_by_key(|(level, _)| *level);
-        let (level, pool) = strictest.unwrap_or((base, None));
+        let (level, pool) = self.decide(rule, pools);
         let why = match pool {
             Some(pool) => {
                 format!("`{}` is `{}` for pool `{pool}` in policy `{}`", rule.id, level.as_str(), self.name)
             }
-            None => format!("`{}` is `{}` {base_origin} `{}`", rule.id, level.as_str(), self.name),
+            None => {
+                let origin = match find(&self.levels, rule) {
+                    Some(_) => "in policy",
+                    None => "by recommendation, which stands in policy",
+                };
+                format!("`{}` is `{}` {origin} `{}`", rule.id, level.as_str(), self.name)
+            }
         };
         Assigned { level, why }
+    }
+
+    /// The level alone. Most rules find nothing, and then nobody asks for the reason.
+    pub fn level_alone(&self, rule: &'static Rule, pools: &[&str]) -> Level {
+        self.decide(rule, pools).0
+    }
+
+    /// The level, and the pool that has it where it is not the level of all.
+    fn decide<'a>(&self, rule: &'static Rule, pools: &[&'a str]) -> (Level, Option<&'a str>) {
+        let base = find(&self.levels, rule).unwrap_or(rule.recommended);
+        let of_pool = |pool: &str| {
+            // As in the rest of the file a later entry wins over an earlier one.
+            self.pools.iter().rev().find_map(|entry| {
+                let named = entry.names.iter().any(|name| name.matches(pool));
+                named.then(|| find(&entry.levels, rule)).flatten()
+            })
+        };
+        let strictest = pools
+            .iter()
+            .map(|pool| of_pool(pool).map_or((base, None), |level| (level, Some(*pool))))
+            .max_by_key(|(level, _)| *level);
+        strictest.unwrap_or((base, None))
     }
 
     /// The exceptions that name the object and the rule, those that have ended among them.

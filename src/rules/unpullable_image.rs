@@ -4,6 +4,7 @@ use super::{Case, Certainty, Input, Observation, Rule, registry_not_allowed};
 use crate::facts::{AsNodes, Cause, Fact};
 use crate::lineage::Lacking;
 use crate::policy::Level;
+use crate::pools;
 
 pub(super) static RULE: Rule = Rule {
     id: "unpullable-image",
@@ -37,9 +38,8 @@ read it. `skopeo inspect --authfile FILE docker://IMAGE` asks the same question.
 };
 
 fn judge(case: &Case<'_>) -> Vec<Observation> {
-    let pools = crate::pools::names(case.pools);
-    let other = case.policy.level(&registry_not_allowed::RULE, &pools);
-    let registry_not_allowed_speaks = other.level != Level::Off;
+    let other = case.policy.level_alone(&registry_not_allowed::RULE, &pools::names(case.pools));
+    let registry_not_allowed_speaks = other != Level::Off;
     case.references()
         .filter_map(|(field, reference)| {
             let asked = reference.asked();
