@@ -26,6 +26,9 @@ pub enum Command {
     /// Answers AdmissionReviews for MachineConfigs over TLS: POST /mutate pins tags to digests, POST
     /// /validate denies or warns, POST /dry-run shows what both would do with one object. The admin
     /// address has /healthz, /readyz and /metrics. Stops at SIGTERM after finishing what is in work.
+    ///
+    /// Logs a line for each review to standard error, as text on a terminal and as JSON otherwise;
+    /// RUST_LOG filters. Prints `listening on https://ADDR` when it listens.
     Serve(Box<Serve>),
     /// Replace tags by digests in files, and record what each tag was
     ///

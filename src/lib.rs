@@ -35,6 +35,7 @@ pub mod files;
 pub mod image_reference;
 mod last_seen;
 pub mod lineage;
+pub mod log;
 pub mod machine_config;
 pub mod metrics;
 pub mod os_version;
