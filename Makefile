@@ -1,7 +1,7 @@
 # `make` alone lists the targets.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test e2e lint deny generate ci
+.PHONY: help demo test e2e bench lint deny generate ci
 
 help: ## List the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -11,12 +11,16 @@ demo: ## Run the main job on an embedded sample registry, then stay up for curl 
 	@cargo run --locked --quiet --example demo
 
 test: ## Install what the tests need and run them all
-	@tests/packages.sh docker-registry:docker-registry skopeo:skopeo htpasswd:apache2-utils
+	@tests/packages.sh docker-registry:docker-registry skopeo:skopeo htpasswd:apache2-utils buildah:buildah
 	cargo test --locked --workspace
 
 e2e: ## Run the tests against a real Kubernetes API server (CRDS=FOLDER takes other CRDs)
 	@folder=$$(tests/e2e/tools.sh) && echo "API server from $$folder"
 	$(if $(CRDS),LAYERPIN_E2E_CRDS="$(abspath $(CRDS))" )cargo test --locked --test e2e
+
+bench: ## Measure speed and memory of the release binary (BENCH_REVIEWS=N for fewer or more than a million)
+	@tests/packages.sh wrk:wrk
+	@nice cargo bench --locked --quiet --bench road
 
 lint: ## Format, clippy with warnings as errors, docs
 	cargo fmt --all --check

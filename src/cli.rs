@@ -111,7 +111,7 @@ pub struct Serve {
 
     /// Who may use /dry-run, which makes the server ask registries on a caller's behalf [default:
     /// authorized with a cluster, anyone without]
-    #[arg(long, value_enum, env = "LAYERPIN_DRY_RUN_ACCESS")]
+    #[arg(long, value_enum, value_name = "ACCESS", env = "LAYERPIN_DRY_RUN_ACCESS")]
     pub dry_run_access: Option<DryRunAccess>,
 
     /// Where facts come from.

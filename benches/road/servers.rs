@@ -1,0 +1,203 @@
+//! The servers: the release binary, the same server with one more route, and a registry for both.
+
+use std::io::{BufRead, BufReader, Read};
+use std::path::Path;
+use std::process::{Child, Command, ExitCode, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::DefaultBodyLimit;
+use axum::routing::post;
+use clap::Parser;
+use layerpin::cli::{Command as Verb, CommandLine};
+use layerpin_sample_registry::images::Image;
+use layerpin_sample_registry::{Fault, Registry};
+use tempfile::TempDir;
+
+use crate::documents::{NEW_TAG, Reviews};
+
+/// Everything that runs while it is measured.
+pub(crate) struct Servers {
+    /// The release binary.
+    pub(crate) layerpin: Server,
+    /// The same server, with the empty route.
+    pub(crate) empty: Server,
+    /// The registry that both may ask.
+    pub(crate) registry: Registry,
+}
+
+impl Servers {
+    pub(crate) fn start() -> Self {
+        layerpin::install_crypto_provider();
+        let this = std::env::current_exe().unwrap_or_else(|error| panic!("this program: {error}"));
+        Self {
+            layerpin: Server::start(Path::new(env!("CARGO_BIN_EXE_layerpin"))),
+            empty: Server::start(&this),
+            registry: Registry::start().unwrap_or_else(|error| panic!("the registry: {error}")),
+        }
+    }
+
+    /// Sends `count` reviews with the same new tag at once, while the registry takes its time, and
+    /// tells how often it was asked.
+    pub(crate) fn heads_of_equal_tags(&self, count: usize, reviews: &Reviews) -> usize {
+        self.registry.push("acme/os", Some(NEW_TAG), &Image::base("4.20.1"));
+        // Longer than it takes to send all of them.
+        self.registry.set_fault(Fault::Latency(Duration::from_secs(2)));
+        let url = self.layerpin.url("/mutate?timeout=10s");
+        let runtime = tokio::runtime::Runtime::new().unwrap_or_else(|error| panic!("{error}"));
+        runtime.block_on(async {
+            let mut tasks = tokio::task::JoinSet::new();
+            let mut client = self.layerpin.client();
+            for index in 0..count {
+                // The server takes so many at once on one connection of HTTP/2.
+                if index % 250 == 0 {
+                    client = self.layerpin.client();
+                }
+                let request = client.post(&url).body(reviews.with_new_tag());
+                tasks.spawn(async move { request.send().await?.error_for_status()?.text().await });
+            }
+            while let Some(answer) = tasks.join_next().await {
+                match answer {
+                    Ok(Ok(text)) => assert!(text.contains("\"patch\":"), "{text}"),
+                    other => panic!("{other:?}"),
+                }
+            }
+        });
+        self.registry.clear_fault();
+        self.registry.count("HEAD", &format!("/manifests/{NEW_TAG}"))
+    }
+}
+
+/// A server in a process of its own; dropping it kills it.
+pub(crate) struct Server {
+    child: Child,
+    address: String,
+    admin_address: String,
+    authority: Vec<u8>,
+    logged: Arc<AtomicU64>,
+    _folder: TempDir,
+}
+
+impl Server {
+    /// Starts a program that takes the command line of `layerpin`.
+    fn start(program: &Path) -> Self {
+        let folder = tempfile::tempdir().unwrap_or_else(|error| panic!("a folder: {error}"));
+        let mut child = Command::new(program)
+            .args(["serve", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"])
+            .current_dir(folder.path())
+            .env_clear()
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap_or_else(|error| panic!("{}: {error}", program.display()));
+        let logged = Arc::new(AtomicU64::new(0));
+        if let Some(log) = child.stderr.take() {
+            let logged = Arc::clone(&logged);
+            thread::spawn(move || count(log, &logged));
+        }
+        let mut lines = child.stdout.take().into_iter().flat_map(|output| BufReader::new(output).lines());
+        let mut address_after = |words: &str| match lines.next() {
+            Some(Ok(line)) if line.starts_with(words) => line[words.len()..].to_owned(),
+            other => panic!("{}: {other:?}", program.display()),
+        };
+        let address = address_after("listening on https://");
+        let admin_address = address_after("admin listening on https://");
+        let authority = std::fs::read(folder.path().join("certs/dev-ca.crt"));
+        Self {
+            child,
+            address,
+            admin_address,
+            authority: authority.unwrap_or_else(|error| panic!("its CA: {error}")),
+            logged,
+            _folder: folder,
+        }
+    }
+
+    pub(crate) fn url(&self, path: &str) -> String {
+        format!("https://{}{path}", self.address)
+    }
+
+    /// How many reviews its log has told of.
+    pub(crate) fn reviews_logged(&self) -> u64 {
+        // The last lines may still be in the pipe: wait until nothing comes.
+        let mut before = u64::MAX;
+        loop {
+            let logged = self.logged.load(Ordering::Relaxed);
+            if logged == before {
+                return logged;
+            }
+            before = logged;
+            thread::sleep(Duration::from_millis(100));
+        }
+    }
+
+    /// How many reviews its metrics have counted.
+    pub(crate) fn reviews_counted(&self) -> u64 {
+        let url = format!("https://{}/metrics", self.admin_address);
+        let runtime = tokio::runtime::Runtime::new().unwrap_or_else(|error| panic!("{error}"));
+        let text = runtime.block_on(async { self.client().get(url).send().await?.text().await });
+        let text = text.unwrap_or_else(|error| panic!("its metrics: {error}"));
+        let series = text.lines().filter(|line| line.starts_with("layerpin_reviews_total{"));
+        series.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum()
+    }
+
+    /// What of it is in memory, as the kernel tells.
+    pub(crate) fn resident_megabytes(&self) -> f64 {
+        let path = format!("/proc/{}/status", self.child.id());
+        let status = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.strip_suffix("kB"));
+        let kilobytes = line.and_then(|line| line.trim().parse::<f64>().ok());
+        kilobytes.unwrap_or_else(|| panic!("no VmRSS in {status}")) / 1000.0
+    }
+
+    fn client(&self) -> reqwest::Client {
+        let authority = reqwest::Certificate::from_pem(&self.authority);
+        let builder = reqwest::Client::builder().no_proxy();
+        let client = authority.and_then(|authority| builder.tls_certs_only([authority]).build());
+        client.unwrap_or_else(|error| panic!("a client: {error}"))
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // Both fail only if it has ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Counts the lines that tell of a review, whose message is that word alone.
+fn count(log: impl Read, logged: &AtomicU64) {
+    let mut log = BufReader::with_capacity(256 * 1024, log);
+    let mut line = Vec::new();
+    while log.read_until(b'\n', &mut line).is_ok_and(|length| length > 0) {
+        let is_review = line.windows(MESSAGE.len()).any(|window| window == MESSAGE);
+        if is_review {
+            logged.fetch_add(1, Ordering::Relaxed);
+        }
+        line.clear();
+    }
+}
+
+/// `layerpin serve`, with a route that only reads the body and answers 200.
+pub(crate) fn serve_with_empty_route() -> ExitCode {
+    layerpin::install_crypto_provider();
+    let Verb::Serve(options) = CommandLine::parse().command else { return ExitCode::FAILURE };
+    let _log = layerpin::log::start(layerpin::log::Amount::Work);
+    let empty = Router::new()
+        .route("/empty", post(|body: Bytes| async { drop(body) }))
+        .layer(DefaultBodyLimit::disable());
+    match layerpin::commands::serve::run(&options, empty) {
+        Ok(ending) => ending.into(),
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+const MESSAGE: &[u8] = b"\"message\":\"review\"";
