@@ -14,6 +14,7 @@ use anyhow::Context;
 use futures_util::StreamExt;
 use futures_util::stream;
 use similar::TextDiff;
+use tokio::time::Instant;
 
 use super::{Ending, output, sources};
 use crate::cli::Pin;
@@ -32,6 +33,8 @@ use crate::run::Run;
 pub fn run(options: &Pin) -> anyhow::Result<Ending> {
     let policy = Arc::unwrap_or_clone(sources::policy(&options.facts)?.current()).pinning();
     let sources = sources::connect(&options.facts, &Arc::new(Metrics::new()))?;
+    let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime")?;
+    runtime.block_on(sources.read_cluster(Instant::now() + options.facts.timeout));
     let run = Run::begin(sources, Arc::new(policy), options.facts.timeout);
     let (inputs, unread) = files::find(&options.paths);
     let named: HashSet<_> = options.paths.iter().collect();
@@ -46,8 +49,9 @@ pub fn run(options: &Pin) -> anyhow::Result<Ending> {
     for fault in unread {
         pinning.fail(&fault.to_string(), None);
     }
-    let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime")?;
     let plans = runtime.block_on(plans(&run, &read, options));
+    // An exec plug-in of the kubeconfig may hang for ever, and is not waited for.
+    runtime.shutdown_background();
     let mut plans = plans.into_iter();
     for source in &read {
         match source {

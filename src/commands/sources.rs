@@ -27,10 +27,6 @@ pub(super) fn policy(options: &FactOptions) -> anyhow::Result<PolicyStore> {
 
 /// The sources that the options describe. Nothing is asked yet: a server goes on with
 /// [`Sources::follow_cluster`], a verb that ends with [`Sources::read_cluster`].
-///
-/// # Panics
-///
-/// Outside a tokio runtime.
 pub(super) fn connect(options: &FactOptions, metrics: &Arc<Metrics>) -> anyhow::Result<Sources> {
     if let Some(path) = &options.facts {
         return Ok(Sources::Recorded(Arc::new(recorded(path)?)));

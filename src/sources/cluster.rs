@@ -68,10 +68,6 @@ impl ClusterSource {
     ///
     /// Fails when the way there cannot work: a certificate that is none, a token file that cannot be
     /// read.
-    ///
-    /// # Panics
-    ///
-    /// Outside a tokio runtime.
     pub fn new(access: Access, pace: Pace) -> Result<Arc<Self>, AccessError> {
         let changed = Arc::new(Notify::new());
         let slots = Slots {

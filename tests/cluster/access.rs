@@ -1,12 +1,21 @@
 //! Which cluster is meant, as the program finds it: kubeconfigs, contexts, plug-ins, and none.
 
 use std::path::Path;
+use std::time::Duration;
 
+use layerpin::facts::Fact;
+use layerpin::sources::ClusterSource;
+use layerpin::sources::cluster::access::{Access, Choice, Environment};
+use layerpin_sample_registry::Registry;
+use layerpin_sample_registry::images::Image;
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
-use crate::api_server::{ApiServer, NODES, TOKEN, VERSIONS};
+use crate::api_server::{ApiServer, NODES, SECRETS, TOKEN, VERSIONS};
+use crate::documents::machine_config;
 use crate::eventually::eventually;
-use crate::objects::version;
+use crate::known::{QUICK, registry};
+use crate::objects::{pull_secret, version};
 use crate::program::{Layerpin, Setup};
 
 /// Waits until the server says of the cluster what `line` is, and returns the status with it.
@@ -244,4 +253,50 @@ async fn a_plug_in_that_fails_or_hangs_holds_up_neither_start_nor_stop() {
         assert!(layerpin.end().await.success());
         assert!(!layerpin.log.text().contains(TOKEN));
     }
+}
+
+#[tokio::test]
+async fn in_a_pod_it_is_the_account_that_is_mounted() {
+    let server = openshift().await;
+    let folder = tempfile::tempdir().unwrap();
+    let service = ("127.0.0.1".to_owned(), server.address.port().to_string());
+    let environment =
+        Environment { service: Some(service), account: folder.path().to_owned(), ..Environment::default() };
+    let find = || Access::find(&Choice::default(), &environment);
+    assert!(find().unwrap().is_none(), "a pod that is given no account has no cluster");
+    std::fs::write(folder.path().join("token"), TOKEN).unwrap();
+    let told = find().unwrap_err().to_string();
+    let expected = format!("the account of the pod in {}: ca.crt: ", folder.path().display());
+    assert!(told.starts_with(&expected), "{told}");
+    std::fs::write(folder.path().join("ca.crt"), &server.authority).unwrap();
+    let source = ClusterSource::new(find().unwrap().unwrap(), QUICK).unwrap();
+    source.read(registry().credentials(), Instant::now() + Duration::from_secs(30)).await;
+    assert!(matches!(source.facts().version, Fact::Known(_)), "{:?}", source.unknown());
+}
+
+/// `layerpin pin` on a tag that only the pull secret of the cluster opens.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_verb_that_ends_reads_the_cluster_once_and_waits_for_it_no_longer_than_its_timeout() {
+    let images = Registry::builder().basic_auth("alice", "opensesame").start().unwrap();
+    let digest = images.push("acme/os", Some("1"), &Image::base("4.18.1"));
+    let server = openshift().await;
+    let auths = json!({"auths": {images.host(): {"username": "alice", "password": "opensesame"}}});
+    server.put(SECRETS, pull_secret(&auths.to_string()));
+    let run = |timeout: &str| {
+        let setup = Setup::verb("pin");
+        let object = machine_config(&format!("{}/acme/os:1", images.host()));
+        let path = setup.write("worker.yaml", &object.to_string());
+        let setup = named(setup, &server.kubeconfig()).arguments(["--timeout", timeout]);
+        setup.arguments([path]).ended()
+    };
+    let (code, diff, error) = run("20s");
+    assert!(diff.contains(&digest), "{diff}{error}");
+    assert_eq!(code, 0, "{error}");
+    assert_eq!((server.requests("WATCH"), server.requests(&format!("GET {SECRETS}"))), (0, 1));
+
+    server.freeze(true);
+    let begun = Instant::now();
+    let (_, diff, _) = run("500ms");
+    assert_eq!(diff, "");
+    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
 }

@@ -11,6 +11,8 @@ use axum::http::Uri;
 use hyper_util::client::proxy::matcher::Matcher;
 use kube::Config;
 use kube::config::{Kubeconfig, KubeconfigError};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
 
 use crate::image_reference::shown;
 
@@ -148,6 +150,9 @@ impl Access {
         let url = url.parse().map_err(|error| wrong(format!("{} is no address: {error}", shown(&url))))?;
         let mut config = Config::new(url);
         config.auth_info.token_file = Some(token.display().to_string());
+        let roots: Result<Vec<_>, _> = CertificateDer::pem_file_iter(&authority).and_then(Iterator::collect);
+        let roots = roots.map_err(|error| wrong(format!("ca.crt: {error}")))?;
+        config.root_cert = Some(roots.iter().map(|root| root.to_vec()).collect());
         // Read again about once a minute, as the token is.
         config.root_cert_file = Some(authority);
         Ok(Some(Self { config, origin }))

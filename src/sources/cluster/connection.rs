@@ -10,7 +10,7 @@ use axum::http::{Request, Response};
 use bytes::Bytes;
 use http_body_util::BodyExt;
 use kube::Client;
-use kube::client::{AuthError, Body};
+use kube::client::{AuthError, Body, ConfigExt};
 use serde::Deserialize;
 use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
@@ -36,7 +36,7 @@ enum Made {
         client: Client,
         since: Instant,
     },
-    /// An exec plug-in is at work. Whoever asks waits for this one rather than starting another.
+    /// It is being made, for which an exec plug-in may be at work. Whoever asks waits for this one rather than starting another.
     Working(JoinHandle<Result<Client, String>>),
     Failed {
         reason: String,
@@ -46,10 +46,6 @@ enum Made {
 
 impl Connection {
     /// Prepares a connection. What can be seen to be wrong without running anything is told at once.
-    ///
-    /// # Panics
-    ///
-    /// Outside a tokio runtime.
     pub(super) fn new(mut access: Access) -> Result<Self, AccessError> {
         access.config.connect_timeout = Some(CONNECT);
         // Retries are paced by those who ask, inside their deadlines.
@@ -60,18 +56,16 @@ impl Connection {
             .exec
             .as_ref()
             .map(|exec| exec.command.as_deref().map_or_else(|| "(no command)".to_owned(), shown));
-        let runs_something = plug_in.is_some() || access.config.auth_info.auth_provider.is_some();
         let url = &access.config.cluster_url;
         let host = shown(url.host().unwrap_or_default());
         let server = url.port().map_or_else(|| host.clone(), |port| format!("{host}:{port}"));
-        let made = if runs_something {
-            Made::Not
-        } else {
-            let client = Client::try_from(access.config.clone())
-                .map_err(|error| access.wrong(words(&error, plug_in.as_deref())))?;
-            Made::Ready { client, since: Instant::now() }
-        };
-        Ok(Self { config: access.config, server, plug_in, made: Mutex::new(made) })
+        // Both would run a plug-in.
+        if plug_in.is_none() && access.config.auth_info.auth_provider.is_none() {
+            let certificates = access.config.rustls_client_config().map(drop);
+            let token = access.config.auth_layer().map(drop);
+            certificates.and(token).map_err(|error| access.wrong(words(&error, None)))?;
+        }
+        Ok(Self { config: access.config, server, plug_in, made: Mutex::new(Made::Not) })
     }
 
     /// Who is asked.
