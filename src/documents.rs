@@ -118,8 +118,7 @@ impl Fault {
         match self.kind {
             FaultKind::Syntax => "mend the YAML there",
             FaultKind::Template => {
-                "render it first, for example: helm template CHART | layerpin check -, or kustomize build DIR | \
-                 layerpin check -"
+                "render it first, and give what comes out: helm template CHART, or kustomize build DIR, writes YAML"
             }
             FaultKind::Object => {
                 "mend the object there; `oc apply --dry-run=server -f FILE` says what it wants"
@@ -313,8 +312,7 @@ impl<'a, 't> ObjectReader<'a, 't> {
             if let Some(at) = image(field)
                 && subject.object.text(field).contains("{{")
             {
-                let message = format!("`spec.{}` is left to a template", field.key());
-                return Err(Unfit { at: at.written(), message });
+                return Err(Unfit { at: at.written(), message: TEMPLATE.to_owned() });
             }
         }
         self.read.documents.push(Document { subject, site: Site::of(self.tree, id) });
@@ -365,11 +363,14 @@ impl<'a, 't> ObjectReader<'a, 't> {
         let node = self.tree.node(unfit.at);
         // Of an embedded text `self.text` is the inner one, and so are the spans.
         let written = self.text.get(node.span.clone()).unwrap_or_default();
-        let kind = if written.contains("{{") { FaultKind::Template } else { FaultKind::Object };
+        let (kind, message) = match written.contains("{{") {
+            true => (FaultKind::Template, TEMPLATE.to_owned()),
+            false => (FaultKind::Object, unfit.message),
+        };
         self.read.faults.push(Fault {
             kind,
             place: Some(node.place),
-            message: unfit.message,
+            message,
             concerns_a_machine_config: true,
         });
     }
@@ -384,7 +385,7 @@ fn syntax_fault(text: &str, broken: &Broken, span: Range<usize>) -> Fault {
         Some(at) => Fault {
             kind: FaultKind::Template,
             place: Some(place_near(text, span.start + at, broken)),
-            message: "a template, which is no YAML before it is rendered".to_owned(),
+            message: TEMPLATE.to_owned(),
             concerns_a_machine_config,
         },
         None => Fault {
@@ -423,6 +424,7 @@ fn says_machine_config(text: &str) -> bool {
     })
 }
 
+const TEMPLATE: &str = "a template, which says nothing before it is rendered";
 /// The objects that are looked at in one document. Lists in aliases of lists multiply.
 const MAX_OBJECTS: usize = 200_000;
 /// Lists in lists.

@@ -122,7 +122,7 @@ fn clear(spot: &Spot, name: &str, value: &str) -> Result<(), Inexact> {
         ),
         ObstacleKind::QuotedText => (
             format!("{name} stands in a text that is quoted or folded, which cannot be edited exactly"),
-            "write that text as a literal block: `key: |` and the text below it, indented".to_owned(),
+            format!("write by hand: {value}; in a literal block (`key: |`) layerpin can edit it"),
         ),
     };
     Err(Inexact::new(place, message, help))

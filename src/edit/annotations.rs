@@ -122,13 +122,13 @@ impl Editor<'_> {
         gone: &[(&str, &Spot)],
         changes: &mut Vec<Change>,
     ) -> Result<(), Inexact> {
-        let first = new.first().map_or("", |entry| entry.value.as_str());
-        clear(self.metadata, "`metadata`", first)?;
+        let first = &wanted(new);
+        clear(self.metadata, "`metadata`", &format!("metadata, with the annotation {first}"))?;
         let Some(annotations) = self.annotations else {
             changes.push(self.add_map(new)?);
             return Ok(());
         };
-        clear(annotations, "`metadata.annotations`", first)?;
+        clear(annotations, "`metadata.annotations`", &format!("annotations, with {first}"))?;
         match &annotations.form {
             Form::Scalar { is_null: true, .. } => changes.push(self.fill(annotations, new)?),
             Form::Mapping { style: StructureStyle::Block, keys, .. } => {
@@ -157,7 +157,7 @@ impl Editor<'_> {
 
     /// Puts a map of annotations into metadata that has none.
     fn add_map(&self, new: &[Entry]) -> Result<Change, Inexact> {
-        let first = new.first().map_or("", |entry| entry.value.as_str());
+        let first = &wanted(new);
         let Form::Mapping { style, keys, .. } = &self.metadata.form else {
             return Err(self.refusal(self.metadata.place, first));
         };
@@ -182,7 +182,7 @@ impl Editor<'_> {
 
     /// Gives annotations that are null their first entries.
     fn fill(&self, annotations: &Spot, new: &[Entry]) -> Result<Change, Inexact> {
-        let first = new.first().map_or("", |entry| entry.value.as_str());
+        let first = &wanted(new);
         let quote = Quote::of(self.text, Some(&annotations.key));
         let Form::Mapping { style, keys, .. } = &self.metadata.form else {
             return Err(self.refusal(self.metadata.place, first));
@@ -205,7 +205,7 @@ impl Editor<'_> {
         gone: &[(&str, &Spot)],
         changes: &mut Vec<Change>,
     ) -> Result<(), Inexact> {
-        let first = new.first().map_or("", |entry| entry.value.as_str());
+        let first = &wanted(new);
         for (key, spot) in gone {
             clear(spot, &annotation_name(key), "")?;
         }
@@ -332,12 +332,12 @@ impl Editor<'_> {
         line_break(self.text)
     }
 
-    fn refusal(&self, place: Place, value: &str) -> Inexact {
+    fn refusal(&self, place: Place, wanted: &str) -> Inexact {
         let message =
             "the annotations cannot be edited exactly in the style in which they are written".to_owned();
-        let help = match value {
+        let help = match wanted {
             "" => "change them by hand".to_owned(),
-            value => by_hand(&format!("the annotation {}: {value}", Field::OsImage.record_annotation())),
+            wanted => by_hand(&format!("the annotation {wanted}")),
         };
         Inexact::new(place, message, help)
     }
@@ -395,6 +395,11 @@ impl Flow<'_> {
     fn comma(&self) -> &'static str {
         if self.colon == ":" { "," } else { ", " }
     }
+}
+
+/// The first new entry, as a message names it. Empty when there is none.
+fn wanted(new: &[Entry]) -> String {
+    new.first().map_or_else(String::new, |entry| format!("{}: {}", entry.key, entry.value))
 }
 
 fn entries_in_lines(entries: &[Entry], key_quote: &Quote, margin: &str) -> Vec<String> {

@@ -293,13 +293,13 @@ fn what_cannot_be_edited_exactly_is_refused_with_its_place() {
             "HEAD\nx: &m {annotations: {a: b}}\nmetadata:\n  <<: *m\n  name: os\nspec:\n  osImageURL: r.io/os:1\n",
             (5, 7),
             "`metadata.annotations` comes from a merge key (`<<`), so its text stands for other values too",
-            format!("write it out in the object itself: {record}"),
+            format!("write it out in the object itself: annotations, with layerpin.io/pinned-from: {record}"),
         ),
         (
             "kind: ConfigMap\ndata:\n  config: \"{\\\"apiVersion\\\": \\\"machineconfiguration.openshift.io/v1\\\", \\\"kind\\\": \\\"MachineConfig\\\", \\\"metadata\\\": {\\\"name\\\": \\\"os\\\"}, \\\"spec\\\": {\\\"osImageURL\\\": \\\"r.io/os:1\\\"}}\"\n",
             (3, 161),
             "`spec.osImageURL` stands in a text that is quoted or folded, which cannot be edited exactly",
-            "write that text as a literal block: `key: |` and the text below it, indented".to_owned(),
+            format!("write by hand: {value}; in a literal block (`key: |`) layerpin can edit it"),
         ),
         (
             "HEAD\nmetadata:\n  name: os\n  annotations:\n    &a\n    a: b\nspec:\n  osImageURL: r.io/os:1\n",

@@ -1,0 +1,8 @@
+//! `layerpin pin` as its users meet it: whole outputs, the bytes of the files, and what is refused.
+
+mod bad_input;
+mod files;
+mod generated;
+mod manifests;
+mod outputs;
+mod program;
