@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::image_reference::ImageReference;
 use crate::server::DryRunAccess;
 
 /// Guards MachineConfig.spec.osImageURL on OpenShift: pins tags to digests and judges images before
@@ -56,6 +57,22 @@ pub struct FactOptions {
     /// Do without a cluster, whatever else names one
     #[arg(long, env = "LAYERPIN_NO_CLUSTER")]
     pub no_cluster: bool,
+
+    /// Release payload to judge lineage against, in place of the cluster's
+    #[arg(long, value_name = "REF", env = "LAYERPIN_RELEASE_IMAGE", value_parser = image, conflicts_with = "facts")]
+    pub release_image: Option<ImageReference>,
+
+    /// Base image accepted as such, in place of a release; may be given several times, or with commas
+    /// in between
+    #[arg(
+        long,
+        value_name = "REF",
+        env = "LAYERPIN_BASE_IMAGE",
+        value_parser = image,
+        value_delimiter = ',',
+        conflicts_with = "facts"
+    )]
+    pub base_image: Vec<ImageReference>,
 
     /// Registry credentials (dockerconfigjson), taken for those that nodes have [default: in a cluster
     /// the global pull secret; else none, registries are asked anonymously, and a refusal tells nothing
@@ -149,6 +166,10 @@ pub struct Pin {
 pub struct Rules {
     /// The id of a rule, such as floating-tag [default: list all]
     pub rule: Option<String>,
+}
+
+fn image(text: &str) -> Result<ImageReference, String> {
+    ImageReference::parse(text).map_err(|error| format!("{error}\n\nhelp: {}", error.help()))
 }
 
 fn duration(text: &str) -> Result<Duration, String> {

@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::facts::image::{Image, Payload};
-use crate::facts::{Cause, Fact, Facts, Manifest};
+use crate::facts::{Cause, Fact, Facts, Given, Manifest};
 use crate::image_reference::ImageReference;
 use crate::policy::Policy;
 use crate::question::{Freshness, Question};
@@ -24,53 +24,83 @@ pub use registry::RegistryClient;
 
 /// Where facts come from.
 #[derive(Clone, Debug)]
-pub enum Sources {
-    /// Registries and the cluster, over the network.
-    Network {
-        /// Asks registries.
-        registry: Arc<RegistryClient>,
-        /// Knows the cluster, where there is one.
-        cluster: Option<Arc<ClusterSource>>,
-    },
-    /// Nowhere: every question is unknown.
+pub struct Sources {
+    origin: Origin,
+    given: Given,
+}
+
+#[derive(Clone, Debug)]
+enum Origin {
+    Network { registry: Arc<RegistryClient>, cluster: Option<Arc<ClusterSource>> },
     Offline,
-    /// An earlier run: its answers are given again, at its time, and what it did not ask is unknown.
     Recorded(Arc<Facts>),
 }
 
 impl Sources {
+    /// Registries, and the cluster where there is one, over the network.
+    pub fn network(registry: Arc<RegistryClient>, cluster: Option<Arc<ClusterSource>>) -> Self {
+        Self::of(Origin::Network { registry, cluster })
+    }
+
+    /// Nowhere: every question is unknown.
+    pub fn offline() -> Self {
+        Self::of(Origin::Offline)
+    }
+
+    /// An earlier run: its answers are given again, at its time, and what it did not ask is unknown.
+    pub fn recorded(facts: Arc<Facts>) -> Self {
+        Self::of(Origin::Recorded(facts))
+    }
+
+    /// The same, with what the user accepts in place of what the cluster says. A recorded run keeps
+    /// what was given then.
+    pub fn accepting(self, given: Given) -> Self {
+        Self { given, ..self }
+    }
+
+    fn of(origin: Origin) -> Self {
+        Self { origin, given: Given::default() }
+    }
+
     /// Facts that hold what is known without asking, as of now; of a recorded run, as of then.
     pub fn begin(&self) -> Facts {
-        match self {
-            Self::Network { cluster: Some(cluster), .. } => {
-                Facts { cluster: cluster.facts(), ..Facts::none(Timestamp::now()) }
-            }
-            Self::Network { cluster: None, .. } | Self::Offline => Facts::none(Timestamp::now()),
-            Self::Recorded(facts) => facts.without_answers(),
+        let now = || Facts { given: self.given.clone(), ..Facts::none(Timestamp::now()) };
+        match &self.origin {
+            Origin::Network { cluster: Some(cluster), .. } => Facts { cluster: cluster.facts(), ..now() },
+            Origin::Network { cluster: None, .. } | Origin::Offline => now(),
+            Origin::Recorded(facts) => facts.without_answers(),
         }
     }
 
     /// Reads the cluster once, by `deadline`, for a verb that ends. What could not be read is unknown to
     /// the facts that are begun afterwards.
     pub async fn read_cluster(&self, deadline: Instant) {
-        if let Self::Network { registry, cluster: Some(cluster) } = self {
+        if let Origin::Network { registry, cluster: Some(cluster) } = &self.origin {
             cluster.read(registry.credentials(), deadline).await;
         }
     }
 
     /// Keeps up with the cluster in the background, for a server, until what is returned is dropped.
     pub fn follow_cluster(&self) -> JoinSet<()> {
-        match self {
-            Self::Network { registry, cluster: Some(cluster) } => cluster.follow(registry),
+        match &self.origin {
+            Origin::Network { registry, cluster: Some(cluster) } => cluster.follow(registry),
             _ => JoinSet::new(),
         }
     }
 
     /// The cluster, where there is one.
     pub fn cluster(&self) -> Option<&Arc<ClusterSource>> {
-        match self {
-            Self::Network { cluster, .. } => cluster.as_ref(),
-            Self::Offline | Self::Recorded(_) => None,
+        match &self.origin {
+            Origin::Network { cluster, .. } => cluster.as_ref(),
+            Origin::Offline | Origin::Recorded(_) => None,
+        }
+    }
+
+    /// The client of registries, where any are asked.
+    pub fn registry(&self) -> Option<&Arc<RegistryClient>> {
+        match &self.origin {
+            Origin::Network { registry, .. } => Some(registry),
+            Origin::Offline | Origin::Recorded(_) => None,
         }
     }
 
@@ -88,7 +118,7 @@ impl Sources {
     ) {
         let mut distinct: Vec<Question> = Vec::new();
         for question in questions {
-            if let Self::Recorded(recorded) = self
+            if let Origin::Recorded(recorded) = &self.origin
                 && question.is_answered_by(recorded)
                 && (policy.allows(question.reference()) || !question.is_bounded_by_policy())
             {
@@ -112,14 +142,14 @@ impl Sources {
 
     async fn answer(&self, question: &Question, policy: &Policy, deadline: Instant) -> Answer {
         let reference = question.reference().clone();
-        let closed = match self {
+        let closed = match &self.origin {
             _ if question.is_bounded_by_policy() && !policy.allows(&reference) => Some(Cause::OutsideAllowed),
-            Self::Offline => Some(Cause::Offline),
-            Self::Network { .. } => None,
-            Self::Recorded(_) => Some(Cause::NotRecorded),
+            Origin::Offline => Some(Cause::Offline),
+            Origin::Network { .. } => None,
+            Origin::Recorded(_) => Some(Cause::NotRecorded),
         };
-        match (question, self) {
-            (Question::Manifest { freshness, .. }, Self::Network { registry, .. }) if closed.is_none() => {
+        match (question, &self.origin) {
+            (Question::Manifest { freshness, .. }, Origin::Network { registry, .. }) if closed.is_none() => {
                 let fact = match freshness {
                     Freshness::Cached => registry.manifest(&reference, deadline).await,
                     Freshness::Fresh => registry.manifest_now(&reference, deadline).await,
@@ -127,12 +157,12 @@ impl Sources {
                 Answer::Manifest(reference, fact)
             }
             (Question::Manifest { .. }, _) => Answer::Manifest(reference, unknown(closed)),
-            (Question::Image { platforms, .. }, Self::Network { registry, .. }) if closed.is_none() => {
+            (Question::Image { platforms, .. }, Origin::Network { registry, .. }) if closed.is_none() => {
                 let fact = registry.image(&reference, platforms, deadline).await;
                 Answer::Image(reference, fact)
             }
             (Question::Image { .. }, _) => Answer::Image(reference, unknown(closed)),
-            (Question::Payload { .. }, Self::Network { registry, .. }) if closed.is_none() => {
+            (Question::Payload { .. }, Origin::Network { registry, .. }) if closed.is_none() => {
                 let fact = registry.payload(&reference, deadline).await;
                 Answer::Payload(reference, fact)
             }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use anyhow::anyhow;
 
 use crate::cli::FactOptions;
-use crate::facts::Facts;
+use crate::facts::{Facts, Given};
 use crate::image_reference::shown;
 use crate::metrics::Metrics;
 use crate::policy::PolicyStore;
@@ -29,10 +29,12 @@ pub(super) fn policy(options: &FactOptions) -> anyhow::Result<PolicyStore> {
 /// [`Sources::follow_cluster`], a verb that ends with [`Sources::read_cluster`].
 pub(super) fn connect(options: &FactOptions, metrics: &Arc<Metrics>) -> anyhow::Result<Sources> {
     if let Some(path) = &options.facts {
-        return Ok(Sources::Recorded(Arc::new(recorded(path)?)));
+        return Ok(Sources::recorded(Arc::new(recorded(path)?)));
     }
+    let given =
+        Given { release_image: options.release_image.clone(), base_images: options.base_image.clone() };
     if options.offline {
-        return Ok(Sources::Offline);
+        return Ok(Sources::offline().accepting(given));
     }
     let cluster = cluster(options)?;
     let credentials = match (&options.authfile, &cluster) {
@@ -40,7 +42,8 @@ pub(super) fn connect(options: &FactOptions, metrics: &Arc<Metrics>) -> anyhow::
         (None, Some(_)) => Credentials::of_cluster(),
         (None, None) => Credentials::none(),
     };
-    Ok(Sources::Network { registry: RegistryClient::new(credentials, Arc::clone(metrics))?, cluster })
+    let registry = RegistryClient::new(credentials, Arc::clone(metrics))?;
+    Ok(Sources::network(registry, cluster).accepting(given))
 }
 
 /// The cluster that the options and the environment name; `None` where they name none.

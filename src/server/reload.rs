@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use super::State;
 use crate::policy::Reload as PolicyReload;
-use crate::sources::Sources;
 use crate::sources::registry::credentials::Reloaded;
 use crate::tls::Reload as CertificateReload;
 
@@ -42,7 +41,7 @@ fn look(state: &State) {
             tracing::error!(%error, "serving certificate not taken over; the one before it is in force");
         }
     }
-    let Sources::Network { registry, .. } = state.engine.sources() else { return };
+    let Some(registry) = state.engine.sources().registry() else { return };
     match registry.credentials().reload() {
         Ok(Reloaded::Same) => {}
         Ok(Reloaded::Changed) => tracing::info!("registry credentials changed"),

@@ -28,6 +28,25 @@ fn what_cannot_be_done_ends_with_2_and_names_the_file() {
             "error: auth file absent.json: No such file",
         ),
         (Setup::serve().arguments(["--timeout", "soon"]), "not a duration; write it as 5s, 500ms or 1m30s"),
+        (
+            Setup::serve().arguments(["--release-image", "ocp-release:4.18.14"]),
+            "error: invalid value 'ocp-release:4.18.14' for '--release-image <REF>': `ocp-release:4.18.14` names no \
+             registry; there is no default one\n\nhelp: put the registry in front",
+        ),
+        (
+            Setup::serve().arguments([
+                "--base-image",
+                "quay.io/acme/os:1",
+                "--base-image",
+                "docker://quay.io/os",
+            ]),
+            "error: invalid value 'docker://quay.io/os' for '--base-image <REF>': `docker://quay.io/os` begins with \
+             the transport",
+        ),
+        (
+            Setup::serve().arguments(["--facts", "facts.json", "--base-image", "quay.io/acme/os:1"]),
+            "the argument '--facts <FILE>' cannot be used with '--base-image <REF>'",
+        ),
         (Setup::verb("conquer"), "unrecognized subcommand 'conquer'"),
         (Setup::verb("rules").arguments(["nope"]), "error: no rule is called `nope`; there are "),
     ] {

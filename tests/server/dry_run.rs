@@ -46,6 +46,23 @@ async fn the_report_tells_what_the_patch_mends_and_the_verdict_after_it() {
 }
 
 #[tokio::test]
+async fn what_the_user_accepts_is_among_the_facts() {
+    let (release, one, two) = ("quay.io/ocp/release:1", "quay.io/acme/one:1", "quay.io/acme/two:1");
+    let given = json!({"releaseImage": release, "baseImages": [one, two]});
+    let options = ["--offline", "--release-image", release, "--base-image", one, "--base-image", two];
+    let by_options = Setup::serve().arguments(options).start();
+    let by_environment = Setup::serve()
+        .arguments(["--offline"])
+        .environment("LAYERPIN_RELEASE_IMAGE", release)
+        .environment("LAYERPIN_BASE_IMAGE", &format!("{one},{two}"))
+        .start();
+    for layerpin in [by_options, by_environment] {
+        let report = layerpin.webhooks.post("/dry-run", yaml("a.b/c:1")).await.json();
+        assert_eq!(report["facts"]["given"], given);
+    }
+}
+
+#[tokio::test]
 async fn text_is_for_people() {
     let layerpin = Layerpin::start();
     let answer = layerpin.webhooks.post_for("text/plain", "/dry-run", yaml("os:1")).await;

@@ -40,7 +40,7 @@ impl Embedded {
         let registry = RegistryClient::new(Credentials::none(), Arc::clone(&metrics)).unwrap();
         let (certificate, authority) = ServingCertificate::self_signed(Ipv4Addr::LOCALHOST.into()).unwrap();
         let parts = Parts {
-            engine: Engine::new(Sources::Network { registry, cluster: None }),
+            engine: Engine::new(Sources::network(registry, None)),
             policy: PolicyStore::built_in(),
             certificate,
             client_authority: None,
