@@ -38,6 +38,11 @@ pub enum Command {
     /// changed exactly is left alone and named. Exit status: 0 nothing left to do, 1 --check would
     /// change something, 2 something could not be done.
     Pin(Box<Pin>),
+    /// Print the base image to build FROM, by digest
+    ///
+    /// Of the cluster's release, of one of its pools (--pool), of the release that --release-image names,
+    /// or an image that --base-image names. Standard output has the pull spec alone: podman build --build-arg BASE=$(layerpin base --release-image REF) …
+    Base(Box<Base>),
     /// List the rules, or show the page of one
     Rules(Rules),
 }
@@ -159,6 +164,36 @@ pub struct Pin {
     /// Where facts come from.
     #[command(flatten, next_help_heading = "Facts")]
     pub facts: FactOptions,
+}
+
+/// Options of `layerpin base`.
+#[derive(Args, Debug)]
+pub struct Base {
+    /// A pool of the cluster: the base of its own OS stream
+    #[arg(long, value_name = "NAME")]
+    pub pool: Option<String>,
+
+    /// The OS stream, such as rhel-10, or the tag in the release, such as rhel-coreos-10 [default: the
+    /// one that pools get which choose none]
+    #[arg(long, value_name = "NAME")]
+    pub stream: Option<String>,
+
+    /// What to print: the pull spec alone, or a document with every stream and its platforms
+    #[arg(long, value_enum, default_value = "text")]
+    pub format: BaseFormat,
+
+    /// Where facts come from.
+    #[command(flatten, next_help_heading = "Facts")]
+    pub facts: FactOptions,
+}
+
+/// Forms of what `layerpin base` prints.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum BaseFormat {
+    /// The pull spec alone.
+    Text,
+    /// Release, streams, references and platforms.
+    Json,
 }
 
 /// Options of `layerpin rules`.

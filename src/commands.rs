@@ -1,5 +1,6 @@
 //! The verbs of the command line, one thin `run` each.
 
+pub mod base;
 mod output;
 pub mod pin;
 pub mod rules;

@@ -279,6 +279,23 @@ pub fn questions(subject: &Subject, facts: &Facts, policy: &Policy) -> Vec<Quest
     }
 }
 
+/// What can be asked before any image is judged: the payloads and bases that those of every pool are
+/// judged by. Once these are answered there may be more: ask until the list is empty.
+pub fn questions_ahead(facts: &Facts, policy: &Policy) -> Vec<Question> {
+    let mut judgement = Judgement::default();
+    let pools: Vec<_> = pools::all(&facts.cluster).collect();
+    for pool in pools.iter().map(Some).chain([None]) {
+        let mut expected = bases::expected(pool, facts, policy);
+        for question in std::mem::take(&mut expected.questions) {
+            judgement.ask(question, facts);
+        }
+        for base in expected.accepted.iter().chain(&expected.siblings) {
+            judgement.ask(base.question(), facts);
+        }
+    }
+    judgement.questions
+}
+
 /// Judges the lineage of `image` in `pools`; without any, that of the image on its own.
 pub fn judge(
     image: &ImageReference,

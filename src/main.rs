@@ -17,6 +17,7 @@ fn main() -> ExitCode {
     let outcome = match &command_line.command {
         Command::Serve(options) => commands::serve::run(options, Router::new()),
         Command::Pin(options) => commands::pin::run(options),
+        Command::Base(options) => commands::base::run(options),
         Command::Rules(options) => commands::rules::run(options),
     };
     match outcome {

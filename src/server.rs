@@ -1,9 +1,11 @@
 //! The server: two listeners, the state behind them, and its life from start to SIGTERM.
 //!
 //! [`connection`] owns connections and their deadlines, [`webhook`] the admission endpoints,
-//! [`dry_run`] the rehearsal, [`admin`] probes and metrics, [`reload`] what changes while running.
+//! [`dry_run`] the rehearsal, [`admin`] probes and metrics, [`reload`] what changes while running, [`ahead`]
+//! what is read before it is needed.
 
 mod admin;
+mod ahead;
 mod connection;
 mod dry_run;
 mod frames;
@@ -149,6 +151,7 @@ impl Server {
         // Ends with this function: nothing follows a cluster that nobody judges for.
         let _following = self.state.engine.sources().follow_cluster();
         let reload = tokio::spawn(reload::watch(Arc::clone(&self.state)));
+        let ahead = tokio::spawn(ahead::watch(Arc::clone(&self.state)));
         let serve = |listener: Listener, closed| {
             tokio::spawn(connection::serve(listener.socket, listener.tls, listener.routes, limits, closed))
         };
@@ -167,6 +170,7 @@ impl Server {
             }
         }
         reload.abort();
+        ahead.abort();
     }
 }
 

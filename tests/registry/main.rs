@@ -6,6 +6,7 @@
 mod addresses;
 mod authentication;
 mod caching;
+mod derived;
 mod docker_registry;
 mod faults;
 mod image_faults;

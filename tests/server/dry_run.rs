@@ -54,7 +54,7 @@ async fn what_the_user_accepts_is_among_the_facts() {
     let by_environment = Setup::serve()
         .arguments(["--offline"])
         .environment("LAYERPIN_RELEASE_IMAGE", release)
-        .environment("LAYERPIN_BASE_IMAGE", &format!("{one},{two}"))
+        .environment("LAYERPIN_BASE_IMAGE", format!("{one},{two}"))
         .start();
     for layerpin in [by_options, by_environment] {
         let report = layerpin.webhooks.post("/dry-run", yaml("a.b/c:1")).await.json();

@@ -3,7 +3,9 @@
 //! [`program`] starts it, [`client`] talks to it, [`documents`] has what is said. Limits that are too
 //! long to wait for are set short in [`embedded`], the same server inside the test's own process.
 
+mod ahead;
 mod bad_input;
+mod base;
 mod client;
 mod command_line;
 mod documents;
