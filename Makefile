@@ -20,6 +20,7 @@ e2e: ## Run the tests against a real Kubernetes API server (CRDS=FOLDER takes ot
 
 bench: ## Measure speed and memory of the release binary (BENCH_REVIEWS=N for fewer or more than a million)
 	@tests/packages.sh wrk:wrk
+	@nice cargo bench --locked --quiet --bench lineage
 	@nice cargo bench --locked --quiet --bench road
 
 lint: ## Format, clippy with warnings as errors, docs

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::image_reference::ImageReference;
 use crate::server::DryRunAccess;
@@ -43,6 +43,12 @@ pub enum Command {
     /// Of the cluster's release, of one of its pools (--pool), of the release that --release-image names,
     /// or an image that --base-image names. Standard output has the pull spec alone: podman build --build-arg BASE=$(layerpin base --release-image REF) …
     Base(Box<Base>),
+    /// Draw the lineage of an image: its base, its own layers, and what is wrong
+    ///
+    /// Takes a pull spec, or a file or folder with MachineConfigs, whose osImageURL is then explained for
+    /// each pool that they reach. A pull spec alone is measured by the base of any OS stream of the
+    /// release. Exit status: 0 it was explained, whatever came of it, 2 something could not be read.
+    Explain(Box<Explain>),
     /// List the rules, or show the page of one
     Rules(Rules),
 }
@@ -194,6 +200,35 @@ pub enum BaseFormat {
     Text,
     /// Release, streams, references and platforms.
     Json,
+}
+
+/// Options of `layerpin explain`.
+#[derive(Args, Debug)]
+pub struct Explain {
+    /// A pull spec, a file or folder with MachineConfigs, or - for standard input
+    #[arg(value_name = "IMAGE|PATH")]
+    pub what: String,
+
+    /// Form of the output
+    #[arg(long, value_enum, default_value = "text")]
+    pub format: ExplainFormat,
+
+    /// Where facts come from.
+    #[command(flatten, next_help_heading = "Facts")]
+    pub facts: FactOptions,
+}
+
+/// Forms of the output of `layerpin explain`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ExplainFormat {
+    /// A drawing, as wide as the terminal
+    Text,
+    /// Everything that is known, layer by layer
+    Json,
+    /// A graph for Graphviz
+    Dot,
+    /// A graph for Mermaid
+    Mermaid,
 }
 
 /// Options of `layerpin rules`.

@@ -1,6 +1,7 @@
 //! The verbs of the command line, one thin `run` each.
 
 pub mod base;
+pub mod explain;
 mod output;
 pub mod pin;
 pub mod rules;

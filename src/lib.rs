@@ -30,6 +30,7 @@ pub mod duration;
 pub mod edit;
 pub mod engine;
 pub mod evaluate;
+pub mod explain;
 pub mod facts;
 pub mod files;
 pub mod image_reference;

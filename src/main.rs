@@ -18,6 +18,7 @@ fn main() -> ExitCode {
         Command::Serve(options) => commands::serve::run(options, Router::new()),
         Command::Pin(options) => commands::pin::run(options),
         Command::Base(options) => commands::base::run(options),
+        Command::Explain(options) => commands::explain::run(options),
         Command::Rules(options) => commands::rules::run(options),
     };
     match outcome {

@@ -59,15 +59,7 @@ impl Run {
     /// Judges `subject` as it stands. What an earlier object asked already is not asked again, be it
     /// that there was no answer.
     pub async fn judge(&self, subject: &Subject) -> Judgement {
-        let deadline = Instant::now() + self.timeout;
-        let mut facts = lock(&self.known).without_answers();
-        loop {
-            let questions = evaluate::questions(subject, &facts, &self.policy);
-            if questions.is_empty() {
-                break;
-            }
-            self.know(&questions, &mut facts, deadline).await;
-        }
+        let facts = self.learn(|facts| evaluate::questions(subject, facts, &self.policy)).await;
         Judgement {
             verdict: evaluate(subject, &facts, &self.policy),
             plan: pin::plan(subject, &facts, &self.policy),
@@ -80,6 +72,19 @@ impl Run {
         let mut facts = lock(&self.known).without_answers();
         self.know(&pin::questions(subject, &self.policy), &mut facts, deadline).await;
         (pin::plan(subject, &facts, &self.policy), facts)
+    }
+
+    /// Asks what `questions` want to know, given what is known so far, until there are none left.
+    pub async fn learn(&self, questions: impl Fn(&Facts) -> Vec<Question>) -> Facts {
+        let deadline = Instant::now() + self.timeout;
+        let mut facts = lock(&self.known).without_answers();
+        loop {
+            let questions = questions(&facts);
+            if questions.is_empty() {
+                return facts;
+            }
+            self.know(&questions, &mut facts, deadline).await;
+        }
     }
 
     /// Answers `questions` into `facts` by `deadline`, from what is known where that holds an answer.

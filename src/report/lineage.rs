@@ -49,3 +49,50 @@ impl From<&Lineage> for LineageReport {
         }
     }
 }
+
+impl LineageReport {
+    /// The pool. `None` when none is known.
+    pub fn pool(&self) -> Option<&str> {
+        self.pool.as_deref()
+    }
+
+    /// The platform. `None` when none is known.
+    pub fn platform(&self) -> Option<&str> {
+        self.platform.as_deref()
+    }
+
+    /// `same`, `derived`, `foreign`, `unprovable` or `unknown`.
+    pub fn result(&self) -> &'static str {
+        self.result
+    }
+
+    /// The base that the image is built on or agrees with most.
+    pub fn base(&self) -> Option<&str> {
+        self.base.as_deref()
+    }
+
+    /// The release of that base.
+    pub fn release(&self) -> Option<&str> {
+        self.release.as_deref()
+    }
+
+    /// What is not in order. `None` when nothing is.
+    pub fn reason(&self) -> Option<&str> {
+        self.reason.as_deref()
+    }
+
+    /// The base to build on.
+    pub fn expected_base(&self) -> Option<&str> {
+        self.expected_base.as_deref()
+    }
+
+    /// The release of the base to build on.
+    pub fn expected_release(&self) -> Option<&str> {
+        self.expected_release.as_deref()
+    }
+
+    /// The same, of no pool in particular.
+    pub fn without_pool(self) -> Self {
+        Self { pool: None, ..self }
+    }
+}

@@ -1,0 +1,142 @@
+//! `layerpin explain`: the lineage of an image, drawn.
+
+use std::io::{self, IsTerminal};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context, bail};
+use tokio::time::Instant;
+
+use super::{Ending, output, sources};
+use crate::cli::{Explain, ExplainFormat};
+use crate::documents;
+use crate::explain::{Explanation, ImageExplanation};
+use crate::facts::Facts;
+use crate::files::{self, STANDARD_INPUT};
+use crate::image_reference::{ImageReference, escaped, shown};
+use crate::lineage;
+use crate::machine_config::{Field, Subject};
+use crate::metrics::Metrics;
+use crate::pools;
+use crate::report::Style;
+use crate::run::Run;
+
+/// Explains what was named. The drawing goes to standard output, words to standard error.
+pub fn run(options: &Explain) -> anyhow::Result<Ending> {
+    let sought = sought(&options.what)?;
+    let policy = sources::policy(&options.facts)?.current();
+    let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime")?;
+    let explanation = runtime.block_on(async {
+        let sources = sources::connect(&options.facts, &Arc::new(Metrics::new()))?;
+        sources.read_cluster(Instant::now() + options.facts.timeout).await;
+        let run = Run::begin(sources, policy, options.facts.timeout);
+        let mut images = Vec::new();
+        for sought in &sought.images {
+            images.push(explain(&run, sought).await);
+        }
+        anyhow::Ok(Explanation::new(images))
+    })?;
+    let text = match options.format {
+        ExplainFormat::Text => explanation.to_text(width(), style()),
+        ExplainFormat::Json => explanation.to_json(),
+        ExplainFormat::Dot => explanation.to_dot(),
+        ExplainFormat::Mermaid => explanation.to_mermaid(),
+    };
+    output::data(&text)?;
+    Ok(sought.ending)
+}
+
+async fn explain(run: &Run, sought: &SoughtImage) -> ImageExplanation {
+    let SoughtImage { image, subject } = sought;
+    let judge = |facts: &Facts| {
+        let affected = subject.as_ref().map(|subject| pools::affected(subject, &facts.cluster));
+        lineage::judge(image, &affected.unwrap_or_default(), facts, run.policy())
+    };
+    let facts = run.learn(|facts| judge(facts).questions).await;
+    let name = subject.as_ref().map(|subject| subject.name.as_str());
+    ImageExplanation::new(name, image, &judge(&facts).lineage, &facts)
+}
+
+/// What is to be explained.
+struct Sought {
+    images: Vec<SoughtImage>,
+    ending: Ending,
+}
+
+struct SoughtImage {
+    image: ImageReference,
+    /// The MachineConfig that names it.
+    subject: Option<Subject>,
+}
+
+/// The images that `what` names: one, or those of the MachineConfigs in a file or folder.
+fn sought(what: &str) -> anyhow::Result<Sought> {
+    if what == "-" || Path::new(what).exists() {
+        return in_files(what);
+    }
+    match ImageReference::parse(what) {
+        Ok(image) => Ok(Sought { images: vec![SoughtImage { image, subject: None }], ending: Ending::Clean }),
+        Err(_) if is_path(what) => bail!("{}: no such file", shown(what)),
+        Err(error) => bail!("{error}\nhelp: {}", error.help()),
+    }
+}
+
+/// Tells whether somebody who writes this means a file.
+fn is_path(what: &str) -> bool {
+    let endings = [".yaml", ".yml", ".json", "/"];
+    what.starts_with(['/', '.', '~']) || endings.iter().any(|ending| what.ends_with(ending))
+}
+
+fn in_files(what: &str) -> anyhow::Result<Sought> {
+    let (inputs, unread) = files::find(&[PathBuf::from(what)]);
+    let mut sought = Sought { images: Vec::new(), ending: Ending::Clean };
+    let mut fail = |message: String| {
+        eprintln!("error: {message}");
+        sought.ending = Ending::Incomplete;
+    };
+    unread.iter().for_each(|fault| fail(fault.to_string()));
+    for input in &inputs {
+        let text = match input.read() {
+            Ok(text) => text,
+            Err(fault) => {
+                fail(fault.to_string());
+                continue;
+            }
+        };
+        if !documents::mentions(&text) {
+            continue;
+        }
+        let read = documents::read(&text);
+        for fault in read.faults.iter().filter(|fault| fault.concerns_a_machine_config) {
+            let place =
+                fault.place.map(|place| format!(":{}:{}", place.line, place.column)).unwrap_or_default();
+            fail(format!("{}{place}: {}", escaped(&input.name()), escaped(&fault.message)));
+        }
+        for document in read.documents {
+            let Some(image) = document.subject.object.image(Field::OsImage) else { continue };
+            match &image.reference {
+                Ok(reference) => sought
+                    .images
+                    .push(SoughtImage { image: reference.clone(), subject: Some(document.subject.clone()) }),
+                Err(error) => fail(format!("{}: {error}", escaped(&input.name()))),
+            }
+        }
+    }
+    if sought.images.is_empty() && sought.ending == Ending::Clean {
+        let name = if what == "-" { STANDARD_INPUT } else { what };
+        bail!("{}: no MachineConfig in it names an `osImageURL`", shown(name));
+    }
+    Ok(sought)
+}
+
+/// The columns of the terminal; where there is none, those that `COLUMNS` says, else 100.
+fn width() -> usize {
+    let terminal = terminal_size::terminal_size().filter(|_| io::stdout().is_terminal());
+    let said = || std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok());
+    terminal.map(|(width, _)| usize::from(width.0)).or_else(said).unwrap_or(100)
+}
+
+fn style() -> Style {
+    let is_refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    if io::stdout().is_terminal() && !is_refused { Style::Colour } else { Style::Plain }
+}

@@ -1,0 +1,180 @@
+//! The lineage of an image, told at length to somebody who asked: every layer, where it is from, and
+//! what is wrong.
+//!
+//! Owns what is drawn and its form as JSON; [`text`] draws it for a terminal, [`graph`] for those who
+//! would rather look at a picture. Pure. Everything that an image says of itself is cleaned here.
+
+pub mod graph;
+pub mod text;
+
+use serde::Serialize;
+
+use crate::facts::image::{Layer, PlatformImage};
+use crate::facts::{Fact, Facts};
+use crate::image_reference::{ImageReference, escaped, shown};
+use crate::lineage::proof::Agreement;
+use crate::lineage::{Kinship, Lineage};
+use crate::report::LineageReport;
+
+/// What is told of images.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Explanation {
+    api_version: &'static str,
+    kind: &'static str,
+    images: Vec<ImageExplanation>,
+}
+
+/// What is told of one image.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ImageExplanation {
+    /// The MachineConfig that names it, when it was found in one.
+    machine_config: Option<String>,
+    image: String,
+    /// The digest of its manifest or index.
+    digest: Option<String>,
+    lineage: Vec<Drawing>,
+}
+
+/// The lineage in one pool on one platform, layer by layer.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Drawing {
+    #[serde(flatten)]
+    report: LineageReport,
+    /// The layers, the lowest first. Empty when they are not known.
+    layers: Vec<DrawnLayer>,
+    /// Where the bases are from, as far as a reader should know.
+    notes: Vec<String>,
+    /// One thing to do. `None` for an image that is in order.
+    help: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct DrawnLayer {
+    diff_id: String,
+    digest: String,
+    size: u64,
+    created: Option<String>,
+    created_by: Option<String>,
+    /// Whether it is one of the layers of `base`, counted from the lowest.
+    of_base: bool,
+}
+
+impl Explanation {
+    /// An explanation of `images`.
+    pub fn new(images: Vec<ImageExplanation>) -> Self {
+        Self { api_version: "layerpin.io/v1alpha1", kind: "Explanation", images }
+    }
+
+    /// The explanation as JSON, indented, with an end of line.
+    pub fn to_json(&self) -> String {
+        let text = serde_json::to_string_pretty(self).unwrap_or_default();
+        text + "\n"
+    }
+}
+
+impl ImageExplanation {
+    /// What is told of `image`, which `machine_config` names, when its lineage is `lineage`.
+    pub fn new(
+        machine_config: Option<&str>,
+        image: &ImageReference,
+        lineage: &[Lineage],
+        facts: &Facts,
+    ) -> Self {
+        let known = match facts.image(&image.asked()) {
+            Fact::Known(known) => Some(known),
+            Fact::Absent | Fact::Unknown(_) => None,
+        };
+        let drawings = lineage.iter().map(|lineage| {
+            let of = lineage.platform.as_ref().and_then(|platform| known?.platforms.get(platform));
+            match of {
+                Some(Fact::Known(of)) => Drawing::new(lineage, of),
+                _ => Drawing::without_layers(lineage),
+            }
+        });
+        Self {
+            machine_config: machine_config.map(shown),
+            image: image.to_string(),
+            digest: known.map(|known| known.digest.to_string()),
+            lineage: drawings.collect(),
+        }
+    }
+}
+
+impl Drawing {
+    fn without_layers(lineage: &Lineage) -> Self {
+        let in_order = matches!(lineage.kinship, Kinship::Same { .. } | Kinship::Derived { .. })
+            && lineage.reason().is_none();
+        let help = match &lineage.kinship {
+            Kinship::Unknown(why) => crate::lineage::words::help_to_know(why),
+            _ => lineage.rebuild(),
+        };
+        Self {
+            report: LineageReport::from(lineage),
+            layers: Vec::new(),
+            notes: lineage.notes.clone(),
+            help: (!in_order).then_some(help),
+        }
+    }
+
+    fn new(lineage: &Lineage, image: &PlatformImage) -> Self {
+        let of_base = match &lineage.kinship {
+            Kinship::Same { .. } => image.layers.len(),
+            Kinship::Derived { own_layers, .. } => image.layers.len() - own_layers,
+            Kinship::Foreign { closest: Some(closest), .. } => match closest.agreement {
+                Agreement::Scattered { .. } | Agreement::Nothing => 0,
+                agreement => agreement.shared(closest.layers),
+            },
+            Kinship::Foreign { .. } | Kinship::Unprovable { .. } | Kinship::Unknown(_) => 0,
+        };
+        let mut steps = image.history.iter().filter(|step| !step.empty_layer);
+        // A history of another length is of other layers.
+        let tells = steps.clone().count() == image.layers.len();
+        let layers = image.layers.iter().enumerate().map(|(index, layer)| {
+            let step = steps.next().filter(|_| tells);
+            let Layer { diff_id, digest, size } = layer;
+            DrawnLayer {
+                diff_id: diff_id.to_string(),
+                digest: digest.to_string(),
+                size: *size,
+                created: step.and_then(|step| step.created.as_deref()).map(shown),
+                created_by: step.map(|step| command(&step.created_by)).filter(|command| !command.is_empty()),
+                of_base: index < of_base,
+            }
+        });
+        let mut notes = lineage.notes.clone();
+        if matches!(lineage.kinship, Kinship::Foreign { .. } | Kinship::Unprovable { .. }) {
+            let claim = crate::lineage::claim(image);
+            notes.extend(claim.map(|claim| format!("its labels claim {claim}, which proves nothing")));
+        }
+        Self { layers: layers.collect(), notes, ..Self::without_layers(lineage) }
+    }
+
+    /// The layers that are not those of the base.
+    fn own(&self) -> &[DrawnLayer] {
+        &self.layers[self.base_layers()..]
+    }
+
+    fn base_layers(&self) -> usize {
+        self.layers.iter().take_while(|layer| layer.of_base).count()
+    }
+}
+
+/// The command of a step as its author wrote it, on one line.
+fn command(created_by: &str) -> String {
+    let cut: String = created_by.chars().take(MAX_COMMAND).collect();
+    let text = match cut.strip_prefix("/bin/sh -c ") {
+        Some(rest) => match rest.strip_prefix("#(nop)") {
+            Some(instruction) => instruction.trim().to_owned(),
+            None => format!("RUN {}", rest.trim()),
+        },
+        None => cut.trim().to_owned(),
+    };
+    escaped(&text.split_whitespace().collect::<Vec<_>>().join(" "))
+}
+
+/// The bytes of a command that are told; a heredoc can have thousands.
+const MAX_COMMAND: usize = 1000;

@@ -1,0 +1,244 @@
+//! What `layerpin explain` draws: whole outputs, from facts that are written here.
+//!
+//! `INSTA_UPDATE=always cargo test --test explain` makes the snapshots again; look at the difference.
+
+use std::collections::BTreeMap;
+
+use layerpin::digest::Digest;
+use layerpin::explain::{Explanation, ImageExplanation};
+use layerpin::facts::image::{HistoryStep, Image, Layer, OsImage, Payload, Platform, PlatformImage};
+use layerpin::facts::{Cause, Fact, Facts, ManifestKind};
+use layerpin::image_reference::ImageReference;
+use layerpin::lineage;
+use layerpin::policy::Policy;
+use layerpin::report::Style;
+use serde_json::json;
+
+#[test]
+fn a_stale_image_is_drawn_wide() {
+    insta::assert_snapshot!(stale().explained().to_text(100, Style::Plain));
+}
+
+#[test]
+fn the_readme_shows_the_drawing_of_a_stale_image() {
+    let drawing = stale().explained().to_text(100, Style::Plain);
+    assert!(include_str!("../README.md").contains(&format!("```text\n{drawing}```\n")), "{drawing}");
+}
+
+#[test]
+fn a_stale_image_is_drawn_narrow_and_no_line_of_prose_is_wider() {
+    let text = stale().explained().to_text(60, Style::Plain);
+    for line in text.lines().filter(|line| !line.contains("@sha256:")) {
+        assert!(line.chars().count() <= 60, "{line}");
+    }
+    insta::assert_snapshot!(text);
+}
+
+#[test]
+fn colour_marks_what_is_wrong_and_changes_no_word() {
+    let explanation = stale().explained();
+    let (plain, coloured) = (explanation.to_text(100, Style::Plain), explanation.to_text(100, Style::Colour));
+    assert!(coloured.contains("\u{1b}[1;31mforeign\u{1b}[0m"), "{coloured}");
+    let mut stripped = String::new();
+    for part in coloured.split('\u{1b}') {
+        stripped.push_str(part.strip_prefix('[').map_or(part, |rest| rest.split_once('m').unwrap().1));
+    }
+    assert_eq!(stripped, plain);
+}
+
+#[test]
+fn a_stale_image_is_a_graph_for_graphviz() {
+    insta::assert_snapshot!(stale().explained().to_dot());
+}
+
+#[test]
+fn a_stale_image_is_a_graph_for_mermaid() {
+    insta::assert_snapshot!(stale().explained().to_mermaid());
+}
+
+#[test]
+fn a_stale_image_is_told_as_json() {
+    insta::assert_snapshot!(stale().explained().to_json());
+}
+
+#[test]
+fn every_other_result_is_drawn() {
+    let mut all = String::new();
+    let (base, own) = (["rhel", "packages of 4.18.14", "meta of 4.18.14"], "RUN dnf install -y foo");
+    let derived = [base.as_slice(), &["own"]].concat();
+    for (what, image, base_fact) in [
+        ("the base itself", Some(platform(&base, &["base"; 3])), None),
+        ("one layer above the base", Some(platform(&derived, &["base", "base", "base", own])), None),
+        ("another image of the same make", Some(platform(&["rhel", "x", "y"], &["base", "x", "y"])), None),
+        ("nothing in common", Some(platform(&["alpine", "y"], &["ADD alpine", "COPY y"])), None),
+        ("squashed", Some(squashed()), None),
+        ("forty layers of its own", Some(many()), None),
+        ("an image that is not there", None, None),
+        ("a base that is not known", Some(platform(&derived, &[])), Some(Fact::Unknown(Cause::Offline))),
+        ("words that would steer a terminal", Some(hostile(&derived)), None),
+    ] {
+        let mut world = World::new();
+        if let Some(fact) = base_fact {
+            world.facts.images.insert(reference(BASE_14), fact);
+        }
+        world.image(image);
+        all += &format!("### {what}\n{}\n", world.explained().to_text(100, Style::Plain));
+    }
+    assert!(!all.chars().any(|character| character.is_control() && character != '\n'));
+    insta::assert_snapshot!(all);
+}
+
+#[test]
+fn without_anything_to_judge_by_the_drawing_says_so() {
+    let mut world = World::new();
+    world.facts.cluster = Default::default();
+    world.image(Some(platform(&["a", "b"], &["a", "b"])));
+    insta::assert_snapshot!(world.explained().to_text(100, Style::Plain));
+}
+
+#[test]
+fn texts_of_an_image_cannot_break_out_of_a_graph() {
+    let mut world = World::new();
+    world.image(Some(platform(&["alpine"], &["RUN echo \"]; n [label=\\\"x<b>`#"])));
+    let explanation = world.explained();
+    assert!(
+        explanation.to_dot().contains(r#"RUN echo \"]; n [label=\\\"x<b>`#"#),
+        "{}",
+        explanation.to_dot()
+    );
+    let mermaid = explanation.to_mermaid();
+    assert!(mermaid.contains("RUN echo #quot;]; n [label=\\#quot;x#lt;b#gt;#96;#35;"), "{mermaid}");
+}
+
+/// The README's example: built on 4.18.13, and the cluster runs 4.18.14.
+fn stale() -> World {
+    let mut world = World::new();
+    let layers = ["rhel", "packages of 4.18.13", "meta of 4.18.13", "driver", "motd"];
+    let commands = [
+        "coreos-assembler",
+        "coreos-assembler",
+        "coreos-assembler",
+        "/bin/sh -c dnf install -y https://example.com/drivers/kmod-example-1.2.3.rpm && ostree container commit",
+        "/bin/sh -c #(nop) COPY file:5e5f in /etc/motd ",
+    ];
+    world.image(Some(platform(&layers, &commands)));
+    world
+}
+
+struct World {
+    facts: Facts,
+}
+
+impl World {
+    fn new() -> Self {
+        let mut facts = Facts::none("2026-01-15T12:00:00Z".parse().unwrap());
+        let release = |version: &str, payload: &str| json!({"version": version, "image": payload});
+        facts.cluster = serde_json::from_value(json!({
+            "version": {"known": {
+                "desired": release("4.18.14", PAYLOAD_14),
+                "history": [
+                    {"release": release("4.18.14", PAYLOAD_14), "state": "completed"},
+                    {"release": release("4.18.13", PAYLOAD_13), "state": "completed"},
+                ],
+            }},
+            "controllerConfig": {"known": {"baseOsContainerImage": BASE_14, "releaseVersion": "4.18.14"}},
+            "streams": "absent",
+        }))
+        .unwrap();
+        for (version, payload, base) in [("4.18.13", PAYLOAD_13, BASE_13), ("4.18.14", PAYLOAD_14, BASE_14)] {
+            let image = OsImage { reference: reference(base), stream: None, os_version: None };
+            let os_images = BTreeMap::from([("rhel-coreos".to_owned(), image)]);
+            let known = Payload { version: version.to_owned(), os_images };
+            facts.payloads.insert(reference(payload), Fact::Known(known));
+            let layers = ["rhel", &format!("packages of {version}"), &format!("meta of {version}")];
+            facts.images.insert(reference(base), single(platform(&layers, &[])));
+        }
+        Self { facts }
+    }
+
+    fn image(&mut self, of: Option<PlatformImage>) {
+        self.facts.images.insert(reference(IMAGE), of.map_or(Fact::Absent, single));
+    }
+
+    fn explained(&self) -> Explanation {
+        let image = reference(IMAGE);
+        let judgement = lineage::judge(&image, &[], &self.facts, &Policy::recommended());
+        assert_eq!(judgement.questions, []);
+        Explanation::new(vec![ImageExplanation::new(None, &image, &judgement.lineage, &self.facts)])
+    }
+}
+
+fn reference(text: &str) -> ImageReference {
+    ImageReference::parse(text).unwrap()
+}
+
+fn single(of: PlatformImage) -> Fact<Image> {
+    let platforms = BTreeMap::from([(Platform::of_node("amd64"), Fact::Known(of))]);
+    Fact::Known(Image {
+        digest: reference(IMAGE).digest().unwrap().clone(),
+        kind: ManifestKind::Image,
+        platforms,
+    })
+}
+
+/// An image whose layers are called so, made by these commands; without any it tells no history.
+fn platform(layers: &[&str], commands: &[&str]) -> PlatformImage {
+    let layer = |(index, name): (usize, &&str)| Layer {
+        diff_id: Digest::of(name.as_bytes()),
+        digest: Digest::of(format!("compressed {name}").as_bytes()),
+        size: 700_000_000 >> (index * 5),
+    };
+    let step = |(index, command): (usize, &&str)| HistoryStep {
+        created_by: (*command).to_owned(),
+        created: Some(format!("2026-01-1{}T09:30:15.123456789Z", index % 10)),
+        comment: String::new(),
+        empty_layer: false,
+    };
+    let labels = [
+        ("ostree.bootable", "true".to_owned()),
+        ("ostree.final-diffid", Digest::of(layers[0].as_bytes()).to_string()),
+    ];
+    PlatformImage {
+        manifest: Digest::of(b"manifest"),
+        config: Digest::of(b"config"),
+        layers: layers.iter().enumerate().map(layer).collect(),
+        labels: labels.into_iter().map(|(key, value)| (key.to_owned(), value)).collect(),
+        annotations: BTreeMap::new(),
+        history: commands.iter().enumerate().map(step).collect(),
+        created: None,
+    }
+}
+
+fn squashed() -> PlatformImage {
+    let mut image = platform(&["everything"], &["/bin/sh"]);
+    image.labels.insert("ostree.final-diffid".to_owned(), Digest::of(b"gone").to_string());
+    image
+}
+
+fn many() -> PlatformImage {
+    let mut image = platform(&["rhel", "packages of 4.18.14", "meta of 4.18.14"], &[]);
+    image.layers.extend((1..=40).map(|index| Layer {
+        diff_id: Digest::of(format!("own {index}").as_bytes()),
+        digest: Digest::of(b"compressed"),
+        size: 2048,
+    }));
+    image
+}
+
+fn hostile(layers: &[&str]) -> PlatformImage {
+    let mut image = platform(layers, &["a", "b", "c", "RUN \u{1b}[2J\u{202e}gnp.exe\r\n\tnow"]);
+    image.history[3].created = Some("\u{1b}]0;title\u{7}".to_owned());
+    image.layers[0].diff_id = Digest::of(b"not the base");
+    image.labels.insert("version".to_owned(), "\u{1b}[31mred".to_owned());
+    image
+}
+
+const IMAGE: &str = "quay.io/acme/os@sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+const BASE_13: &str =
+    "quay.io/ocp/os@sha256:1313131313131313131313131313131313131313131313131313131313131313";
+const BASE_14: &str =
+    "quay.io/ocp/os@sha256:1414141414141414141414141414141414141414141414141414141414141414";
+const PAYLOAD_13: &str =
+    "quay.io/ocp/release@sha256:a3a3a3a3a3a3a3a3a3a3a3a3a3a3a3a3a3a3a3a3a3a3a3a3a3a3a3a3a3a3a3a3";
+const PAYLOAD_14: &str =
+    "quay.io/ocp/release@sha256:a4a4a4a4a4a4a4a4a4a4a4a4a4a4a4a4a4a4a4a4a4a4a4a4a4a4a4a4a4a4a4a4";
