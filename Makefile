@@ -22,6 +22,7 @@ bench: ## Measure speed and memory of the release binary (BENCH_REVIEWS=N for fe
 	@tests/packages.sh wrk:wrk
 	@nice cargo bench --locked --quiet --bench lineage
 	@nice cargo bench --locked --quiet --bench road
+	@nice cargo bench --locked --quiet --bench payload
 
 lint: ## Format, clippy with warnings as errors, docs
 	cargo fmt --all --check

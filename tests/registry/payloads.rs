@@ -178,12 +178,12 @@ async fn an_image_of_gigabytes_is_not_read_in_search_of_a_release() {
         "config": {
             "mediaType": "application/vnd.oci.image.config.v1+json", "digest": Digest::of(b"config"), "size": 2,
         },
-        "layers": [layer(1), layer(64 * 1024 * 1024 + 1)],
+        "layers": [layer(1), layer(128 * 1024 * 1024 + 1)],
     });
     let media_type = "application/vnd.oci.image.manifest.v1+json";
     let pushed = registry.push_manifest("acme/os", None, media_type, manifest.to_string());
     let reference = format!("{}/acme/os@{pushed}", registry.host());
-    let reason = "the last 67108864 bytes of its layers hold no release-manifests/image-references; \
+    let reason = "the last 134217728 bytes of its layers hold no release-manifests/image-references; \
                   it is layer 2 of 2 that exceeds them";
     assert_eq!(Asker::anonymous().payload(&reference).await, no_release(reason));
     assert_eq!(registry.count("GET", "/blobs/"), 0);

@@ -125,3 +125,75 @@ fn what_cannot_be_had_ends_with_2_and_says_why() {
         assert_eq!((code, output.as_str(), error), (2, "", format!("error: {expected}\n")), "{arguments:?}");
     }
 }
+
+/// Facts of a cluster that runs `version`, with the pools `infra` and `worker`, of which `infra` has
+/// chosen a stream.
+fn cluster(version: &str, objects: Value) -> Value {
+    let payload = "quay.io/ocp/release:1";
+    let pool = |name: &str, stream: Value| {
+        json!({
+            "name": name, "machineConfigSelector": {}, "osImageStream": stream, "paused": false,
+            "nodes": {"known": {"amd64": 1}},
+        })
+    };
+    let mut cluster = json!({
+        "version": {"known": {"desired": {"version": version, "image": payload}}},
+        "pools": {"known": [pool("infra", json!("rhel-10")), pool("worker", Value::Null)]},
+        "streams": "absent",
+    });
+    cluster.as_object_mut().unwrap().extend(objects.as_object().unwrap().clone());
+    json!({"observedAt": "2026-01-01T00:00:00Z", "cluster": cluster})
+}
+
+/// What `layerpin base` makes of facts.
+fn base_of(facts: &Value, arguments: &[&str]) -> (i32, String, String) {
+    let setup = Setup::verb("base");
+    setup.write("facts.json", &facts.to_string());
+    setup.arguments(["--facts", "facts.json"]).arguments(arguments.iter().copied()).ended()
+}
+
+const NINE: &str = "quay.io/ocp/os@sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+const TEN: &str = "quay.io/ocp/os@sha256:10123456789abcdef0123456789abcdef0123456789abcdef0123456789abcde";
+
+#[test]
+fn each_pool_of_the_cluster_has_the_base_of_its_own_stream() {
+    let streams = json!({
+        "defaultStream": "rhel-9", "available": {"rhel-9": NINE, "rhel-10": TEN},
+        "releaseImage": "quay.io/ocp/release:1",
+    });
+    let facts = cluster("5.0.1", json!({"streams": {"known": streams}}));
+    let note =
+        "note: release 5.0.1 has the streams rhel-10, rhel-9; this is rhel-9 (--stream chooses another)\n";
+    for (arguments, expected, words) in [
+        (&[][..], NINE, note),
+        (&["--pool", "worker"], NINE, ""),
+        (&["--pool", "infra"], TEN, ""),
+        (&["--pool", "infra", "--stream", "rhel-9"], NINE, ""),
+        (&["--stream", "rhel-10"], TEN, ""),
+    ] {
+        let found = base_of(&facts, arguments);
+        assert_eq!(found, (0, format!("{expected}\n"), words.to_owned()), "{arguments:?}");
+    }
+    let (code, output, error) = base_of(&facts, &["--pool", "edge"]);
+    assert_eq!((code, output.as_str()), (2, ""));
+    assert_eq!(error, "error: no pool is called `edge`; there are infra, worker\n");
+}
+
+#[test]
+fn without_streams_the_controller_config_names_the_base() {
+    let of = |release: &str| json!({"controllerConfig": {"known": {"baseOsContainerImage": NINE, "releaseVersion": release}}});
+    let facts = cluster("4.18.14", of("4.18.14"));
+    for arguments in [&[][..], &["--pool", "worker"]] {
+        assert_eq!(base_of(&facts, arguments), (0, format!("{NINE}\n"), String::new()));
+    }
+    // One that is left over from the release before names another base, and the payload was not read.
+    let (code, output, error) = base_of(&cluster("4.18.14", of("4.18.13")), &[]);
+    assert_eq!((code, output.as_str()), (2, ""));
+    assert_eq!(
+        error,
+        "note: ControllerConfig/machine-config-controller was passed over: it is of 4.18.13, and the cluster's \
+         release is 4.18.14\nerror: the base of the cluster is not known: the release payload \
+         `quay.io/ocp/release:1` could not be read: not asked: the facts are from a file (--facts), which holds no \
+         answer\n"
+    );
+}

@@ -181,9 +181,9 @@ fn no_release(reason: impl Into<String>) -> Failure {
 pub(super) const MAX_PAYLOADS: u64 = 1024 * 1024;
 /// Where a payload lists its images.
 const IMAGE_REFERENCES: &str = "release-manifests/image-references";
-/// The layer with the manifests has some ten megabytes. Somebody who names another image than a
-/// release's must not make us read gigabytes.
-const MAX_PACKED: u64 = 64 * 1024 * 1024;
+/// The layer with the manifests has some ten megabytes, and some tens where it is not packed. Somebody
+/// who names another image than a release's must not make us read gigabytes.
+const MAX_PACKED: u64 = 128 * 1024 * 1024;
 /// Pieces of a body on their way from the connection to the one who unpacks.
 const PIECES: usize = 4;
 /// What the HTTP client reads at once at most (`hyper`).
