@@ -15,6 +15,7 @@ mod eventually;
 mod faults;
 mod genuine;
 mod limits;
+mod lineage;
 mod logs;
 mod metrics;
 mod mutate;
