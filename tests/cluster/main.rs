@@ -19,6 +19,7 @@ mod eventually;
 mod faults;
 mod kinds;
 mod known;
+mod lineage;
 mod objects;
 #[path = "../server/program.rs"]
 #[expect(dead_code, reason = "the tests of the server use more of it")]
