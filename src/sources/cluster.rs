@@ -41,6 +41,7 @@ pub use self::follow::Pace;
 #[derive(Debug)]
 pub struct ClusterSource {
     connection: Connection,
+    origin: String,
     pace: Pace,
     begun: Instant,
     slots: Slots,
@@ -81,9 +82,11 @@ impl ClusterSource {
             pull_secret: Slot::new(&kinds::PULL_SECRET, Arc::clone(&changed)),
         };
         let snapshot = ArcSwap::from_pointee(slots.assembled());
+        let origin = access.origin().to_owned();
         let connection = Connection::new(access)?;
         Ok(Arc::new(Self {
             connection,
+            origin,
             pace,
             begun: Instant::now(),
             slots,
@@ -136,6 +139,7 @@ impl ClusterSource {
 
     /// Keeps up with every kind in the background, until what is returned is dropped.
     pub fn follow(self: &Arc<Self>, registry: &Arc<RegistryClient>) -> JoinSet<()> {
+        tracing::info!(server = self.connection.server(), origin = self.origin, "following the cluster");
         let mut tasks = JoinSet::new();
         let pace = self.pace;
         macro_rules! follow {

@@ -300,3 +300,34 @@ async fn a_verb_that_ends_reads_the_cluster_once_and_waits_for_it_no_longer_than
     assert_eq!(diff, "");
     assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
 }
+
+#[tokio::test]
+async fn the_api_server_must_be_signed_by_the_authority_of_the_kubeconfig() {
+    use base64::prelude::{BASE64_STANDARD, Engine};
+    let server = openshift().await;
+    let other = layerpin_sample_registry::Authority::named("another").ca_pem();
+    let with = |bundle: &str| {
+        let mut kubeconfig = server.kubeconfig();
+        let data = &mut kubeconfig["clusters"][0]["cluster"]["certificate-authority-data"];
+        *data = BASE64_STANDARD.encode(bundle).into();
+        kubeconfig
+    };
+    let layerpin = named(Setup::serve(), &with(&other)).start();
+    let told = layerpin.log.message("not read from the cluster").await;
+    let expected = format!(
+        "the API server {} cannot be reached: invalid peer certificate: UnknownIssuer",
+        server.address
+    );
+    assert_eq!(told["reason"], expected);
+    // What stands between certificates is a comment.
+    is_known(&named(Setup::serve(), &with(&format!("{other}rubbish\n{}", server.authority))).start()).await;
+}
+
+#[tokio::test]
+async fn the_log_says_which_cluster_is_followed() {
+    let server = openshift().await;
+    let layerpin = named(Setup::serve(), &server.kubeconfig()).start();
+    let line = layerpin.log.message("following the cluster").await;
+    let origin = format!("kubeconfig {}", layerpin.path("kubeconfig").display());
+    assert_eq!((&line["server"], &line["origin"]), (&json!(server.address.to_string()), &json!(origin)));
+}

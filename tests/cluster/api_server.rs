@@ -50,6 +50,8 @@ struct State {
     collections: BTreeMap<String, BTreeMap<String, Value>>,
     events: Vec<Event>,
     forbidden: HashSet<String>,
+    /// How many bytes of Ignition every MachineConfig comes with.
+    ignition: usize,
     frozen: bool,
     down: bool,
     /// How often each method and path, with what matters of its query, was asked for.
@@ -57,6 +59,17 @@ struct State {
     connections: Vec<AbortHandle>,
     /// Tokens of users, and whether each may create MachineConfigs.
     users: BTreeMap<String, (Value, bool)>,
+}
+
+impl State {
+    /// An object as it goes out.
+    fn complete(&self, path: &str, object: &Value) -> Value {
+        let mut object = object.clone();
+        if self.ignition > 0 && path == MACHINE_CONFIGS {
+            object["spec"]["config"] = json!({"storage": "x".repeat(self.ignition)});
+        }
+        object
+    }
 }
 
 #[derive(Clone)]
@@ -186,6 +199,11 @@ impl ApiServer {
         self.cut();
     }
 
+    /// Gives every MachineConfig so many bytes of Ignition from now on.
+    pub(crate) fn fatten(&self, ignition: usize) {
+        self.change(|state| state.ignition = ignition);
+    }
+
     /// Lets somebody in.
     pub(crate) fn user(&self, token: &str, name: &str, may_create: bool) {
         let user = json!({"username": name, "uid": "7", "groups": ["system:authenticated"], "extra": {"scopes": ["all"]}});
@@ -270,7 +288,7 @@ async fn answer(Shared(inner): Shared<Arc<Inner>>, request: Request) -> Response
         let page: Vec<_> = left.by_ref().take(limit).collect();
         let more = left.next().and(page.last()).map_or("", |(name, _)| name.as_str());
         let metadata = json!({"resourceVersion": state.version.to_string(), "continue": more});
-        let items: Vec<_> = page.into_iter().map(|(_, object)| object).collect();
+        let items: Vec<_> = page.into_iter().map(|(_, object)| state.complete(&path, object)).collect();
         return json!({"kind": "List", "metadata": metadata, "items": items}).to_string().into_response();
     }
     drop(state);
@@ -313,7 +331,10 @@ async fn next(
                 event.version > seen && event.path == path && counts
             });
             let lines: String = news
-                .map(|event| format!("{}\n", json!({"type": event.r#type, "object": event.object})))
+                .map(|event| {
+                    let object = state.complete(path, &event.object);
+                    format!("{}\n", json!({"type": event.r#type, "object": object}))
+                })
                 .collect();
             if !lines.is_empty() && !state.frozen {
                 return Some((Ok(lines.into()), state.version));

@@ -14,6 +14,7 @@ use crate::api_server::{
     ApiServer, CONFIG_MAPS, CONTROLLER_CONFIGS, MACHINE_CONFIGS, NODES, OLD_STREAMS, POOLS, SECRETS, STREAMS,
     VERSIONS,
 };
+use crate::eventually::eventually;
 use crate::known::{Known, QUICK, reason, registry, source};
 use crate::objects::{
     SENSITIVE, controller_config, image, machine_config, node, os_image_url, pool, rendered, streams, version,
@@ -223,4 +224,36 @@ async fn an_object_of_another_shape_makes_its_kind_unknown_and_says_where() {
     assert!(told.starts_with(&prefix), "{told}");
     assert!(!told.contains(SENSITIVE));
     assert!(matches!(facts.version, Fact::Known(_)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_hundred_machine_configs_of_the_largest_size_need_little_memory() {
+    let server = ApiServer::start().await;
+    for index in 0..200 {
+        server.put(MACHINE_CONFIGS, machine_config(&format!("{index:03}-os"), "quay.io/acme/os:1"));
+    }
+    server.fatten(1_400_000);
+    let folder = tempfile::tempdir().unwrap();
+    let kubeconfig = folder.path().join("kubeconfig");
+    std::fs::write(&kubeconfig, server.kubeconfig().to_string()).unwrap();
+    let mut program = std::process::Command::new(env!("CARGO_BIN_EXE_layerpin"))
+        .args(["serve", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--kubeconfig"])
+        .arg(&kubeconfig)
+        .current_dir(folder.path())
+        .env_clear()
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let watched = eventually("all of them are read", async || {
+        (server.requests(&format!("WATCH {MACHINE_CONFIGS}")) > 0).then_some(())
+    });
+    watched.await;
+    let status = std::fs::read_to_string(format!("/proc/{}/status", program.id())).unwrap();
+    program.kill().unwrap();
+    program.wait().unwrap();
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    let peak: u64 = peak.trim().strip_suffix(" kB").unwrap().parse().unwrap();
+    println!("peak of {peak} kB");
+    assert!(peak < 100_000, "{peak} kB, where the objects have 280,000");
 }
