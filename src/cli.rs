@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
 
 use crate::image_reference::ImageReference;
 use crate::server::DryRunAccess;
@@ -31,6 +32,15 @@ pub enum Command {
     /// Logs a line for each review to standard error, as text on a terminal and as JSON otherwise;
     /// RUST_LOG filters. Prints `listening on https://ADDR` when it listens.
     Serve(Box<Serve>),
+    /// Judge MachineConfigs in files, as they stand
+    ///
+    /// Reads YAML and JSON: many documents in a file, lists, and MachineConfigs that a ConfigMap carries
+    /// in its data. Documents of other kinds are passed over. Of a folder, the files are read that end in
+    /// .yaml, .yml or .json, less what Git ignores; a file that is named is read whatever it is called.
+    ///
+    /// Exit status: 0 when nothing costs more than a warning, 1 when something is denied, 2 when
+    /// something could not be done; what could be judged is reported all the same.
+    Check(Box<Check>),
     /// Replace tags by digests in files, and record what each tag was
     ///
     /// Takes files, folders (their .yaml, .yml and .json files, less what Git ignores) and - for standard
@@ -50,7 +60,14 @@ pub enum Command {
     /// release. Exit status: 0 it was explained, whatever came of it, 2 something could not be read.
     Explain(Box<Explain>),
     /// List the rules, or show the page of one
+    ///
+    /// Without RULE, a line for each rule: its id, its level in the recommended policy, its fault. With
+    /// RULE, what the rule looks at, why that is a fault, and what to do about it.
     Rules(Rules),
+    /// Print the completion script of a shell
+    ///
+    /// For bash: layerpin completions bash > ~/.local/share/bash-completion/completions/layerpin
+    Completions(Completions),
 }
 
 /// Where facts come from; the same for every verb.
@@ -170,6 +187,60 @@ pub struct Pin {
     /// Where facts come from.
     #[command(flatten, next_help_heading = "Facts")]
     pub facts: FactOptions,
+
+    /// What is left behind.
+    #[command(flatten)]
+    pub record: RecordOptions,
+}
+
+/// What a verb that ends leaves behind.
+#[derive(Args, Debug)]
+pub struct RecordOptions {
+    /// Write everything that was asked and answered to FILE, for --facts. It holds references, digests
+    /// and hosts, and no credentials
+    #[arg(long, value_name = "FILE", env = "LAYERPIN_SAVE_FACTS", conflicts_with = "facts")]
+    pub save_facts: Option<PathBuf>,
+}
+
+/// Options of `layerpin check`.
+#[derive(Args, Debug)]
+pub struct Check {
+    /// Files, folders, or - for standard input
+    #[arg(required = true, value_name = "PATH")]
+    pub paths: Vec<PathBuf>,
+
+    /// The form of the report on standard output
+    #[arg(long, value_enum, env = "LAYERPIN_FORMAT", default_value = "text")]
+    pub format: Format,
+
+    /// Where facts come from.
+    #[command(flatten, next_help_heading = "Facts")]
+    pub facts: FactOptions,
+
+    /// What is left behind.
+    #[command(flatten)]
+    pub record: RecordOptions,
+}
+
+/// The forms of a report.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people: each finding with its place, its reason and one thing to do
+    Text,
+    /// The whole report, with what would be written instead
+    Json,
+    /// SARIF 2.1.0, for code scanners
+    Sarif,
+    /// Workflow commands of GitHub Actions, which become annotations
+    Github,
+}
+
+/// Options of `layerpin completions`.
+#[derive(Args, Debug)]
+pub struct Completions {
+    /// The shell
+    #[arg(value_enum)]
+    pub shell: Shell,
 }
 
 /// Options of `layerpin base`.
@@ -235,6 +306,7 @@ pub enum ExplainFormat {
 #[derive(Args, Debug)]
 pub struct Rules {
     /// The id of a rule, such as floating-tag [default: list all]
+    #[arg(value_name = "RULE")]
     pub rule: Option<String>,
 }
 

@@ -1,9 +1,13 @@
 //! The verbs of the command line, one thin `run` each.
 
 pub mod base;
+pub mod check;
+pub mod completions;
 pub mod explain;
 mod output;
 pub mod pin;
+mod progress;
+mod record;
 pub mod rules;
 pub mod serve;
 mod sources;
@@ -21,17 +25,22 @@ pub enum Ending {
     Incomplete,
 }
 
-impl From<Ending> for ExitCode {
-    fn from(ending: Ending) -> Self {
-        match ending {
-            Ending::Clean => Self::SUCCESS,
-            Ending::Denied => Self::from(DENIED),
-            Ending::Incomplete => Self::from(COULD_NOT),
+impl Ending {
+    /// The exit code of the program.
+    pub fn code(self) -> u8 {
+        match self {
+            Self::Clean => 0,
+            Self::Denied => 1,
+            Self::Incomplete => COULD_NOT,
         }
     }
 }
 
-/// The exit code for what is denied.
-const DENIED: u8 = 1;
+impl From<Ending> for ExitCode {
+    fn from(ending: Ending) -> Self {
+        Self::from(ending.code())
+    }
+}
+
 /// The exit code for what could not be done; clap uses the same for a wrong command line.
 pub const COULD_NOT: u8 = 2;

@@ -6,7 +6,7 @@
 //! [`Fault`] with its place, and never keeps the others from being read. Pure: text in, data out;
 //! [`crate::files`] finds and reads the files.
 //!
-//! A text with `{{ … }}` in it is a template until it parses as YAML with the value in question
+//! A text with `{{ … }}` or `{% … %}` in it is a template until it parses as YAML with the value in question
 //! spelled out. It is told apart from YAML that is broken, since there is nothing to mend in it.
 
 mod embedded;
@@ -85,12 +85,15 @@ pub enum Given {
     ByName,
     /// It was found in a folder whose name was given.
     InFolder,
+    /// It was found in such a folder and is called `.json`, as are settings with comments in them and
+    /// other relatives of JSON.
+    InFolderAsJson,
 }
 
 /// What a fault comes to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Weight {
-    /// Not worth a word: a file that nobody named and that holds no MachineConfig.
+    /// Not worth a word of its own: a file that nobody named and that holds no MachineConfig.
     Nothing,
     /// Worth a word, but nothing that the author could mend: the exit status stays.
     Note,
@@ -102,14 +105,16 @@ impl Fault {
     /// What the fault comes to in a file that was `given` so.
     ///
     /// A file that was named is expected to be judged, so each of its faults is an error. In a
-    /// folder there are files of every sort: only what says `kind: MachineConfig` matters there, and
-    /// a template is passed over with a note, because charts stand beside plain manifests.
+    /// folder a template is passed over, because charts stand beside plain manifests, with a note
+    /// where it says `kind: MachineConfig`. What else is no YAML may hide a MachineConfig, and is an
+    /// error there too.
     pub fn weight(&self, given: Given) -> Weight {
         match (given, self.kind) {
             (Given::ByName, _) => Weight::Error,
-            (Given::InFolder, _) if !self.concerns_a_machine_config => Weight::Nothing,
-            (Given::InFolder, FaultKind::Template) => Weight::Note,
-            (Given::InFolder, _) => Weight::Error,
+            (_, FaultKind::Template) if self.concerns_a_machine_config => Weight::Note,
+            (_, FaultKind::Template) => Weight::Nothing,
+            (Given::InFolderAsJson, FaultKind::Syntax) if !self.concerns_a_machine_config => Weight::Nothing,
+            _ => Weight::Error,
         }
     }
 
@@ -381,10 +386,16 @@ impl<'a, 't> ObjectReader<'a, 't> {
 fn syntax_fault(text: &str, broken: &Broken, span: Range<usize>) -> Fault {
     let document = text.get(span.clone()).unwrap_or_default();
     let concerns_a_machine_config = says_machine_config(document);
-    match document.find("{{") {
+    let mark = |text: &str| TEMPLATE_MARKS.iter().filter_map(|mark| text.find(mark)).min();
+    let at = mark(document).map(|at| span.start + at).or_else(|| {
+        // `{{ x }}` alone reads as a mapping, after which nothing more is expected.
+        let blank = text.len() - text.trim_start().len();
+        TEMPLATE_MARKS.iter().any(|mark| text[blank..].starts_with(mark)).then_some(blank)
+    });
+    match at {
         Some(at) => Fault {
             kind: FaultKind::Template,
-            place: Some(place_near(text, span.start + at, broken)),
+            place: Some(place_near(text, at, broken)),
             message: TEMPLATE.to_owned(),
             concerns_a_machine_config,
         },
@@ -425,6 +436,10 @@ fn says_machine_config(text: &str) -> bool {
 }
 
 const TEMPLATE: &str = "a template, which says nothing before it is rendered";
+
+/// How the actions of Go's and of Jinja's templates begin.
+const TEMPLATE_MARKS: [&str; 2] = ["{{", "{%"];
+
 /// The objects that are looked at in one document. Lists in aliases of lists multiply.
 const MAX_OBJECTS: usize = 200_000;
 /// Lists in lists.

@@ -67,6 +67,7 @@ impl Facts {
     }
 
     /// Takes over the answer to `question` that `other` holds. Nothing happens when it holds none.
+    /// What is known of further platforms of the same image is added to what was known before.
     pub fn take_answer(&mut self, question: &Question, other: &Self) {
         fn take<T: Clone>(
             reference: &ImageReference,
@@ -79,7 +80,14 @@ impl Facts {
         }
         match question {
             Question::Manifest { reference, .. } => take(reference, &mut self.manifests, &other.manifests),
-            Question::Image { reference, .. } => take(reference, &mut self.images, &other.images),
+            Question::Image { reference, .. } => {
+                match (self.images.get_mut(reference), other.images.get(reference)) {
+                    (Some(Fact::Known(image)), Some(Fact::Known(more))) if image.digest == more.digest => {
+                        image.platforms.extend(more.platforms.clone());
+                    }
+                    _ => take(reference, &mut self.images, &other.images),
+                }
+            }
             Question::Payload { reference } => take(reference, &mut self.payloads, &other.payloads),
         }
     }
@@ -397,6 +405,39 @@ mod tests {
         }
         let text = serde_json::to_string_pretty(&facts).unwrap();
         assert_eq!(serde_json::from_str::<Facts>(&text).unwrap(), facts);
+    }
+
+    #[test]
+    fn answers_about_platforms_of_one_image_are_put_together() {
+        use crate::facts::image::Platform;
+        use crate::question::{Platforms, Purpose};
+
+        let reference = ImageReference::parse("quay.io/acme/os:1").unwrap();
+        let question = Question::Image {
+            reference: reference.clone(),
+            platforms: Platforms::All,
+            purpose: Purpose::Judged,
+        };
+        let with = |architecture: &str, content: &[u8]| {
+            let image = Image {
+                digest: Digest::of(content),
+                kind: ManifestKind::Index,
+                platforms: BTreeMap::from([(Platform::of_node(architecture), Fact::Absent)]),
+            };
+            let mut facts = Facts::none(Timestamp::UNIX_EPOCH);
+            facts.images.insert(reference.clone(), Fact::Known(image));
+            facts
+        };
+        let platforms = |facts: &Facts| match &facts.images[&reference] {
+            Fact::Known(image) => image.platforms.keys().map(ToString::to_string).collect::<Vec<_>>(),
+            _ => panic!(),
+        };
+        let mut facts = with("amd64", b"one");
+        facts.take_answer(&question, &with("arm64", b"one"));
+        assert_eq!(platforms(&facts), ["linux/amd64", "linux/arm64"]);
+        // The tag names another image now, whose platforms are its own.
+        facts.take_answer(&question, &with("s390x", b"other"));
+        assert_eq!(platforms(&facts), ["linux/s390x"]);
     }
 
     #[test]

@@ -15,6 +15,7 @@ use std::thread;
 
 use ignore::WalkBuilder;
 
+use crate::documents::Given;
 use crate::image_reference::escaped;
 use crate::machine_config::Place;
 
@@ -30,8 +31,10 @@ pub const STANDARD_INPUT: &str = "<stdin>";
 pub enum Input {
     /// Standard input.
     Standard,
-    /// A file.
-    File(PathBuf),
+    /// A file that was named.
+    Named(PathBuf),
+    /// A file that was found in a folder that was named.
+    Found(PathBuf),
 }
 
 /// A file or folder that could not be read, or a place in a file that could not be understood.
@@ -43,12 +46,8 @@ pub struct Unread {
     pub place: Option<Place>,
     /// What is wrong.
     pub message: String,
-}
-
-impl Unread {
-    fn io(path: &Path, error: &io::Error) -> Self {
-        Self { file: name(path), place: None, message: io_message(error) }
-    }
+    /// One thing to do about it, where there is more to say than the message does.
+    pub help: Option<String>,
 }
 
 impl fmt::Display for Unread {
@@ -78,11 +77,11 @@ pub fn find(paths: &[PathBuf]) -> (Vec<Input>, Vec<Unread>) {
         } else if path.is_dir() {
             walk(path, &mut inputs, &mut unread);
         } else {
-            inputs.push(Input::File(path.clone()));
+            inputs.push(Input::Named(plain(path)));
         }
     }
     let mut seen = HashSet::new();
-    inputs.retain(|input| seen.insert(input.clone()));
+    inputs.retain(|input| seen.insert(input.path().map(Path::to_owned)));
     (inputs, unread)
 }
 
@@ -91,43 +90,68 @@ impl Input {
     pub fn name(&self) -> String {
         match self {
             Self::Standard => STANDARD_INPUT.to_owned(),
-            Self::File(path) => name(path),
+            Self::Named(path) | Self::Found(path) => name(path),
+        }
+    }
+
+    /// The path. Standard input has none.
+    pub fn path(&self) -> Option<&Path> {
+        match self {
+            Self::Standard => None,
+            Self::Named(path) | Self::Found(path) => Some(path),
+        }
+    }
+
+    /// How it came to be read, which decides what a fault in it comes to.
+    pub fn given(&self) -> Given {
+        match self {
+            Self::Standard | Self::Named(_) => Given::ByName,
+            Self::Found(path)
+                if path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("json")) =>
+            {
+                Given::InFolderAsJson
+            }
+            Self::Found(_) => Given::InFolder,
         }
     }
 
     /// Reads the whole text. Fails when it is larger than [`MAX_BYTES`] or not UTF-8.
     pub fn read(&self) -> Result<String, Unread> {
-        let refuse = |place, message| Err(Unread { file: self.name(), place, message });
-        let bytes = match self {
-            Self::Standard => bounded(io::stdin().lock(), 0),
-            Self::File(path) => File::open(path).and_then(|file| {
+        let bytes = match self.path() {
+            None => bounded(io::stdin().lock(), 0),
+            Some(path) => File::open(path).and_then(|file| {
                 let size = file.metadata()?.len();
                 if size > MAX_BYTES { Ok(Bounded::TooLarge) } else { bounded(file, size) }
             }),
         };
+        let refusal = |place, message: String, help: Option<&str>| Unread {
+            file: self.name(),
+            place,
+            message,
+            help: help.map(str::to_owned),
+        };
         match bytes {
-            Err(error) => refuse(None, io_message(&error)),
-            Ok(Bounded::TooLarge) => refuse(
-                None,
-                format!("larger than {} MiB, the most that is read of one file", MAX_BYTES >> 20),
-            ),
-            Ok(Bounded::Whole(bytes)) if is_utf_16(&bytes) => {
-                refuse(None, "the text is UTF-16; save it as UTF-8".to_owned())
+            Err(error) => Err(refusal(None, io_message(&error), None)),
+            Ok(Bounded::TooLarge) => {
+                let message =
+                    format!("larger than {} MiB, the most that is read of one file", MAX_BYTES >> 20);
+                Err(refusal(None, message, Some("split the file, or leave it out")))
             }
-            Ok(Bounded::Whole(bytes)) => String::from_utf8(bytes).or_else(|error| {
+            Ok(Bounded::Whole(bytes)) if is_utf_16(&bytes) => {
+                Err(refusal(None, "the text is UTF-16".to_owned(), Some(SAVE_AS_UTF_8)))
+            }
+            Ok(Bounded::Whole(bytes)) => String::from_utf8(bytes).map_err(|error| {
                 let (sound, rest) = error.as_bytes().split_at(error.utf8_error().valid_up_to());
                 let byte = rest.first().copied().unwrap_or_default();
-                refuse(Some(end_of(sound)), format!("not UTF-8: byte 0x{byte:02x}"))
+                let message = format!("not UTF-8: byte 0x{byte:02x}");
+                refusal(Some(end_of(sound)), message, Some(SAVE_AS_UTF_8))
             }),
         }
     }
 
     /// The bytes of the file as the file system tells them; zero where it does not.
     fn size(&self) -> u64 {
-        match self {
-            Self::Standard => 0,
-            Self::File(path) => path.metadata().map_or(0, |metadata| metadata.len()),
-        }
+        self.path().and_then(|path| path.metadata().ok()).map_or(0, |metadata| metadata.len())
     }
 }
 
@@ -189,7 +213,7 @@ fn walk(folder: &Path, inputs: &mut Vec<Input>, unread: &mut Vec<Unread>) {
                 let is_file = entry.file_type().is_some_and(|kind| kind.is_file())
                     || is_link && path.metadata().map_or(true, |metadata| metadata.is_file());
                 if is_file && has_known_ending(path) {
-                    inputs.push(Input::File(path.to_owned()));
+                    inputs.push(Input::Found(plain(path)));
                 }
             }
             Err(error) => unread.push(walk_fault(folder, &error)),
@@ -210,10 +234,18 @@ fn walk_fault(folder: &Path, error: &ignore::Error) -> Unread {
         }
     }
     let path = path_of(error).unwrap_or(folder);
-    match error.io_error() {
-        Some(error) => Unread::io(path, error),
-        None => Unread { file: name(path), place: None, message: error.to_string() },
-    }
+    // The system's own words are the innermost; those around them name the path again.
+    let message = error.io_error().map_or_else(
+        || error.to_string(),
+        |error| {
+            let mut innermost: &dyn std::error::Error = error;
+            while let Some(source) = innermost.source() {
+                innermost = source;
+            }
+            without_number(&innermost.to_string())
+        },
+    );
+    Unread { file: name(path), place: None, message, help: None }
 }
 
 enum Bounded {
@@ -239,17 +271,26 @@ fn end_of(text: &[u8]) -> Place {
     Place { line, column }
 }
 
+/// The path without a leading `./`, as people write it.
+fn plain(path: &Path) -> PathBuf {
+    let short = path.strip_prefix(".").ok().filter(|short| !short.as_os_str().is_empty());
+    short.unwrap_or(path).to_owned()
+}
+
 fn name(path: &Path) -> String {
-    let short = path.strip_prefix(".").ok().filter(|short| !short.as_os_str().is_empty()).unwrap_or(path);
-    short.to_string_lossy().into_owned()
+    plain(path).to_string_lossy().into_owned()
+}
+
+pub(crate) fn io_message(error: &io::Error) -> String {
+    without_number(&error.to_string())
 }
 
 /// What the system says, without the number that Rust adds.
-pub(crate) fn io_message(error: &io::Error) -> String {
-    let message = error.to_string();
-    message.split(" (os error ").next().unwrap_or(&message).to_owned()
+fn without_number(message: &str) -> String {
+    message.split(" (os error ").next().unwrap_or(message).to_owned()
 }
 
+const SAVE_AS_UTF_8: &str = "save the file as UTF-8 text";
 const ENDINGS: [&str; 3] = ["yaml", "yml", "json"];
 /// Reading and parsing is bound by the disk and by memory before it is bound by more cores.
 const MAX_THREADS: usize = 8;
@@ -329,7 +370,7 @@ mod tests {
         symlink("real", folder.join("folder.yaml")).unwrap();
         let (found, unread) = names(&[folder]);
         assert_eq!((found, unread.len()), (below(folder, &["link.yaml", "real/a.yaml", "self.yaml"]), 0));
-        let fault = Input::File(folder.join("self.yaml")).read().unwrap_err();
+        let fault = Input::Named(folder.join("self.yaml")).read().unwrap_err();
         assert_eq!(fault.message, "Too many levels of symbolic links");
         // A link that is named is followed.
         assert_eq!(names(&[&folder.join("loop/real")]).0, below(folder, &["loop/real/a.yaml"]));
@@ -351,7 +392,7 @@ mod tests {
         let write = |name: &str, bytes: &[u8]| {
             let path = folder.path().join(name);
             std::fs::write(&path, bytes).unwrap();
-            Input::File(path)
+            Input::Named(path)
         };
         let large = write("large.yaml", b"");
         File::options()
@@ -362,10 +403,10 @@ mod tests {
             .unwrap();
         for (input, place, message) in [
             (write("a.yaml", b"ok: 1\n\xc3\xa4\xff"), Some((2, 2)), "not UTF-8: byte 0xff"),
-            (write("b.yaml", b"\xff\xfea\0"), None, "the text is UTF-16; save it as UTF-8"),
+            (write("b.yaml", b"\xff\xfea\0"), None, "the text is UTF-16"),
             (large, None, "larger than 64 MiB, the most that is read of one file"),
-            (Input::File(folder.path().join("gone.yaml")), None, "No such file or directory"),
-            (Input::File(folder.path().to_owned()), None, "Is a directory"),
+            (Input::Named(folder.path().join("gone.yaml")), None, "No such file or directory"),
+            (Input::Named(folder.path().to_owned()), None, "Is a directory"),
         ] {
             let Err(Unread { place: found, message: said, .. }) = input.read() else { panic!("{message}") };
             assert_eq!((found.map(|at| (at.line, at.column)), said.as_str()), (place, message));
@@ -374,13 +415,13 @@ mod tests {
 
     #[test]
     fn names_are_shown_without_what_a_terminal_obeys() {
-        let input = Input::File(PathBuf::from("./a\u{1b}[31m.yaml"));
+        let input = Input::Named(PathBuf::from("./a\u{1b}[31m.yaml"));
         assert_eq!(input.read().unwrap_err().to_string(), "a\\u{1b}[31m.yaml: No such file or directory");
     }
 
     #[test]
     fn results_are_in_the_order_of_the_inputs() {
-        let inputs: Vec<_> = (0..1000).map(|index| Input::File(PathBuf::from(index.to_string()))).collect();
+        let inputs: Vec<_> = (0..1000).map(|index| Input::Named(PathBuf::from(index.to_string()))).collect();
         let done = AtomicUsize::new(0);
         let names: Vec<_> = inputs.iter().map(Input::name).collect();
         assert_eq!(side_by_side(&inputs, &done, Input::name), names);

@@ -275,9 +275,24 @@ impl Origin {
         self.file.as_deref()
     }
 
-    /// The same place, in a file that messages call `name`.
+    /// The same place, in a text that messages call `name`.
     pub fn in_file(self, name: &str) -> Self {
         Self { file: Some(name.to_owned()), ..self }
+    }
+
+    /// The command that pins the images of the file, fit for a shell. `None` when there is no file to
+    /// write to.
+    pub fn pin_command(&self) -> Option<String> {
+        let file = self.file.as_deref().filter(|file| *file != crate::files::STANDARD_INPUT)?;
+        let is_plain = |character: char| character.is_alphanumeric() || "/._-+=:,@%".contains(character);
+        let argument = if file.chars().all(is_plain) {
+            file.to_owned()
+        } else {
+            format!("'{}'", file.replace('\'', "'\\''"))
+        };
+        // What begins with a hyphen would be taken for an option.
+        let end_of_options = if file.starts_with('-') { "-- " } else { "" };
+        Some(format!("layerpin pin --write {end_of_options}{argument}"))
     }
 
     /// Where the object stands in its document, as a JSON pointer: empty when it is the document,
@@ -594,6 +609,19 @@ spec:
         };
         assert_eq!(with(MAX_LABELS).unwrap().object.extensions.len(), MAX_EXTENSIONS);
         assert_eq!(with(MAX_LABELS + 1).unwrap_err().message, "more than 1024 labels");
+    }
+
+    #[test]
+    fn the_command_that_pins_can_be_pasted_into_a_shell() {
+        for (file, command) in [
+            ("manifests/worker.yaml", Some("layerpin pin --write manifests/worker.yaml")),
+            ("a b/it's.yaml", Some("layerpin pin --write 'a b/it'\\''s.yaml'")),
+            ("-x.yaml", Some("layerpin pin --write -- -x.yaml")),
+            ("<stdin>", None),
+        ] {
+            assert_eq!(Origin::default().in_file(file).pin_command().as_deref(), command);
+        }
+        assert_eq!(Origin::default().pin_command(), None);
     }
 
     #[test]

@@ -16,9 +16,11 @@ fn main() -> ExitCode {
     });
     let outcome = match &command_line.command {
         Command::Serve(options) => commands::serve::run(options, Router::new()),
+        Command::Check(options) => commands::check::run(options),
         Command::Pin(options) => commands::pin::run(options),
         Command::Base(options) => commands::base::run(options),
         Command::Explain(options) => commands::explain::run(options),
+        Command::Completions(options) => commands::completions::run(options),
         Command::Rules(options) => commands::rules::run(options),
     };
     match outcome {

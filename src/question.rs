@@ -11,7 +11,7 @@ use crate::facts::image::Platform;
 use crate::image_reference::ImageReference;
 
 /// A question to the outside.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Question {
     /// Which manifest does the reference name?
     Manifest {
@@ -37,7 +37,7 @@ pub enum Question {
 }
 
 /// Whether an answer from before may serve; the more demanding is the greater.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Freshness {
     /// It may, as long as the cache keeps it.
     Cached,
@@ -46,7 +46,7 @@ pub enum Freshness {
 }
 
 /// What is done with what is known of an image; the more bounded is the greater.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Purpose {
     /// Others are judged by it: the cluster, its release, the policy or the user names it.
     Base,
@@ -55,7 +55,7 @@ pub enum Purpose {
 }
 
 /// Platforms of an image.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Platforms {
     /// Every `linux` platform that the image has.
     All,

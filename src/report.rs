@@ -92,6 +92,7 @@ struct ErrorReport {
     line: Option<u64>,
     column: Option<u64>,
     message: String,
+    help: Option<String>,
 }
 
 /// How many objects came to which verdict.
@@ -237,12 +238,13 @@ impl ExceptedReport {
 
 impl From<Unread> for ErrorReport {
     fn from(unread: Unread) -> Self {
-        let Unread { file, place, message } = unread;
+        let Unread { file, place, message, help } = unread;
         Self {
             file,
             line: place.map(|Place { line, .. }| line),
             column: place.map(|Place { column, .. }| column),
             message,
+            help,
         }
     }
 }

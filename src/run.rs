@@ -5,7 +5,6 @@
 //! lives longer than its answers.
 
 use std::collections::HashMap;
-use std::mem::Discriminant;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -15,7 +14,6 @@ use tokio::time::Instant;
 
 use crate::evaluate::{self, Verdict, evaluate};
 use crate::facts::Facts;
-use crate::image_reference::ImageReference;
 use crate::machine_config::Subject;
 use crate::pin::{self, Plan};
 use crate::policy::Policy;
@@ -28,12 +26,9 @@ pub struct Run {
     sources: Sources,
     policy: Arc<Policy>,
     timeout: Duration,
-    asked: Mutex<HashMap<Key, Arc<OnceCell<()>>>>,
+    asked: Mutex<HashMap<Question, Arc<OnceCell<Facts>>>>,
     known: Mutex<Facts>,
 }
-
-/// What makes two questions the same: what is asked, and about what.
-type Key = (Discriminant<Question>, ImageReference);
 
 /// What was made of one object as it stands.
 #[derive(Clone, Debug)]
@@ -45,8 +40,10 @@ pub struct Judgement {
 }
 
 impl Run {
-    /// Begins a run that asks `sources`, and gives all questions of one object `timeout` together.
-    pub fn begin(sources: Sources, policy: Arc<Policy>, timeout: Duration) -> Self {
+    /// Begins a run that asks `sources`, and gives all questions of one object `timeout` together. The
+    /// cluster, where there is one, is read here, once, and has as long.
+    pub async fn begin(sources: Sources, policy: Arc<Policy>, timeout: Duration) -> Self {
+        sources.read_cluster(Instant::now() + timeout).await;
         let known = Mutex::new(sources.begin());
         Self { sources, policy, timeout, asked: Mutex::default(), known }
     }
@@ -89,10 +86,11 @@ impl Run {
 
     /// Answers `questions` into `facts` by `deadline`, from what is known where that holds an answer.
     pub async fn know(&self, questions: &[Question], facts: &mut Facts, deadline: Instant) {
-        join_all(questions.iter().map(|question| self.settle(question, deadline))).await;
-        let known = lock(&self.known);
-        for question in questions {
-            facts.take_answer(question, &known);
+        let answers = join_all(questions.iter().map(|question| self.settle(question, deadline))).await;
+        for (question, answer) in questions.iter().zip(answers) {
+            if let Some(answer) = answer.get() {
+                facts.take_answer(question, answer);
+            }
         }
     }
 
@@ -103,15 +101,16 @@ impl Run {
 
     /// Sees to it that `question` is answered. Whoever comes while it is being asked waits for that
     /// answer, which is there by the deadline of the one who came first, and so by its own.
-    async fn settle(&self, question: &Question, deadline: Instant) {
-        let key = (std::mem::discriminant(question), question.reference().clone());
-        let cell = Arc::clone(lock(&self.asked).entry(key).or_default());
+    async fn settle(&self, question: &Question, deadline: Instant) -> Arc<OnceCell<Facts>> {
+        let cell = Arc::clone(lock(&self.asked).entry(question.clone()).or_default());
         cell.get_or_init(|| async {
             let mut answer = lock(&self.known).without_answers();
             self.sources.gather(std::slice::from_ref(question), &mut answer, &self.policy, deadline).await;
             lock(&self.known).take_answer(question, &answer);
+            answer
         })
         .await;
+        cell
     }
 }
 

@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
-use tokio::time::Instant;
 
 use super::{Ending, output, sources};
 use crate::cli::{Explain, ExplainFormat};
@@ -28,8 +27,7 @@ pub fn run(options: &Explain) -> anyhow::Result<Ending> {
     let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime")?;
     let explanation = runtime.block_on(async {
         let sources = sources::connect(&options.facts, &Arc::new(Metrics::new()))?;
-        sources.read_cluster(Instant::now() + options.facts.timeout).await;
-        let run = Run::begin(sources, policy, options.facts.timeout);
+        let run = Run::begin(sources, policy, options.facts.timeout).await;
         let mut images = Vec::new();
         for sought in &sought.images {
             images.push(explain(&run, sought).await);

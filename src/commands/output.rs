@@ -3,9 +3,11 @@
 //! Data goes to standard output, everything else to standard error. Owns when there may be colour,
 //! and that a reader who has seen enough (`| head`) is no failure.
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 
 use anyhow::Context;
+
+use crate::report::Style;
 
 /// Writes data to standard output. A reader that went away is no error: it has what it wanted.
 pub(super) fn data(text: &str) -> anyhow::Result<()> {
@@ -16,4 +18,17 @@ pub(super) fn data(text: &str) -> anyhow::Result<()> {
         }
         _ => Ok(()),
     }
+}
+
+/// Writes lines to standard error. Nobody is left to be told when that fails.
+pub(super) fn remark(text: &str) {
+    let _ = io::stderr().lock().write_all(text.as_bytes());
+}
+
+/// How text on `stream` looks: colour on a terminal, unless `NO_COLOR` is set (<https://no-color.org>)
+/// or the terminal says that it has none.
+pub(super) fn style(stream: &impl IsTerminal) -> Style {
+    let is_set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    let is_dumb = std::env::var_os("TERM").is_some_and(|value| value == "dumb");
+    if stream.is_terminal() && !is_set("NO_COLOR") && !is_dumb { Style::Colour } else { Style::Plain }
 }

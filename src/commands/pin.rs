@@ -14,9 +14,8 @@ use anyhow::Context;
 use futures_util::StreamExt;
 use futures_util::stream;
 use similar::TextDiff;
-use tokio::time::Instant;
 
-use super::{Ending, output, sources};
+use super::{Ending, output, record, sources};
 use crate::cli::Pin;
 use crate::documents::{self, Document, Documents, Given, Weight};
 use crate::edit;
@@ -34,20 +33,12 @@ pub fn run(options: &Pin) -> anyhow::Result<Ending> {
     let policy = Arc::unwrap_or_clone(sources::policy(&options.facts)?.current()).pinning();
     let sources = sources::connect(&options.facts, &Arc::new(Metrics::new()))?;
     let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime")?;
-    runtime.block_on(sources.read_cluster(Instant::now() + options.facts.timeout));
-    let run = Run::begin(sources, Arc::new(policy), options.facts.timeout);
+    let run = runtime.block_on(Run::begin(sources, Arc::new(policy), options.facts.timeout));
     let (inputs, unread) = files::find(&options.paths);
-    let named: HashSet<_> = options.paths.iter().collect();
-    let read = files::side_by_side(&inputs, &AtomicUsize::new(0), |input| {
-        let given = match input {
-            Input::File(path) if !named.contains(path) => Given::InFolder,
-            Input::File(_) | Input::Standard => Given::ByName,
-        };
-        Source::read(input, given)
-    });
+    let read = files::side_by_side(&inputs, &AtomicUsize::new(0), Source::read);
     let mut pinning = Pinning { options, ending: Ending::Clean, done: HashSet::new() };
     for fault in unread {
-        pinning.fail(&fault.to_string(), None);
+        pinning.fail(&fault.to_string(), fault.help.as_deref());
     }
     let plans = runtime.block_on(plans(&run, &read, options));
     // An exec plug-in of the kubeconfig may hang for ever, and is not waited for.
@@ -59,8 +50,13 @@ pub fn run(options: &Pin) -> anyhow::Result<Ending> {
                 let planned = source.read.documents.iter().zip(plans.by_ref());
                 pinning.file(source, &planned.collect::<Vec<_>>())?;
             }
-            Err(fault) => pinning.fail(&fault.to_string(), None),
+            Err(fault) => pinning.fail(&fault.to_string(), fault.help.as_deref()),
         }
+    }
+    if let Some(path) = &options.record.save_facts
+        && let Err(error) = record::save(path, &run.facts())
+    {
+        pinning.fail(&format!("{error:#}"), None);
     }
     Ok(pinning.ending)
 }
@@ -74,8 +70,8 @@ struct Source {
 }
 
 impl Source {
-    fn read(input: &Input, given: Given) -> Result<Self, Unread> {
-        let text = input.read()?;
+    fn read(input: &Input) -> Result<Self, Unread> {
+        let (text, given) = (input.read()?, input.given());
         let is_of_interest = given == Given::ByName || documents::mentions(&text);
         let read = if is_of_interest { documents::read(&text) } else { Documents::default() };
         // Thousands of files hold nothing that could be pinned: their texts are not kept.
@@ -239,17 +235,17 @@ impl Pinning<'_> {
     /// Does with the new text what was asked for.
     fn change(&mut self, source: &Source, after: &str, changes: &[String]) -> anyhow::Result<()> {
         let is_same = after == source.text;
-        if let (Input::File(path), false) = (&source.input, is_same)
+        if let (Some(path), false) = (source.input.path(), is_same)
             && let Ok(target) = fs::canonicalize(path)
             && !self.done.insert(target)
         {
             return Ok(());
         }
         let name = source.input.name();
-        match &source.input {
-            Input::Standard if self.options.write => output::data(after)?,
+        match source.input.path() {
+            None if self.options.write => output::data(after)?,
             _ if is_same => return Ok(()),
-            Input::File(path) if self.options.write => {
+            Some(path) if self.options.write => {
                 if let Err(error) = replace(path, &source.text, after) {
                     self.fail(&at(&name, None, &format!("cannot be written: {error}")), None);
                     return Ok(());
@@ -283,7 +279,7 @@ impl Pinning<'_> {
 
 /// A message with its place in front, fit for a terminal.
 fn at(name: &str, place: Option<Place>, message: &str) -> String {
-    Unread { file: name.to_owned(), place, message: message.to_owned() }.to_string()
+    Unread { file: name.to_owned(), place, message: message.to_owned(), help: None }.to_string()
 }
 
 /// The change as `git apply` and `patch -p1` take it. On a terminal the characters that it would obey

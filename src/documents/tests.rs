@@ -229,23 +229,24 @@ fn templates_are_told_apart_from_broken_yaml() {
 }
 
 #[test]
-fn only_what_concerns_a_machine_config_matters_in_a_folder() {
+fn a_folder_may_hold_templates_and_relatives_of_json_but_no_broken_yaml() {
     let fault = |kind, concerns_a_machine_config| Fault {
         kind,
         place: None,
         message: String::new(),
         concerns_a_machine_config,
     };
-    for (kind, concerns, in_folder) in [
-        (FaultKind::Syntax, true, Weight::Error),
-        (FaultKind::Syntax, false, Weight::Nothing),
-        (FaultKind::Template, true, Weight::Note),
-        (FaultKind::Template, false, Weight::Nothing),
-        (FaultKind::Object, true, Weight::Error),
-        (FaultKind::Object, false, Weight::Nothing),
+    for (kind, concerns, in_folder, as_json) in [
+        (FaultKind::Syntax, true, Weight::Error, Weight::Error),
+        (FaultKind::Syntax, false, Weight::Error, Weight::Nothing),
+        (FaultKind::Template, true, Weight::Note, Weight::Note),
+        (FaultKind::Template, false, Weight::Nothing, Weight::Nothing),
+        (FaultKind::Object, true, Weight::Error, Weight::Error),
     ] {
-        assert_eq!(fault(kind, concerns).weight(Given::ByName), Weight::Error);
-        assert_eq!(fault(kind, concerns).weight(Given::InFolder), in_folder, "{kind:?}");
+        let fault = fault(kind, concerns);
+        assert_eq!(fault.weight(Given::ByName), Weight::Error);
+        assert_eq!(fault.weight(Given::InFolder), in_folder, "{kind:?}");
+        assert_eq!(fault.weight(Given::InFolderAsJson), as_json, "{kind:?}");
     }
     for (text, says) in [
         ("kind: MachineConfig", true),

@@ -65,7 +65,10 @@ impl ErrorReport {
             line: self.line,
             column: self.column,
             title: "not judged".to_owned(),
-            message: self.message.clone(),
+            message: match &self.help {
+                Some(help) => format!("{}\nhelp: {help}", self.message),
+                None => self.message.clone(),
+            },
         }
     }
 }

@@ -101,8 +101,8 @@ impl ErrorReport {
 
 fn descriptor(rule: &Rule) -> Value {
     let page = rule.documentation.trim();
-    // The page begins with what the rule looks at; its headings follow.
-    let (sees, _) = page.split_once("\n### ").unwrap_or((page, ""));
+    // The first paragraph says what the rule looks at; scanners cut what is longer.
+    let (sees, _) = page.split_once("\n\n").unwrap_or((page, ""));
     json!({
         "id": rule.id,
         "shortDescription": {"text": capitalised(rule.fault)},

@@ -129,12 +129,8 @@ impl ObjectReport {
 }
 
 impl Summary {
-    /// The summary in one phrase, such as `2 MachineConfigs: 1 denied, 1 passed`.
+    /// The counts in one phrase, such as `1 denied, 3 passed`. Empty when there are no objects.
     pub fn to_text(&self, style: Style) -> String {
-        let objects = match self.objects {
-            1 => "1 MachineConfig".to_owned(),
-            count => format!("{count} MachineConfigs"),
-        };
         let parts: Vec<_> = [
             (self.denied, style.error(&format!("{} denied", self.denied))),
             (self.warned, style.warning(&format!("{} warned", self.warned))),
@@ -143,7 +139,7 @@ impl Summary {
         .into_iter()
         .filter_map(|(count, words)| (count > 0).then_some(words))
         .collect();
-        if parts.is_empty() { objects } else { format!("{objects}: {}", parts.join(", ")) }
+        parts.join(", ")
     }
 }
 

@@ -41,9 +41,10 @@ fn judge(case: &Case<'_>) -> Vec<Observation> {
             } else {
                 format!("`{reference}` has neither tag nor digest, so nodes pull `{tag}`")
             };
-            let help = match case.facts.manifest(&reference.asked()) {
-                Fact::Known(manifest) => format!("write `{}`", reference.pinned_to(&manifest.digest)),
-                Fact::Absent | Fact::Unknown(_) => format!(
+            let help = match (case.subject.origin.pin_command(), case.facts.manifest(&reference.asked())) {
+                (Some(command), Fact::Known(_) | Fact::Unknown(_)) => format!("pin it: {command}"),
+                (_, Fact::Known(manifest)) => format!("write `{}`", reference.pinned_to(&manifest.digest)),
+                (_, Fact::Absent | Fact::Unknown(_)) => format!(
                     "write `{}@sha256:<digest>`; `skopeo inspect --format '{{{{.Digest}}}}' \
                      docker://{reference}` prints the digest",
                     reference.repository()

@@ -43,8 +43,14 @@ fn what_is_no_yaml_is_named_with_line_and_column() {
 
 #[test]
 fn what_is_no_text_is_named_with_line_and_column() {
-    assert_eq!(said(b"a: b\nc: \xff\n"), "error: bad.yaml:2:4: not UTF-8: byte 0xff\n");
-    assert_eq!(said(b"\xff\xfea\0"), "error: bad.yaml: the text is UTF-16; save it as UTF-8\n");
+    assert_eq!(
+        said(b"a: b\nc: \xff\n"),
+        "error: bad.yaml:2:4: not UTF-8: byte 0xff\n  help: save the file as UTF-8 text\n"
+    );
+    assert_eq!(
+        said(b"\xff\xfea\0"),
+        "error: bad.yaml: the text is UTF-16\n  help: save the file as UTF-8 text\n"
+    );
 }
 
 #[test]
@@ -123,7 +129,7 @@ fn a_huge_file_is_refused_with_the_limit() {
     let file = fs::File::create(workplace.path("huge.yaml")).unwrap();
     file.set_len(200 << 20).unwrap();
     let ended = workplace.pin(&["huge.yaml"]);
-    let words = "error: huge.yaml: larger than 64 MiB, the most that is read of one file\n";
+    let words = "error: huge.yaml: larger than 64 MiB, the most that is read of one file\n  help: split the file, or leave it out\n";
     assert_eq!((ended.code, ended.stderr.as_str()), (2, words));
 }
 

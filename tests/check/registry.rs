@@ -1,0 +1,60 @@
+//! What is asked of registries, and what their absence costs.
+
+use layerpin_sample_registry::images::Image;
+use layerpin_sample_registry::{Fault, Registry};
+
+use crate::tree::{Tree, machine_config};
+
+/// A tree of `files` MachineConfigs that name `images` tags in turn.
+fn many(registry: &Registry, files: usize, images: usize) -> Tree {
+    let tree = Tree::of(&[]);
+    for file in 0..files {
+        let image = format!("{}/acme/os:{}", registry.host(), file % images);
+        tree.write(&format!("{file:04}.yaml"), machine_config(&format!("mc-{file:04}"), &image));
+    }
+    tree
+}
+
+#[test]
+fn each_distinct_reference_is_asked_once() {
+    let registry = Registry::start().unwrap();
+    let image = Image::base("4.18.1");
+    for tag in 0..10 {
+        registry.push("acme/os", Some(&tag.to_string()), &image);
+    }
+    let tree = many(&registry, 200, 10);
+    let report = tree.report(&["."]);
+    assert_eq!(report["summary"]["denied"], 200, "every tag floats");
+    assert_eq!(registry.count("HEAD", "/manifests/"), 10);
+    assert_eq!(registry.count("GET", "/manifests/"), 0);
+}
+
+#[test]
+fn a_reference_that_gets_no_answer_is_not_asked_again_for_the_next_object() {
+    let registry = Registry::start().unwrap();
+    registry.set_fault(Fault::Status(500));
+    let tree = many(&registry, 100, 2);
+    let ended = tree.check(["--timeout", "5s", "."]);
+    assert_eq!(ended.error, "100 MachineConfigs in 100 files: 100 denied\n");
+    assert_eq!(ended.output.matches("warning[unpullable-image]").count(), 100);
+    // One question may be repeated inside its budget; a question for each object would be a hundred.
+    assert!(registry.count("", "/manifests/") <= 20, "{}", registry.count("", "/manifests/"));
+}
+
+#[test]
+fn the_timeout_is_for_each_object_and_the_others_are_judged() {
+    let silent = Registry::start().unwrap();
+    silent.set_fault(Fault::FreezeAfterAccept);
+    let sound = Registry::start().unwrap();
+    let digest = sound.push("acme/os", None, &Image::base("4.18.1"));
+    let tree = Tree::of(&[
+        ("a.yaml", &machine_config("a", &format!("{}/acme/os@{digest}", silent.host()))),
+        ("b.yaml", &machine_config("b", &format!("{}/acme/os@{digest}", sound.host()))),
+    ]);
+    let report = tree.report(&["--timeout", "300ms", "."]);
+    let verdicts: Vec<_> =
+        report["objects"].as_array().unwrap().iter().map(|object| object["verdict"].clone()).collect();
+    assert_eq!(verdicts, ["warn", "pass"]);
+    let message = report["objects"][0]["findings"][0]["message"].as_str().unwrap();
+    assert!(message.ends_with("did not answer in time"), "{message}");
+}

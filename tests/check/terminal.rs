@@ -1,0 +1,123 @@
+//! Terminals and pipes.
+
+use std::fs::File;
+use std::io::Read;
+use std::process::{Command, Stdio};
+
+use layerpin_sample_registry::images::Image;
+use layerpin_sample_registry::{Fault, Registry};
+
+use crate::tree::{Tree, ended, has_tool, machine_config, program, search_path};
+
+/// The program on a terminal of its own, made by `script`.
+fn on_a_terminal(tree: &Tree, arguments: &str) -> Command {
+    let mut command = Command::new("script");
+    command
+        .args(["--quiet", "--return", "--command"])
+        .arg(format!("{} {arguments}", program().display()))
+        .arg("/dev/null")
+        .current_dir(tree.path(""))
+        .env_clear()
+        .env("PATH", search_path())
+        .env("TERM", "xterm")
+        .stdin(Stdio::null());
+    tree.environment(&mut command);
+    command
+}
+
+#[test]
+fn there_is_colour_on_a_terminal_unless_no_color_is_set() {
+    if !has_tool("script") {
+        return;
+    }
+    let tree = Tree::known(&[("a.yaml", &machine_config("a", "quay.io/acme/os:4.18"))]);
+    let arguments = "check --facts facts.json a.yaml";
+    let colourful = ended(on_a_terminal(&tree, arguments));
+    assert_eq!(colourful.status, 1);
+    assert!(colourful.output.contains("\u{1b}[1;31merror[floating-tag]\u{1b}[0m: "), "{colourful:?}");
+    assert!(colourful.output.contains("\u{1b}[1;31m1 denied\u{1b}[0m"), "{colourful:?}");
+    for (name, value) in [("NO_COLOR", "1"), ("TERM", "dumb")] {
+        let mut command = on_a_terminal(&tree, arguments);
+        command.env(name, value);
+        let plain = ended(command);
+        assert_eq!(plain.status, 1);
+        assert!(
+            plain.output.contains("error[floating-tag]: ") && !plain.output.contains('\u{1b}'),
+            "{plain:?}"
+        );
+    }
+    // In a pipe there is none.
+    let piped = tree.check(["--facts", "facts.json", "a.yaml"]);
+    assert!(!format!("{}{}", piped.output, piped.error).contains('\u{1b}'));
+}
+
+#[test]
+fn long_work_shows_its_progress_on_a_terminal_and_wipes_it_away() {
+    if !has_tool("script") {
+        return;
+    }
+    let registry = Registry::start().unwrap();
+    let digest = registry.push("acme/os", None, &Image::base("4.18.1"));
+    registry.set_fault(Fault::FreezeAfterAccept);
+    let tree =
+        Tree::of(&[("a.yaml", &machine_config("a", &format!("{}/acme/os@{digest}", registry.host())))]);
+    let mut command = on_a_terminal(&tree, "check --timeout 60s a.yaml");
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let mut output = child.stdout.take().unwrap();
+    let mut seen = Vec::new();
+    let mut piece = [0; 256];
+    let mut is_frozen = true;
+    // The registry is let go when the progress was seen, so this ends only if it is shown.
+    loop {
+        let count = output.read(&mut piece).unwrap_or(0);
+        if count == 0 {
+            break;
+        }
+        seen.extend_from_slice(&piece[..count]);
+        if is_frozen && String::from_utf8_lossy(&seen).contains("judged 0 of 1 MachineConfigs") {
+            registry.clear_fault();
+            is_frozen = false;
+        }
+    }
+    child.wait().unwrap();
+    let seen = String::from_utf8_lossy(&seen);
+    assert!(!is_frozen, "{seen}");
+    let (_, last) = seen.rsplit_once("\r\u{1b}[K").unwrap();
+    assert!(last.contains("1 MachineConfig in 1 file: "), "{seen}");
+}
+
+#[test]
+fn a_reader_that_has_seen_enough_is_no_failure() {
+    let image = "quay.io/acme/os:4.18";
+    let many: String =
+        (0..500).map(|index| format!("---\n{}", machine_config(&format!("mc-{index}"), image))).collect();
+    let tree = Tree::known(&[("many.yaml", &many)]);
+    for arguments in
+        [&["check", "--facts", "facts.json", "many.yaml"][..], &["completions", "bash"], &["rules"]]
+    {
+        let mut child =
+            tree.command(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        drop(child.stdout.take());
+        let output = child.wait_with_output().unwrap();
+        let error = String::from_utf8(output.stderr).unwrap();
+        let expected = if arguments[0] == "check" {
+            (Some(1), "500 MachineConfigs in 1 file: 500 denied\n")
+        } else {
+            (Some(0), "")
+        };
+        assert_eq!((output.status.code(), error.as_str()), expected, "{arguments:?}");
+    }
+}
+
+#[test]
+fn a_full_disk_behind_standard_output_is_a_failure() {
+    let Ok(full) = File::options().write(true).open("/dev/full") else {
+        eprintln!("skipped: there is no /dev/full");
+        return;
+    };
+    let tree = Tree::known(&[("a.yaml", &machine_config("a", "quay.io/acme/os:4.18"))]);
+    let output = tree.command(["check", "--facts", "facts.json", "a.yaml"]).stdout(full).output().unwrap();
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(error.starts_with("error: cannot write to standard output: No space left"), "{error}");
+}
