@@ -7,7 +7,9 @@
 //! Bodies are only trusted when they have the digest that they should.
 
 mod answers;
+pub mod certificates;
 mod challenge;
+mod clients;
 pub mod credentials;
 mod dialogue;
 mod documents;
@@ -17,6 +19,7 @@ mod images;
 mod layers;
 pub mod mirror_sets;
 mod payload;
+pub mod proxies;
 pub mod registries_conf;
 mod release;
 pub mod routes;
@@ -34,9 +37,11 @@ use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
 use self::answers::Answers;
+use self::certificates::Certificates;
 use self::credentials::{Credential, Credentials};
 use self::dialogue::{Dialogue, Failure, Resource};
 use self::documents::{Config, Document};
+use self::proxies::{Proxies, ProxySettings};
 use self::tokens::Tokens;
 use self::transport::Transport;
 use crate::facts::image::Payload;
@@ -52,13 +57,22 @@ pub use self::transport::SetUpError;
 pub struct Settings {
     /// What to show to registries.
     pub credentials: Credentials,
+    /// By whom registries are trusted.
+    pub certificates: Certificates,
+    /// Through whom they are asked.
+    pub proxies: Proxies,
     /// How much is asked of one host.
     pub limits: Limits,
 }
 
 impl From<Credentials> for Settings {
     fn from(credentials: Credentials) -> Self {
-        Self { credentials, limits: Limits::default() }
+        Self {
+            credentials,
+            certificates: Certificates::of_system(),
+            proxies: Proxies::new(ProxySettings::from_environment()),
+            limits: Limits::default(),
+        }
     }
 }
 
@@ -67,6 +81,8 @@ impl From<Credentials> for Settings {
 pub struct RegistryClient {
     transport: Transport,
     credentials: Credentials,
+    certificates: Arc<Certificates>,
+    proxies: Arc<Proxies>,
     tokens: Tokens,
     manifests: Answers<Manifest>,
     documents: Answers<Arc<Document>>,
@@ -79,10 +95,15 @@ pub struct RegistryClient {
 impl RegistryClient {
     /// Makes a client. Fails when the TLS roots of the system are broken.
     pub fn new(settings: impl Into<Settings>, metrics: Arc<Metrics>) -> Result<Arc<Self>, SetUpError> {
-        let Settings { credentials, limits } = settings.into();
+        let Settings { credentials, certificates, proxies, limits } = settings.into();
+        let (certificates, proxies) = (Arc::new(certificates), Arc::new(proxies));
+        let transport =
+            Transport::new(Arc::clone(&certificates), Arc::clone(&proxies), limits, Arc::clone(&metrics))?;
         Ok(Arc::new(Self {
-            transport: Transport::new(limits, Arc::clone(&metrics))?,
+            transport,
             credentials,
+            certificates,
+            proxies,
             tokens: Tokens::new(),
             manifests: Answers::of_presence(),
             documents: Answers::of_content(images::MAX_DOCUMENTS, |document| document.weight()),
@@ -158,6 +179,16 @@ impl RegistryClient {
     /// The credentials that are shown to registries.
     pub fn credentials(&self) -> &Credentials {
         &self.credentials
+    }
+
+    /// By whom registries are trusted.
+    pub fn certificates(&self) -> &Certificates {
+        &self.certificates
+    }
+
+    /// Through whom registries are asked.
+    pub fn proxies(&self) -> &Proxies {
+        &self.proxies
     }
 
     async fn fetch_in_time(

@@ -81,6 +81,11 @@ impl Asker {
         self.client.payload(&parse(reference), Instant::now()).await
     }
 
+    /// A client with settings of its own.
+    pub(crate) fn with_settings(settings: Settings) -> Self {
+        Self::new(settings, None)
+    }
+
     /// A client with limits of its own.
     pub(crate) fn with_limits(credentials: Credentials, limits: Limits) -> Self {
         Self::new(Settings { limits, ..Settings::from(credentials) }, None)

@@ -8,6 +8,7 @@ use super::RegistryClient;
 use super::challenge::{self, Challenge};
 use super::credentials::Credential;
 use super::documents::{manifest_kind, media_type_in};
+use super::routes::Trust;
 use super::tokens::{self, Authorization};
 use super::transport::{Reply, Target};
 use crate::digest::Digest;
@@ -130,7 +131,7 @@ impl Dialogue<'_> {
                 format!("/v2/{repository}/manifests/{what}")
             }
         };
-        Target { host: self.reference.api_host().to_owned(), repository, path }
+        Target { host: self.reference.api_host().to_owned(), trust: Trust::Verified, repository, path }
     }
 
     /// What the head alone tells. `None` when it lacks the digest or the kind.

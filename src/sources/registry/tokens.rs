@@ -20,6 +20,7 @@ use super::LONGEST_QUESTION;
 use super::challenge::Bearer;
 use super::credentials::{Credential, Fingerprint};
 use super::flights::{Flights, Worth};
+use super::routes::Trust;
 use super::transport::{self, Reply, Target, Transport, is_loopback};
 use crate::facts::Cause;
 use crate::image_reference::shown;
@@ -103,7 +104,7 @@ impl Tokens {
     ///
     /// Nothing is kept here: only the registry can tell whether a token opens anything.
     pub(super) async fn ask(&self, ask: Ask, transport: &Transport) -> Result<Authorization, NoToken> {
-        let host = transport::authority(&ask.realm);
+        let host = transport::authority(&ask.realm.url);
         let transport = transport.clone();
         let question = ask.question();
         let asked = async move {
@@ -122,7 +123,7 @@ impl Tokens {
 
 /// A question to a token service.
 pub(super) struct Ask {
-    pub(super) realm: Url,
+    pub(super) realm: Realm,
     pub(super) service: Option<String>,
     pub(super) scope: String,
     pub(super) credential: Option<Credential>,
@@ -132,6 +133,7 @@ pub(super) struct Ask {
 #[derive(Clone, PartialEq, Eq, Hash)]
 struct Question {
     realm: String,
+    trust: Trust,
     service: Option<String>,
     scope: String,
     credential: Option<Fingerprint>,
@@ -151,7 +153,8 @@ pub(super) enum NoToken {
 impl Ask {
     fn question(&self) -> Question {
         Question {
-            realm: self.realm.to_string(),
+            realm: self.realm.url.to_string(),
+            trust: self.realm.trust,
             service: self.service.clone(),
             scope: self.scope.clone(),
             credential: self.credential.as_ref().map(Credential::fingerprint),
@@ -160,7 +163,7 @@ impl Ask {
 
     /// Asks for a token that may pull from the repository.
     async fn token(self, transport: &Transport) -> Result<Authorization, NoToken> {
-        let host = transport::authority(&self.realm);
+        let host = transport::authority(&self.realm.url);
         let failed = |reason: String| NoToken::Failed(format!("the token service {host} {reason}"));
         let mut parameters = vec![("scope", self.scope.as_str())];
         parameters.extend(self.service.as_deref().map(|service| ("service", service)));
@@ -173,13 +176,14 @@ impl Ask {
                     ("client_id", "layerpin"),
                     ("refresh_token", identity),
                 ]);
-                transport.send_form(&self.realm, headers, &parameters).await
+                transport.send_form(&self.realm.url, self.realm.trust, headers, &parameters).await
             }
             None => {
-                let mut url = self.realm.clone();
+                let mut url = self.realm.url.clone();
                 url.query_pairs_mut().extend_pairs(&parameters);
                 let basic = self.credential.as_ref().and_then(Credential::basic);
-                transport.send_to(&Method::GET, url, headers, basic.as_ref()).await
+                let trust = self.realm.trust;
+                transport.send_to(&Method::GET, url, trust, headers, basic.as_ref()).await
             }
         };
         let reply = reply.map_err(|cause| match cause {
@@ -202,22 +206,41 @@ impl Ask {
 }
 
 /// Where `bearer` may be taken to: the realm, when it may be trusted with credentials.
-pub(super) fn realm(bearer: &Bearer, reply: &Reply) -> Result<Url, UntrustedRealm> {
+pub(super) fn realm(bearer: &Bearer, reply: &Reply) -> Result<Realm, UntrustedRealm> {
     let shown_realm = || shown(&bearer.realm);
     let mut realm = Url::parse(&bearer.realm).map_err(|_| UntrustedRealm::NoUrl(shown_realm()))?;
-    if realm.host_str().is_none() || !matches!(realm.scheme(), "http" | "https") {
+    let realm_host = realm.host_str().map(str::to_owned);
+    let Some(realm_host) = realm_host.filter(|_| matches!(realm.scheme(), "http" | "https")) else {
         return Err(UntrustedRealm::NoUrl(shown_realm()));
-    }
+    };
     // Whatever is written there must not become a credential.
     let _ = realm.set_username("");
     let _ = realm.set_password(None);
     let both_loopback = is_loopback(&realm) && reply.is_loopback;
-    match (reply.is_encrypted, realm.scheme() == "https") {
-        (true, true) => Ok(realm),
-        _ if both_loopback && !(reply.is_encrypted && realm.scheme() == "http") => Ok(realm),
-        (true, false) => Err(UntrustedRealm::Plain(transport::authority(&realm))),
-        (false, _) => Err(UntrustedRealm::NamedInTheOpen(transport::authority(&realm))),
+    // Who configures a registry as insecure trusts whoever answers in its place with its credentials,
+    // but not whomever that one names.
+    let same_insecure_host = reply.is_insecure && Some(realm_host) == host_of(&reply.host);
+    let trust = if same_insecure_host { Trust::Insecure } else { Trust::Verified };
+    match (reply.is_verified, realm.scheme() == "https") {
+        (true, true) => {}
+        (false, _) if same_insecure_host => {}
+        _ if both_loopback && !(reply.is_verified && realm.scheme() == "http") => {}
+        (true, false) => return Err(UntrustedRealm::Plain(transport::authority(&realm))),
+        (false, _) => return Err(UntrustedRealm::NamedInTheOpen(transport::authority(&realm))),
     }
+    Ok(Realm { url: realm, trust })
+}
+
+/// A token service that may be asked.
+#[derive(Debug)]
+pub(super) struct Realm {
+    url: Url,
+    trust: Trust,
+}
+
+/// The host without its port.
+fn host_of(authority: &str) -> Option<String> {
+    Some(Url::parse(&format!("http://{authority}")).ok()?.host_str()?.to_owned())
 }
 
 /// A token service that is not to be asked.
@@ -271,7 +294,7 @@ mod tests {
     use super::*;
 
     fn reply(encrypted: bool, loopback: bool) -> Reply {
-        Reply::for_test(encrypted, loopback)
+        Reply::for_test(encrypted, loopback, false)
     }
 
     #[test]
@@ -301,9 +324,23 @@ mod tests {
     }
 
     #[test]
+    fn an_insecure_registry_may_be_its_own_token_service_and_name_no_other() {
+        let insecure = Reply::for_test(false, false, true);
+        for (url, trusted) in [
+            ("http://registry.example/token", true),
+            ("https://registry.example:5001/token", true),
+            ("http://auth.example/token", false),
+            ("https://auth.example/token", false),
+        ] {
+            let bearer = Bearer { realm: url.to_owned(), ..Bearer::default() };
+            assert_eq!(realm(&bearer, &insecure).is_ok(), trusted, "{url}");
+        }
+    }
+
+    #[test]
     fn a_user_in_the_realm_is_no_credential() {
         let bearer = Bearer { realm: "https://user:pass@auth.example/t".into(), ..Bearer::default() };
-        assert_eq!(realm(&bearer, &reply(true, false)).unwrap().as_str(), "https://auth.example/t");
+        assert_eq!(realm(&bearer, &reply(true, false)).unwrap().url.as_str(), "https://auth.example/t");
     }
 
     #[test]

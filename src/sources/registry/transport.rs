@@ -14,9 +14,13 @@ use jiff::Timestamp;
 use moka::sync::Cache;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::header::{AUTHORIZATION, HeaderMap, LOCATION};
-use reqwest::{Client, Method, Response, StatusCode, Url, redirect};
+use reqwest::{Client, Method, Response, StatusCode, Url};
 
+use super::certificates::Certificates;
+use super::clients::Clients;
 use super::gate::{self, Closed, Gates, Limits, Outcome, Pass};
+use super::proxies::Proxies;
+use super::routes::Trust;
 use super::tokens::Authorization;
 use crate::facts::Cause;
 use crate::image_reference::shown;
@@ -27,6 +31,8 @@ use crate::metrics::Metrics;
 pub(super) struct Target {
     /// The registry: `host` or `host:port`.
     pub(super) host: String,
+    /// How it is spoken to.
+    pub(super) trust: Trust,
     /// The repository, as the registry names it.
     pub(super) repository: String,
     /// The path, which begins with `/v2/`.
@@ -42,7 +48,10 @@ pub(super) struct Reply {
     pub(super) host: String,
     /// Whether that is another than was asked, after a redirect.
     pub(super) is_elsewhere: bool,
-    pub(super) is_encrypted: bool,
+    /// Whether it came over TLS from somebody who is trusted.
+    pub(super) is_verified: bool,
+    /// Whether the host is configured to be trusted without.
+    pub(super) is_insecure: bool,
     pub(super) is_loopback: bool,
     body: Option<Response>,
     /// The place among the requests to the host, kept until the body is read.
@@ -52,10 +61,8 @@ pub(super) struct Reply {
 /// Carries requests. A clone shares connections with the original.
 #[derive(Clone, Debug)]
 pub(super) struct Transport {
-    client: Client,
-    /// A proxy is of no use for this very machine.
-    loopback_client: Client,
-    /// Loopback registries that were found to speak no TLS.
+    clients: Arc<Clients>,
+    /// Registries that may be asked in the open, and were found to speak no TLS.
     plain: Cache<String, ()>,
     gates: Arc<Gates>,
     metrics: Arc<Metrics>,
@@ -67,33 +74,22 @@ pub(super) struct Transport {
 pub struct SetUpError(#[source] reqwest::Error);
 
 impl Transport {
-    pub(super) fn new(limits: Limits, metrics: Arc<Metrics>) -> Result<Self, SetUpError> {
-        let tls = trust();
-        let builder = || {
-            Client::builder()
-                .tls_backend_preconfigured(tls.clone())
-                .redirect(redirect::Policy::none())
-                .dns_resolver(GuardedResolver)
-                .connect_timeout(CONNECT)
-                .pool_idle_timeout(IDLE)
-                .pool_max_idle_per_host(limits.in_flight)
-                // All questions to a host share one connection of HTTP/2: one that is dead must be
-                // found out while somebody can still ask again.
-                .http2_keep_alive_interval(PING)
-                .http2_keep_alive_timeout(PONG)
-                .referer(false)
-                .user_agent(concat!("layerpin/", env!("CARGO_PKG_VERSION")))
-        };
+    pub(super) fn new(
+        certificates: Arc<Certificates>,
+        proxies: Arc<Proxies>,
+        limits: Limits,
+        metrics: Arc<Metrics>,
+    ) -> Result<Self, SetUpError> {
+        let clients = Clients::new(certificates, proxies, limits.in_flight).map_err(SetUpError)?;
         Ok(Self {
-            client: builder().build().map_err(SetUpError)?,
-            loopback_client: builder().no_proxy().build().map_err(SetUpError)?,
+            clients: Arc::new(clients),
             plain: Cache::builder().max_capacity(1024).time_to_live(PLAIN_KEPT).build(),
             gates: Arc::new(Gates::new(limits)),
             metrics,
         })
     }
 
-    /// Asks a registry: over TLS, or in the open when it is on loopback and speaks no TLS.
+    /// Asks a registry: over TLS, or in the open when it speaks no TLS and is on loopback or insecure.
     pub(super) async fn send(
         &self,
         method: &Method,
@@ -101,26 +97,43 @@ impl Transport {
         headers: HeaderMap,
         authorization: Option<&Authorization>,
     ) -> Result<Reply, Cause> {
-        let url = |scheme: &str| {
-            Url::parse(&format!("{scheme}://{}{}", target.host, target.path)).map_err(|error| {
-                Cause::Unreachable {
-                    host: target.host.clone(),
-                    reason: format!("its name makes no URL: {error}"),
-                }
+        let start = |scheme: &str| {
+            let url = Url::parse(&format!("{scheme}://{}{}", target.host, target.path));
+            url.map(|url| Start { url, trust: target.trust }).map_err(|error| Cause::Unreachable {
+                host: target.host.clone(),
+                reason: format!("its name makes no URL: {error}"),
             })
         };
-        let encrypted = url("https")?;
-        let may_be_plain = is_loopback(&encrypted);
+        let encrypted = start("https")?;
+        let is_loopback = is_loopback(&encrypted.url);
+        let may_be_plain = is_loopback || target.trust == Trust::Insecure;
         if may_be_plain && self.plain.contains_key(&target.host) {
-            return self.send_to(method, url("http")?, headers, authorization).await;
+            return self
+                .follow(method, start("http")?, &headers, authorization)
+                .await
+                .map_err(SendError::into_cause);
         }
-        match self.follow(method, encrypted, &headers, authorization).await {
-            Err(SendError::NoTls(_)) if may_be_plain => {
-                let reply = self.send_to(method, url("http")?, headers, authorization).await?;
+        let error = match self.follow(method, encrypted, &headers, authorization).await {
+            Ok(reply) => return Ok(reply),
+            Err(error) => error,
+        };
+        // An insecure registry may have nothing at all on the port of HTTPS, as on nodes.
+        let speaks_no_tls = match &error {
+            SendError::NoTls(_) => true,
+            SendError::Cause(Cause::Unreachable { .. }) => target.trust == Trust::Insecure,
+            SendError::Cause(_) => false,
+        };
+        if !may_be_plain || !speaks_no_tls {
+            return Err(error.into_cause());
+        }
+        match self.follow(method, start("http")?, &headers, authorization).await {
+            Ok(reply) => {
                 self.plain.insert(target.host.clone(), ());
                 Ok(reply)
             }
-            outcome => outcome.map_err(SendError::into_cause),
+            Err(plain) if is_loopback => Err(plain.into_cause()),
+            // What went wrong over TLS says more.
+            Err(_) => Err(error.into_cause()),
         }
     }
 
@@ -129,22 +142,26 @@ impl Transport {
         &self,
         method: &Method,
         url: Url,
+        trust: Trust,
         headers: HeaderMap,
         authorization: Option<&Authorization>,
     ) -> Result<Reply, Cause> {
-        self.follow(method, url, &headers, authorization).await.map_err(SendError::into_cause)
+        let start = Start { url, trust };
+        self.follow(method, start, &headers, authorization).await.map_err(SendError::into_cause)
     }
 
     /// Sends a form. It may hold a credential, so no redirect is followed.
     pub(super) async fn send_form(
         &self,
         url: &Url,
+        trust: Trust,
         headers: HeaderMap,
         form: &[(&str, &str)],
     ) -> Result<Reply, Cause> {
-        let client = self.client_for(url).map_err(SendError::into_cause)?;
+        let start = Start { url: url.clone(), trust };
+        let client = self.client_for(url, &start).await.map_err(SendError::into_cause)?;
         let request = client.post(url.clone()).headers(headers).form(form);
-        self.exchange(&Method::POST, request, url, url).await.map_err(SendError::into_cause)
+        self.exchange(&Method::POST, request, url, &start).await.map_err(SendError::into_cause)
     }
 
     /// Reads a body of at most `limit` bytes.
@@ -163,15 +180,15 @@ impl Transport {
     async fn follow(
         &self,
         method: &Method,
-        start: Url,
+        start: Start,
         headers: &HeaderMap,
         authorization: Option<&Authorization>,
     ) -> Result<Reply, SendError> {
-        let mut url = start.clone();
+        let mut url = start.url.clone();
         for _ in 0..=MAX_REDIRECTS {
-            let mut request =
-                self.client_for(&url)?.request(method.clone(), url.clone()).headers(headers.clone());
-            if let Some(authorization) = authorization.filter(|_| same_origin(&url, &start)) {
+            let client = self.client_for(&url, &start).await?;
+            let mut request = client.request(method.clone(), url.clone()).headers(headers.clone());
+            if let Some(authorization) = authorization.filter(|_| start.is_origin_of(&url)) {
                 request = request.header(AUTHORIZATION, authorization.header());
             }
             let reply = self.exchange(method, request, &url, &start).await?;
@@ -180,7 +197,7 @@ impl Transport {
             }
             url = next(&url, &reply)?;
         }
-        let host = authority(&start);
+        let host = authority(&start.url);
         let reason = format!("more than {MAX_REDIRECTS} redirects");
         Err(SendError::Cause(Cause::Nonsense { host, reason }))
     }
@@ -190,7 +207,7 @@ impl Transport {
         method: &Method,
         request: reqwest::RequestBuilder,
         url: &Url,
-        start: &Url,
+        start: &Start,
     ) -> Result<Reply, SendError> {
         let host = authority(url);
         let pass = self.gates.of(&host).enter().await;
@@ -217,7 +234,7 @@ impl Transport {
                 pass.settle(if is_there { Outcome::Answered } else { Outcome::Failed });
                 return Err(match error {
                     // That another host speaks no TLS says nothing of the one that was asked.
-                    SendError::NoTls(cause) if !same_origin(url, start) => SendError::Cause(cause),
+                    SendError::NoTls(cause) if !start.is_origin_of(url) => SendError::Cause(cause),
                     error => error,
                 });
             }
@@ -242,8 +259,9 @@ impl Transport {
         Ok(Reply {
             status,
             headers,
-            is_elsewhere: !same_origin(url, start),
-            is_encrypted: url.scheme() == "https",
+            is_elsewhere: !start.is_origin_of(url),
+            is_verified: url.scheme() == "https" && start.trust_in(url) == Trust::Verified,
+            is_insecure: start.trust_in(url) == Trust::Insecure,
             is_loopback: is_loopback(url),
             host,
             body,
@@ -251,12 +269,44 @@ impl Transport {
         })
     }
 
-    fn client_for(&self, url: &Url) -> Result<&Client, SendError> {
-        let address = url.host_str().and_then(literal_address);
-        if address.is_some_and(is_forbidden) {
-            return Err(SendError::Cause(Cause::ForbiddenAddress { host: authority(url) }));
+    /// The client for `url`, unless that leads to an address that is never contacted.
+    async fn client_for(&self, url: &Url, start: &Start) -> Result<Client, SendError> {
+        let forbidden = || SendError::Cause(Cause::ForbiddenAddress { host: authority(url) });
+        let host = url.host_str().unwrap_or_default();
+        match literal_address(host) {
+            Some(address) if is_forbidden(address) => return Err(forbidden()),
+            Some(_) => {}
+            // A proxy looks names up for itself. Where this machine can tell as well, it does.
+            None if self.clients.proxy(url).is_some() => {
+                let lookup = tokio::time::timeout(LOOKUP, tokio::net::lookup_host((host, 0))).await;
+                if let Ok(Ok(found)) = lookup
+                    && allowed(found.collect()).is_err()
+                {
+                    return Err(forbidden());
+                }
+            }
+            None => {}
         }
-        Ok(if is_loopback(url) { &self.loopback_client } else { &self.client })
+        self.clients.of(url, start.trust_in(url)).map_err(|error| {
+            SendError::Cause(Cause::Unreachable { host: authority(url), reason: reason(&error) })
+        })
+    }
+}
+
+/// Where a question goes first. What was said of that host holds for it alone, not for whom it points
+/// at.
+struct Start {
+    url: Url,
+    trust: Trust,
+}
+
+impl Start {
+    fn is_origin_of(&self, url: &Url) -> bool {
+        self.url.origin() == url.origin()
+    }
+
+    fn trust_in(&self, url: &Url) -> Trust {
+        if authority(url) == authority(&self.url) { self.trust } else { Trust::Verified }
     }
 }
 
@@ -269,13 +319,14 @@ impl Reply {
     }
 
     #[cfg(test)]
-    pub(super) fn for_test(is_encrypted: bool, is_loopback: bool) -> Self {
+    pub(super) fn for_test(is_verified: bool, is_loopback: bool, is_insecure: bool) -> Self {
         Self {
             status: StatusCode::UNAUTHORIZED,
             headers: HeaderMap::new(),
             host: "registry.example".into(),
             is_elsewhere: false,
-            is_encrypted,
+            is_verified,
+            is_insecure,
             is_loopback,
             body: None,
             _pass: None,
@@ -385,10 +436,6 @@ fn next(url: &Url, reply: &Reply) -> Result<Url, SendError> {
     Ok(next)
 }
 
-fn same_origin(one: &Url, other: &Url) -> bool {
-    one.origin() == other.origin()
-}
-
 /// `host` or `host:port` of an URL.
 pub(super) fn authority(url: &Url) -> String {
     let host = url.host_str().unwrap_or_default();
@@ -422,41 +469,27 @@ fn is_forbidden(address: IpAddr) -> bool {
 }
 
 /// Resolves names, less the addresses that are never contacted.
-struct GuardedResolver;
+pub(super) struct GuardedResolver;
 
 impl Resolve for GuardedResolver {
     fn resolve(&self, name: Name) -> Resolving {
         Box::pin(async move {
-            let found: Vec<SocketAddr> = tokio::net::lookup_host((name.as_str(), 0)).await?.collect();
-            let allowed: Vec<SocketAddr> =
-                found.iter().copied().filter(|address| !is_forbidden(address.ip())).collect();
-            if allowed.is_empty() && !found.is_empty() {
-                return Err(ForbiddenName.into());
-            }
-            Ok(Box::new(allowed.into_iter()) as Addrs)
+            let found = tokio::net::lookup_host((name.as_str(), 0)).await?.collect();
+            Ok(Box::new(allowed(found)?.into_iter()) as Addrs)
         })
     }
+}
+
+/// The addresses that may be contacted. Fails when a name leads to others alone.
+fn allowed(found: Vec<SocketAddr>) -> Result<Vec<SocketAddr>, ForbiddenName> {
+    let is_empty = found.is_empty();
+    let allowed: Vec<_> = found.into_iter().filter(|address| !is_forbidden(address.ip())).collect();
+    if allowed.is_empty() && !is_empty { Err(ForbiddenName) } else { Ok(allowed) }
 }
 
 #[derive(Debug, thiserror::Error)]
 #[error("the name leads to an address that is never contacted")]
 struct ForbiddenName;
-
-/// The roots of the system. A container without any still starts, and then trusts nobody.
-fn trust() -> rustls::ClientConfig {
-    let mut roots = rustls::RootCertStore::empty();
-    let found = rustls_native_certs::load_native_certs();
-    for error in &found.errors {
-        tracing::warn!(%error, "a CA certificate of the system cannot be read");
-    }
-    let (_, broken) = roots.add_parsable_certificates(found.certs);
-    if broken > 0 {
-        tracing::warn!(broken, "CA certificates of the system cannot be used");
-    }
-    let mut tls = rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
-    tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    tls
-}
 
 fn outcome_of(status: StatusCode) -> &'static str {
     match status.as_u16() {
@@ -472,11 +505,9 @@ fn outcome_of(status: StatusCode) -> &'static str {
 
 /// Statuses by which a host may ask for a pause (RFC 6585, section 4; RFC 9110, section 15.6.4).
 const MAY_ASK_FOR_A_PAUSE: [StatusCode; 2] = [StatusCode::TOO_MANY_REQUESTS, StatusCode::SERVICE_UNAVAILABLE];
-const CONNECT: Duration = Duration::from_secs(5);
-const IDLE: Duration = Duration::from_secs(60);
-const PING: Duration = Duration::from_secs(2);
-const PONG: Duration = Duration::from_secs(2);
 const MAX_REDIRECTS: usize = 5;
+/// A name that this machine cannot look up behind a proxy costs no more than this.
+const LOOKUP: Duration = Duration::from_millis(300);
 /// How long it is remembered that a port on loopback speaks no TLS.
 const PLAIN_KEPT: Duration = Duration::from_secs(60);
 
@@ -502,6 +533,17 @@ mod tests {
         // The URL parser brings odd spellings of addresses together.
         let url = Url::parse("https://0251.0376.0251.0376/v2/").unwrap();
         assert!(literal_address(url.host_str().unwrap()).is_some_and(is_forbidden));
+    }
+
+    #[test]
+    fn a_name_that_leads_to_forbidden_addresses_alone_is_not_followed() {
+        let addresses =
+            |texts: &[&str]| -> Vec<SocketAddr> { texts.iter().map(|text| text.parse().unwrap()).collect() };
+        let kept = |texts: &[&str]| allowed(addresses(texts)).map_err(|_| ());
+        assert_eq!(kept(&["169.254.169.254:0"]), Err(()));
+        assert_eq!(kept(&["0.0.0.0:0", "[fe80::1]:0"]), Err(()));
+        assert_eq!(kept(&["169.254.169.254:0", "10.0.0.1:0"]), Ok(addresses(&["10.0.0.1:0"])));
+        assert_eq!(kept(&[]), Ok(Vec::new()));
     }
 
     #[test]

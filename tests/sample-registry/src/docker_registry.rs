@@ -43,7 +43,7 @@ impl DockerRegistry {
 
     /// Begins to describe a registry.
     pub fn builder() -> DockerRegistryBuilder {
-        DockerRegistryBuilder { access: Access::Open, tls: None, mirror_of: None }
+        DockerRegistryBuilder { access: Access::Open, tls: None, client_authority_pem: None, mirror_of: None }
     }
 
     /// Returns host and port as they stand in a pull spec, such as `127.0.0.1:34567`.
@@ -106,6 +106,7 @@ impl DockerRegistry {
 pub struct DockerRegistryBuilder {
     access: Access,
     tls: Option<TlsIdentity>,
+    client_authority_pem: Option<String>,
     mirror_of: Option<String>,
 }
 
@@ -136,6 +137,12 @@ impl DockerRegistryBuilder {
     /// Serves HTTPS with this identity, in place of plain HTTP.
     pub fn tls(mut self, identity: TlsIdentity) -> Self {
         self.tls = Some(identity);
+        self
+    }
+
+    /// Refuses clients over TLS that show no certificate of this authority.
+    pub fn client_authority(mut self, certificate_pem: &str) -> Self {
+        self.client_authority_pem = Some(certificate_pem.to_owned());
         self
     }
 
@@ -177,6 +184,9 @@ impl DockerRegistryBuilder {
                 "certificate": folder.write("tls.crt", identity.certificate_pem())?,
                 "key": folder.write("tls.key", identity.key_pem())?,
             });
+            if let Some(pem) = &self.client_authority_pem {
+                http["tls"]["clientcas"] = json!([folder.write("clients.crt", pem)?]);
+            }
         }
         let mut configuration = json!({
             "version": "0.1",

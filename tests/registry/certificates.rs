@@ -1,0 +1,85 @@
+//! Certificates of single hosts, from a folder in the layout of `certs.d`.
+
+use std::path::Path;
+
+use layerpin::facts::{Cause, Fact};
+use layerpin::sources::registry::Settings;
+use layerpin::sources::registry::certificates::Certificates;
+use layerpin::sources::registry::credentials::Credentials;
+use layerpin_sample_registry::images::Image;
+use layerpin_sample_registry::{Authority, DockerRegistry, Registry};
+use tempfile::TempDir;
+
+use crate::docker_registry::needs;
+use crate::support::{Asker, image, unreachable};
+
+const UNKNOWN_ISSUER: &str = "invalid peer certificate: UnknownIssuer";
+
+fn write(folder: &Path, host: &str, name: &str, text: &str) {
+    std::fs::create_dir_all(folder.join(host)).unwrap();
+    std::fs::write(folder.join(host).join(name), text).unwrap();
+}
+
+fn asker(folder: &TempDir) -> Asker {
+    let certificates = Certificates::from_dir(folder.path()).unwrap();
+    Asker::with_settings(Settings { certificates, ..Settings::from(Credentials::none()) })
+}
+
+fn registry(authority: &Authority) -> (Registry, String, String) {
+    let registry = Registry::builder().tls(authority.issue(&["127.0.0.1"])).start().unwrap();
+    let host = registry.host();
+    let digest = registry.push("acme/os", Some("1"), &Image::base("4.18.1"));
+    (registry, host, digest)
+}
+
+#[tokio::test]
+async fn an_authority_is_trusted_for_its_host_alone() {
+    let authority = Authority::new();
+    let (_one, trusted, digest) = registry(&authority);
+    let (_two, other, _) = registry(&authority);
+    let folder = tempfile::tempdir().unwrap();
+    write(folder.path(), &trusted, "ca.crt", &authority.ca_pem());
+    let asker = asker(&folder);
+    assert_eq!(asker.ask(&format!("{trusted}/acme/os:1")).await, image(&digest, &trusted));
+    assert_eq!(asker.ask(&format!("{other}/acme/os:1")).await, unreachable(&other, UNKNOWN_ISSUER));
+}
+
+#[tokio::test]
+async fn an_authority_that_comes_later_is_trusted_from_then_on() {
+    let authority = Authority::new();
+    let (_registry, host, digest) = registry(&authority);
+    let folder = tempfile::tempdir().unwrap();
+    write(folder.path(), &host, "ca.crt", &Authority::named("another").ca_pem());
+    let asker = asker(&folder);
+    let reference = format!("{host}/acme/os:1");
+    assert_eq!(asker.ask(&reference).await, unreachable(&host, UNKNOWN_ISSUER));
+    write(folder.path(), &host, "ca.crt", &authority.ca_pem());
+    asker.client.certificates().reload().unwrap();
+    assert_eq!(asker.ask_now(&reference).await, image(&digest, &host));
+}
+
+#[tokio::test]
+async fn the_docker_registry_lets_clients_in_by_their_certificate() {
+    needs!("docker-registry");
+    let (authority, clients) = (Authority::new(), Authority::named("clients"));
+    let registry = DockerRegistry::builder()
+        .tls(authority.issue(&["127.0.0.1"]))
+        .client_authority(&clients.ca_pem())
+        .start()
+        .unwrap();
+    let host = registry.host();
+    let reference = format!("{host}/acme/os:1");
+    let folder = tempfile::tempdir().unwrap();
+    write(folder.path(), &host, "ca.crt", &authority.ca_pem());
+    let Fact::Unknown(Cause::Unreachable { host: asked, reason }) = asker(&folder).ask(&reference).await
+    else {
+        panic!()
+    };
+    assert_eq!(asked, host);
+    assert!(reason.contains("CertificateRequired") || reason.contains("certificate required"), "{reason}");
+    let client = clients.issue_client("layerpin");
+    write(folder.path(), &host, "client.cert", client.certificate_pem());
+    write(folder.path(), &host, "client.key", client.key_pem());
+    // It is let in, and there is nothing.
+    assert_eq!(asker(&folder).ask(&reference).await, Fact::Absent);
+}

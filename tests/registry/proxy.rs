@@ -1,0 +1,132 @@
+//! A CONNECT proxy on loopback that records who was asked through it, and whom the client asks there.
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+use std::sync::{Arc, Mutex};
+
+use layerpin::facts::{Cause, Fact};
+use layerpin::sources::registry::Settings;
+use layerpin::sources::registry::certificates::{Authorities, Certificates, HostTrust, Trusted};
+use layerpin::sources::registry::credentials::Credentials;
+use layerpin::sources::registry::proxies::{Proxies, ProxySettings};
+use layerpin_sample_registry::images::Image;
+use layerpin_sample_registry::{Authority, Registry};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, copy_bidirectional};
+use tokio::net::{TcpListener, TcpStream};
+
+use crate::support::{Asker, image};
+
+/// A proxy that leads every name to one address, as a resolver of its own would.
+struct Proxy {
+    address: String,
+    heads: Arc<Mutex<Vec<Vec<String>>>>,
+}
+
+impl Proxy {
+    async fn start(target: &str) -> Self {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let heads = Arc::new(Mutex::new(Vec::new()));
+        let (recorded, target) = (Arc::clone(&heads), target.to_owned());
+        tokio::spawn(async move {
+            loop {
+                let (client, _) = listener.accept().await.unwrap();
+                tokio::spawn(tunnel(client, target.clone(), Arc::clone(&recorded)));
+            }
+        });
+        Self { address, heads }
+    }
+
+    /// The requests for tunnels, each with the headers that matter.
+    fn requests(&self) -> Vec<Vec<String>> {
+        self.heads.lock().unwrap().clone()
+    }
+}
+
+async fn tunnel(client: TcpStream, target: String, recorded: Arc<Mutex<Vec<Vec<String>>>>) {
+    let mut client = BufReader::new(client);
+    let mut head = Vec::new();
+    loop {
+        let mut line = String::new();
+        client.read_line(&mut line).await.unwrap();
+        match line.trim() {
+            "" => break,
+            line => head.push(line.to_owned()),
+        }
+    }
+    head.retain(|line| {
+        line.starts_with("CONNECT ") || line.to_lowercase().starts_with("proxy-authorization")
+    });
+    recorded.lock().unwrap().push(head);
+    let Ok(mut server) = TcpStream::connect(&target).await else { return };
+    client.get_mut().write_all(b"HTTP/1.1 200 Connection established\r\n\r\n").await.unwrap();
+    let _ = copy_bidirectional(&mut client, &mut server).await;
+}
+
+/// A registry with a certificate for `registry.example`, the proxy that leads there, and a client
+/// with settings for both.
+async fn behind_a_proxy(no_proxy: &str) -> (Registry, Proxy, Asker) {
+    let authority = Authority::new();
+    let registry = Registry::builder().tls(authority.issue(&["registry.example"])).start().unwrap();
+    let proxy = Proxy::start(&registry.host()).await;
+    let certificates = Certificates::of_system();
+    let trust = HostTrust { authorities: Authorities::parse(&authority.ca_pem()).unwrap(), identity: None };
+    let hosts = BTreeMap::from([("registry.example:5000".to_owned(), trust)]);
+    certificates.replace(Trusted { hosts, ..Trusted::default() });
+    let settings = ProxySettings {
+        http: String::new(),
+        https: format!("http://alice:secret@{}", proxy.address),
+        no_proxy: no_proxy.to_owned(),
+    };
+    let settings =
+        Settings { certificates, proxies: Proxies::new(settings), ..Settings::from(Credentials::none()) };
+    (registry, proxy, Asker::with_settings(settings))
+}
+
+#[tokio::test]
+async fn a_registry_is_asked_through_the_proxy_over_tls_of_its_own() {
+    let (registry, proxy, asker) = behind_a_proxy("other.example").await;
+    let digest = registry.push("acme/os", Some("1"), &Image::base("4.18.1"));
+    let answer = asker.ask("registry.example:5000/acme/os:1").await;
+    assert_eq!(answer, image(&digest, "registry.example:5000"));
+    let connect = "CONNECT registry.example:5000 HTTP/1.1";
+    assert_eq!(proxy.requests(), [[connect, "proxy-authorization: Basic YWxpY2U6c2VjcmV0"]]);
+    let names: Vec<_> = registry.requests()[0].headers.iter().map(|(name, _)| name.clone()).collect();
+    assert!(!names.contains(&"proxy-authorization".to_owned()), "{names:?}");
+}
+
+#[tokio::test]
+async fn no_proxy_is_asked_for_whom_it_is_not_for() {
+    let (_registry, proxy, asker) = behind_a_proxy(".example").await;
+    let answer = asker.ask("registry.example:5000/acme/os:1").await;
+    assert!(
+        matches!(&answer, Fact::Unknown(Cause::Unreachable { host, .. }) if host == "registry.example:5000"),
+        "{answer:?}"
+    );
+    assert_eq!(proxy.requests(), [[""; 0]; 0]);
+}
+
+#[tokio::test]
+async fn loopback_and_forbidden_addresses_are_not_asked_through_a_proxy() {
+    let (_registry, proxy, asker) = behind_a_proxy("").await;
+    let open = Registry::start().unwrap();
+    let digest = open.push("acme/os", Some("1"), &Image::base("4.18.1"));
+    assert_eq!(asker.ask(&format!("{}/acme/os:1", open.host())).await, image(&digest, &open.host()));
+    for host in ["169.254.169.254", "0.0.0.0:5000"] {
+        let answer = asker.ask(&format!("{host}/acme/os:1")).await;
+        assert_eq!(answer, Fact::Unknown(Cause::ForbiddenAddress { host: host.to_owned() }));
+    }
+    assert_eq!(proxy.requests(), [[""; 0]; 0]);
+}
+
+#[tokio::test]
+async fn a_proxy_can_come_and_go_while_questions_are_asked() {
+    let (registry, proxy, asker) = behind_a_proxy("*").await;
+    let digest = registry.push("acme/os", Some("1"), &Image::base("4.18.1"));
+    let reference = "registry.example:5000/acme/os:1";
+    assert!(matches!(asker.ask(reference).await, Fact::Unknown(Cause::Unreachable { .. })));
+    let https = format!("http://{}", proxy.address);
+    asker.client.proxies().replace(ProxySettings { https, ..ProxySettings::default() });
+    assert_eq!(asker.ask_now(reference).await, image(&digest, "registry.example:5000"));
+    assert_eq!(proxy.requests(), [["CONNECT registry.example:5000 HTTP/1.1"]]);
+}
