@@ -113,7 +113,7 @@ impl Certificates {
     pub fn reload(&self) -> Result<Reloaded, CertDirError> {
         let Folders::Named(_) = &self.folders else { return Ok(Reloaded::Same) };
         let outcome = self.folders.files();
-        let content = outcome.as_ref().map(|files| joined(files));
+        let content = outcome.as_ref().map(joined);
         if !self.seen.is_new(content.as_deref()) {
             return Ok(Reloaded::Same);
         }
