@@ -7,6 +7,7 @@
 
 mod annotations;
 
+use std::borrow::Cow;
 use std::ops::Range;
 
 use granit_parser::ScalarStyle;
@@ -20,21 +21,21 @@ use crate::pin::Plan;
 /// is afterwards.
 ///
 /// `documents` are all those of `text`, in its order, as [`documents::read`] gives them.
-pub fn write<'a>(
-    text: &str,
+pub fn write<'t, 'a>(
+    text: &'t str,
     documents: impl IntoIterator<Item = (&'a Document, &'a Plan)>,
-) -> Result<String, Inexact> {
+) -> Result<Cow<'t, str>, Inexact> {
     let pairs: Vec<_> = documents.into_iter().collect();
     let mut changes = Vec::new();
     for (document, plan) in &pairs {
         changes.append(&mut changes_of(text, document, plan)?);
     }
     if changes.is_empty() {
-        return Ok(text.to_owned());
+        return Ok(Cow::Borrowed(text));
     }
     let after = apply(text, changes).ok_or_else(|| unexpected(pairs.first().copied()))?;
     verify(&after, &pairs)?;
-    Ok(after)
+    Ok(Cow::Owned(after))
 }
 
 /// Why a text cannot be changed exactly.

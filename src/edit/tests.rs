@@ -41,7 +41,7 @@ fn pin(written: &str) -> Result<String, Inexact> {
     let policy = Policy::recommended();
     let plans: Vec<_> =
         read.documents.iter().map(|document| crate::pin::plan(&document.subject, &facts, &policy)).collect();
-    write(&text, read.documents.iter().zip(&plans))
+    write(&text, read.documents.iter().zip(&plans)).map(Cow::into_owned)
 }
 
 #[track_caller]

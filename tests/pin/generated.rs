@@ -1,6 +1,8 @@
 //! Any text with one image in it: only the lines that must change do, and another parser reads back
 //! the pinned value and the record.
 
+use std::borrow::Cow;
+
 use jiff::Timestamp;
 use layerpin::digest::Digest;
 use layerpin::documents;
@@ -67,7 +69,7 @@ fn pinned(text: &str) -> Result<String, edit::Inexact> {
     let policy = Policy::recommended();
     let plans: Vec<_> =
         read.documents.iter().map(|document| pin::plan(&document.subject, &facts, &policy)).collect();
-    edit::write(text, read.documents.iter().zip(&plans))
+    edit::write(text, read.documents.iter().zip(&plans)).map(Cow::into_owned)
 }
 
 fn expected(mut object: Value) -> Value {
