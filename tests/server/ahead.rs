@@ -5,7 +5,7 @@ use layerpin_sample_registry::images::{Component, Image};
 
 use crate::documents::{create, machine_config};
 use crate::eventually::eventually;
-use crate::program::{Layerpin, Setup};
+use crate::program::{Layerpin, Setup, policy};
 
 /// A base, its release payload, and an image that is built on the base.
 struct Release {
@@ -96,4 +96,23 @@ async fn what_is_not_there_yet_is_asked_for_again() {
     })
     .await;
     assert!(requests(&registry).ends_with(&release.reading()), "{:?}", requests(&registry));
+}
+
+#[tokio::test]
+async fn what_the_policy_comes_to_accept_is_read_at_once() {
+    let registry = Registry::start().unwrap();
+    let hotfix = Image::base("9.6.2");
+    registry.push("acme/hotfix", None, &hotfix);
+    let layerpin = Setup::serve().policy("  pin: true\n").start();
+    let base = format!("{}/acme/hotfix@{}", registry.host(), hotfix.digest());
+    layerpin.replace("policy.yaml", &policy(&format!("  acceptedBases: [\"{base}\"]\n")));
+    let line = layerpin.log.message("read ahead").await;
+    assert_eq!(line["reference"], base);
+    assert_eq!(
+        requests(&registry),
+        [
+            format!("GET /v2/acme/hotfix/manifests/{}", hotfix.digest()),
+            format!("GET /v2/acme/hotfix/blobs/{}", hotfix.config_digest()),
+        ]
+    );
 }
