@@ -108,6 +108,18 @@ pub struct FactOptions {
     #[arg(long, value_name = "FILE", env = "LAYERPIN_AUTHFILE")]
     pub authfile: Option<PathBuf>,
 
+    /// Mirrors, blocked and insecure registries as nodes have them (containers-registries.conf, version
+    /// 2), with the drop-in files of the folder FILE.d [default: in a cluster its mirror sets and image
+    /// settings; else none]
+    #[arg(long, value_name = "FILE", env = "LAYERPIN_REGISTRIES_CONF")]
+    pub registries_conf: Option<PathBuf>,
+
+    /// CA certificates for single registries, in the layout of containers-certs.d: DIR/HOST[:PORT]/*.crt,
+    /// with *.cert and *.key for client certificates [default: without a cluster the usual folders:
+    /// ~/.config/containers/certs.d, /etc/containers/certs.d, /etc/docker/certs.d]
+    #[arg(long, value_name = "DIR", env = "LAYERPIN_CERT_DIR")]
+    pub cert_dir: Option<PathBuf>,
+
     /// The policy; see policies/ and policies/RULES.md [default: the recommended policy, built in]
     #[arg(long, value_name = "FILE", env = "LAYERPIN_POLICY")]
     pub policy: Option<PathBuf>,

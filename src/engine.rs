@@ -36,6 +36,8 @@ impl Engine {
         let mut facts = self.sources.begin();
         let questions = pin::questions(subject, policy);
         self.sources.gather(&questions, &mut facts, policy, deadline).await;
+        let checks = pin::checks(subject, &facts, policy);
+        self.sources.gather(&checks, &mut facts, policy, deadline).await;
         pin::plan(subject, &facts, policy)
     }
 
@@ -52,6 +54,8 @@ impl Engine {
         // A question that wants a fresh answer comes before one that does not.
         let questions = pin::questions(&subject, &policy);
         self.sources.gather(&questions, &mut facts, &policy, deadline).await;
+        let checks = pin::checks(&subject, &facts, &policy);
+        self.sources.gather(&checks, &mut facts, &policy, deadline).await;
         self.know(&subject, &mut facts, &policy, deadline).await;
         let plan = pin::plan(&subject, &facts, &policy);
         let after = plan.apply(&subject);

@@ -244,6 +244,24 @@ pub enum Cause {
         /// When it is asked again.
         until: Timestamp,
     },
+    /// Nodes may not pull from there: `blocked` in `registries.conf`, a blocked registry of the
+    /// cluster, or a source that is never to be contacted.
+    Blocked {
+        /// What is blocked: a registry, a part of it, or `*.domain`.
+        scope: String,
+    },
+    /// The image has several endpoints, and none of them gave it.
+    Unanswered {
+        /// What each of them said, in the order in which they were asked.
+        attempts: Vec<Attempt>,
+    },
+    /// There are credentials for the registry, and they could not be had.
+    NoCredential {
+        /// The registry.
+        host: String,
+        /// What happened.
+        reason: String,
+    },
     /// Too many questions wait for the registry already.
     Crowded {
         /// The registry.
@@ -312,6 +330,20 @@ impl fmt::Display for Cause {
                 formatter,
                 "{host} is not asked, because it failed {failures} times in a row; the next try is at {until:.0}"
             ),
+            Self::Blocked { scope } => {
+                write!(formatter, "nodes are not to pull from `{scope}`: it is blocked")
+            }
+            Self::Unanswered { attempts } => {
+                for (index, Attempt { endpoint, cause }) in attempts.iter().enumerate() {
+                    formatter.write_str(if index == 0 { "" } else { "; " })?;
+                    match cause {
+                        Some(cause) => write!(formatter, "{cause}")?,
+                        None => write!(formatter, "{endpoint} has no such image")?,
+                    }
+                }
+                Ok(())
+            }
+            Self::NoCredential { host, reason } => write!(formatter, "no credentials for {host}: {reason}"),
             Self::Crowded { host } => {
                 write!(formatter, "{host} is not asked, because too many questions wait for it")
             }
@@ -321,6 +353,41 @@ impl fmt::Display for Cause {
             Self::Internal => formatter.write_str("layerpin failed while asking; its log has the reason"),
         }
     }
+}
+
+impl Cause {
+    /// Tells whether nodes will fare the same: what is unknown here is then no image there.
+    pub fn holds_for_nodes(&self) -> bool {
+        match self {
+            Self::Refused { as_nodes, .. } => *as_nodes == AsNodes::Same,
+            Self::Blocked { .. } => true,
+            Self::Unanswered { attempts } => {
+                attempts.iter().all(|attempt| attempt.cause.as_ref().is_none_or(Self::holds_for_nodes))
+            }
+            _ => false,
+        }
+    }
+
+    /// When the first of those that want a pause may be asked again. `None` when nobody wants one.
+    pub fn pause_end(&self) -> Option<Timestamp> {
+        match self {
+            Self::Paused { until, .. } => Some(*until),
+            Self::Unanswered { attempts } => {
+                attempts.iter().filter_map(|attempt| attempt.cause.as_ref()?.pause_end()).min()
+            }
+            _ => None,
+        }
+    }
+}
+
+/// What one endpoint of an image said.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Attempt {
+    /// The endpoint: `host` or `host:port`.
+    pub endpoint: String,
+    /// Why it gave no image; `None` when it has none.
+    pub cause: Option<Cause>,
 }
 
 /// What a registry was shown before it refused.
@@ -392,6 +459,14 @@ mod tests {
             Cause::Paused { host: "h".into(), status: 429, until: Timestamp::UNIX_EPOCH },
             Cause::Resting { host: "h".into(), failures: 5, until: Timestamp::UNIX_EPOCH },
             Cause::Crowded { host: "h".into() },
+            Cause::Blocked { scope: "s".into() },
+            Cause::NoCredential { host: "h".into(), reason: "r".into() },
+            Cause::Unanswered {
+                attempts: vec![
+                    Attempt { endpoint: "m".into(), cause: None },
+                    Attempt { endpoint: "h".into(), cause: Some(Cause::Internal) },
+                ],
+            },
             Cause::NoToken { host: "h".into(), reason: "r".into() },
             Cause::Cluster { kind: "Nodes".into(), reason: "r".into() },
             Cause::NoRelease { reason: "r".into() },
@@ -438,6 +513,38 @@ mod tests {
         // The tag names another image now, whose platforms are its own.
         facts.take_answer(&question, &with("s390x", b"other"));
         assert_eq!(platforms(&facts), ["linux/s390x"]);
+    }
+
+    #[test]
+    fn what_several_endpoints_said_is_told_one_by_one_and_holds_for_nodes_if_all_of_it_does() {
+        let attempt = |endpoint: &str, cause| Attempt { endpoint: endpoint.into(), cause };
+        let refused =
+            |as_nodes| Cause::Refused { host: "q.io".into(), status: 401, shown: Shown::NoEntry, as_nodes };
+        let blocked = Cause::Blocked { scope: "q.io".into() };
+        let unanswered = |cause: &Cause| Cause::Unanswered {
+            attempts: vec![attempt("m.x", None), attempt("q.io", Some(cause.clone()))],
+        };
+        for (cause, holds) in [
+            (&blocked, true),
+            (&refused(AsNodes::Same), true),
+            (&refused(AsNodes::NotAtHand), false),
+            (&Cause::OutOfTime { host: "q.io".into() }, false),
+        ] {
+            assert_eq!(
+                (cause.holds_for_nodes(), unanswered(cause).holds_for_nodes()),
+                (holds, holds),
+                "{cause}"
+            );
+        }
+        assert_eq!(
+            unanswered(&blocked).to_string(),
+            "m.x has no such image; nodes are not to pull from `q.io`: it is blocked"
+        );
+        let until = "2026-01-01T00:00:00Z".parse().unwrap();
+        let paused = Cause::Paused { host: "q.io".into(), status: 429, until };
+        assert_eq!(unanswered(&paused).pause_end(), Some(until));
+        assert_eq!(paused.to_string(), "q.io answered 429 and may be asked again at 2026-01-01T00:00:00Z");
+        assert_eq!(unanswered(&blocked).pause_end(), None);
     }
 
     #[test]

@@ -10,8 +10,8 @@ use serde_json::Value;
 
 use crate::digest::Digest;
 use crate::facts::cluster::Cluster;
-use crate::facts::{Fact, Facts};
-use crate::image_reference::ImageReference;
+use crate::facts::{Fact, Facts, Manifest};
+use crate::image_reference::{ImageReference, shown};
 use crate::machine_config::{Field, Object, REPIN_ANNOTATION, Subject, WORKER};
 use crate::policy::Policy;
 use crate::pools::{self, AffectedPool, Winner};
@@ -26,6 +26,20 @@ pub fn questions(subject: &Subject, policy: &Policy) -> Vec<Question> {
     let freshness = if subject.object.repin { Freshness::Fresh } else { Freshness::Cached };
     let asked = Field::ALL.into_iter().filter_map(|field| asked(&subject.object, field));
     asked.map(|reference| Question::Manifest { reference, freshness }).collect()
+}
+
+/// The questions that the answers so far raise before anything is pinned: a digest that was found
+/// somewhere else than in the registry of the reference is asked for once more, because nodes pull
+/// digests by rules of their own, from mirrors that may not be those for tags.
+pub fn checks(subject: &Subject, facts: &Facts, policy: &Policy) -> Vec<Question> {
+    let asked = questions(subject, policy).into_iter();
+    let pinned = asked.filter_map(|question| {
+        let reference = question.reference();
+        let Fact::Known(manifest) = facts.manifest(reference) else { return None };
+        (manifest.endpoint != reference.api_host()).then(|| reference.pinned_to(&manifest.digest))
+    });
+    let checks = pinned.map(Question::manifest);
+    checks.filter(|question| !question.is_answered_by(facts)).collect()
 }
 
 /// Plans what to change in `subject`, so that its images stand by digest and its records are true.
@@ -154,6 +168,11 @@ impl Plan {
             (None, _) => match (held, facts.manifest(&reference.asked())) {
                 (Some(record), fact) => self.hold(object, field, &record, fact_digest(fact)),
                 (None, Fact::Known(manifest)) => {
+                    if let Err(reason) = confirmed(&reference.asked(), manifest, facts) {
+                        self.unanswered = true;
+                        self.warnings.push(format!("{key}: `{reference}` not pinned: {reason}"));
+                        return;
+                    }
                     let tag = reference.effective_tag().unwrap_or_default();
                     self.pin(object, field, reference, tag, &manifest.digest);
                     let rolls = rolls(subject, field, &reference.pinned_to(&manifest.digest), &facts.cluster);
@@ -208,6 +227,10 @@ impl Plan {
                 self.warnings.push(format!("{key}: `{asked}` still names {}", digest.short()));
             }
             Fact::Known(manifest) => {
+                if let Err(reason) = confirmed(asked, manifest, facts) {
+                    self.warnings.push(format!("{key}: kept {}: {reason}", digest.short()));
+                    return;
+                }
                 self.pin(&subject.object, field, asked, asked.tag().unwrap_or_default(), &manifest.digest);
                 let rolls = rolls(subject, field, &asked.pinned_to(&manifest.digest), &facts.cluster);
                 self.warnings.push(format!("{key}: pinned `{asked}` to {}{rolls}", manifest.digest.short()));
@@ -258,7 +281,20 @@ fn asked(object: &Object, field: Field) -> Option<ImageReference> {
     }
 }
 
-fn fact_digest(fact: &Fact<crate::facts::Manifest>) -> Option<&Digest> {
+/// Whether nodes will find by its digest what was found by its tag.
+fn confirmed(asked: &ImageReference, manifest: &Manifest, facts: &Facts) -> Result<(), String> {
+    if manifest.endpoint == asked.api_host() {
+        return Ok(());
+    }
+    let found = format!("{} has {} under the tag", shown(&manifest.endpoint), manifest.digest.short());
+    match facts.manifest(&asked.pinned_to(&manifest.digest)) {
+        Fact::Known(_) => Ok(()),
+        Fact::Absent => Err(format!("{found}, but it is not where nodes pull digests from")),
+        Fact::Unknown(cause) => Err(format!("{found}, but by its digest: {cause}")),
+    }
+}
+
+fn fact_digest(fact: &Fact<Manifest>) -> Option<&Digest> {
     match fact {
         Fact::Known(manifest) => Some(&manifest.digest),
         Fact::Absent | Fact::Unknown(_) => None,
@@ -578,6 +614,44 @@ mod tests {
             let expected = format!("osImageURL: pinned `{TAG}` to sha256:fedcba987654…{expected}");
             assert_eq!(warnings, [expected]);
         }
+    }
+
+    #[test]
+    fn what_a_mirror_has_under_a_tag_is_pinned_only_when_its_digest_is_found_too() {
+        let policy = Policy::recommended();
+        let (object, subject) = subject(&json!({"osImageURL": TAG}), &Value::Null);
+        let asked = ImageReference::parse(TAG).unwrap();
+        let digest = Digest::parse(NEW).unwrap();
+        let pinned = asked.pinned_to(&digest);
+        let at = |endpoint: &str| {
+            Fact::Known(Manifest {
+                digest: digest.clone(),
+                kind: ManifestKind::Index,
+                endpoint: endpoint.into(),
+            })
+        };
+        let mut facts = Facts::none(Timestamp::UNIX_EPOCH);
+        facts.manifests.insert(asked.clone(), at("quay.io"));
+        assert_eq!(checks(&subject, &facts, &policy), [], "the registry itself knows what it has");
+        facts.manifests.insert(asked.clone(), at("m.example"));
+        assert_eq!(checks(&subject, &facts, &policy), [Question::manifest(pinned.clone())]);
+        let unpinned =
+            "osImageURL: `quay.io/acme/os:1` not pinned: m.example has sha256:fedcba987654… under the tag";
+        for (fact, warning) in [
+            (Fact::Absent, format!("{unpinned}, but it is not where nodes pull digests from")),
+            (
+                Fact::Unknown(Cause::OutOfTime { host: "n.example".into() }),
+                format!("{unpinned}, but by its digest: n.example did not answer in time"),
+            ),
+        ] {
+            facts.manifests.insert(pinned.clone(), fact);
+            assert_eq!(checks(&subject, &facts, &policy), []);
+            let (image, _, warnings) = outcome(&object, &subject, &facts);
+            assert_eq!((image.as_str(), warnings), (TAG, vec![warning]));
+        }
+        facts.manifests.insert(pinned.clone(), at("n.example"));
+        let (image, _, _) = outcome(&object, &subject, &facts);
+        assert_eq!(image, pinned.as_str());
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //!
 //! The same for every verb, so that the webhook and the command line ask the same world.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::anyhow;
@@ -14,7 +14,10 @@ use crate::metrics::Metrics;
 use crate::policy::PolicyStore;
 use crate::sources::cluster::Pace;
 use crate::sources::cluster::access::{Access, Choice, Environment};
+use crate::sources::registry::Settings;
+use crate::sources::registry::certificates::Certificates;
 use crate::sources::registry::credentials::Credentials;
+use crate::sources::registry::registries_conf::RegistriesConf;
 use crate::sources::{ClusterSource, RegistryClient, Sources};
 
 /// The policy that the options name, or the recommended one.
@@ -42,8 +45,26 @@ pub(super) fn connect(options: &FactOptions, metrics: &Arc<Metrics>) -> anyhow::
         (None, Some(_)) => Credentials::of_cluster(),
         (None, None) => Credentials::none(),
     };
-    let registry = RegistryClient::new(credentials, Arc::clone(metrics))?;
+    let registries = match &options.registries_conf {
+        Some(file) => RegistriesConf::from_file(file)?,
+        None => RegistriesConf::none(),
+    };
+    let certificates = match (&options.cert_dir, &cluster) {
+        (Some(folder), _) => Certificates::from_dir(folder)?,
+        (None, Some(_)) => Certificates::of_system(),
+        (None, None) => Certificates::from_usual(usual_cert_dirs()),
+    };
+    let settings = Settings { registries, certificates, ..Settings::from(credentials) };
+    let registry = RegistryClient::new(settings, Arc::clone(metrics))?;
     Ok(Sources::network(registry, cluster).accepting(given))
+}
+
+/// Where the tools of the field look for certificates of registries, the user's own first.
+fn usual_cert_dirs() -> Vec<PathBuf> {
+    let of_user = std::env::var_os("HOME").filter(|home| !home.is_empty());
+    let of_user = of_user.map(|home| Path::new(&home).join(".config/containers/certs.d"));
+    let of_system = ["/etc/containers/certs.d", "/etc/docker/certs.d"].map(PathBuf::from);
+    of_user.into_iter().chain(of_system).collect()
 }
 
 /// The cluster that the options and the environment name; `None` where they name none.

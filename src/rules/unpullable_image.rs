@@ -23,6 +23,10 @@ rule is off, this one says that nothing is known.
 
 A registry that has no entry in the credentials and one that refuses its entry are told apart.
 
+Mirrors and blocked registries count as they do on nodes: a tag is looked for at tag mirrors, a digest
+at digest mirrors, then at the registry itself unless it is blocked. When none of them gives the image,
+each is named with what it said; it is a fault when nodes will hear the same from all of them.
+
 ### Why
 
 A node pulls the image after it was drained. When it cannot, the node stays out of service and the
@@ -52,7 +56,9 @@ fn judge(case: &Case<'_>) -> Vec<Observation> {
                     "check the repository and push the image, then apply again".to_owned(),
                 ),
                 // `registry-not-allowed` says so already, where it may speak.
-                Fact::Unknown(Cause::OutsideAllowed) if registry_not_allowed_speaks => return None,
+                Fact::Unknown(Cause::OutsideAllowed | Cause::Blocked { .. }) if registry_not_allowed_speaks => {
+                    return None;
+                }
                 Fact::Unknown(cause @ Cause::Refused { as_nodes: AsNodes::Same, .. }) => (
                     Certainty::Fault,
                     format!("`{asked}` is refused to nodes: {cause}"),
@@ -60,6 +66,11 @@ fn judge(case: &Case<'_>) -> Vec<Observation> {
                         "give the pull secret `openshift-config/pull-secret` an entry for `{}` that may read it",
                         asked.host()
                     ),
+                ),
+                Fact::Unknown(cause) if cause.holds_for_nodes() => (
+                    Certainty::Fault,
+                    format!("nodes cannot pull `{asked}`: {cause}"),
+                    "push the image to one of these, or let nodes in there, then apply again".to_owned(),
                 ),
                 Fact::Unknown(cause) => (
                     Certainty::Unknown,
@@ -76,6 +87,7 @@ fn judge(case: &Case<'_>) -> Vec<Observation> {
 /// What brings an answer the next time; where the registry did answer, asking it again does not.
 fn help_to_know(cause: &Cause) -> &'static str {
     match cause {
+        Cause::NoCredential { .. } => "mend the credential helper, or name an auth file with `--authfile`",
         Cause::Refused { .. } => {
             "name the nodes' pull secret with `--authfile`, so that layerpin asks as nodes do"
         }

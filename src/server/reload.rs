@@ -1,5 +1,6 @@
 //! What changes while the server runs: policy, certificate and credentials are read again.
 
+use std::fmt::Display;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -42,10 +43,17 @@ fn look(state: &State) {
         }
     }
     let Some(registry) = state.engine.sources().registry() else { return };
-    match registry.credentials().reload() {
+    tell("registry credentials", registry.credentials().reload());
+    tell("registries.conf", registry.registries().reload());
+    tell("certificates of registries", registry.certificates().reload());
+}
+
+/// One line of log for each change, and one for each new fault.
+fn tell(what: &str, outcome: Result<Reloaded, impl Display>) {
+    match outcome {
         Ok(Reloaded::Same) => {}
-        Ok(Reloaded::Changed) => tracing::info!("registry credentials changed"),
-        Err(error) => tracing::error!(%error, "credentials not taken over; those before them are in force"),
+        Ok(Reloaded::Changed) => tracing::info!("{what} changed"),
+        Err(error) => tracing::error!(%error, "{what} not taken over; what was before is in force"),
     }
 }
 

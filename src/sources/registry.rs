@@ -2,9 +2,10 @@
 //! it list?
 //!
 //! Owns what is asked for one question: HEAD first for a manifest's name, GET where HEAD tells no
-//! digest. [`images`] reads manifests and configs, [`payload`] a file out of layers, [`dialogue`] talks to a registry, [`transport`]
-//! carries requests, [`credentials`] and [`tokens`] say what to show, and [`answers`] remembers.
-//! Bodies are only trusted when they have the digest that they should.
+//! digest. [`routes`] and [`endpoints`] say who is asked, [`images`] reads manifests and configs,
+//! [`payload`] a file out of layers, [`dialogue`] talks to a registry, [`transport`] carries requests
+//! no faster than [`gate`] allows, [`credentials`] and [`tokens`] say what to show, and [`answers`]
+//! remembers. Bodies are only trusted when they have the digest that they should.
 
 mod answers;
 pub mod certificates;
@@ -13,6 +14,7 @@ mod clients;
 pub mod credentials;
 mod dialogue;
 mod documents;
+mod endpoints;
 mod flights;
 mod gate;
 mod images;
@@ -38,16 +40,19 @@ use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
 use self::answers::Answers;
 use self::certificates::Certificates;
-use self::credentials::{Credential, Credentials};
+use self::credentials::Credentials;
 use self::dialogue::{Dialogue, Failure, Resource};
 use self::documents::{Config, Document};
+use self::endpoints::Stop;
 use self::proxies::{Proxies, ProxySettings};
+use self::registries_conf::RegistriesConf;
 use self::tokens::Tokens;
 use self::transport::Transport;
 use crate::facts::image::Payload;
 use crate::facts::{Cause, Fact, Manifest};
 use crate::image_reference::ImageReference;
 use crate::metrics::Metrics;
+use crate::question::Freshness;
 
 pub use self::gate::Limits;
 pub use self::transport::SetUpError;
@@ -57,6 +62,8 @@ pub use self::transport::SetUpError;
 pub struct Settings {
     /// What to show to registries.
     pub credentials: Credentials,
+    /// Mirrors, blocked and insecure registries.
+    pub registries: RegistriesConf,
     /// By whom registries are trusted.
     pub certificates: Certificates,
     /// Through whom they are asked.
@@ -69,6 +76,7 @@ impl From<Credentials> for Settings {
     fn from(credentials: Credentials) -> Self {
         Self {
             credentials,
+            registries: RegistriesConf::none(),
             certificates: Certificates::of_system(),
             proxies: Proxies::new(ProxySettings::from_environment()),
             limits: Limits::default(),
@@ -81,6 +89,7 @@ impl From<Credentials> for Settings {
 pub struct RegistryClient {
     transport: Transport,
     credentials: Credentials,
+    registries: RegistriesConf,
     certificates: Arc<Certificates>,
     proxies: Arc<Proxies>,
     tokens: Tokens,
@@ -95,13 +104,14 @@ pub struct RegistryClient {
 impl RegistryClient {
     /// Makes a client. Fails when the TLS roots of the system are broken.
     pub fn new(settings: impl Into<Settings>, metrics: Arc<Metrics>) -> Result<Arc<Self>, SetUpError> {
-        let Settings { credentials, certificates, proxies, limits } = settings.into();
+        let Settings { credentials, registries, certificates, proxies, limits } = settings.into();
         let (certificates, proxies) = (Arc::new(certificates), Arc::new(proxies));
         let transport =
             Transport::new(Arc::clone(&certificates), Arc::clone(&proxies), limits, Arc::clone(&metrics))?;
         Ok(Arc::new(Self {
             transport,
             credentials,
+            registries,
             certificates,
             proxies,
             tokens: Tokens::new(),
@@ -122,29 +132,7 @@ impl RegistryClient {
     /// When the registry asks for a pause that ends before the deadline, the question is asked again
     /// after it.
     pub async fn manifest(self: &Arc<Self>, reference: &ImageReference, deadline: Instant) -> Fact<Manifest> {
-        let mut pauses = Pauses::until(deadline);
-        loop {
-            let answer = self.manifest_once(reference, deadline).await;
-            if !pauses.wait(&answer).await {
-                return answer;
-            }
-        }
-    }
-
-    async fn manifest_once(
-        self: &Arc<Self>,
-        reference: &ImageReference,
-        deadline: Instant,
-    ) -> Fact<Manifest> {
-        let credential = self.credentials.find(reference);
-        let key = answers::Key::new(reference, credential.as_ref());
-        if let Some(answer) = self.manifests.recall(&key) {
-            self.metrics.cache_request("manifest", "hit");
-            return answer;
-        }
-        self.metrics.cache_request("manifest", "miss");
-        let ask = Arc::clone(self).fetch_in_time(reference.clone(), credential);
-        settle(timeout_at(deadline, self.manifests.ask(key, ask).answer()).await, reference)
+        self.patiently(reference, Freshness::Cached, deadline).await
     }
 
     /// Tells which manifest `reference` names now, whatever was answered before.
@@ -155,25 +143,61 @@ impl RegistryClient {
         reference: &ImageReference,
         deadline: Instant,
     ) -> Fact<Manifest> {
+        self.patiently(reference, Freshness::Fresh, deadline).await
+    }
+
+    async fn patiently(
+        self: &Arc<Self>,
+        reference: &ImageReference,
+        freshness: Freshness,
+        deadline: Instant,
+    ) -> Fact<Manifest> {
         let mut pauses = Pauses::until(deadline);
         loop {
-            let answer = self.manifest_now_once(reference, deadline).await;
+            let answer = self.manifest_once(reference, freshness, deadline).await;
             if !pauses.wait(&answer).await {
                 return answer;
             }
         }
     }
 
-    async fn manifest_now_once(
+    async fn manifest_once(
         self: &Arc<Self>,
         reference: &ImageReference,
+        freshness: Freshness,
         deadline: Instant,
     ) -> Fact<Manifest> {
-        let credential = self.credentials.find(reference);
-        let key = answers::Key::new(reference, credential.as_ref());
-        self.metrics.cache_request("manifest", "bypass");
-        let ask = Arc::clone(self).fetch_in_time(reference.clone(), credential);
-        settle(timeout_at(deadline, self.manifests.ask_anew(key, ask).answer()).await, reference)
+        let mut tour = self.tour(reference, deadline);
+        while let Some((stop, by)) = tour.next() {
+            let name = stop.name.clone();
+            if let Some(manifest) = tour.note(self.manifest_at(stop, freshness, by).await) {
+                return Fact::Known(Manifest { endpoint: name, ..manifest });
+            }
+        }
+        tour.end()
+    }
+
+    async fn manifest_at(
+        self: &Arc<Self>,
+        stop: Stop,
+        freshness: Freshness,
+        deadline: Instant,
+    ) -> Fact<Manifest> {
+        let key = answers::Key::new(&stop.reference, stop.trust, stop.credential.as_ref());
+        if freshness == Freshness::Cached
+            && let Some(answer) = self.manifests.recall(&key)
+        {
+            self.metrics.cache_request("manifest", "hit");
+            return answer;
+        }
+        let outcome = if freshness == Freshness::Cached { "miss" } else { "bypass" };
+        self.metrics.cache_request("manifest", outcome);
+        let ask = Arc::clone(self).fetch_in_time(stop.clone());
+        let awaited = match freshness {
+            Freshness::Cached => self.manifests.ask(key, ask),
+            Freshness::Fresh => self.manifests.ask_anew(key, ask),
+        };
+        settle(timeout_at(deadline, awaited.answer()).await, &stop.reference)
     }
 
     /// The credentials that are shown to registries.
@@ -191,20 +215,18 @@ impl RegistryClient {
         &self.proxies
     }
 
-    async fn fetch_in_time(
-        self: Arc<Self>,
-        reference: ImageReference,
-        credential: Option<Credential>,
-    ) -> Fact<Manifest> {
-        in_time(&reference, self.fetch(&reference, credential.as_ref())).await
+    /// The mirrors, blocked and insecure registries in force.
+    pub fn registries(&self) -> &RegistriesConf {
+        &self.registries
     }
 
-    async fn fetch(
-        &self,
-        reference: &ImageReference,
-        credential: Option<&Credential>,
-    ) -> Result<Manifest, Failure> {
-        let dialogue = Dialogue { client: self, reference, credential };
+    async fn fetch_in_time(self: Arc<Self>, stop: Stop) -> Fact<Manifest> {
+        in_time(&stop.reference, self.fetch(&stop)).await
+    }
+
+    async fn fetch(&self, stop: &Stop) -> Result<Manifest, Failure> {
+        let Stop { reference, trust, credential, .. } = stop;
+        let dialogue = Dialogue { client: self, reference, trust: *trust, credential: credential.as_ref() };
         let head = dialogue.ask(Method::HEAD, Resource::Manifest).await?;
         match head.status {
             StatusCode::OK => {
@@ -240,7 +262,8 @@ impl Pauses {
     /// Waits for the end of the pause that `answer` asks for. Tells whether to ask again: not when it
     /// asks for none, or for one beyond the deadline.
     async fn wait<T>(&mut self, answer: &Fact<T>) -> bool {
-        let Fact::Unknown(Cause::Paused { until, .. }) = answer else { return false };
+        let Fact::Unknown(cause) = answer else { return false };
+        let Some(until) = cause.pause_end() else { return false };
         let pause = until.duration_since(Timestamp::now());
         // A pause that is over already is over now.
         let again = Instant::now() + Duration::try_from(pause).unwrap_or_default();

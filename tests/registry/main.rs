@@ -15,6 +15,7 @@ mod images;
 mod kindness;
 mod manifests;
 mod metrics;
+mod mirrors;
 mod payloads;
 mod proxy;
 mod support;

@@ -9,6 +9,7 @@ use layerpin::sources::registry::Settings;
 use layerpin::sources::registry::certificates::{Authorities, Certificates, HostTrust, Trusted};
 use layerpin::sources::registry::credentials::Credentials;
 use layerpin::sources::registry::proxies::{Proxies, ProxySettings};
+use layerpin::sources::registry::registries_conf::RegistriesConf;
 use layerpin_sample_registry::images::Image;
 use layerpin_sample_registry::{Authority, Registry};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, copy_bidirectional};
@@ -45,21 +46,25 @@ impl Proxy {
 
 async fn tunnel(client: TcpStream, target: String, recorded: Arc<Mutex<Vec<Vec<String>>>>) {
     let mut client = BufReader::new(client);
-    let mut head = Vec::new();
+    let (mut head, mut raw) = (Vec::new(), String::new());
     loop {
         let mut line = String::new();
         client.read_line(&mut line).await.unwrap();
+        raw.push_str(&line);
         match line.trim() {
             "" => break,
             line => head.push(line.to_owned()),
         }
     }
-    head.retain(|line| {
-        line.starts_with("CONNECT ") || line.to_lowercase().starts_with("proxy-authorization")
-    });
+    let is_tunnel = head[0].starts_with("CONNECT ");
+    head.retain(|line| line.ends_with(" HTTP/1.1") || line.to_lowercase().starts_with("proxy-authorization"));
     recorded.lock().unwrap().push(head);
     let Ok(mut server) = TcpStream::connect(&target).await else { return };
-    client.get_mut().write_all(b"HTTP/1.1 200 Connection established\r\n\r\n").await.unwrap();
+    if is_tunnel {
+        client.get_mut().write_all(b"HTTP/1.1 200 Connection established\r\n\r\n").await.unwrap();
+    } else {
+        server.write_all(raw.as_bytes()).await.unwrap();
+    }
     let _ = copy_bidirectional(&mut client, &mut server).await;
 }
 
@@ -129,4 +134,33 @@ async fn a_proxy_can_come_and_go_while_questions_are_asked() {
     asker.client.proxies().replace(ProxySettings { https, ..ProxySettings::default() });
     assert_eq!(asker.ask_now(reference).await, image(&digest, "registry.example:5000"));
     assert_eq!(proxy.requests(), [["CONNECT registry.example:5000 HTTP/1.1"]]);
+}
+
+#[tokio::test]
+async fn beyond_loopback_only_an_insecure_registry_is_asked_in_the_open() {
+    let registry = Registry::start().unwrap();
+    let digest = registry.push("acme/os", Some("1"), &Image::base("4.18.1"));
+    let ask = async |conf: &str| {
+        let proxy = Proxy::start(&registry.host()).await;
+        let address = format!("http://{}", proxy.address);
+        let settings = ProxySettings { http: address.clone(), https: address, no_proxy: String::new() };
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), conf).unwrap();
+        let asker = Asker::with_settings(Settings {
+            registries: RegistriesConf::from_file(file.path()).unwrap(),
+            proxies: Proxies::new(settings),
+            ..Settings::from(Credentials::none())
+        });
+        let answer = asker.ask("registry.example:5000/acme/os:1").await;
+        (answer, proxy.requests())
+    };
+    let connect = vec!["CONNECT registry.example:5000 HTTP/1.1".to_owned()];
+    let (answer, requests) = ask("").await;
+    assert!(matches!(answer, Fact::Unknown(Cause::Unreachable { .. })), "{answer:?}");
+    assert_eq!(requests, std::slice::from_ref(&connect));
+    let (answer, requests) =
+        ask("[[registry]]\nlocation = \"registry.example:5000\"\ninsecure = true\n").await;
+    assert_eq!(answer, image(&digest, "registry.example:5000"));
+    let open = "HEAD http://registry.example:5000/v2/acme/os/manifests/1 HTTP/1.1".to_owned();
+    assert_eq!(requests, [connect, vec![open]]);
 }

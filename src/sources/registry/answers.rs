@@ -12,6 +12,7 @@ use moka::sync::Cache;
 
 use super::credentials::{Credential, Fingerprint};
 use super::flights::{Awaited, Flights, Worth};
+use super::routes::Trust;
 use crate::facts::{Cause, Fact};
 use crate::image_reference::ImageReference;
 
@@ -21,16 +22,17 @@ pub(super) struct Answers<T> {
     under_way: Arc<Flights<Key, Fact<T>>>,
 }
 
-/// A question and who asked it.
+/// A question to one endpoint, how it was spoken to, and who asked it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Key {
     reference: ImageReference,
+    trust: Trust,
     credential: Option<Fingerprint>,
 }
 
 impl Key {
-    pub(super) fn new(reference: &ImageReference, credential: Option<&Credential>) -> Self {
-        Self { reference: reference.clone(), credential: credential.map(Credential::fingerprint) }
+    pub(super) fn new(reference: &ImageReference, trust: Trust, credential: Option<&Credential>) -> Self {
+        Self { reference: reference.clone(), trust, credential: credential.map(Credential::fingerprint) }
     }
 }
 
@@ -190,7 +192,7 @@ mod tests {
             (&pinned, &refused, Some(REFUSAL)),
             (&tag, &Fact::Unknown(Cause::Internal), Some(FAILURE)),
         ] {
-            let key = Key::new(reference, None);
+            let key = Key::new(reference, Trust::Verified, None);
             let content = Kept { by_digest: None };
             assert_eq!(content.time(&key, answer), expected, "{reference} {answer:?}");
             let presence = Kept { by_digest: Some(BY_DIGEST) };

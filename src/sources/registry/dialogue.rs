@@ -19,6 +19,7 @@ use crate::image_reference::ImageReference;
 pub(super) struct Dialogue<'a> {
     pub(super) client: &'a RegistryClient,
     pub(super) reference: &'a ImageReference,
+    pub(super) trust: Trust,
     pub(super) credential: Option<&'a Credential>,
 }
 
@@ -131,7 +132,7 @@ impl Dialogue<'_> {
                 format!("/v2/{repository}/manifests/{what}")
             }
         };
-        Target { host: self.reference.api_host().to_owned(), trust: Trust::Verified, repository, path }
+        Target { host: self.reference.api_host().to_owned(), trust: self.trust, repository, path }
     }
 
     /// What the head alone tells. `None` when it lacks the digest or the kind.

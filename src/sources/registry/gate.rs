@@ -25,9 +25,6 @@ pub struct Limits {
     /// How long a host may take to begin an answer. A webhook waits thirty seconds at the most, and
     /// ten by default.
     pub answer: Duration,
-    /// How long a mirror may take for all of its answer, while there is somebody else to ask: a frozen
-    /// mirror must leave the others a part of a webhook's ten seconds.
-    pub mirror: Duration,
     /// After how many failures in a row a host is left alone.
     pub failures: u32,
     /// For how long it is left alone at first; each failure after that doubles it.
@@ -42,7 +39,6 @@ impl Default for Limits {
             in_flight: 16,
             waiting: 4096,
             answer: Duration::from_secs(15),
-            mirror: Duration::from_secs(3),
             failures: 5,
             first_rest: Duration::from_secs(2),
             longest_rest: Duration::from_secs(60),
@@ -306,7 +302,6 @@ mod tests {
         in_flight: 2,
         waiting: 1,
         answer: Duration::from_secs(1),
-        mirror: Duration::from_secs(1),
         failures: 3,
         first_rest: Duration::from_secs(2),
         longest_rest: Duration::from_secs(5),

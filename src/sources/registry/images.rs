@@ -14,6 +14,8 @@ use super::answers::{Answers, Key};
 use super::credentials::Credential;
 use super::dialogue::{Dialogue, Failure, Resource};
 use super::documents::{Config, Content, Descriptor, Document, Entry, ImageManifest};
+use super::endpoints::Stop;
+use super::routes::Trust;
 use super::{Pauses, RegistryClient, answer_by, in_time};
 use crate::digest::Digest;
 use crate::facts::image::{Image, Layer, Platform, PlatformImage};
@@ -33,20 +35,30 @@ impl RegistryClient {
         platforms: &Platforms,
         deadline: Instant,
     ) -> Fact<Image> {
-        let reader = Reader {
-            client: Arc::clone(self),
-            reference: reference.asked(),
-            credential: self.credentials.find(reference),
-        };
         let mut pauses = Pauses::until(deadline);
         loop {
-            let (reader, platforms) = (reader.clone(), platforms.clone());
-            let work = async move { reader.image(&platforms).await };
-            let answer = answer_by(deadline, reference, work).await;
+            let answer = self.image_once(reference, platforms, deadline).await;
             if !pauses.wait(&answer).await && !pauses.wait_for_any(&answer).await {
                 return answer;
             }
         }
+    }
+
+    async fn image_once(
+        self: &Arc<Self>,
+        reference: &ImageReference,
+        platforms: &Platforms,
+        deadline: Instant,
+    ) -> Fact<Image> {
+        let mut tour = self.tour(reference, deadline);
+        while let Some((stop, by)) = tour.next() {
+            let (reader, platforms) = (Reader::new(self, &stop), platforms.clone());
+            let work = async move { reader.image(&platforms).await };
+            if let Some(image) = tour.note(answer_by(by, &stop.reference, work).await) {
+                return Fact::Known(image);
+            }
+        }
+        tour.end()
     }
 
     /// The answer that is kept, that of a question under way, or that of `fetch`.
@@ -84,10 +96,21 @@ impl Pauses {
 pub(super) struct Reader {
     pub(super) client: Arc<RegistryClient>,
     pub(super) reference: ImageReference,
-    pub(super) credential: Option<Credential>,
+    trust: Trust,
+    credential: Option<Credential>,
 }
 
 impl Reader {
+    /// Reads at one endpoint.
+    pub(super) fn new(client: &Arc<RegistryClient>, stop: &Stop) -> Self {
+        Self {
+            client: Arc::clone(client),
+            reference: stop.reference.clone(),
+            trust: stop.trust,
+            credential: stop.credential.clone(),
+        }
+    }
+
     async fn image(&self, platforms: &Platforms) -> Fact<Image> {
         let document = match self.document().await {
             Fact::Known(document) => document,
@@ -301,7 +324,12 @@ impl Reader {
     }
 
     pub(super) fn dialogue(&self) -> Dialogue<'_> {
-        Dialogue { client: &self.client, reference: &self.reference, credential: self.credential.as_ref() }
+        Dialogue {
+            client: &self.client,
+            reference: &self.reference,
+            trust: self.trust,
+            credential: self.credential.as_ref(),
+        }
     }
 
     /// A reader of what has this digest in the same repository.
@@ -310,7 +338,7 @@ impl Reader {
     }
 
     pub(super) fn key(&self) -> Key {
-        Key::new(&self.reference, self.credential.as_ref())
+        Key::new(&self.reference, self.trust, self.credential.as_ref())
     }
 
     fn nonsense(&self, reason: String) -> Cause {

@@ -27,18 +27,24 @@ impl RegistryClient {
     /// several platforms too; `linux/amd64` is read where there is one. An answer from before may
     /// serve; what takes longer than the deadline goes on being read for those who come after.
     pub async fn payload(self: &Arc<Self>, reference: &ImageReference, deadline: Instant) -> Fact<Payload> {
-        let reader = Reader {
-            client: Arc::clone(self),
-            reference: reference.asked(),
-            credential: self.credentials.find(reference),
-        };
         let mut pauses = Pauses::until(deadline);
         loop {
-            let answer = answer_by(deadline, reference, reader.clone().payload()).await;
+            let answer = self.payload_once(reference, deadline).await;
             if !pauses.wait(&answer).await {
                 return answer;
             }
         }
+    }
+
+    async fn payload_once(self: &Arc<Self>, reference: &ImageReference, deadline: Instant) -> Fact<Payload> {
+        let mut tour = self.tour(reference, deadline);
+        while let Some((stop, by)) = tour.next() {
+            let work = Reader::new(self, &stop).payload();
+            if let Some(payload) = tour.note(answer_by(by, &stop.reference, work).await) {
+                return Fact::Known(payload);
+            }
+        }
+        tour.end()
     }
 }
 

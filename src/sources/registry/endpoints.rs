@@ -1,0 +1,179 @@
+//! The endpoints of a reference, asked one after another as nodes do.
+//!
+//! Owns who is asked, how much of a caller's time a mirror may take, and what several answers come to.
+//! A mirror that has no such image, refuses or fails leaves the question to the next endpoint. What
+//! nobody answered is told endpoint by endpoint.
+
+use tokio::time::Instant;
+
+use super::RegistryClient;
+use super::credentials::Credential;
+use super::routes::{Role, Route, Trust};
+use crate::facts::{Attempt, Cause, Fact};
+use crate::image_reference::ImageReference;
+
+/// An endpoint, and what is shown to it.
+#[derive(Clone, Debug)]
+pub(super) struct Stop {
+    /// The reference as the endpoint has it.
+    pub(super) reference: ImageReference,
+    pub(super) trust: Trust,
+    pub(super) credential: Option<Credential>,
+    /// What the endpoint is called in an answer: its host; its repository where it is a mirror on the
+    /// very host that the user wrote.
+    pub(super) name: String,
+}
+
+/// A question on its way from endpoint to endpoint.
+pub(super) struct Tour {
+    stops: std::vec::IntoIter<Stop>,
+    blocked: Option<String>,
+    deadline: Instant,
+    attempts: Vec<Attempt>,
+    asked: String,
+}
+
+impl RegistryClient {
+    /// The way of a question about `reference` that is to be answered by `deadline`.
+    pub(super) fn tour(&self, reference: &ImageReference, deadline: Instant) -> Tour {
+        let Route { endpoints, blocked } = self.registries.current().route(reference);
+        let stops: Vec<_> = endpoints
+            .into_iter()
+            .map(|endpoint| {
+                let host = endpoint.reference.api_host().to_owned();
+                let is_beside = endpoint.role == Role::Mirror && host == reference.api_host();
+                Stop {
+                    credential: self.credentials.find(&endpoint.reference),
+                    name: if is_beside { endpoint.reference.repository().to_owned() } else { host },
+                    trust: endpoint.trust,
+                    reference: endpoint.reference,
+                }
+            })
+            .collect();
+        Tour { stops: stops.into_iter(), blocked, deadline, attempts: Vec::new(), asked: String::new() }
+    }
+}
+
+impl Tour {
+    /// The next to ask, and by when.
+    ///
+    /// Whoever is not the last gets half of the time that is left: a frozen mirror must not cost the
+    /// source its chance. Nodes would wait longer, but nobody waits for them.
+    pub(super) fn next(&mut self) -> Option<(Stop, Instant)> {
+        let stop = self.stops.next()?;
+        self.asked.clone_from(&stop.name);
+        if self.stops.len() == 0 {
+            return Some((stop, self.deadline));
+        }
+        let now = Instant::now();
+        Some((stop, now + self.deadline.saturating_duration_since(now) / 2))
+    }
+
+    /// The answer, when it is one; otherwise it is noted and the next endpoint's turn.
+    pub(super) fn note<T>(&mut self, answer: Fact<T>) -> Option<T> {
+        let cause = match answer {
+            Fact::Known(known) => return Some(known),
+            Fact::Absent => None,
+            Fact::Unknown(cause) => Some(cause),
+        };
+        self.attempts.push(Attempt { endpoint: std::mem::take(&mut self.asked), cause });
+        None
+    }
+
+    /// What it comes to that nobody answered.
+    pub(super) fn end<T>(self) -> Fact<T> {
+        let mut attempts = self.attempts;
+        match (self.blocked, attempts.len()) {
+            (Some(scope), 0) => return Fact::Unknown(Cause::Blocked { scope }),
+            (Some(scope), _) => {
+                attempts.push(Attempt { endpoint: scope.clone(), cause: Some(Cause::Blocked { scope }) });
+            }
+            (None, 1) => {
+                return attempts.pop().and_then(|attempt| attempt.cause).map_or(Fact::Absent, Fact::Unknown);
+            }
+            (None, _) if attempts.iter().all(|attempt| attempt.cause.is_none()) => return Fact::Absent,
+            (None, _) => {}
+        }
+        Fact::Unknown(Cause::Unanswered { attempts })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn tour(names: &[&str], blocked: Option<&str>) -> Tour {
+        let stop = |name: &&str| Stop {
+            reference: ImageReference::parse(&format!("{name}/os:1")).unwrap(),
+            trust: Trust::Verified,
+            credential: None,
+            name: (*name).to_owned(),
+        };
+        Tour {
+            stops: names.iter().map(stop).collect::<Vec<_>>().into_iter(),
+            blocked: blocked.map(str::to_owned),
+            deadline: Instant::now() + Duration::from_secs(8),
+            attempts: Vec::new(),
+            asked: String::new(),
+        }
+    }
+
+    fn outcome(answers: &[(&str, Fact<u8>)], blocked: Option<&str>) -> Fact<u8> {
+        let names: Vec<_> = answers.iter().map(|(name, _)| *name).collect();
+        let mut tour = tour(&names, blocked);
+        for (_, answer) in answers {
+            tour.next().unwrap();
+            if let Some(known) = tour.note(answer.clone()) {
+                return Fact::Known(known);
+            }
+        }
+        assert!(tour.next().is_none());
+        tour.end()
+    }
+
+    #[test]
+    fn what_several_endpoints_say_comes_to_one_answer() {
+        let down = || Cause::OutOfTime { host: "m.x".into() };
+        let attempt = |endpoint: &str, cause| Attempt { endpoint: endpoint.into(), cause };
+        let blocked = || Cause::Blocked { scope: "s.x".into() };
+        for (answers, scope, expected) in [
+            (vec![("s.x", Fact::Known(1))], None, Fact::Known(1)),
+            (vec![("m.x", Fact::Absent), ("s.x", Fact::Known(1))], None, Fact::Known(1)),
+            (vec![("m.x", Fact::Unknown(down())), ("n.x", Fact::Known(2))], Some("s.x"), Fact::Known(2)),
+            (vec![("s.x", Fact::Absent)], None, Fact::Absent),
+            (vec![("s.x", Fact::Unknown(down()))], None, Fact::Unknown(down())),
+            (vec![("m.x", Fact::Absent), ("s.x", Fact::Absent)], None, Fact::Absent),
+            (vec![], Some("s.x"), Fact::Unknown(blocked())),
+            (
+                vec![("m.x", Fact::Unknown(down())), ("s.x", Fact::Absent)],
+                None,
+                Fact::Unknown(Cause::Unanswered {
+                    attempts: vec![attempt("m.x", Some(down())), attempt("s.x", None)],
+                }),
+            ),
+            (
+                vec![("m.x", Fact::Absent)],
+                Some("s.x"),
+                Fact::Unknown(Cause::Unanswered {
+                    attempts: vec![attempt("m.x", None), attempt("s.x", Some(blocked()))],
+                }),
+            ),
+        ] {
+            assert_eq!(outcome(&answers, scope), expected, "{answers:?} {scope:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_mirror_gets_half_of_the_time_and_the_last_endpoint_the_rest() {
+        let mut tour = tour(&["m.x", "n.x", "s.x"], None);
+        let mut seconds = Vec::new();
+        while let Some((_, by)) = tour.next() {
+            let given = by.duration_since(Instant::now());
+            seconds.push(given.as_secs());
+            tokio::time::advance(given).await;
+        }
+        assert_eq!(seconds, [4, 2, 2]);
+    }
+}
