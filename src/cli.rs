@@ -103,8 +103,9 @@ pub struct FactOptions {
     pub base_image: Vec<ImageReference>,
 
     /// Registry credentials (dockerconfigjson), taken for those that nodes have [default: in a cluster
-    /// the global pull secret; else none, registries are asked anonymously, and a refusal tells nothing
-    /// of the nodes]
+    /// the global pull secret; else the file of $REGISTRY_AUTH_FILE, or those of Podman and Docker:
+    /// $XDG_RUNTIME_DIR/containers/auth.json, ~/.config/containers/auth.json, ~/.docker/config.json,
+    /// ~/.dockercfg. Those are the user's own: that they are refused tells nothing of the nodes]
     #[arg(long, value_name = "FILE", env = "LAYERPIN_AUTHFILE")]
     pub authfile: Option<PathBuf>,
 

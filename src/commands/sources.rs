@@ -2,6 +2,7 @@
 //!
 //! The same for every verb, so that the webhook and the command line ask the same world.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -43,7 +44,7 @@ pub(super) fn connect(options: &FactOptions, metrics: &Arc<Metrics>) -> anyhow::
     let credentials = match (&options.authfile, &cluster) {
         (Some(path), _) => Credentials::from_file(path)?,
         (None, Some(_)) => Credentials::of_cluster(),
-        (None, None) => Credentials::none(),
+        (None, None) => Credentials::from_usual_files(|name| std::env::var_os(name), user())?,
     };
     let registries = match &options.registries_conf {
         Some(file) => RegistriesConf::from_file(file)?,
@@ -57,6 +58,11 @@ pub(super) fn connect(options: &FactOptions, metrics: &Arc<Metrics>) -> anyhow::
     let settings = Settings { registries, certificates, ..Settings::from(credentials) };
     let registry = RegistryClient::new(settings, Arc::clone(metrics))?;
     Ok(Sources::network(registry, cluster).accepting(given))
+}
+
+/// The number of the user that runs this process.
+fn user() -> Option<u32> {
+    std::fs::metadata("/proc/self").ok().map(|process| process.uid())
 }
 
 /// Where the tools of the field look for certificates of registries, the user's own first.

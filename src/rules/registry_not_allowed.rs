@@ -3,8 +3,8 @@
 use super::{Case, Certainty, Input, Observation, Rule};
 use crate::facts::{Cause, Fact};
 use crate::image_reference::{ImageReference, shown};
-use crate::machine_config::Field;
 use crate::lineage::Lacking;
+use crate::machine_config::Field;
 use crate::policy::Level;
 
 pub(super) static RULE: Rule = Rule {

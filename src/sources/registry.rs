@@ -17,6 +17,7 @@ mod documents;
 mod endpoints;
 mod flights;
 mod gate;
+mod helpers;
 mod images;
 mod layers;
 pub mod mirror_sets;
@@ -168,7 +169,7 @@ impl RegistryClient {
         deadline: Instant,
     ) -> Fact<Manifest> {
         let mut tour = self.tour(reference, deadline);
-        while let Some((stop, by)) = tour.next() {
+        while let Some((stop, by)) = tour.next().await {
             let name = stop.name.clone();
             if let Some(manifest) = tour.note(self.manifest_at(stop, freshness, by).await) {
                 return Fact::Known(Manifest { endpoint: name, ..manifest });

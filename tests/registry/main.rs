@@ -6,10 +6,11 @@
 mod addresses;
 mod authentication;
 mod caching;
-mod derived;
 mod certificates;
+mod derived;
 mod docker_registry;
 mod faults;
+mod helpers;
 mod image_faults;
 mod images;
 mod kindness;

@@ -4,6 +4,7 @@
 //! as nothing, and errors name the key, never the value.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,6 +16,7 @@ use aws_lc_rs::rand::SystemRandom;
 use base64::prelude::{BASE64_STANDARD, Engine};
 use serde::Deserialize;
 
+use super::helpers::{Helpers, Question};
 use super::tokens::Authorization;
 use crate::image_reference::{ImageReference, shown};
 use crate::last_seen::LastSeen;
@@ -24,7 +26,9 @@ pub use crate::last_seen::Reloaded;
 #[derive(Debug)]
 pub struct Credentials {
     source: Source,
-    entries: ArcSwap<Entries>,
+    /// File by file, in the order in which they are searched.
+    entries: ArcSwap<Vec<Entries>>,
+    helpers: Helpers,
     seen: LastSeen,
 }
 
@@ -32,7 +36,9 @@ pub struct Credentials {
 #[derive(Debug)]
 enum Source {
     Nothing,
-    File(PathBuf),
+    File(AuthFile),
+    /// Those that the tools of the field read, as far as they are there.
+    Usual(Vec<AuthFile>),
     /// The global pull secret, handed over by whoever watches it.
     Cluster {
         /// Whether there is one. Without it nobody knows what nodes show.
@@ -64,23 +70,53 @@ impl Credentials {
 
     /// Reads an auth file. Fails when it cannot be read or one of its entries is broken.
     pub fn from_file(path: &Path) -> Result<Self, AuthFileError> {
-        let text = read(path)?;
-        let entries = Entries::parse(&text).map_err(|fault| AuthFileError::new(path, fault))?;
-        let this = Self::from_source(Source::File(path.to_owned()));
-        this.entries.store(Arc::new(entries));
-        this.seen.is_new::<AuthFileError>(Ok(text.as_bytes()));
-        Ok(this)
+        Self::reading(Source::File(AuthFile { path: path.to_owned(), form: Form::Usual }))
     }
 
-    /// Looks at the file again. What was in force stays when it is broken; a fault is told of once.
+    /// Reads the files that the user's other tools read (`containers-auth.json(5)`): the one that
+    /// `REGISTRY_AUTH_FILE` names, or else those of Podman and then those of Docker, of which the first
+    /// with an entry counts. `variable` gives a variable of the environment, `user` is the number of the
+    /// user.
+    ///
+    /// These are the user's own and not those of nodes. Fails when one that is there is broken.
+    pub fn from_usual_files(
+        variable: impl Fn(&str) -> Option<OsString>,
+        user: Option<u32>,
+    ) -> Result<Self, AuthFileError> {
+        let variable = |name: &str| variable(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+        if let Some(path) = variable("REGISTRY_AUTH_FILE") {
+            // Whoever names a file means it to be there.
+            read(&path)?;
+            return Self::reading(Source::Usual(vec![AuthFile { path, form: Form::Usual }]));
+        }
+        let home = variable("HOME");
+        let below_home = |path: &str| home.as_ref().map(|home| home.join(path));
+        let of_session = variable("XDG_RUNTIME_DIR").map(|folder| folder.join("containers/auth.json"));
+        let of_session = of_session.or_else(|| Some(format!("/run/containers/{}/auth.json", user?).into()));
+        let configuration = variable("XDG_CONFIG_HOME").or_else(|| below_home(".config"));
+        let docker = variable("DOCKER_CONFIG").or_else(|| below_home(".docker"));
+        let files = [
+            (of_session, Form::Usual),
+            (configuration.map(|folder| folder.join("containers/auth.json")), Form::Usual),
+            (docker.map(|folder| folder.join("config.json")), Form::Usual),
+            (below_home(".dockercfg"), Form::Legacy),
+        ];
+        let files = files.into_iter().filter_map(|(path, form)| Some(AuthFile { path: path?, form }));
+        Self::reading(Source::Usual(files.collect()))
+    }
+
+    /// Looks at the files again. What was in force stays when one is broken; a fault is told of once.
     pub fn reload(&self) -> Result<Reloaded, AuthFileError> {
-        let Source::File(path) = &self.source else { return Ok(Reloaded::Same) };
-        let outcome = read(path);
-        if !self.seen.is_new(outcome.as_ref().map(String::as_bytes)) {
+        if self.source.files().is_empty() {
             return Ok(Reloaded::Same);
         }
-        let entries = Entries::parse(&outcome?).map_err(|fault| AuthFileError::new(path, fault))?;
-        self.entries.store(Arc::new(entries));
+        let outcome = self.source.texts();
+        let content = outcome.as_deref().map(joined);
+        if !self.seen.is_new(content.as_deref()) {
+            return Ok(Reloaded::Same);
+        }
+        self.entries.store(Arc::new(parse(&outcome?)?));
+        self.helpers.forget();
         Ok(Reloaded::Changed)
     }
 
@@ -98,9 +134,9 @@ impl Credentials {
             return Ok(Reloaded::Same);
         }
         let entries = match secret {
-            PullSecret::Text(text) => Entries::parse(text)?,
+            PullSecret::Text(text) => vec![Entries::parse(text, Form::Usual)?],
             PullSecret::Broken(fault) => return Err(AuthFileFault::NoText(fault)),
-            PullSecret::Absent => Entries::default(),
+            PullSecret::Absent => Vec::new(),
         };
         let was_there = is_there.swap(matches!(secret, PullSecret::Text(_)), Ordering::Relaxed);
         self.entries.store(Arc::new(entries));
@@ -114,22 +150,115 @@ impl Credentials {
     }
 
     fn from_source(source: Source) -> Self {
-        Self { source, entries: ArcSwap::default(), seen: LastSeen::default() }
+        Self { source, entries: ArcSwap::default(), helpers: Helpers::new(), seen: LastSeen::default() }
     }
 
-    /// The entry for the repository of `reference`: the one with the longest matching key.
-    pub fn find(&self, reference: &ImageReference) -> Option<Credential> {
-        self.entries.load().find(reference).cloned()
+    fn reading(source: Source) -> Result<Self, AuthFileError> {
+        let texts = source.texts()?;
+        let this = Self::from_source(source);
+        this.entries.store(Arc::new(parse(&texts)?));
+        this.seen.is_new::<AuthFileError>(Ok(&joined(&texts)));
+        Ok(this)
+    }
+
+    /// What to show to the registry of `reference`: of the first file that has something for it the
+    /// helper of the host, or the entry with the longest matching key, or what the helper for all hosts
+    /// says. Fails with what is wrong with a helper.
+    pub(super) async fn find(&self, reference: &ImageReference) -> Result<Option<Credential>, String> {
+        let files = self.entries.load_full();
+        let host = host(reference);
+        for entries in files.iter() {
+            let ask = |helper: &String| {
+                let question = Question { helper: helper.clone(), host: host.to_owned() };
+                self.helpers.ask(question)
+            };
+            let found = match (entries.helpers.get(host), entries.find(reference), &entries.store) {
+                (Some(helper), _, _) => ask(helper).await?,
+                (None, Some(entry), _) => Some(entry.clone()),
+                (None, None, Some(helper)) => ask(helper).await?,
+                (None, None, None) => None,
+            };
+            if found.is_some() {
+                return Ok(found);
+            }
+        }
+        Ok(None)
     }
 
     /// Whether these are the credentials that nodes have: an auth file was named, or the cluster has a
     /// global pull secret. A refusal then tells what nodes will meet.
     pub fn are_those_of_nodes(&self) -> bool {
         match &self.source {
-            Source::Nothing => false,
+            Source::Nothing | Source::Usual(_) => false,
             Source::File(_) => true,
             Source::Cluster { is_there } => is_there.load(Ordering::Relaxed),
         }
+    }
+}
+
+/// An auth file that may be read again.
+#[derive(Clone, Debug)]
+struct AuthFile {
+    path: PathBuf,
+    form: Form,
+}
+
+/// How an auth file is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Form {
+    /// Entries below `auths`, beside helpers.
+    Usual,
+    /// Entries alone (`.dockercfg`).
+    Legacy,
+}
+
+/// The text of an auth file.
+struct Text {
+    file: AuthFile,
+    text: String,
+}
+
+impl Source {
+    fn files(&self) -> &[AuthFile] {
+        match self {
+            Self::Nothing | Self::Cluster { .. } => &[],
+            Self::File(file) => std::slice::from_ref(file),
+            Self::Usual(files) => files,
+        }
+    }
+
+    /// What the files hold. Of the usual ones those that are not there are passed over.
+    fn texts(&self) -> Result<Vec<Text>, AuthFileError> {
+        let mut texts = Vec::new();
+        for file in self.files() {
+            match read(&file.path) {
+                Ok(text) => texts.push(Text { file: file.clone(), text }),
+                Err(error) if matches!(self, Self::Usual(_)) && error.is_not_there() => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(texts)
+    }
+}
+
+fn joined(texts: &[Text]) -> Vec<u8> {
+    let parts =
+        texts.iter().flat_map(|text| [text.file.path.as_os_str().as_encoded_bytes(), text.text.as_bytes()]);
+    parts.collect::<Vec<_>>().join(&0)
+}
+
+fn parse(texts: &[Text]) -> Result<Vec<Entries>, AuthFileError> {
+    let parse = |text: &Text| {
+        Entries::parse(&text.text, text.file.form).map_err(|fault| AuthFileError::new(&text.file.path, fault))
+    };
+    texts.iter().map(parse).collect()
+}
+
+/// The registry of `reference` as the keys of auth files name it.
+fn host(reference: &ImageReference) -> &str {
+    match reference.host() {
+        "index.docker.io" | "registry-1.docker.io" => "docker.io",
+        host => host,
     }
 }
 
@@ -147,6 +276,17 @@ enum Secret {
 }
 
 impl Credential {
+    /// What a helper said for `host`. `None` when that is nothing.
+    pub(super) fn of_helper(host: &str, user: String, secret: String) -> Option<Self> {
+        let secret = match user.as_str() {
+            "" => return None,
+            // How helpers say that the secret is an identity token.
+            "<token>" => Secret::IdentityToken(secret),
+            _ => Secret::Password { user, password: secret },
+        };
+        Some(Self { key: host.to_owned(), secret })
+    }
+
     /// The header for basic authentication. `None` when there is no password.
     pub(super) fn basic(&self) -> Option<Authorization> {
         let (user, password) = self.password()?;
@@ -205,6 +345,10 @@ impl fmt::Debug for Credential {
 #[derive(Default)]
 struct Entries {
     by_key: BTreeMap<String, Credential>,
+    /// The helper for each of some hosts (`credHelpers`).
+    helpers: BTreeMap<String, String>,
+    /// The helper for the hosts without an entry (`credsStore`).
+    store: Option<String>,
 }
 
 impl fmt::Debug for Entries {
@@ -214,11 +358,13 @@ impl fmt::Debug for Entries {
 }
 
 impl Entries {
-    fn parse(text: &str) -> Result<Self, AuthFileFault> {
-        #[derive(Deserialize)]
+    fn parse(text: &str, form: Form) -> Result<Self, AuthFileFault> {
+        #[derive(Default, Deserialize)]
+        #[serde(rename_all = "camelCase", default)]
         struct File {
-            #[serde(default)]
             auths: BTreeMap<String, Entry>,
+            cred_helpers: BTreeMap<String, String>,
+            creds_store: String,
         }
         #[derive(Default, Deserialize)]
         #[serde(default)]
@@ -228,8 +374,21 @@ impl Entries {
             password: String,
             identitytoken: String,
         }
-        let file: File = serde_json::from_str(text)
-            .map_err(|error| AuthFileFault::NotJson { line: error.line(), column: error.column() })?;
+        let file = match form {
+            Form::Usual => serde_json::from_str(text),
+            Form::Legacy => serde_json::from_str(text).map(|auths| File { auths, ..File::default() }),
+        };
+        let file: File =
+            file.map_err(|error| AuthFileFault::NotJson { line: error.line(), column: error.column() })?;
+        let store = Some(file.creds_store).filter(|store| !store.is_empty());
+        let stores = store.iter().map(|helper| ("credsStore", helper));
+        for (key, helper) in
+            file.cred_helpers.iter().map(|(host, helper)| (host.as_str(), helper)).chain(stores)
+        {
+            if !Question::is_helper(helper) {
+                return Err(AuthFileFault::Helper { key: shown(key) });
+            }
+        }
         let mut by_key = BTreeMap::new();
         for (written, entry) in file.auths {
             let key = normalized(&written);
@@ -251,15 +410,12 @@ impl Entries {
             };
             by_key.insert(key.clone(), Credential { key, secret });
         }
-        Ok(Self { by_key })
+        let helpers = file.cred_helpers.into_iter().map(|(host, helper)| (normalized(&host), helper));
+        Ok(Self { by_key, helpers: helpers.collect(), store })
     }
 
     fn find(&self, reference: &ImageReference) -> Option<&Credential> {
-        let host = match reference.host() {
-            "index.docker.io" | "registry-1.docker.io" => "docker.io",
-            host => host,
-        };
-        let mut key = format!("{host}/{}", reference.api_path());
+        let mut key = format!("{}/{}", host(reference), reference.api_path());
         loop {
             if let Some(credential) = self.by_key.get(&key) {
                 return Some(credential);
@@ -297,6 +453,11 @@ impl AuthFileError {
     fn new(path: &Path, fault: AuthFileFault) -> Self {
         Self { path: path.to_owned(), fault }
     }
+
+    fn is_not_there(&self) -> bool {
+        let AuthFileFault::Unreadable(error) = &self.fault else { return false };
+        matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory)
+    }
 }
 
 fn read(path: &Path) -> Result<String, AuthFileError> {
@@ -322,6 +483,12 @@ pub enum AuthFileFault {
     /// There is no text where it should be.
     #[error("{0}")]
     NoText(&'static str),
+    /// A helper's name is none.
+    #[error("the helper for `{key}` is no name; `NAME` of a program `docker-credential-NAME` is expected")]
+    Helper {
+        /// The host, or `credsStore`.
+        key: String,
+    },
     /// An entry is broken.
     #[error("the entry `{key}`: `auth` is not the base64 of `user:password`")]
     Entry {
@@ -332,10 +499,18 @@ pub enum AuthFileFault {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt;
+
     use super::*;
 
     fn entries(auths: serde_json::Value) -> Entries {
-        Entries::parse(&serde_json::json!({"auths": auths, "credsStore": "x"}).to_string()).unwrap()
+        Entries::parse(&serde_json::json!({"auths": auths, "credsStore": "x"}).to_string(), Form::Usual)
+            .unwrap()
+    }
+
+    /// What stands in a file: there is nobody to wait for.
+    fn found(credentials: &Credentials, reference: &ImageReference) -> Option<Credential> {
+        credentials.find(reference).now_or_never().unwrap().unwrap()
     }
 
     fn auth(user: &str) -> serde_json::Value {
@@ -392,7 +567,7 @@ mod tests {
                 "the entry `a.b`: `auth` is not",
             ),
         ] {
-            let error = Entries::parse(text).unwrap_err().to_string();
+            let error = Entries::parse(text, Form::Usual).unwrap_err().to_string();
             assert!(error.starts_with(message), "{error}");
             assert!(!error.contains("secret") && !error.contains(secret), "{error}");
         }
@@ -436,7 +611,7 @@ mod tests {
         write("one");
         let credentials = Credentials::from_file(&path).unwrap();
         let user = || {
-            let found = credentials.find(&ImageReference::parse("a.b/c").unwrap()).unwrap();
+            let found = found(&credentials, &ImageReference::parse("a.b/c").unwrap()).unwrap();
             found.password().unwrap().0.to_owned()
         };
         assert_eq!(credentials.reload().unwrap(), Reloaded::Same);
@@ -453,7 +628,7 @@ mod tests {
     fn the_pull_secret_of_the_cluster_can_be_replaced_emptied_and_deleted() {
         let credentials = Credentials::of_cluster();
         let reference = ImageReference::parse("a.b/c").unwrap();
-        let user = || Some(credentials.find(&reference)?.password()?.0.to_owned());
+        let user = || Some(found(&credentials, &reference)?.password()?.0.to_owned());
         let secret = |user| serde_json::json!({"auths": {"a.b": auth(user)}}).to_string();
         let in_force = || (user(), credentials.are_those_of_nodes());
         assert_eq!(credentials.replace(PullSecret::Absent).unwrap(), Reloaded::Same);
@@ -486,7 +661,93 @@ mod tests {
         std::fs::write(&path, serde_json::json!({"auths": {"a.b": auth("file")}}).to_string()).unwrap();
         let credentials = Credentials::from_file(&path).unwrap();
         assert_eq!(credentials.replace(PullSecret::Text("{}")).unwrap(), Reloaded::Same);
-        let found = credentials.find(&ImageReference::parse("a.b/c").unwrap()).unwrap();
+        let found = found(&credentials, &ImageReference::parse("a.b/c").unwrap()).unwrap();
         assert_eq!(found.password().unwrap().0, "file");
+    }
+
+    #[tokio::test]
+    async fn the_usual_files_are_searched_in_their_order_and_the_first_entry_counts() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        let write = |name: &str, content: serde_json::Value| {
+            std::fs::create_dir_all(at(name).parent().unwrap()).unwrap();
+            std::fs::write(at(name), content.to_string()).unwrap();
+        };
+        let variables = |names: &[(&str, &str)]| {
+            let given: Vec<_> = names.iter().map(|(name, path)| ((*name).to_owned(), at(path))).collect();
+            move |name: &str| {
+                given.iter().find(|(known, _)| known == name).map(|(_, path)| path.clone().into_os_string())
+            }
+        };
+        let reference = ImageReference::parse("a.b/c/d").unwrap();
+        let user = async |credentials: &Credentials| {
+            let found = credentials.find(&reference).await.unwrap();
+            found.and_then(|found| Some(found.password()?.0.to_owned()))
+        };
+        let home = variables(&[("HOME", "home"), ("XDG_RUNTIME_DIR", "run")]);
+        let credentials = Credentials::from_usual_files(&home, None).unwrap();
+        assert_eq!(user(&credentials).await, None);
+        assert!(!credentials.are_those_of_nodes());
+        // From the last to the first: each takes the place of those after it.
+        for (name, content) in [
+            ("home/.dockercfg", serde_json::json!({"https://a.b/v1/": auth("legacy")})),
+            ("home/.docker/config.json", serde_json::json!({"auths": {"a.b/c/d": auth("docker")}})),
+            ("home/.config/containers/auth.json", serde_json::json!({"auths": {"a.b/c": auth("config")}})),
+            (
+                "run/containers/auth.json",
+                serde_json::json!({"auths": {"a.b": auth("session"), "x.y": auth("x")}}),
+            ),
+        ] {
+            write(name, content);
+            assert_eq!(credentials.reload().unwrap(), Reloaded::Changed, "{name}");
+            let expected =
+                name.split(['/', '.']).find(|part| ["dockercfg", "docker", "config", "run"].contains(part));
+            let found = user(&credentials).await.unwrap();
+            let expected = match expected.unwrap() {
+                "dockercfg" => "legacy",
+                "run" => "session",
+                other => other,
+            };
+            assert_eq!(found, expected, "{name}");
+        }
+        let named = variables(&[("HOME", "home"), ("REGISTRY_AUTH_FILE", "home/.docker/config.json")]);
+        assert_eq!(
+            user(&Credentials::from_usual_files(named, None).unwrap()).await.as_deref(),
+            Some("docker")
+        );
+        let elsewhere = variables(&[("HOME", "none"), ("DOCKER_CONFIG", "home/.docker")]);
+        assert_eq!(
+            user(&Credentials::from_usual_files(elsewhere, None).unwrap()).await.as_deref(),
+            Some("docker")
+        );
+        let missing = variables(&[("REGISTRY_AUTH_FILE", "missing.json")]);
+        let error = Credentials::from_usual_files(missing, None).unwrap_err().to_string();
+        assert_eq!(
+            error,
+            format!("auth file {}: No such file or directory (os error 2)", at("missing.json").display())
+        );
+        write("home/.docker/config.json", serde_json::json!({"auths": {"a.b": {"auth": "%"}}}));
+        let error = Credentials::from_usual_files(&home, None).unwrap_err().to_string();
+        let path = at("home/.docker/config.json");
+        let fault = "the entry `a.b`: `auth` is not the base64 of `user:password`";
+        assert_eq!(error, format!("auth file {}: {fault}", path.display()));
+        assert!(Credentials::from_usual_files(|_| None, None).is_ok());
+    }
+
+    #[test]
+    fn a_helper_that_is_no_name_is_refused_by_its_key() {
+        for (text, key) in [
+            (r#"{"credHelpers": {"a.b": "../../bin/x"}}"#, "a.b"),
+            (r#"{"credHelpers": {"a.b": ""}}"#, "a.b"),
+            (r#"{"credsStore": "x y"}"#, "credsStore"),
+        ] {
+            let error = Entries::parse(text, Form::Usual).unwrap_err().to_string();
+            assert_eq!(
+                error,
+                format!(
+                    "the helper for `{key}` is no name; `NAME` of a program `docker-credential-NAME` is expected"
+                )
+            );
+        }
     }
 }

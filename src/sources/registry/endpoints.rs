@@ -4,11 +4,13 @@
 //! A mirror that has no such image, refuses or fails leaves the question to the next endpoint. What
 //! nobody answered is told endpoint by endpoint.
 
-use tokio::time::Instant;
+use std::sync::Arc;
+
+use tokio::time::{Instant, timeout_at};
 
 use super::RegistryClient;
 use super::credentials::Credential;
-use super::routes::{Role, Route, Trust};
+use super::routes::{Endpoint, Role, Route, Trust};
 use crate::facts::{Attempt, Cause, Fact};
 use crate::image_reference::ImageReference;
 
@@ -26,8 +28,11 @@ pub(super) struct Stop {
 
 /// A question on its way from endpoint to endpoint.
 pub(super) struct Tour {
-    stops: std::vec::IntoIter<Stop>,
+    client: Arc<RegistryClient>,
+    endpoints: std::vec::IntoIter<Endpoint>,
     blocked: Option<String>,
+    /// The registry that the user wrote.
+    host: String,
     deadline: Instant,
     attempts: Vec<Attempt>,
     asked: String,
@@ -35,38 +40,53 @@ pub(super) struct Tour {
 
 impl RegistryClient {
     /// The way of a question about `reference` that is to be answered by `deadline`.
-    pub(super) fn tour(&self, reference: &ImageReference, deadline: Instant) -> Tour {
+    pub(super) fn tour(self: &Arc<Self>, reference: &ImageReference, deadline: Instant) -> Tour {
         let Route { endpoints, blocked } = self.registries.current().route(reference);
-        let stops: Vec<_> = endpoints
-            .into_iter()
-            .map(|endpoint| {
-                let host = endpoint.reference.api_host().to_owned();
-                let is_beside = endpoint.role == Role::Mirror && host == reference.api_host();
-                Stop {
-                    credential: self.credentials.find(&endpoint.reference),
-                    name: if is_beside { endpoint.reference.repository().to_owned() } else { host },
-                    trust: endpoint.trust,
-                    reference: endpoint.reference,
-                }
-            })
-            .collect();
-        Tour { stops: stops.into_iter(), blocked, deadline, attempts: Vec::new(), asked: String::new() }
+        Tour {
+            client: Arc::clone(self),
+            endpoints: endpoints.into_iter(),
+            blocked,
+            host: reference.api_host().to_owned(),
+            deadline,
+            attempts: Vec::new(),
+            asked: String::new(),
+        }
     }
 }
 
 impl Tour {
-    /// The next to ask, and by when.
+    /// The next to ask, and by when. An endpoint whose credentials cannot be had is noted and passed by.
+    pub(super) async fn next(&mut self) -> Option<(Stop, Instant)> {
+        loop {
+            let endpoint = self.endpoints.next()?;
+            let by = self.patience();
+            let host = endpoint.reference.api_host().to_owned();
+            let is_beside = endpoint.role == Role::Mirror && host == self.host;
+            let name = if is_beside { endpoint.reference.repository().to_owned() } else { host };
+            self.asked.clone_from(&name);
+            let found = timeout_at(by, self.client.credentials.find(&endpoint.reference)).await;
+            let reason = match found {
+                Ok(Ok(credential)) => {
+                    let Endpoint { reference, trust, .. } = endpoint;
+                    return Some((Stop { reference, trust, credential, name }, by));
+                }
+                Ok(Err(reason)) => reason,
+                Err(_) => "the credential helper did not answer in time".to_owned(),
+            };
+            self.note::<()>(Fact::Unknown(Cause::NoCredential { host: name, reason }));
+        }
+    }
+
+    /// By when the next endpoint must have answered, the one that was taken just now.
     ///
     /// Whoever is not the last gets half of the time that is left: a frozen mirror must not cost the
     /// source its chance. Nodes would wait longer, but nobody waits for them.
-    pub(super) fn next(&mut self) -> Option<(Stop, Instant)> {
-        let stop = self.stops.next()?;
-        self.asked.clone_from(&stop.name);
-        if self.stops.len() == 0 {
-            return Some((stop, self.deadline));
+    fn patience(&self) -> Instant {
+        if self.endpoints.len() == 0 {
+            return self.deadline;
         }
         let now = Instant::now();
-        Some((stop, now + self.deadline.saturating_duration_since(now) / 2))
+        now + self.deadline.saturating_duration_since(now) / 2
     }
 
     /// The answer, when it is one; otherwise it is noted and the next endpoint's turn.
@@ -103,38 +123,41 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::sources::registry::credentials::Credentials;
 
     fn tour(names: &[&str], blocked: Option<&str>) -> Tour {
-        let stop = |name: &&str| Stop {
+        crate::install_crypto_provider();
+        let endpoint = |name: &&str| Endpoint {
             reference: ImageReference::parse(&format!("{name}/os:1")).unwrap(),
             trust: Trust::Verified,
-            credential: None,
-            name: (*name).to_owned(),
+            role: Role::Mirror,
         };
         Tour {
-            stops: names.iter().map(stop).collect::<Vec<_>>().into_iter(),
+            client: RegistryClient::new(Credentials::none(), Arc::default()).unwrap(),
+            endpoints: names.iter().map(endpoint).collect::<Vec<_>>().into_iter(),
             blocked: blocked.map(str::to_owned),
+            host: "written.example".into(),
             deadline: Instant::now() + Duration::from_secs(8),
             attempts: Vec::new(),
             asked: String::new(),
         }
     }
 
-    fn outcome(answers: &[(&str, Fact<u8>)], blocked: Option<&str>) -> Fact<u8> {
+    async fn outcome(answers: &[(&str, Fact<u8>)], blocked: Option<&str>) -> Fact<u8> {
         let names: Vec<_> = answers.iter().map(|(name, _)| *name).collect();
         let mut tour = tour(&names, blocked);
         for (_, answer) in answers {
-            tour.next().unwrap();
+            tour.next().await.unwrap();
             if let Some(known) = tour.note(answer.clone()) {
                 return Fact::Known(known);
             }
         }
-        assert!(tour.next().is_none());
+        assert!(tour.next().await.is_none());
         tour.end()
     }
 
-    #[test]
-    fn what_several_endpoints_say_comes_to_one_answer() {
+    #[tokio::test]
+    async fn what_several_endpoints_say_comes_to_one_answer() {
         let down = || Cause::OutOfTime { host: "m.x".into() };
         let attempt = |endpoint: &str, cause| Attempt { endpoint: endpoint.into(), cause };
         let blocked = || Cause::Blocked { scope: "s.x".into() };
@@ -161,7 +184,7 @@ mod tests {
                 }),
             ),
         ] {
-            assert_eq!(outcome(&answers, scope), expected, "{answers:?} {scope:?}");
+            assert_eq!(outcome(&answers, scope).await, expected, "{answers:?} {scope:?}");
         }
     }
 
@@ -169,7 +192,7 @@ mod tests {
     async fn a_mirror_gets_half_of_the_time_and_the_last_endpoint_the_rest() {
         let mut tour = tour(&["m.x", "n.x", "s.x"], None);
         let mut seconds = Vec::new();
-        while let Some((_, by)) = tour.next() {
+        while let Some((_, by)) = tour.next().await {
             let given = by.duration_since(Instant::now());
             seconds.push(given.as_secs());
             tokio::time::advance(given).await;

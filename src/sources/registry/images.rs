@@ -51,7 +51,7 @@ impl RegistryClient {
         deadline: Instant,
     ) -> Fact<Image> {
         let mut tour = self.tour(reference, deadline);
-        while let Some((stop, by)) = tour.next() {
+        while let Some((stop, by)) = tour.next().await {
             let (reader, platforms) = (Reader::new(self, &stop), platforms.clone());
             let work = async move { reader.image(&platforms).await };
             if let Some(image) = tour.note(answer_by(by, &stop.reference, work).await) {

@@ -38,7 +38,7 @@ impl RegistryClient {
 
     async fn payload_once(self: &Arc<Self>, reference: &ImageReference, deadline: Instant) -> Fact<Payload> {
         let mut tour = self.tour(reference, deadline);
-        while let Some((stop, by)) = tour.next() {
+        while let Some((stop, by)) = tour.next().await {
             let work = Reader::new(self, &stop).payload();
             if let Some(payload) = tour.note(answer_by(by, &stop.reference, work).await) {
                 return Fact::Known(payload);

@@ -1,0 +1,116 @@
+//! Credential helpers, as shell scripts, and the files that the user's other tools keep.
+//!
+//! Helpers are found by `PATH`, so these tests run in a process of their own each.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use futures_util::future::join_all;
+use layerpin::facts::{AsNodes, Cause, Fact, Shown};
+use layerpin::sources::registry::credentials::Credentials;
+use layerpin_sample_registry::Registry;
+use layerpin_sample_registry::images::Image;
+use serde_json::json;
+
+use crate::support::{Asker, image, is_alone, password, refused, run_alone};
+
+/// In a process of its own whose `PATH` begins with a folder that holds `docker-credential-sample`:
+/// that folder. Elsewhere `None`, after `test` of this module has passed in such a process.
+fn alone(test: &str, script: &str) -> Option<String> {
+    if is_alone() {
+        let path = std::env::var("PATH").unwrap();
+        return Some(path.split(':').next().unwrap().to_owned());
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let program = folder.path().join("docker-credential-sample");
+    std::fs::write(
+        &program,
+        format!(
+            "#!/bin/sh\necho \"$1\" >> {0}/runs\nread host\necho \"$host\" >> {0}/runs\n{script}\n",
+            folder.path().display()
+        ),
+    )
+    .unwrap();
+    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let path = format!("{}:/usr/bin:/bin", folder.path().display());
+    run_alone(&format!("helpers::{test}"), &[("PATH", Path::new(&path))]);
+    None
+}
+
+/// A client that reads `auth_file`, and a registry that lets in `alice` alone.
+fn parts(auth_file: impl Fn(&str) -> serde_json::Value) -> (Registry, String, Asker) {
+    let registry = Registry::builder().basic_auth("alice", "secret").start().unwrap();
+    registry.push("acme/os", Some("1"), &Image::base("4.18.1"));
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), auth_file(&registry.host()).to_string()).unwrap();
+    let credentials = Credentials::from_file(file.path()).unwrap();
+    let host = registry.host();
+    (registry, host, Asker::with_settings(credentials.into()))
+}
+
+fn no_credential(host: &str, reason: &str) -> Fact<layerpin::facts::Manifest> {
+    Fact::Unknown(Cause::NoCredential { host: host.to_owned(), reason: reason.to_owned() })
+}
+
+#[tokio::test]
+async fn the_helper_of_a_host_is_asked_once_for_all_questions() {
+    let script = "echo '{\"ServerURL\":\"x\",\"Username\":\"alice\",\"Secret\":\"secret\"}'";
+    let Some(folder) = alone("the_helper_of_a_host_is_asked_once_for_all_questions", script) else { return };
+    // An entry for the same host is of no account beside its helper.
+    let (_registry, host, asker) = parts(
+        |host| json!({"auths": {host: password("alice", "wrong")}, "credHelpers": {host: "sample", "other.example": "none"}}),
+    );
+    let digest = Image::base("4.18.1").digest();
+    let reference = format!("{host}/acme/os:1");
+    let answers = join_all((0..20).map(|_| asker.ask(&reference))).await;
+    assert_eq!(answers, vec![image(&digest, &host); 20]);
+    assert_eq!(asker.ask_now(&reference).await, image(&digest, &host));
+    assert_eq!(std::fs::read_to_string(format!("{folder}/runs")).unwrap(), format!("get\n{host}\n"));
+}
+
+#[tokio::test]
+async fn the_store_is_asked_where_there_is_no_entry() {
+    let script = "echo 'credentials not found in native keychain'; exit 1";
+    let Some(folder) = alone("the_store_is_asked_where_there_is_no_entry", script) else { return };
+    let (_registry, host, asker) = parts(|_| json!({"credsStore": "sample"}));
+    let reference = format!("{host}/acme/os:1");
+    assert_eq!(asker.ask(&reference).await, refused(&host, 401, Shown::NoEntry, AsNodes::Same));
+    assert_eq!(std::fs::read_to_string(format!("{folder}/runs")).unwrap(), format!("get\n{host}\n"));
+    let (_registry, host, asker) =
+        parts(|host| json!({"auths": {host: password("alice", "secret")}, "credsStore": "sample"}));
+    let digest = Image::base("4.18.1").digest();
+    assert_eq!(asker.ask(&format!("{host}/acme/os:1")).await, image(&digest, &host));
+    let runs = std::fs::read_to_string(format!("{folder}/runs")).unwrap();
+    assert_eq!(runs.lines().count(), 2, "an entry comes before the store");
+}
+
+#[tokio::test]
+async fn a_helper_that_fails_is_told_without_what_it_said() {
+    let script = "echo 'planted-secret'; echo 'planted-secret' >&2; exit 3";
+    let Some(_) = alone("a_helper_that_fails_is_told_without_what_it_said", script) else { return };
+    let (registry, host, asker) = parts(|host| json!({"credHelpers": {host: "sample"}}));
+    let answer = asker.ask(&format!("{host}/acme/os:1")).await;
+    assert_eq!(answer, no_credential(&host, "docker-credential-sample failed (exit status: 3)"));
+    assert_eq!(registry.connections(), 0);
+}
+
+#[tokio::test]
+async fn a_helper_that_never_ends_and_one_that_never_stops_talking_are_left() {
+    let script = "case \"$host\" in *:*) exec sleep 3600;; *) exec cat /dev/zero;; esac";
+    let Some(_) = alone("a_helper_that_never_ends_and_one_that_never_stops_talking_are_left", script) else {
+        return;
+    };
+    let (_registry, host, asker) =
+        parts(|host| json!({"credHelpers": {host: "sample", "talks.example": "sample"}}));
+    let answer = asker.ask(&format!("{host}/acme/os:1")).await;
+    assert_eq!(answer, no_credential(&host, "docker-credential-sample did not answer within 5 seconds"));
+    let answer = asker.ask("talks.example/acme/os:1").await;
+    assert_eq!(answer, no_credential("talks.example", "docker-credential-sample said more than 65536 bytes"));
+}
+
+#[tokio::test]
+async fn a_helper_that_is_not_installed_is_named() {
+    let (_registry, host, asker) = parts(|host| json!({"credHelpers": {host: "not-installed"}}));
+    let reason = "docker-credential-not-installed cannot be run: No such file or directory (os error 2)";
+    assert_eq!(asker.ask(&format!("{host}/acme/os:1")).await, no_credential(&host, reason));
+}
