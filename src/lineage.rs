@@ -487,10 +487,10 @@ impl Comparison<'_> {
                     continue;
                 }
             };
-            let agreement = self.layers.agree_with(&of.layers);
-            match agreement {
-                Agreement::Nothing => lacking.push(Ignorance::EmptyBase { base: base.clone() }),
-                Agreement::Same | Agreement::Derived { .. } => {
+            match self.layers.built_on(&of.layers) {
+                None => {}
+                Some(Agreement::Nothing) => lacking.push(Ignorance::EmptyBase { base: base.clone() }),
+                Some(agreement) => {
                     // Of two bases the one that counts without reserve is better, then the longer.
                     let better = best.is_none_or(|(other, length, _)| {
                         (base.standing, std::cmp::Reverse(of.layers.len()))
@@ -500,7 +500,6 @@ impl Comparison<'_> {
                         best = Some((base, of.layers.len(), agreement));
                     }
                 }
-                Agreement::Leading { .. } | Agreement::Scattered { .. } => {}
             }
         }
         match best {

@@ -4,8 +4,6 @@
 //! those of the image (`containers/image` and `buildah` keep them through recompression and
 //! pushes). Digests of compressed layers, labels and annotations are not looked at here.
 
-use std::collections::HashSet;
-
 use crate::digest::Digest;
 use crate::facts::image::Layer;
 
@@ -13,7 +11,8 @@ use crate::facts::image::Layer;
 #[derive(Debug)]
 pub struct Layers<'a> {
     ordered: &'a [Layer],
-    telling: HashSet<&'a str>,
+    /// The diffIDs that tell something, by the end of their text, which is as good as random.
+    telling: Vec<(u128, &'a str)>,
 }
 
 /// How far an image agrees with a base.
@@ -43,27 +42,45 @@ pub enum Agreement {
 impl<'a> Layers<'a> {
     /// Makes `layers`, the lowest first, ready.
     pub fn new(layers: &'a [Layer]) -> Self {
-        Self { ordered: layers, telling: layers.iter().filter_map(telling).collect() }
+        let mut telling: Vec<_> = layers.iter().filter_map(telling).map(|id| (end(id), id)).collect();
+        telling.sort_unstable();
+        Self { ordered: layers, telling }
     }
 
-    /// Compares the image with `base`. Takes time by the sum of their layers.
-    pub fn agree_with(&self, base: &[Layer]) -> Agreement {
+    /// Tells whether the image is built on `base`: [`Agreement::Same`] or [`Agreement::Derived`];
+    /// [`Agreement::Nothing`] where the base has no layers. `None` when it is not.
+    pub fn built_on(&self, base: &[Layer]) -> Option<Agreement> {
         if base.is_empty() {
-            return Agreement::Nothing;
+            return Some(Agreement::Nothing);
         }
-        let leading =
-            self.ordered.iter().zip(base).take_while(|(own, other)| own.diff_id == other.diff_id).count();
-        if leading == base.len() {
-            return match self.ordered.len() - leading {
-                0 => Agreement::Same,
-                own => Agreement::Derived { own },
-            };
+        if self.leading(base) < base.len() {
+            return None;
         }
+        Some(match self.ordered.len() - base.len() {
+            0 => Agreement::Same,
+            own => Agreement::Derived { own },
+        })
+    }
+
+    /// Compares the image with `base` further, where it is not built on it.
+    pub fn agree_with(&self, base: &[Layer]) -> Agreement {
+        if let Some(agreement) = self.built_on(base) {
+            return agreement;
+        }
+        let leading = self.leading(base);
         if base[..leading].iter().any(|layer| telling(layer).is_some()) {
             return Agreement::Leading { shared: leading };
         }
-        let shared = base.iter().filter_map(telling).filter(|id| self.telling.contains(id)).count();
-        Agreement::Scattered { shared }
+        let has = |id: &&str| {
+            let place = self.telling.binary_search_by(|(own, _)| own.cmp(&end(id)));
+            place.is_ok_and(|place| self.telling[place].1 == *id)
+        };
+        Agreement::Scattered { shared: base.iter().filter_map(telling).filter(has).count() }
+    }
+
+    fn leading(&self, base: &[Layer]) -> usize {
+        let pairs = self.ordered.iter().zip(base);
+        pairs.take_while(|(own, other)| own.diff_id == other.diff_id).count()
     }
 
     /// Tells whether a layer has this diffID.
@@ -92,6 +109,11 @@ impl Agreement {
 /// alike in images that have nothing to do with each other.
 fn telling(layer: &Layer) -> Option<&str> {
     Some(Digest::as_str(&layer.diff_id)).filter(|id| !EVERYWHERE.contains(id))
+}
+
+/// The last sixteen bytes of a digest's text, as a number that is quick to compare.
+fn end(id: &str) -> u128 {
+    id.as_bytes().last_chunk().copied().map_or(0, u128::from_le_bytes)
 }
 
 /// Layers that are found everywhere: the empty chunk that ostree reserves for new packages, the
