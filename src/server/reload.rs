@@ -43,7 +43,11 @@ fn look(state: &State) {
         }
     }
     let Some(registry) = state.engine.sources().registry() else { return };
-    tell("registry credentials", registry.credentials().reload());
+    match registry.credentials().reload() {
+        Ok(Reloaded::Same) => {}
+        Ok(Reloaded::Changed) => tracing::info!("registry credentials changed"),
+        Err(error) => tracing::error!(%error, "credentials not taken over; those before them are in force"),
+    }
     tell("registries.conf", registry.registries().reload());
     tell("certificates of registries", registry.certificates().reload());
 }
