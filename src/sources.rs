@@ -76,7 +76,7 @@ impl Sources {
     /// the facts that are begun afterwards.
     pub async fn read_cluster(&self, deadline: Instant) {
         if let Origin::Network { registry, cluster: Some(cluster) } = &self.origin {
-            cluster.read(registry.credentials(), deadline).await;
+            cluster.read(registry, deadline).await;
         }
     }
 

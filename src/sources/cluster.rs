@@ -5,7 +5,8 @@
 //! Nothing is ever written. A kind that cannot be read is unknown and leaves the others alone.
 //!
 //! [`access`] finds the cluster, [`connection`] asks, [`kinds`] reads objects, [`follow`] keeps up
-//! with a kind, and [`nodes`] counts nodes by pool. [`callers`] asks who calls.
+//! with a kind, and [`nodes`] counts nodes by pool. [`settings`] hands over
+//! what it says of registries, and [`callers`] asks who calls.
 
 pub mod access;
 mod callers;
@@ -13,6 +14,7 @@ mod connection;
 mod follow;
 mod kinds;
 mod nodes;
+mod settings;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -27,12 +29,14 @@ use self::callers::Callers;
 use self::connection::Connection;
 use self::follow::{Settling, Slot};
 use self::kinds::{Node, PoolShape};
+use self::settings::Settings;
 use super::RegistryClient;
-use super::registry::credentials::{Credentials, PullSecret, Reloaded};
+use super::registry::credentials::PullSecret;
 use crate::facts::Fact;
 use crate::facts::cluster::{
     Cluster, ClusterVersion, ControllerConfig, MachineConfigSummary, OsImageUrl, Streams,
 };
+use crate::last_seen::Reloaded;
 
 pub use self::callers::Right;
 pub use self::follow::Pace;
@@ -45,6 +49,7 @@ pub struct ClusterSource {
     pace: Pace,
     begun: Instant,
     slots: Slots,
+    settings: Settings,
     callers: Callers,
     /// Whether registries are shown the global pull secret.
     wants_secret: AtomicBool,
@@ -90,6 +95,7 @@ impl ClusterSource {
             pace,
             begun: Instant::now(),
             slots,
+            settings: Settings::new(&changed),
             callers: Callers::new(),
             wants_secret: AtomicBool::new(false),
             changed,
@@ -114,10 +120,13 @@ impl ClusterSource {
     }
 
     /// Reads every kind once, all of them by `deadline`; what is not read by then is unknown.
-    /// `credentials` that are those of the cluster are read too.
-    pub async fn read(&self, credentials: &Credentials, deadline: Instant) {
+    /// What it says of registries is in force for `registry` afterwards.
+    pub async fn read(&self, registry: &RegistryClient, deadline: Instant) {
+        let credentials = registry.credentials();
         let Slots { version, controller_config, os_image_url, streams, .. } = &self.slots;
         let Slots { pools, machine_configs, nodes, pull_secret, .. } = &self.slots;
+        let Settings { digest_mirrors, tag_mirrors, content_policies, image, proxy, .. } = &self.settings;
+        let Settings { registry_authorities, internal_authorities, trust_bundle, .. } = &self.settings;
         let connection = &self.connection;
         self.wants_secret.store(credentials.are_of_cluster(), Ordering::Relaxed);
         tokio::join!(
@@ -133,8 +142,16 @@ impl ClusterSource {
                     pull_secret.read(connection, deadline).await;
                 }
             },
+            digest_mirrors.read(connection, deadline),
+            tag_mirrors.read(connection, deadline),
+            content_policies.read(connection, deadline),
+            image.read(connection, deadline),
+            proxy.read(connection, deadline),
+            registry_authorities.read(connection, deadline),
+            internal_authorities.read(connection, deadline),
+            trust_bundle.read(connection, deadline),
         );
-        self.take_over(credentials);
+        self.take_over(registry);
     }
 
     /// Keeps up with every kind in the background, until what is returned is dropped.
@@ -143,21 +160,23 @@ impl ClusterSource {
         let mut tasks = JoinSet::new();
         let pace = self.pace;
         macro_rules! follow {
-            ($($slot:ident),+) => {$({
+            ($part:ident: $($slot:ident),+) => {$({
                 let this = Arc::clone(self);
-                tasks.spawn(async move { this.slots.$slot.follow(&this.connection, pace).await });
+                tasks.spawn(async move { this.$part.$slot.follow(&this.connection, pace).await });
             })+};
         }
-        follow!(version, controller_config, os_image_url, streams, pools, machine_configs, nodes);
+        follow!(slots: version, controller_config, os_image_url, streams, pools, machine_configs, nodes);
+        follow!(settings: digest_mirrors, tag_mirrors, content_policies, image, proxy);
+        follow!(settings: registry_authorities, internal_authorities, trust_bundle);
         self.wants_secret.store(registry.credentials().are_of_cluster(), Ordering::Relaxed);
         if registry.credentials().are_of_cluster() {
-            follow!(pull_secret);
+            follow!(slots: pull_secret);
         }
         let (this, registry) = (Arc::clone(self), Arc::clone(registry));
         tasks.spawn(async move {
             loop {
                 this.changed.notified().await;
-                this.take_over(registry.credentials());
+                this.take_over(&registry);
             }
         });
         tasks
@@ -185,11 +204,14 @@ impl ClusterSource {
         let always: [&dyn Settling; 7] =
             [version, controller_config, os_image_url, streams, pools, machine_configs, nodes];
         let wanted = self.wants_secret.load(Ordering::Relaxed);
-        always.into_iter().chain(wanted.then_some(pull_secret as &dyn Settling))
+        let wanted = wanted.then_some(pull_secret as &dyn Settling);
+        always.into_iter().chain(wanted).chain(self.settings.kinds())
     }
 
-    fn take_over(&self, credentials: &Credentials) {
+    fn take_over(&self, registry: &RegistryClient) {
         self.snapshot.store(Arc::new(self.slots.assembled()));
+        self.settings.hand_over(registry);
+        let credentials = registry.credentials();
         if !credentials.are_of_cluster() {
             return;
         }

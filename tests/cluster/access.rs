@@ -102,7 +102,12 @@ async fn the_server_listens_before_its_cluster_answers_and_says_what_is_missing(
     let (status, line) = readiness(&layerpin, "nothing is read", |_| true).await;
     let kinds = "ClusterVersion/version, ControllerConfig/machine-config-controller, ConfigMap \
                  openshift-machine-config-operator/machine-config-osimageurl, OSImageStream/cluster, \
-                 MachineConfigPools, MachineConfigs, Nodes, Secret openshift-config/pull-secret";
+                 MachineConfigPools, MachineConfigs, Nodes, Secret openshift-config/pull-secret, \
+                 ImageDigestMirrorSets, ImageTagMirrorSets, ImageContentSourcePolicies, \
+                 image.config.openshift.io/cluster, Proxy/cluster, ConfigMap \
+                 openshift-config-managed/merged-trusted-image-registry-ca, ConfigMap \
+                 openshift-config-managed/image-registry-ca, ConfigMap \
+                 openshift-config-managed/trusted-ca-bundle";
     assert_eq!((status, line.as_str()), (503, &*format!("[-]cluster failed: not read yet: {kinds}")));
     server.freeze(false);
     let forbidden =
@@ -270,7 +275,7 @@ async fn in_a_pod_it_is_the_account_that_is_mounted() {
     assert!(told.starts_with(&expected), "{told}");
     std::fs::write(folder.path().join("ca.crt"), &server.authority).unwrap();
     let source = ClusterSource::new(find().unwrap().unwrap(), QUICK).unwrap();
-    source.read(registry().credentials(), Instant::now() + Duration::from_secs(30)).await;
+    source.read(&registry(), Instant::now() + Duration::from_secs(30)).await;
     assert!(matches!(source.facts().version, Fact::Known(_)), "{:?}", source.unknown());
 }
 

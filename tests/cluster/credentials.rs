@@ -16,14 +16,15 @@ fn auths(registry: &Registry) -> Value {
     json!({registry.host(): {"auth": BASE64_STANDARD.encode("alice:opensesame")}})
 }
 
-fn start(server: &ApiServer, more: impl FnOnce(Setup) -> Setup) -> Layerpin {
+/// Starts the program with the cluster that `server` is.
+pub(crate) fn start(server: &ApiServer, more: impl FnOnce(Setup) -> Setup) -> Layerpin {
     let setup = Setup::serve();
     let path = setup.write("kubeconfig", &server.kubeconfig().to_string());
     more(setup.arguments(["--kubeconfig".as_ref(), path.as_os_str()])).start()
 }
 
 /// What `/validate` says of a digest that needs the credentials: who is denied, and why.
-async fn judged(layerpin: &Layerpin, registry: &Registry, repository: &str) -> (bool, String) {
+pub(crate) async fn judged(layerpin: &Layerpin, registry: &Registry, repository: &str) -> (bool, String) {
     let digest = registry.push(repository, None, &Image::base("4.18.1"));
     let image = format!("{}/{repository}@{digest}", registry.host());
     let review = layerpin.webhooks.review("/validate", &create(&machine_config(&image))).await;
@@ -32,7 +33,7 @@ async fn judged(layerpin: &Layerpin, registry: &Registry, repository: &str) -> (
 }
 
 /// Waits until the log has so many lines with this message.
-async fn logged(layerpin: &Layerpin, message: &str, count: usize) {
+pub(crate) async fn logged(layerpin: &Layerpin, message: &str, count: usize) {
     let claim = format!("{count} times: {message}");
     eventually(&claim, async || (layerpin.log.with_message(message).len() >= count).then_some(())).await;
     assert_eq!(layerpin.log.with_message(message).len(), count);

@@ -9,6 +9,9 @@ use crate::api_server::{ApiServer, NODES, POOLS, VERSIONS};
 use crate::known::{Known, QUICK, reason, registry, source};
 use crate::objects::{node, pool, version};
 
+/// How many kinds are read.
+const KINDS: usize = 16;
+
 async fn openshift() -> ApiServer {
     let server = ApiServer::start().await;
     server.serve_openshift();
@@ -30,7 +33,7 @@ async fn a_server_that_is_not_there_at_first_is_found_when_it_comes() {
         server.address
     );
     assert!(told.starts_with(&prefix), "{told}");
-    assert_eq!(known.source.unknown().len(), 8);
+    assert_eq!(known.source.unknown().len(), KINDS);
     server.down(false);
     known.runs("4.18.14").await;
     known.knows("everything is known", |_| known.source.unknown().is_empty()).await;
@@ -121,7 +124,7 @@ async fn a_server_that_does_not_answer_costs_no_more_than_the_deadline() {
     let folder = tempfile::tempdir().unwrap();
     let source = source(folder.path(), &server.kubeconfig(), QUICK);
     let begun = Instant::now();
-    source.read(registry().credentials(), begun + Duration::from_millis(300)).await;
+    source.read(&registry(), begun + Duration::from_millis(300)).await;
     assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
     let facts = source.facts();
     assert_eq!(
@@ -131,7 +134,7 @@ async fn a_server_that_does_not_answer_costs_no_more_than_the_deadline() {
             server.address
         )
     );
-    assert_eq!(source.unknown().len(), 8);
+    assert_eq!(source.unknown().len(), KINDS);
 }
 
 #[tokio::test]
@@ -140,7 +143,7 @@ async fn credentials_that_are_not_accepted_are_a_reason_of_their_own() {
     let folder = tempfile::tempdir().unwrap();
     let kubeconfig = server.kubeconfig_for(&serde_json::json!({"token": "another"}));
     let source = source(folder.path(), &kubeconfig, QUICK);
-    source.read(registry().credentials(), Instant::now() + Duration::from_secs(30)).await;
+    source.read(&registry(), Instant::now() + Duration::from_secs(30)).await;
     let told = reason(&source.facts().version).unwrap();
     assert_eq!(
         told,
@@ -159,7 +162,7 @@ async fn readiness_does_not_wait_for_ever() {
         &server,
         layerpin::sources::cluster::Pace { settle: Duration::from_millis(300), ..QUICK },
     );
-    assert_eq!(known.source.unsettled().len(), 8);
+    assert_eq!(known.source.unsettled().len(), KINDS);
     known.knows("it has waited long enough", |_| known.source.unsettled().is_empty()).await;
     let told = "ClusterVersion/version not read from the cluster: not read yet";
     assert_eq!(known.source.unknown()[0], told);

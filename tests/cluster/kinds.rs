@@ -45,7 +45,7 @@ async fn each_kind_is_read_with_the_members_that_matter() {
     let server = openshift().await;
     let folder = tempfile::tempdir().unwrap();
     let source = source(folder.path(), &server.kubeconfig(), QUICK);
-    source.read(registry().credentials(), Instant::now() + Duration::from_secs(30)).await;
+    source.read(&registry(), Instant::now() + Duration::from_secs(30)).await;
     let facts = source.facts();
 
     let Fact::Known(found) = &facts.version else { panic!("{facts:?}") };

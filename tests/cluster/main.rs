@@ -24,3 +24,4 @@ mod objects;
 #[path = "../server/program.rs"]
 #[expect(dead_code, reason = "the tests of the server use more of it")]
 mod program;
+mod settings;

@@ -376,17 +376,19 @@ pub(super) static PULL_SECRET: Kind<PullSecret> = Kind {
     },
 };
 
+/// A ConfigMap.
 #[derive(Deserialize)]
-struct ConfigMap {
-    metadata: Metadata,
+pub(super) struct ConfigMap {
+    pub(super) metadata: Metadata,
     #[serde(default, deserialize_with = "nullable")]
-    data: BTreeMap<String, String>,
+    pub(super) data: BTreeMap<String, String>,
 }
 
+/// What is read of every object's metadata.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Metadata {
-    name: String,
+pub(super) struct Metadata {
+    pub(super) name: String,
     #[serde(default, deserialize_with = "nullable")]
     labels: BTreeMap<String, String>,
     #[serde(default, deserialize_with = "nullable")]
@@ -404,13 +406,14 @@ struct Owner {
 }
 
 /// `null` stands for what is not there: controllers in Go write it for empty lists and maps.
-fn nullable<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(
+pub(super) fn nullable<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(
     deserializer: D,
 ) -> Result<T, D::Error> {
     Option::<T>::deserialize(deserializer).map(Option::unwrap_or_default)
 }
 
-const PAGE: u32 = 50;
+/// How many objects of ordinary size are asked for at once.
+pub(super) const PAGE: u32 = 50;
 const RELEASE_VERSION: &str = "machineconfiguration.openshift.io/release-image-version";
 const RELEASE_IMAGE: &str = "machineconfiguration.openshift.io/release-payload-image";
 const GENERATED_BY: &str = "machineconfiguration.openshift.io/generated-by-controller-version";

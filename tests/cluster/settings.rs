@@ -1,0 +1,156 @@
+//! What the cluster says of registries, seen in what the server then does.
+
+use std::io::{BufRead, BufReader};
+use std::net::TcpListener;
+use std::sync::mpsc;
+
+use layerpin_sample_registry::images::Image;
+use layerpin_sample_registry::{Authority, Registry};
+use serde_json::{Value, json};
+
+use crate::api_server::{ApiServer, CONTENT_POLICIES, DIGEST_MIRRORS, IMAGES, MANAGED, PROXIES, TAG_MIRRORS};
+use crate::credentials::{judged, logged, start};
+use crate::documents::{create, machine_config};
+use crate::eventually::{PATIENCE, eventually};
+use crate::program::Layerpin;
+
+const REGISTRIES: &str = "registries changed";
+const CERTIFICATES: &str = "certificates for registries changed";
+const PROXIES_CHANGED: &str = "proxies for registries changed";
+
+/// Whether `/validate` takes an image for one that nodes can pull.
+async fn is_pullable(layerpin: &Layerpin, image: &str) -> bool {
+    let review = layerpin.webhooks.review("/validate", &create(&machine_config(image))).await;
+    review["response"]["allowed"] == true && !review.to_string().contains("unpullable-image")
+}
+
+#[tokio::test]
+async fn mirror_sets_say_where_digests_and_tags_are_asked_for() {
+    let mirror = Registry::start().unwrap();
+    let server = ApiServer::start().await;
+    for path in [DIGEST_MIRRORS, TAG_MIRRORS, CONTENT_POLICIES] {
+        server.serve(path);
+    }
+    let layerpin = start(&server, |setup| setup);
+    // No name here leads anywhere, so what is found was found at the mirror.
+    let mirrors =
+        |source: &str| json!([{"source": source, "mirrors": [format!("{}/mirror", mirror.host())]}]);
+    let named = |name: &str, spec: Value| json!({"metadata": {"name": name}, "spec": spec});
+
+    server.put(DIGEST_MIRRORS, named("a", json!({"imageDigestMirrors": mirrors("one.example/acme")})));
+    logged(&layerpin, REGISTRIES, 1).await;
+    let digest = mirror.push("mirror/os", Some("1"), &Image::base("4.18.1"));
+    assert!(is_pullable(&layerpin, &format!("one.example/acme/os@{digest}")).await);
+
+    server.put(CONTENT_POLICIES, named("a", json!({"repositoryDigestMirrors": mirrors("two.example/acme")})));
+    logged(&layerpin, REGISTRIES, 2).await;
+    assert!(is_pullable(&layerpin, &format!("two.example/acme/os@{digest}")).await);
+
+    server.put(TAG_MIRRORS, named("a", json!({"imageTagMirrors": mirrors("one.example/acme")})));
+    logged(&layerpin, REGISTRIES, 3).await;
+    let review = create(&machine_config("one.example/acme/os:1"));
+    let answer = layerpin.webhooks.review("/mutate", &review).await;
+    let pinned = format!("one.example/acme/os@{digest}");
+    assert!(answer["response"]["patch"].to_string().contains(&pinned), "{answer}");
+
+    // What cannot be read takes nothing away.
+    server.forbid(DIGEST_MIRRORS, true);
+    server.cut();
+    eventually("the sets are not known", async || {
+        let answer = layerpin.admin.get("/readyz").await;
+        answer.text.contains("ImageDigestMirrorSets not read from the cluster").then_some(())
+    })
+    .await;
+    let digest = mirror.push("mirror/other", None, &Image::base("4.18.2"));
+    assert!(is_pullable(&layerpin, &format!("one.example/acme/other@{digest}")).await);
+    assert_eq!(layerpin.log.with_message(REGISTRIES).len(), 3);
+}
+
+#[tokio::test]
+async fn a_blocked_registry_is_not_asked() {
+    let registry = Registry::start().unwrap();
+    let server = ApiServer::start().await;
+    let layerpin = start(&server, |setup| setup);
+    assert!(judged(&layerpin, &registry, "acme/before").await.0);
+    let asked = registry.requests().len();
+    let sources = json!({"registrySources": {"blockedRegistries": [registry.host()]}});
+    server.put(IMAGES, json!({"metadata": {"name": "cluster"}, "spec": sources}));
+    logged(&layerpin, REGISTRIES, 1).await;
+    judged(&layerpin, &registry, "acme/after").await;
+    assert_eq!(registry.requests().len(), asked);
+}
+
+#[tokio::test]
+async fn bundles_say_by_whom_registries_are_trusted() {
+    let authority = Authority::new();
+    let registry = Registry::builder().tls(authority.issue(&["127.0.0.1"])).start().unwrap();
+    let server = ApiServer::start().await;
+    let layerpin = start(&server, |setup| setup);
+    let bundle = |name: &str, key: &str, text: &str| json!({"metadata": {"name": name}, "data": {key: text}});
+    let key = registry.host().replace(':', "..");
+    let pullable = async |repository: &str| {
+        let digest = registry.push(repository, None, &Image::base("4.18.1"));
+        is_pullable(&layerpin, &format!("{}/{repository}@{digest}", registry.host())).await
+    };
+    assert!(!pullable("acme/untrusted").await);
+
+    server.put(MANAGED, bundle("merged-trusted-image-registry-ca", &key, &authority.ca_pem()));
+    logged(&layerpin, CERTIFICATES, 1).await;
+    assert!(pullable("acme/of-its-own").await);
+
+    let broken = "-----BEGIN CERTIFICATE-----\nrubbish\n-----END CERTIFICATE-----\n";
+    server.put(MANAGED, bundle("trusted-ca-bundle", "ca-bundle.crt", broken));
+    let message = "certificates for registries not taken over; those before them are in force";
+    let told = layerpin.log.message(message).await;
+    let prefix = "ConfigMap openshift-config-managed/trusted-ca-bundle, key `ca-bundle.crt`: ";
+    assert!(told["error"].as_str().unwrap().starts_with(prefix), "{told}");
+    assert!(pullable("acme/still").await);
+
+    server.delete(MANAGED, "merged-trusted-image-registry-ca");
+    server.put(MANAGED, bundle("trusted-ca-bundle", "ca-bundle.crt", &authority.ca_pem()));
+    eventually("the bundle is in force", async || {
+        (layerpin.log.with_message(CERTIFICATES).len() >= 2).then_some(())
+    })
+    .await;
+    assert!(pullable("acme/of-all").await);
+    assert_eq!(layerpin.log.with_message(message).len(), 1, "a fault is told of once");
+}
+
+/// A proxy that records the first line of each connection and hangs up.
+fn proxy() -> (String, mpsc::Receiver<String>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let (sender, lines) = mpsc::channel();
+    std::thread::spawn(move || {
+        for stream in listener.incoming().map_while(Result::ok) {
+            let mut line = String::new();
+            let _ = BufReader::new(stream).read_line(&mut line);
+            if sender.send(line.trim_end().to_owned()).is_err() {
+                return;
+            }
+        }
+    });
+    (format!("http://{address}"), lines)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_status_of_the_proxy_says_through_whom_registries_are_asked() {
+    let (address, lines) = proxy();
+    let server = ApiServer::start().await;
+    let layerpin = start(&server, |setup| setup);
+    let status = json!({"httpProxy": "", "httpsProxy": address, "noProxy": ".svc,direct.example"});
+    let spec = json!({"httpsProxy": "http://192.0.2.1:1", "noProxy": ""});
+    server.put(PROXIES, json!({"metadata": {"name": "cluster"}, "spec": spec, "status": status}));
+    logged(&layerpin, PROXIES_CHANGED, 1).await;
+    let digest = crate::documents::NOWHERE;
+    assert!(!is_pullable(&layerpin, &format!("proxied.example/acme/os@{digest}")).await);
+    assert_eq!(lines.recv_timeout(PATIENCE).unwrap(), "CONNECT proxied.example:443 HTTP/1.1");
+    while lines.try_recv().is_ok() {}
+    assert!(!is_pullable(&layerpin, &format!("direct.example/acme/os@{digest}")).await);
+    assert_eq!(lines.try_recv().ok(), None);
+
+    server.put(PROXIES, json!({"metadata": {"name": "cluster"}, "spec": {}, "status": {}}));
+    logged(&layerpin, PROXIES_CHANGED, 2).await;
+    assert!(!is_pullable(&layerpin, &format!("proxied.example/acme/other@{digest}")).await);
+    assert_eq!(lines.try_recv().ok(), None);
+}
