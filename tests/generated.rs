@@ -3,25 +3,62 @@
 //! `make generate` makes them again: it runs this test with `LAYERPIN_GENERATE=1`, which writes the
 //! files instead of comparing them.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 #[test]
 fn generated_files_are_fresh() {
     let repository = Path::new(env!("CARGO_MANIFEST_DIR"));
     let schema = layerpin::policy::file::schema();
-    let files = [
-        ("policies/RULES.md", layerpin::rules::page()),
-        ("policies/policy.schema.json", format!("{schema:#}\n")),
+    let mut files = vec![
+        ("policies/RULES.md".to_owned(), layerpin::rules::page()),
+        ("policies/policy.schema.json".to_owned(), format!("{schema:#}\n")),
     ];
+    files.extend(manual());
     for (name, content) in files {
-        let path = repository.join(name);
+        let path = repository.join(&name);
         if std::env::var_os("LAYERPIN_GENERATE").is_some() {
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
             std::fs::write(&path, content).unwrap();
             continue;
         }
         let found = std::fs::read_to_string(&path).unwrap_or_default();
         assert!(found == content, "{name} is stale; make it again with `make generate`");
     }
+}
+
+#[test]
+fn every_verb_has_its_page_in_the_manual_and_every_page_its_verb() {
+    if std::env::var_os("LAYERPIN_GENERATE").is_some() {
+        // The pages are being written by the test beside this one.
+        return;
+    }
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/man");
+    let found: BTreeSet<_> = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| format!("docs/man/{}", entry.unwrap().file_name().to_str().unwrap()))
+        .collect();
+    let expected: BTreeSet<_> = manual().into_iter().map(|(name, _)| name).collect();
+    assert_eq!(found, expected);
+}
+
+/// The pages of the manual: one of the program, one of each verb.
+fn manual() -> Vec<(String, String)> {
+    let mut command = <layerpin::cli::CommandLine as clap::CommandFactory>::command();
+    command.build();
+    let verbs: Vec<_> = command.get_subcommands().filter(|verb| verb.get_name() != "help").cloned().collect();
+    let page = |command: clap::Command, name: &str| {
+        let mut text = Vec::new();
+        let source = concat!("layerpin ", env!("CARGO_PKG_VERSION"));
+        clap_mangen::Man::new(command).title(name).source(source).render(&mut text).unwrap();
+        (format!("docs/man/{name}.1"), String::from_utf8(text).unwrap())
+    };
+    let mut pages = vec![page(command.clone(), "layerpin")];
+    pages.extend(verbs.into_iter().map(|verb| {
+        let name = format!("layerpin-{}", verb.get_name());
+        page(verb, &name)
+    }));
+    pages
 }
 
 #[test]

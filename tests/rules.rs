@@ -6,6 +6,24 @@
 //! Only images are written shorter than on disk: a layer is a word, which stands for its diffID.
 //! What is expected is compared whole, with what other rules find in the same object.
 
+#[allow(dead_code, reason = "the tests of the server use the rest")]
+#[path = "server/client.rs"]
+mod client;
+#[allow(dead_code, reason = "the tests of the server use the rest")]
+#[path = "server/documents.rs"]
+mod documents;
+#[allow(dead_code, reason = "the tests of the server use the rest")]
+#[path = "server/embedded.rs"]
+mod embedded;
+#[allow(dead_code, reason = "the tests of the server use the rest")]
+#[path = "server/eventually.rs"]
+mod eventually;
+#[allow(dead_code, reason = "the tests of the server use the rest")]
+#[path = "server/program.rs"]
+mod program;
+#[path = "rules/same_engine.rs"]
+mod same_engine;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 

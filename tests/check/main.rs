@@ -5,6 +5,7 @@
 mod facts;
 mod files;
 mod forms;
+mod places;
 mod registry;
 mod sarif;
 mod terminal;

@@ -38,10 +38,27 @@ impl Embedded {
         layerpin::install_crypto_provider();
         let metrics = Arc::new(Metrics::new());
         let registry = RegistryClient::new(Credentials::none(), Arc::clone(&metrics)).unwrap();
+        let engine = Engine::new(Sources::network(registry, None));
+        Self::of_parts(engine, PolicyStore::built_in(), metrics, limits, more).await
+    }
+
+    /// A server that judges with `engine` by `policy`.
+    pub(crate) async fn of(engine: Engine, policy: PolicyStore) -> Self {
+        layerpin::install_crypto_provider();
+        Self::of_parts(engine, policy, Arc::new(Metrics::new()), Limits::default(), Router::new()).await
+    }
+
+    async fn of_parts(
+        engine: Engine,
+        policy: PolicyStore,
+        metrics: Arc<Metrics>,
+        limits: Limits,
+        more: Router,
+    ) -> Self {
         let (certificate, authority) = ServingCertificate::self_signed(Ipv4Addr::LOCALHOST.into()).unwrap();
         let parts = Parts {
-            engine: Engine::new(Sources::network(registry, None)),
-            policy: PolicyStore::built_in(),
+            engine,
+            policy,
             certificate,
             client_authority: None,
             metrics,
