@@ -300,6 +300,10 @@ pub struct Explain {
     /// Where facts come from.
     #[command(flatten, next_help_heading = "Facts")]
     pub facts: FactOptions,
+
+    /// What is left behind.
+    #[command(flatten)]
+    pub record: RecordOptions,
 }
 
 /// Forms of the output of `layerpin explain`.

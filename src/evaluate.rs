@@ -72,6 +72,8 @@ pub fn evaluate(subject: &Subject, facts: &Facts, policy: &Policy) -> Verdict {
         }
     }
     verdict.findings = told_once(found);
+    let is_wanted = |rule: &&'static Rule| policy.level_alone(rule, &pools) != Level::Off;
+    verdict.lacks_base = rules::OF_LINEAGE.iter().any(is_wanted) && lineage.iter().any(Lineage::lacks_base);
     verdict.lineage = lineage;
     verdict.findings.sort_by_key(|finding| finding.field);
     verdict.excepted.sort_by_key(|excepted| excepted.field);
@@ -134,6 +136,9 @@ pub struct Verdict {
     pub excepted: Vec<Excepted>,
     /// What is known of the lineage of the operating system image, in each pool on each platform.
     pub lineage: Vec<Lineage>,
+    /// Whether lineage was to be judged, and nothing named a base to judge it by. That is no fault of
+    /// the object, and so no finding.
+    pub lacks_base: bool,
 }
 
 impl Verdict {

@@ -319,6 +319,13 @@ pub fn judge(
     judgement
 }
 
+impl Lineage {
+    /// Tells whether it is unknown because nothing names a base to judge by.
+    pub fn lacks_base(&self) -> bool {
+        self.kinship == Kinship::Unknown(Ignorance::NothingToJudgeAgainst)
+    }
+}
+
 impl Judgement {
     fn pool(
         &mut self,

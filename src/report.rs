@@ -59,6 +59,8 @@ pub struct ObjectReport {
     excepted: Vec<ExceptedReport>,
     warnings: Vec<String>,
     patch: Patch,
+    #[serde(skip)]
+    lacks_base: bool,
 }
 
 #[derive(Debug, Serialize)]
@@ -152,6 +154,16 @@ impl Report {
         self.summary
     }
 
+    /// What a reader of text is told once, however many objects there are: that lineage was to be judged
+    /// and nothing names a base. `None` where one is named, or no rule of the policy asks for it. In the
+    /// other forms the `lineage` of each object says so.
+    pub fn remark(&self) -> Option<&'static str> {
+        self.objects.iter().any(|object| object.lacks_base).then_some(
+            "lineage was not judged, because nothing names a base: neither a cluster nor --release-image, \
+             --base-image or `acceptedBases`",
+        )
+    }
+
     /// The verdict on the only or the first object.
     pub fn verdict(&self) -> &'static str {
         self.objects.first().map_or("pass", |object| object.verdict)
@@ -200,6 +212,7 @@ impl ObjectReport {
                 .collect(),
             warnings: Vec::new(),
             patch: plan.patch(),
+            lacks_base: verdict.lacks_base,
         }
     }
 }

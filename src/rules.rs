@@ -47,6 +47,10 @@ pub static ALL: &[&Rule] = &[
     &wrong_architecture::RULE,
 ];
 
+/// The rules on lineage, which find nothing where nothing names a base to judge by.
+pub static OF_LINEAGE: [&Rule; 5] =
+    [&foreign_base::RULE, &older_os::RULE, &stale_base::RULE, &stream_mismatch::RULE, &unprovable_base::RULE];
+
 /// One rule: what it is called, what it is about, and how it judges.
 #[derive(Debug)]
 pub struct Rule {

@@ -10,7 +10,9 @@ use layerpin::facts::image::{HistoryStep, Image, Layer, OsImage, Payload, Platfo
 use layerpin::facts::{Cause, Fact, Facts, ManifestKind};
 use layerpin::image_reference::ImageReference;
 use layerpin::lineage;
+use layerpin::machine_config::Subject;
 use layerpin::policy::Policy;
+use layerpin::pools;
 use layerpin::report::Style;
 use serde_json::json;
 
@@ -86,6 +88,50 @@ fn every_other_result_is_drawn() {
     }
     assert!(!all.chars().any(|character| character.is_control() && character != '\n'));
     insta::assert_snapshot!(all);
+}
+
+#[test]
+fn a_machine_config_is_drawn_once_for_pools_that_fare_alike_and_apart_for_others() {
+    let mut world = World::new();
+    let pool = |name: &str, stream: Option<&str>| {
+        json!({
+            "name": name,
+            "machineConfigSelector": {"matchExpressions": [
+                {"key": "machineconfiguration.openshift.io/role", "operator": "In", "values": ["worker", name]},
+            ]},
+            "osImageStream": stream,
+            "paused": false,
+            "nodes": {"known": {"amd64": 2}},
+        })
+    };
+    let mut cluster = serde_json::to_value(&*world.facts.cluster).unwrap();
+    cluster["streams"] = json!({"known": {
+        "releaseImage": PAYLOAD_14, "defaultStream": "rhel-9",
+        "available": {"rhel-9": BASE_14, "rhel-10": BASE_10},
+    }});
+    cluster["pools"] =
+        json!({"known": [pool("worker", None), pool("infra", None), pool("edge", Some("rhel-10"))]});
+    world.facts.cluster = serde_json::from_value(cluster).unwrap();
+    world.facts.images.insert(reference(BASE_10), single(platform(&["rhel 10", "packages", "meta"], &[])));
+    world.image(Some(platform(
+        &["rhel", "packages of 4.18.14", "meta of 4.18.14", "motd"],
+        &["coreos-assembler", "coreos-assembler", "coreos-assembler", "COPY motd /etc/motd"],
+    )));
+    let subject = Subject::from_text(
+        &json!({
+            "apiVersion": "machineconfiguration.openshift.io/v1", "kind": "MachineConfig",
+            "metadata": {"name": "99-worker-os", "labels": {"machineconfiguration.openshift.io/role": "worker"}},
+            "spec": {"osImageURL": IMAGE},
+        })
+        .to_string(),
+    )
+    .unwrap();
+    let affected = pools::affected(&subject, &world.facts.cluster);
+    let image = reference(IMAGE);
+    let judgement = lineage::judge(&image, &affected, &world.facts, &Policy::recommended());
+    assert_eq!(judgement.questions, []);
+    let told = ImageExplanation::new(Some(&subject.name), &image, &judgement.lineage, &world.facts);
+    insta::assert_snapshot!(Explanation::new(vec![told]).to_text(100, Style::Plain));
 }
 
 #[test]
@@ -238,6 +284,8 @@ const BASE_13: &str =
     "quay.io/ocp/os@sha256:1313131313131313131313131313131313131313131313131313131313131313";
 const BASE_14: &str =
     "quay.io/ocp/os@sha256:1414141414141414141414141414141414141414141414141414141414141414";
+const BASE_10: &str =
+    "quay.io/ocp/os@sha256:1010101010101010101010101010101010101010101010101010101010101010";
 const PAYLOAD_13: &str =
     "quay.io/ocp/release@sha256:a3a3a3a3a3a3a3a3a3a3a3a3a3a3a3a3a3a3a3a3a3a3a3a3a3a3a3a3a3a3a3a3";
 const PAYLOAD_14: &str =

@@ -58,6 +58,9 @@ pub fn run(options: &Check) -> anyhow::Result<Ending> {
         Format::Sarif => report.to_sarif(ending.code()),
         Format::Github => report.to_github(),
     })?;
+    if let (Format::Text, Some(remark)) = (options.format, report.remark()) {
+        output::remark(&format!("{}: {remark}\n", style.note("note")));
+    }
     output::remark(&format!("{}\n", summary(report.summary(), inputs.len(), failed, style)));
     Ok(ending)
 }

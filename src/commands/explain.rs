@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, bail};
 
-use super::{Ending, output, sources};
+use super::{Ending, output, record, sources};
 use crate::cli::{Explain, ExplainFormat};
 use crate::documents;
 use crate::explain::{Explanation, ImageExplanation};
@@ -17,31 +17,38 @@ use crate::lineage;
 use crate::machine_config::{Field, Subject};
 use crate::metrics::Metrics;
 use crate::pools;
-use crate::report::Style;
 use crate::run::Run;
 
 /// Explains what was named. The drawing goes to standard output, words to standard error.
 pub fn run(options: &Explain) -> anyhow::Result<Ending> {
     let sought = sought(&options.what)?;
     let policy = sources::policy(&options.facts)?.current();
+    let sources = sources::connect(&options.facts, &Arc::new(Metrics::new()))?;
     let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime")?;
-    let explanation = runtime.block_on(async {
-        let sources = sources::connect(&options.facts, &Arc::new(Metrics::new()))?;
+    let (explanation, facts) = runtime.block_on(async {
         let run = Run::begin(sources, policy, options.facts.timeout).await;
         let mut images = Vec::new();
         for sought in &sought.images {
             images.push(explain(&run, sought).await);
         }
-        anyhow::Ok(Explanation::new(images))
-    })?;
-    let text = match options.format {
-        ExplainFormat::Text => explanation.to_text(width(), style()),
+        (Explanation::new(images), run.facts())
+    });
+    // An exec plug-in of the kubeconfig may hang for ever, and is not waited for.
+    runtime.shutdown_background();
+    let mut ending = sought.ending;
+    if let Some(path) = &options.record.save_facts
+        && let Err(error) = record::save(path, &facts)
+    {
+        output::remark(&format!("{}: {error:#}\n", output::style(&io::stderr()).error("error")));
+        ending = Ending::Incomplete;
+    }
+    output::data(&match options.format {
+        ExplainFormat::Text => explanation.to_text(width(), output::style(&io::stdout())),
         ExplainFormat::Json => explanation.to_json(),
         ExplainFormat::Dot => explanation.to_dot(),
         ExplainFormat::Mermaid => explanation.to_mermaid(),
-    };
-    output::data(&text)?;
-    Ok(sought.ending)
+    })?;
+    Ok(ending)
 }
 
 async fn explain(run: &Run, sought: &SoughtImage) -> ImageExplanation {
@@ -132,9 +139,4 @@ fn width() -> usize {
     let terminal = terminal_size::terminal_size().filter(|_| io::stdout().is_terminal());
     let said = || std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok());
     terminal.map(|(width, _)| usize::from(width.0)).or_else(said).unwrap_or(100)
-}
-
-fn style() -> Style {
-    let is_refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-    if io::stdout().is_terminal() && !is_refused { Style::Colour } else { Style::Plain }
 }

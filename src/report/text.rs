@@ -59,12 +59,16 @@ impl Report {
         text
     }
 
-    /// The report on a rehearsal: the findings, what would be changed, and the verdict.
+    /// The report on a rehearsal: the findings, what would be changed, the verdict, and a remark where
+    /// there is one.
     pub fn to_rehearsal_text(&self, style: Style) -> String {
         let mut text = String::new();
         for object in &self.objects {
             object.write_findings(&mut text, style);
             object.write_outcome(&mut text);
+        }
+        if let Some(remark) = self.remark() {
+            line(&mut text, format_args!("{}: {remark}", style.note("note")));
         }
         text
     }

@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use layerpin_sample_registry::images::Image;
 use layerpin_sample_registry::{Fault, Registry};
 
-use crate::tree::{Tree, ended, has_tool, machine_config, program, search_path};
+use crate::tree::{DIGEST, Tree, ended, has_tool, machine_config, program, search_path};
 
 /// The program on a terminal of its own, made by `script`.
 fn on_a_terminal(tree: &Tree, arguments: &str) -> Command {
@@ -49,6 +49,26 @@ fn there_is_colour_on_a_terminal_unless_no_color_is_set() {
     // In a pipe there is none.
     let piped = tree.check(["--facts", "facts.json", "a.yaml"]);
     assert!(!format!("{}{}", piped.output, piped.error).contains('\u{1b}'));
+}
+
+#[test]
+fn a_drawing_has_colour_on_a_terminal_unless_no_color_is_set() {
+    if !has_tool("script") {
+        return;
+    }
+    let image = format!("quay.io/acme/os@{DIGEST}");
+    let tree = Tree::known(&[("a.yaml", &machine_config("a", &image))]);
+    let arguments = "explain --facts facts.json a.yaml";
+    let colourful = ended(on_a_terminal(&tree, arguments));
+    assert_eq!(colourful.status, 0);
+    assert!(colourful.output.contains("\u{1b}[1;33munknown\u{1b}[0m"), "{colourful:?}");
+    for (name, value) in [("NO_COLOR", "1"), ("TERM", "dumb")] {
+        let mut command = on_a_terminal(&tree, arguments);
+        command.env(name, value);
+        let plain = ended(command);
+        assert_eq!(plain.status, 0);
+        assert!(plain.output.contains("unknown") && !plain.output.contains('\u{1b}'), "{plain:?}");
+    }
 }
 
 #[test]

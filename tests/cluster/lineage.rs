@@ -4,9 +4,9 @@ use layerpin_sample_registry::Registry;
 use layerpin_sample_registry::images::Image;
 use serde_json::{Value, json};
 
-use crate::api_server::{ApiServer, CONTROLLER_CONFIGS, NODES, POOLS, SECRETS, VERSIONS};
+use crate::api_server::{ApiServer, CONTROLLER_CONFIGS, NODES, POOLS, SECRETS, TOKEN, VERSIONS};
 use crate::documents::{create, machine_config};
-use crate::objects::{controller_config, node, pool, pull_secret, version};
+use crate::objects::{SENSITIVE, controller_config, node, pool, pull_secret, version};
 use crate::program::Setup;
 
 /// A cluster on 4.18.14 that was on 4.18.13, and a registry that holds both releases.
@@ -100,4 +100,48 @@ async fn while_an_upgrade_is_under_way_the_last_release_counts() {
     let told = World::new("Partial").await.explained().await;
     let place = "derived  linux/amd64, pool worker\n  built on 4.18.13; the cluster rolls to 4.18.14\n";
     assert!(told.contains(place), "{told}");
+}
+
+/// How a verb ends that is given these arguments and a MachineConfig with the image in `worker.json`.
+async fn ended(setup: Setup, image: &str, arguments: &[&str]) -> (i32, String, String) {
+    setup.write("worker.json", &machine_config(image).to_string());
+    let setup = setup.arguments(arguments);
+    tokio::task::spawn_blocking(|| setup.ended()).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_recorded_run_is_replayed_byte_for_byte_without_cluster_and_registry() {
+    for state in ["Completed", "Partial"] {
+        let world = World::new(state).await;
+        let folder = tempfile::tempdir().unwrap();
+        let mut runs = Vec::new();
+        for verb in ["check", "explain"] {
+            for format in ["text", "json"] {
+                let file = folder.path().join(format!("{verb}-{format}.json"));
+                let arguments = ["worker.json", "--format", format];
+                let record = [&arguments[..], &["--save-facts", file.to_str().unwrap()]].concat();
+                let live = ended(world.setup(verb, &[]), &world.image, &record).await;
+                assert_eq!(live.0, 0, "{live:?}");
+                assert!(live.1.contains("built on 4.18.13"), "{live:?}");
+                let text = std::fs::read_to_string(&file).unwrap();
+                for part in ["\"images\"", "\"payloads\"", "\"cluster\"", "\"history\""] {
+                    assert!(text.contains(part), "{part}: {text}");
+                }
+                assert!(!text.contains(SENSITIVE) && !text.contains(TOKEN), "{text}");
+                runs.push((verb, arguments, file, live));
+            }
+        }
+        let image = world.image.clone();
+        drop(world);
+        for (verb, arguments, file, live) in runs {
+            let replay = [&arguments[..], &["--facts", file.to_str().unwrap()]].concat();
+            assert_eq!(ended(Setup::verb(verb), &image, &replay).await, live, "{verb} {state}");
+        }
+        // What one verb recorded, the other can tell.
+        let file = folder.path().join("check-json.json");
+        let arguments = ["worker.json", "--facts", file.to_str().unwrap()];
+        let (code, output, error) = ended(Setup::verb("explain"), &image, &arguments).await;
+        assert_eq!((code, error.as_str()), (0, ""));
+        assert!(output.contains("built on 4.18.13"), "{output}");
+    }
 }

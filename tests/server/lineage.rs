@@ -46,7 +46,8 @@ impl Shelf {
     }
 }
 
-fn explained(image: &str, arguments: &[&str]) -> Vec<String> {
+/// What `explain` tells of `image`: for each platform its result, the layers of its own, and the reason.
+pub(crate) fn explained(image: &str, arguments: &[&str]) -> Vec<String> {
     let setup = Setup::verb("explain").arguments([image, "--format", "json"]).arguments(arguments);
     let (code, output, error) = setup.ended();
     assert_eq!((code, error.as_str()), (0, ""), "{image}");
@@ -218,6 +219,116 @@ fn explain_takes_files_and_says_what_it_cannot_take() {
         assert_eq!((code, output.as_str()), (2, ""), "{what}");
         assert!(error.starts_with(message), "{what}: {error}");
     }
+}
+
+#[test]
+fn what_was_judged_by_a_release_is_replayed_byte_for_byte_without_a_registry() {
+    let shelf = Shelf::fill();
+    let folder = tempfile::tempdir().unwrap();
+    let [amd64, arm64] = shelf.derived();
+    let derived = shelf.push_index([&amd64, &arm64]);
+    let foreign = shelf.push(&Image::base("418.94.202601150000-0"));
+    let run = |verb: &str, image: &str, arguments: &[&str]| {
+        let setup = Setup::verb(verb).arguments(["worker.json"]).arguments(arguments);
+        setup.write("worker.json", &machine_config(image).to_string());
+        setup.ended()
+    };
+    let mut runs = Vec::new();
+    for given in [["--release-image", &shelf.payload], ["--base-image", &shelf.base]] {
+        for (image, result) in [(&derived, "derived"), (&foreign, "foreign")] {
+            for verb in ["check", "explain"] {
+                let file = folder.path().join(format!("{}.json", runs.len()));
+                let record = ["--format", "json", "--save-facts", file.to_str().unwrap()];
+                let live = run(verb, image, &[&record[..], &given].concat());
+                assert_eq!(live.0, 0, "{live:?}");
+                assert!(live.1.contains(&format!("\"result\": \"{result}\"")), "{live:?}");
+                runs.push((verb, image, file, live));
+            }
+        }
+    }
+    drop(shelf);
+    for (verb, image, file, live) in runs {
+        let replay = ["--format", "json", "--facts", file.to_str().unwrap()];
+        assert_eq!(run(verb, image, &replay), live, "{verb} {image}");
+    }
+}
+
+#[test]
+fn facts_that_cannot_be_written_are_an_error_beside_the_drawing() {
+    let shelf = Shelf::fill();
+    let arguments = [&shelf.base, "--base-image", &shelf.base, "--save-facts", "absent/facts.json"];
+    let (code, output, error) = Setup::verb("explain").arguments(arguments).ended();
+    assert_eq!(code, 2);
+    assert!(output.contains("it is the base itself"), "{output}");
+    assert!(error.starts_with("error: cannot write the facts to absent/facts.json: "), "{error}");
+}
+
+#[tokio::test]
+async fn where_nothing_names_a_base_the_text_says_so_once_and_it_is_no_finding() {
+    let shelf = Shelf::fill();
+    let image = shelf.push(&shelf.derived()[0]);
+    let remark = "note: lineage was not judged, because nothing names a base: neither a cluster nor \
+                  --release-image, --base-image or `acceptedBases`\n";
+    let check = |arguments: &[&str], policy: &str| {
+        let setup =
+            Setup::verb("check").policy(policy).arguments(["one.json", "two.json"]).arguments(arguments);
+        for name in ["one.json", "two.json"] {
+            setup.write(name, &machine_config(&image).to_string());
+        }
+        setup.ended()
+    };
+    let summary = "2 MachineConfigs in 2 files: 2 passed\n";
+    let usual = "  rules: {older-os: warn}\n";
+    let off = "  rules: {foreign-base: off, older-os: off, stale-base: off, stream-mismatch: off, unprovable-base: off}\n";
+    assert_eq!(check(&[], usual), (0, String::new(), format!("{remark}{summary}")));
+    for (arguments, policy) in [
+        (&["--base-image", &shelf.base][..], usual),
+        (&["--release-image", &shelf.payload], usual),
+        (&[], off),
+        (&["--format", "github"], usual),
+    ] {
+        assert_eq!(
+            check(arguments, policy),
+            (0, String::new(), summary.to_owned()),
+            "{arguments:?} {policy}"
+        );
+    }
+
+    let object = machine_config(&image);
+    let verdict =
+        format!("verdict on MachineConfig {}: pass\n", object["metadata"]["name"].as_str().unwrap());
+    for (arguments, expected) in
+        [(&[][..], format!("{verdict}{remark}")), (&["--base-image", &shelf.base], verdict.clone())]
+    {
+        let layerpin = Setup::serve().arguments(arguments).start();
+        let answer = layerpin.webhooks.post_for("text/plain", "/dry-run", object.to_string()).await;
+        assert_eq!(answer.text, expected, "{arguments:?}");
+    }
+}
+
+#[test]
+fn a_drawing_in_a_pipe_is_plain_and_as_wide_as_columns_says() {
+    let shelf = Shelf::fill();
+    let image = shelf.push(&Image::derived(&Image::base("418.94.202601150000-0"), &[("etc/motd", b"hello")]));
+    let drawn = |columns: Option<&str>| {
+        let setup = Setup::verb("explain").arguments([&image, "--release-image", &shelf.payload]);
+        let setup = match columns {
+            Some(columns) => setup.environment("COLUMNS", columns),
+            None => setup,
+        };
+        let (code, output, error) = setup.ended();
+        assert_eq!((code, error.as_str()), (0, ""));
+        assert!(!output.contains('\u{1b}'), "{output}");
+        output
+    };
+    let widest = |text: &str| {
+        let lines = text.lines().filter(|line| !line.contains("sha256:"));
+        lines.map(|line| line.chars().count()).max().unwrap()
+    };
+    let (wide, narrow) = (drawn(Some("100")), drawn(Some("40")));
+    assert!(widest(&narrow) <= 40 && widest(&wide) > 40, "{narrow}{wide}");
+    assert_eq!(drawn(None), wide, "100 columns where nobody says");
+    assert_eq!(drawn(Some("many")), wide);
 }
 
 const VERSION: &str = "418.94.202601140000-0";
