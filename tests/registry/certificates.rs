@@ -10,8 +10,8 @@ use layerpin_sample_registry::images::Image;
 use layerpin_sample_registry::{Authority, DockerRegistry, Registry};
 use tempfile::TempDir;
 
-use crate::docker_registry::needs;
 use crate::support::{Asker, image, unreachable};
+use crate::tools::needs;
 
 const UNKNOWN_ISSUER: &str = "invalid peer certificate: UnknownIssuer";
 

@@ -1,6 +1,5 @@
 //! Debian's `docker-registry`, filled by `skopeo` with images that others made.
 
-use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use layerpin::digest::Digest;
@@ -10,32 +9,10 @@ use layerpin_sample_registry::{DockerRegistry, TokenService};
 use serde_json::{Value, json};
 
 use crate::support::{Asker, image, known, password, refused};
-
-/// Returns from the test where a tool is missing, and fails it where all tools must be there.
-macro_rules! needs {
-    ($($tool:literal),+) => {
-        if let Some(missing) = $crate::docker_registry::missing(&[$($tool),+]) {
-            let required = std::env::var_os("LAYERPIN_REQUIRE_TOOLS").is_some_and(|value| value == "1");
-            assert!(!required, "{missing} is not on PATH, and LAYERPIN_REQUIRE_TOOLS is 1");
-            eprintln!("skipped: {missing} is not on PATH");
-            return;
-        }
-    };
-}
-pub(crate) use needs;
-
-pub(crate) fn missing<'a>(tools: &[&'a str]) -> Option<&'a str> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let is_there = |tool: &str| std::env::split_paths(&path).any(|folder| folder.join(tool).is_file());
-    tools.iter().copied().find(|tool| !is_there(tool))
-}
+use crate::tools::{archive, needs};
 
 /// The genuine images, by the name of their file.
 pub(crate) const IMAGES: [&str; 3] = ["base", "chunked", "derived"];
-
-pub(crate) fn archive(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/images/{name}.tar"))
-}
 
 /// The digest of an image as `skopeo` tells it, checked against the manifest that it shows.
 pub(crate) fn digest_by_skopeo(reference: &str, options: &[&str]) -> String {

@@ -21,3 +21,5 @@ mod payloads;
 mod proxy;
 mod support;
 mod tls;
+mod tools;
+mod workshop;

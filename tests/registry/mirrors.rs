@@ -12,8 +12,9 @@ use layerpin_sample_registry::images::Image;
 use layerpin_sample_registry::{Authority, DockerRegistry, Fault, Registry};
 use serde_json::{Value, json};
 
-use crate::docker_registry::{archive, digest_by_skopeo, needs};
+use crate::docker_registry::digest_by_skopeo;
 use crate::support::{Asker, image, lines, parse, password};
+use crate::tools::{archive, needs};
 
 /// A client that reads `conf`, and shows what stands in an auth file with these `auths`.
 fn asker(conf: &str, auths: &Value) -> Asker {

@@ -1,26 +1,12 @@
 //! Tools that others made: Debian's registry, filled by `skopeo` and `buildah`, behind the server.
 
-use std::path::Path;
 use std::process::Command;
 
 use layerpin_sample_registry::DockerRegistry;
 
 use crate::documents::{create, machine_config, patched};
 use crate::program::{Layerpin, Setup, policy};
-
-/// Returns from the test where a tool is missing, and fails it where all tools must be there.
-macro_rules! needs {
-    ($($tool:literal),+) => {
-        let path = std::env::var_os("PATH").unwrap_or_default();
-        let is_there = |tool: &&str| std::env::split_paths(&path).any(|folder| folder.join(tool).is_file());
-        if let Some(missing) = [$($tool),+].iter().find(|tool| !is_there(tool)) {
-            let required = std::env::var_os("LAYERPIN_REQUIRE_TOOLS").is_some_and(|value| value == "1");
-            assert!(!required, "{missing} is not on PATH, and LAYERPIN_REQUIRE_TOOLS is 1");
-            eprintln!("skipped: {missing} is not on PATH");
-            return;
-        }
-    };
-}
+use crate::tools::{archive, needs};
 
 /// Runs a tool, and returns what it prints.
 fn run(command: &mut Command) -> String {
@@ -54,9 +40,8 @@ async fn genuine_images_are_pinned_to_the_digests_that_skopeo_tells() {
     let auths = serde_json::json!({host.as_str(): {"username": "robot", "password": "secret"}});
     let layerpin = Setup::serve().auths(&auths).start();
     for name in ["base", "chunked", "derived"] {
-        let archive = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/images/{name}.tar"));
         let tag = format!("rhcos/os:{name}");
-        registry.skopeo_copy(&archive, &tag, Some(("robot", "secret"))).unwrap();
+        registry.skopeo_copy(&archive(name), &tag, Some(("robot", "secret"))).unwrap();
         let reference = format!("{host}/{tag}");
         let digest = digest_by_skopeo(&reference, &["--creds", "robot:secret"]);
         assert_pinned(&layerpin, &reference, &digest).await;

@@ -8,6 +8,7 @@ mod bad_input;
 mod base;
 mod client;
 mod command_line;
+mod derived;
 mod documents;
 mod dry_run;
 mod embedded;
@@ -25,5 +26,9 @@ mod reload;
 mod secrets;
 mod shutdown;
 mod tls;
+#[path = "../registry/tools.rs"]
+mod tools;
 mod untouched;
 mod validate;
+#[path = "../registry/workshop.rs"]
+mod workshop;
