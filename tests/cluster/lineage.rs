@@ -17,6 +17,8 @@ struct World {
     image: String,
     /// The base of 4.18.14.
     base: String,
+    /// The base of 4.18.13.
+    old_base: String,
 }
 
 impl World {
@@ -25,7 +27,7 @@ impl World {
         let (server, registry) = (ApiServer::start().await, Registry::start().unwrap());
         let mut cluster_version = version("4.18.14");
         let mut image = String::new();
-        let mut base = String::new();
+        let (mut base, mut old_base) = (String::new(), String::new());
         for (index, (release, os)) in
             [("4.18.14", "418.94.202601140000-0"), ("4.18.13", "418.94.202601130000-0")]
                 .into_iter()
@@ -41,6 +43,7 @@ impl World {
                 cluster_version["status"]["desired"]["image"] = json!(payload);
                 base = reference;
             } else {
+                old_base = reference;
                 let derived = Image::derived(&of, &[("etc/motd", b"hello")]);
                 image = format!("{}/acme/os@{}", registry.host(), registry.push("acme/os", None, &derived));
             }
@@ -54,7 +57,7 @@ impl World {
         worker["spec"]["osImageStream"] = Value::Null;
         server.put(POOLS, worker);
         server.put(NODES, node("node-1", &["worker"], "amd64"));
-        Self { server, registry, image, base }
+        Self { server, registry, image, base, old_base }
     }
 
     fn setup(&self, verb: &str, arguments: &[&str]) -> Setup {
@@ -100,6 +103,20 @@ async fn while_an_upgrade_is_under_way_the_last_release_counts() {
     let told = World::new("Partial").await.explained().await;
     let place = "derived  linux/amd64, pool worker\n  built on 4.18.13; the cluster rolls to 4.18.14\n";
     assert!(told.contains(place), "{told}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_controller_config_of_the_release_before_does_not_make_its_base_count() {
+    let world = World::new("Completed").await;
+    let mut left_over = controller_config(&world.old_base);
+    left_over["metadata"]["annotations"]["machineconfiguration.openshift.io/release-image-version"] =
+        json!("4.18.13");
+    world.server.put(CONTROLLER_CONFIGS, left_over);
+    let told = world.explained().await;
+    let place = "foreign  linux/amd64, pool worker\n  built on 4.18.13; the cluster runs 4.18.14\n";
+    assert!(told.contains(place), "{told}");
+    assert!(told.ends_with(&format!("  FROM {}\n", world.base)), "{told}");
+    assert!(told.contains("  note: ControllerConfig"), "{told}");
 }
 
 /// How a verb ends that is given these arguments and a MachineConfig with the image in `worker.json`.

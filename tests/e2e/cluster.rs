@@ -122,6 +122,11 @@ impl Cluster {
         Layerpin::start_with(name, self.folder.path(), &self.authority, &more)
     }
 
+    /// A kubeconfig for the account behind `token`.
+    pub(crate) fn kubeconfig_for(&self, name: &str, token: &str) -> PathBuf {
+        self.kubectl.kubeconfig_for(name, token)
+    }
+
     /// A page of the admin address of `layerpin`.
     pub(crate) fn fetch(&self, layerpin: &Layerpin, path: &str) -> Answer {
         self.kubectl.fetch(&layerpin.admin_url, &self.authority_file(), path)
@@ -156,6 +161,18 @@ impl Cluster {
                 let refused = answer.stderr.contains(r#"failed calling webhook "validate.layerpin.io""#);
                 if stored_as_sent || refused { Ok(()) } else { Err(format!("{answer:?}")) }
             });
+            test();
+        }));
+        self.point_webhooks_at_layerpin();
+        if let Err(panic) = outcome {
+            panic::resume_unwind(panic);
+        }
+    }
+
+    /// Runs `test` while the webhooks point at `layerpin`; the API server may take a moment to see it.
+    pub(crate) fn while_judged_by(&self, layerpin: &Layerpin, test: impl FnOnce()) {
+        let outcome = panic::catch_unwind(AssertUnwindSafe(|| {
+            self.point_webhooks_at(&layerpin.url, None);
             test();
         }));
         self.point_webhooks_at_layerpin();

@@ -8,6 +8,7 @@ mod cluster;
 mod deploy;
 mod eventually;
 mod kubectl;
+mod lineage;
 mod process;
 mod rights;
 mod servers;

@@ -155,13 +155,13 @@ fn dry_run_is_for_those_who_may_create_machine_configs() {
 }
 
 /// The account of the pods, with the rights of `deploy/` and something to read.
-struct Account<'a> {
+pub(crate) struct Account<'a> {
     turn: &'a Turn,
-    token: String,
+    pub(crate) token: String,
 }
 
 impl<'a> Account<'a> {
-    fn new(turn: &'a Turn) -> Self {
+    pub(crate) fn new(turn: &'a Turn) -> Self {
         let apply = |object: &Value| {
             turn.kubectl_on(Caller::Admin, &["apply"], object).accepted("an object is applied");
         };
@@ -189,12 +189,12 @@ impl<'a> Account<'a> {
         self.turn.kubectl(Caller::Admin, &["apply", &role]).accepted("the right to read the pull secret");
     }
 
-    fn start(&self, name: &str) -> Layerpin {
+    pub(crate) fn start(&self, name: &str) -> Layerpin {
         self.turn.layerpin_with(name, &self.token)
     }
 
     /// Waits until `/readyz` has this line.
-    fn says(&self, layerpin: &Layerpin, line: &str) {
+    pub(crate) fn says(&self, layerpin: &Layerpin, line: &str) {
         eventually(line, || {
             let answer = self.turn.fetch(layerpin, "/readyz");
             let found = answer.stdout.lines().any(|found| found == line);

@@ -17,14 +17,15 @@ async fn images_by_the_tools_of_the_field_are_told_apart() {
     let three = "FROM BASE\nCOPY motd /etc/one\nCOPY motd /etc/two\nCOPY motd /etc/three\n";
     // All that the base says of itself, over nothing of it.
     let liar = "FROM BASE AS base\nFROM scratch\nLABEL containers.bootc=1 ostree.bootable=true \\\n  \
-                org.opencontainers.image.base.name=BASE baseOSContainerImage=BASE\nCOPY motd /etc/motd\n\
+                baseOSContainerImage=BASE\nCOPY motd /etc/motd\n\
                 COPY motd /etc/more\n";
+    let annotation = format!("org.opencontainers.image.base.name={}", workshop.named("base"));
     for (tag, file, options) in [
         ("plain", simple, &[][..]),
         ("layers", three, &["--layers"]),
         ("stages", stages, &[]),
         ("squashed", simple, &["--squash"]),
-        ("liar", liar, &["--layers"]),
+        ("liar", liar, &["--layers", "--annotation", &annotation]),
     ] {
         workshop.build(tag, file, options);
     }
