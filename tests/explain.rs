@@ -14,7 +14,7 @@ use layerpin::machine_config::Subject;
 use layerpin::policy::Policy;
 use layerpin::pools;
 use layerpin::report::Style;
-use serde_json::json;
+use serde_json::{Value, json};
 
 #[test]
 fn a_stale_image_is_drawn_wide() {
@@ -93,7 +93,7 @@ fn every_other_result_is_drawn() {
 #[test]
 fn a_machine_config_is_drawn_once_for_pools_that_fare_alike_and_apart_for_others() {
     let mut world = World::new();
-    let pool = |name: &str, stream: Option<&str>| {
+    let pool = |name: &str, stream: Option<&str>, nodes: Value| {
         json!({
             "name": name,
             "machineConfigSelector": {"matchExpressions": [
@@ -101,7 +101,7 @@ fn a_machine_config_is_drawn_once_for_pools_that_fare_alike_and_apart_for_others
             ]},
             "osImageStream": stream,
             "paused": false,
-            "nodes": {"known": {"amd64": 2}},
+            "nodes": {"known": nodes},
         })
     };
     let mut cluster = serde_json::to_value(&*world.facts.cluster).unwrap();
@@ -109,8 +109,11 @@ fn a_machine_config_is_drawn_once_for_pools_that_fare_alike_and_apart_for_others
         "releaseImage": PAYLOAD_14, "defaultStream": "rhel-9",
         "available": {"rhel-9": BASE_14, "rhel-10": BASE_10},
     }});
-    cluster["pools"] =
-        json!({"known": [pool("worker", None), pool("infra", None), pool("edge", Some("rhel-10"))]});
+    cluster["pools"] = json!({"known": [
+        pool("worker", None, json!({"amd64": 3})),
+        pool("infra", None, json!({"amd64": 2})),
+        pool("edge", Some("rhel-10"), json!({"amd64": 1, "arm64": 1})),
+    ]});
     world.facts.cluster = serde_json::from_value(cluster).unwrap();
     world.facts.images.insert(reference(BASE_10), single(platform(&["rhel 10", "packages", "meta"], &[])));
     world.image(Some(platform(

@@ -241,9 +241,13 @@ pub fn help_to_know(why: &Ignorance) -> String {
             return "mirror the release again with `oc adm release mirror`, or name the base with --base-image"
                 .to_owned();
         }
-        Ignorance::NothingToJudgeAgainst
-        | Ignorance::NoPlatform
-        | Ignorance::EmptyBase { .. }
+        Ignorance::NothingToJudgeAgainst => {
+            return "name the release with --release-image, or the base with --base-image".to_owned();
+        }
+        Ignorance::NoPlatform => {
+            return "build the image for this platform too, and write the digest of the index".to_owned();
+        }
+        Ignorance::EmptyBase { .. }
         | Ignorance::NoOsImage { .. }
         | Ignorance::NoStream { .. }
         | Ignorance::Malformed { .. } => {

@@ -27,7 +27,7 @@ behind than Kubernetes supports. Nothing else in the cluster says so.
 ### What to do
 
 Build the image again on the base of the cluster's release, and apply its new digest. `layerpin base`
-prints the `FROM` line.
+prints the base, by digest.
 ",
     judge,
 };
