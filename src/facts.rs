@@ -6,6 +6,7 @@
 
 pub mod cluster;
 pub mod image;
+pub mod registry_sources;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -175,6 +176,9 @@ pub enum Cause {
     NotRecorded,
     /// The policy allows no question to this registry.
     OutsideAllowed,
+    /// The cluster does not let its nodes pull from this registry: it is outside `allowedRegistries` of
+    /// `image.config.openshift.io/cluster`.
+    OutsideCluster,
     /// The time for the answer was spent.
     OutOfTime {
         /// Who was being asked.
@@ -301,6 +305,9 @@ impl fmt::Display for Cause {
             Self::OutsideAllowed => {
                 formatter.write_str("not asked: the registry is outside `registries.allow`")
             }
+            Self::OutsideCluster => {
+                formatter.write_str("not asked: the registry is outside those that the cluster allows")
+            }
             Self::OutOfTime { host } => write!(formatter, "{host} did not answer in time"),
             Self::Unreachable { host, reason } => write!(formatter, "{host} cannot be reached: {reason}"),
             Self::ForbiddenAddress { host } => {
@@ -360,7 +367,7 @@ impl Cause {
     pub fn holds_for_nodes(&self) -> bool {
         match self {
             Self::Refused { as_nodes, .. } => *as_nodes == AsNodes::Same,
-            Self::Blocked { .. } => true,
+            Self::Blocked { .. } | Self::OutsideCluster => true,
             Self::Unanswered { attempts } => {
                 attempts.iter().all(|attempt| attempt.cause.as_ref().is_none_or(Self::holds_for_nodes))
             }
@@ -444,6 +451,7 @@ mod tests {
             Cause::Offline,
             Cause::NotRecorded,
             Cause::OutsideAllowed,
+            Cause::OutsideCluster,
             Cause::OutOfTime { host: "h".into() },
             Cause::Unreachable { host: "h".into(), reason: "r".into() },
             Cause::ForbiddenAddress { host: "h".into() },

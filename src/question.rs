@@ -87,7 +87,8 @@ impl Question {
         }
     }
 
-    /// Tells whether `registries.allow` of the policy bounds the question. It bounds what objects name;
+    /// Tells whether `registries.allow` of the policy, and the registries that the cluster allows, bound
+    /// the question. It bounds what objects name;
     /// the payload and the bases of a release are named by those who run the cluster, and its nodes
     /// pull them whatever the list says.
     pub fn is_bounded_by_policy(&self) -> bool {

@@ -14,6 +14,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::facts::image::{Image, Payload};
+use crate::facts::registry_sources::Standing;
 use crate::facts::{Cause, Fact, Facts, Given, Manifest};
 use crate::image_reference::ImageReference;
 use crate::policy::Policy;
@@ -106,7 +107,7 @@ impl Sources {
 
     /// Answers `questions` into `facts`, all of them by `deadline`.
     ///
-    /// Nothing is asked of a registry that `policy` does not allow. What is not answered by the
+    /// Nothing is asked of a registry that `policy` or the cluster does not allow. What is not answered by the
     /// deadline is unknown, and goes on being asked for those who come after. Afterwards every
     /// question is answered by `facts`.
     pub async fn gather(
@@ -120,7 +121,7 @@ impl Sources {
         for question in questions {
             if let Origin::Recorded(recorded) = &self.origin
                 && question.is_answered_by(recorded)
-                && (policy.allows(question.reference()) || !question.is_bounded_by_policy())
+                && closed(question, facts, policy).is_none()
             {
                 facts.take_answer(question, recorded);
                 continue;
@@ -130,7 +131,10 @@ impl Sources {
                 None => distinct.push(question.clone()),
             }
         }
-        let answers = distinct.iter().map(|question| self.answer(question, policy, deadline));
+        let answers = distinct.iter().map(|question| {
+            let closed = closed(question, facts, policy);
+            self.answer(question, closed, deadline)
+        });
         for answer in join_all(answers).await {
             match answer {
                 Answer::Manifest(reference, fact) => drop(facts.manifests.insert(reference, fact)),
@@ -140,14 +144,13 @@ impl Sources {
         }
     }
 
-    async fn answer(&self, question: &Question, policy: &Policy, deadline: Instant) -> Answer {
+    async fn answer(&self, question: &Question, closed: Option<Cause>, deadline: Instant) -> Answer {
         let reference = question.reference().clone();
-        let closed = match &self.origin {
-            _ if question.is_bounded_by_policy() && !policy.allows(&reference) => Some(Cause::OutsideAllowed),
+        let closed = closed.or(match &self.origin {
             Origin::Offline => Some(Cause::Offline),
             Origin::Network { .. } => None,
             Origin::Recorded(_) => Some(Cause::NotRecorded),
-        };
+        });
         match (question, &self.origin) {
             (Question::Manifest { freshness, .. }, Origin::Network { registry, .. }) if closed.is_none() => {
                 let fact = match freshness {
@@ -168,6 +171,22 @@ impl Sources {
             }
             (Question::Payload { .. }, _) => Answer::Payload(reference, unknown(closed)),
         }
+    }
+}
+
+/// Why the question goes to nobody: its image is outside what the policy or the cluster allows.
+fn closed(question: &Question, facts: &Facts, policy: &Policy) -> Option<Cause> {
+    if !question.is_bounded_by_policy() {
+        return None;
+    }
+    if !policy.allows(question.reference()) {
+        return Some(Cause::OutsideAllowed);
+    }
+    match facts.cluster.standing(question.reference()) {
+        // What the cluster does not tell closes no door.
+        Standing::Allowed | Standing::Unknown(..) => None,
+        Standing::Outside(_) => Some(Cause::OutsideCluster),
+        Standing::Blocked(scope) => Some(Cause::Blocked { scope: scope.to_owned() }),
     }
 }
 

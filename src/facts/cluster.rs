@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::registry_sources::RegistrySources;
 use super::{Cause, Fact};
 
 /// What is known of the cluster, kind by kind. Everything is unknown until somebody asks.
@@ -26,6 +27,8 @@ pub struct Cluster {
     pub pools: Fact<Vec<Pool>>,
     /// The MachineConfigs that are not rendered, sorted by name.
     pub machine_configs: Fact<Vec<MachineConfigSummary>>,
+    /// `spec.registrySources` of `image.config.openshift.io/cluster`.
+    pub registry_sources: Fact<RegistrySources>,
 }
 
 impl Default for Cluster {
@@ -37,6 +40,7 @@ impl Default for Cluster {
             streams: Fact::Unknown(Cause::NotAsked),
             pools: Fact::Unknown(Cause::NotAsked),
             machine_configs: Fact::Unknown(Cause::NotAsked),
+            registry_sources: Fact::Unknown(Cause::NotAsked),
         }
     }
 }

@@ -260,6 +260,7 @@ pub fn help_to_know(why: &Ignorance) -> String {
             format!("name credentials that may read from {host} with `--authfile`")
         }
         Cause::Refused { host, .. } => format!("give the credentials for {host} the right to read it"),
+        Cause::OutsideCluster => "name an image of a registry that the cluster allows".to_owned(),
         Cause::OutsideAllowed => "add the repository to `registries.allow` of the policy".to_owned(),
         _ => "apply again when it answers; `onUnknown` in the policy says what this costs".to_owned(),
     }

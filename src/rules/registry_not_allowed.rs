@@ -1,6 +1,7 @@
-//! `registry-not-allowed`: an image from outside the registries that the policy allows.
+//! `registry-not-allowed`: an image from outside the registries that the policy or the cluster allows.
 
 use super::{Case, Certainty, Input, Observation, Rule};
+use crate::facts::registry_sources::{IMAGE_CONFIG, Standing};
 use crate::facts::{Cause, Fact};
 use crate::image_reference::{ImageReference, shown};
 use crate::lineage::Lacking;
@@ -9,8 +10,8 @@ use crate::policy::Level;
 
 pub(super) static RULE: Rule = Rule {
     id: "registry-not-allowed",
-    fault: "a repository outside those that the policy allows, or one that is blocked on nodes",
-    inputs: &[Input::MachineConfig],
+    fault: "a repository outside those that the policy or the cluster allows, or one that is blocked on nodes",
+    inputs: &[Input::MachineConfig, Input::Cluster],
     recommended: Level::Deny,
     documentation: "
 Compares the repository of `osImageURL` and `baseOSExtensionsContainerImage`, as written and without
@@ -22,9 +23,16 @@ credential goes to a registry outside the list. Such an image is not pinned eith
 the bases of the cluster's release are asked for wherever they are: nodes pull them whatever the list
 says, and no MachineConfig names them.
 
+In a cluster, the registries that `image.config.openshift.io/cluster` lets nodes pull from are compared
+as well: `spec.registrySources.allowedRegistries` and `blockedRegistries`, entries of the form
+`host[:port][/path]` or `*.domain`. Nodes compare the name as written, so a mirror makes no difference,
+and the same holds here: nothing is asked of a registry outside the one list or inside the other, nor of
+its mirrors. The repository of the release payload is always allowed. When the object cannot be read the
+image is asked for, and whether its registry is allowed is not known.
+
 Where the image is asked for, a registry that nodes are told to keep away from is the same fault: one
-that is `blocked` in `registries.conf` or in `image.config.openshift.io/cluster`, or the source of a
-mirror set with `NeverContactSource`, when no mirror may answer in its place. Mirrors for digests do not
+that is `blocked` in `registries.conf`, or the source of a mirror set with `NeverContactSource`, when no
+mirror may answer in its place. Mirrors for digests do not
 answer for tags.
 
 ### Why
@@ -33,7 +41,8 @@ The image becomes the operating system of the nodes: kernel, kubelet and all.
 
 ### What to do
 
-Copy the image to an allowed repository, or have the repository added to `registries.allow`. Of a
+Copy the image to an allowed repository, or have the repository added to `registries.allow`,
+or to `allowedRegistries` of the cluster. Of a
 blocked registry, name a mirror's copy, or the digest where mirrors hold digests alone.
 ",
     judge,
@@ -45,19 +54,18 @@ fn judge(case: &Case<'_>) -> Vec<Observation> {
             if !case.policy.allows(reference) {
                 return Some(outside(case, field, reference));
             }
-            match case.facts.manifest(&reference.asked()) {
-                Fact::Unknown(Cause::Blocked { scope }) => Some(blocked(field, reference, scope)),
-                _ => None,
+            if let Fact::Unknown(Cause::Blocked { scope }) = case.facts.manifest(&reference.asked())
+                && !matches!(case.facts.cluster.standing(reference), Standing::Blocked(_))
+            {
+                return Some(blocked(field, reference, scope));
             }
+            in_cluster(case, field, reference)
         })
         .collect()
 }
 
 fn outside(case: &Case<'_>, field: Field, reference: &ImageReference) -> Observation {
     let allowed = case.policy.allowed();
-    let patterns: Vec<_> = allowed.iter().take(SHOWN).map(|pattern| format!("`{pattern}`")).collect();
-    let more = allowed.len().saturating_sub(SHOWN);
-    let tail = if more == 0 { String::new() } else { format!(" and {more} more") };
     Observation {
         field,
         certainty: Certainty::Fault,
@@ -66,7 +74,7 @@ fn outside(case: &Case<'_>, field: Field, reference: &ImageReference) -> Observa
             reference.repository(),
             case.policy.name()
         ),
-        notes: vec![format!("allowed: {}{tail}", patterns.join(", "))],
+        notes: vec![listed(allowed)],
         help: format!(
             "copy the image to an allowed repository, or add `{}` to `registries.allow` of the policy",
             reference.repository()
@@ -74,6 +82,47 @@ fn outside(case: &Case<'_>, field: Field, reference: &ImageReference) -> Observa
         // So nobody asked for it.
         lacking: Some(Lacking::Registry(reference.asked())),
     }
+}
+
+/// What the image configuration of the cluster says of it.
+fn in_cluster(case: &Case<'_>, field: Field, reference: &ImageReference) -> Option<Observation> {
+    let repository = reference.repository();
+    let (message, notes, help) = match case.facts.cluster.standing(reference) {
+        Standing::Allowed => return None,
+        Standing::Unknown(object, cause) => {
+            let what = format!("whether the cluster lets nodes pull from `{repository}`");
+            return case.unknown_cluster(field, &what, object, cause);
+        }
+        Standing::Outside(allowed) => (
+            format!("`{repository}` is outside the registries that the cluster allows"),
+            vec![listed(allowed)],
+            format!(
+                "copy the image to an allowed registry, or add `{repository}` to `registrySources.allowedRegistries` of `{IMAGE_CONFIG}`"
+            ),
+        ),
+        Standing::Blocked(scope) => {
+            let scope = shown(scope);
+            (
+                format!("`{repository}` is in `{scope}`, which the cluster blocks"),
+                Vec::new(),
+                format!(
+                    "copy the image to another registry, or take `{scope}` out of `registrySources.blockedRegistries` of `{IMAGE_CONFIG}`"
+                ),
+            )
+        }
+    };
+    // So nobody asked for it.
+    let lacking = Some(Lacking::Registry(reference.asked()));
+    Some(Observation { field, certainty: Certainty::Fault, message, notes, help, lacking })
+}
+
+/// The first of the allowed ones, and how many more there are.
+fn listed(allowed: &[impl ToString]) -> String {
+    let first: Vec<_> =
+        allowed.iter().take(SHOWN).map(|entry| format!("`{}`", shown(&entry.to_string()))).collect();
+    let more = allowed.len().saturating_sub(SHOWN);
+    let tail = if more == 0 { String::new() } else { format!(" and {more} more") };
+    format!("allowed: {}{tail}", first.join(", "))
 }
 
 fn blocked(field: Field, reference: &ImageReference, scope: &str) -> Observation {

@@ -56,7 +56,9 @@ fn judge(case: &Case<'_>) -> Vec<Observation> {
                     "check the repository and push the image, then apply again".to_owned(),
                 ),
                 // `registry-not-allowed` says so already, where it may speak.
-                Fact::Unknown(Cause::OutsideAllowed | Cause::Blocked { .. }) if registry_not_allowed_speaks => {
+                Fact::Unknown(Cause::OutsideAllowed | Cause::OutsideCluster | Cause::Blocked { .. })
+                    if registry_not_allowed_speaks =>
+                {
                     return None;
                 }
                 Fact::Unknown(cause @ Cause::Refused { as_nodes: AsNodes::Same, .. }) => (

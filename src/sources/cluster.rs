@@ -86,7 +86,8 @@ impl ClusterSource {
             nodes: Slot::new(&kinds::NODES, Arc::clone(&changed)),
             pull_secret: Slot::new(&kinds::PULL_SECRET, Arc::clone(&changed)),
         };
-        let snapshot = ArcSwap::from_pointee(slots.assembled());
+        let settings = Settings::new(&changed);
+        let snapshot = ArcSwap::from_pointee(slots.assembled(&settings));
         let origin = access.origin().to_owned();
         let connection = Connection::new(access)?;
         Ok(Arc::new(Self {
@@ -95,7 +96,7 @@ impl ClusterSource {
             pace,
             begun: Instant::now(),
             slots,
-            settings: Settings::new(&changed),
+            settings,
             callers: Callers::new(),
             wants_secret: AtomicBool::new(false),
             changed,
@@ -209,7 +210,7 @@ impl ClusterSource {
     }
 
     fn take_over(&self, registry: &RegistryClient) {
-        self.snapshot.store(Arc::new(self.slots.assembled()));
+        self.snapshot.store(Arc::new(self.slots.assembled(&self.settings)));
         self.settings.hand_over(registry);
         let credentials = registry.credentials();
         if !credentials.are_of_cluster() {
@@ -235,7 +236,7 @@ impl ClusterSource {
 }
 
 impl Slots {
-    fn assembled(&self) -> Cluster {
+    fn assembled(&self, settings: &Settings) -> Cluster {
         let pools = match self.pools.fact() {
             Fact::Known(pools) => Fact::Known(nodes::count(&pools, self.nodes.fact())),
             Fact::Absent => Fact::Absent,
@@ -253,6 +254,7 @@ impl Slots {
             streams: self.streams.object(),
             pools,
             machine_configs,
+            registry_sources: settings.registry_sources(),
         }
     }
 }

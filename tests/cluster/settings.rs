@@ -116,6 +116,53 @@ async fn bundles_say_by_whom_registries_are_trusted() {
     assert_eq!(layerpin.log.with_message(message).len(), 1, "a fault is told of once");
 }
 
+#[tokio::test]
+async fn registries_that_the_cluster_does_not_allow_are_denied_and_not_asked() {
+    let (registry, mirror) = (Registry::start().unwrap(), Registry::start().unwrap());
+    let server = ApiServer::start().await;
+    server.serve(DIGEST_MIRRORS);
+    let mirrors = json!([{"source": "one.example/acme", "mirrors": [format!("{}/acme", mirror.host())]}]);
+    server.put(DIGEST_MIRRORS, json!({"metadata": {"name": "a"}, "spec": {"imageDigestMirrors": mirrors}}));
+    let layerpin = start(&server, |setup| setup);
+    logged(&layerpin, REGISTRIES, 1).await;
+    let put = |sources: Value| {
+        let spec = json!({"registrySources": sources});
+        server.put(IMAGES, json!({"metadata": {"name": "cluster"}, "spec": spec}));
+    };
+    let digest = registry.push("acme/os", Some("1"), &Image::base("4.18.1"));
+    mirror.push("acme/os", None, &Image::base("4.18.1"));
+    let here = format!("{}/acme/os@{digest}", registry.host());
+    let mirrored = format!("one.example/acme/os@{digest}");
+    let denied = async |image: &str, words: &str| {
+        eventually(words, async || {
+            let review = layerpin.webhooks.review("/validate", &create(&machine_config(image))).await;
+            let response = review["response"].clone();
+            (response["allowed"] == false && response.to_string().contains(words)).then_some(())
+        })
+        .await;
+    };
+    put(json!({"allowedRegistries": ["other.example"]}));
+    denied(&here, "is outside the registries that the cluster allows").await;
+    let asked = registry.requests().len();
+    denied(&mirrored, "is outside the registries that the cluster allows").await;
+    let tagged = create(&machine_config(&format!("{}/acme/os:1", registry.host())));
+    let answer = layerpin.webhooks.review("/mutate", &tagged).await;
+    assert_eq!(answer["response"]["patch"], Value::Null, "{answer}");
+    let told = answer["response"]["warnings"].to_string();
+    assert!(told.contains("outside those that the cluster allows"), "{told}");
+    assert_eq!((registry.requests().len(), mirror.requests().len()), (asked, 0));
+
+    // The name that the object gives counts on nodes, so mirrors do not open what is blocked.
+    put(json!({"blockedRegistries": ["one.example"]}));
+    denied(&mirrored, "is in `one.example`, which the cluster blocks").await;
+    assert!(is_pullable(&layerpin, &here).await);
+    assert_eq!(mirror.requests().len(), 0);
+
+    put(json!({"allowedRegistries": ["one.example/acme"]}));
+    denied(&here, "is outside the registries that the cluster allows").await;
+    assert!(is_pullable(&layerpin, &mirrored).await);
+}
+
 /// A proxy that records the first line of each connection and hangs up.
 fn proxy() -> (String, mpsc::Receiver<String>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();

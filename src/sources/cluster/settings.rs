@@ -14,6 +14,7 @@ use tokio::sync::Notify;
 use super::follow::{Objects, Settling, Slot};
 use super::kinds::{ConfigMap, Kind, Metadata, PAGE, nullable};
 use crate::facts::Fact;
+use crate::facts::registry_sources::{IMAGE_CONFIG, RegistrySources};
 use crate::image_reference::shown;
 use crate::last_seen::Reloaded;
 use crate::sources::RegistryClient;
@@ -40,7 +41,7 @@ pub(super) struct Settings {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct ImageConfig {
     insecure: Vec<String>,
-    blocked: Vec<String>,
+    sources: RegistrySources,
 }
 
 /// CA bundles by key.
@@ -114,6 +115,15 @@ impl Settings {
         }
     }
 
+    /// From which registries nodes may pull.
+    pub(super) fn registry_sources(&self) -> Fact<RegistrySources> {
+        match self.image.object() {
+            Fact::Known(image) => Fact::Known(image.sources),
+            Fact::Absent => Fact::Absent,
+            Fact::Unknown(cause) => Fact::Unknown(cause),
+        }
+    }
+
     /// `None` while one of the kinds is not known.
     fn registries(&self) -> Option<ClusterRegistries> {
         let joined = |slot: &Slot<Vec<MirrorSet>>| {
@@ -127,7 +137,7 @@ impl Settings {
             digest_mirrors,
             tag_mirrors: joined(&self.tag_mirrors)?,
             insecure: image.insecure,
-            blocked: image.blocked,
+            blocked: image.sources.blocked,
         })
     }
 
@@ -235,7 +245,7 @@ fn mirror_sets(text: &str) -> super::kinds::Read<Vec<MirrorSet>> {
 }
 
 static IMAGE: Kind<ImageConfig> = Kind {
-    name: "image.config.openshift.io/cluster",
+    name: IMAGE_CONFIG,
     paths: &["/apis/config.openshift.io/v1/images"],
     object: Some("cluster"),
     page: PAGE,
@@ -259,12 +269,13 @@ static IMAGE: Kind<ImageConfig> = Kind {
             insecure_registries: Vec<String>,
             #[serde(deserialize_with = "nullable")]
             blocked_registries: Vec<String>,
+            #[serde(deserialize_with = "nullable")]
+            allowed_registries: Vec<String>,
         }
         let Object { metadata, spec } = serde_json::from_str(text)?;
-        let sources = spec.registry_sources;
-        let config =
-            ImageConfig { insecure: sources.insecure_registries, blocked: sources.blocked_registries };
-        Ok(Some((metadata.name, config)))
+        let Sources { insecure_registries, blocked_registries, allowed_registries } = spec.registry_sources;
+        let sources = RegistrySources { allowed: allowed_registries, blocked: blocked_registries };
+        Ok(Some((metadata.name, ImageConfig { insecure: insecure_registries, sources })))
     },
 };
 

@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::routes::{Access, Answers, Entry, Mirror, Registries, Trust};
+use crate::facts::registry_sources::{is_inside, is_scope};
 
 /// What a cluster says of registries.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -187,28 +188,6 @@ fn in_order(source: &str, sets: &[&MirrorSet]) -> Vec<String> {
     sorted.into_iter().map(str::to_owned).collect()
 }
 
-/// Tells whether everything in `scope` is in `outer` as well (`ScopeIsNestedInsideScope`).
-fn is_inside(scope: &str, outer: &str) -> bool {
-    if scope == outer || scope.strip_prefix(outer).is_some_and(|rest| rest.starts_with('/')) {
-        return true;
-    }
-    let Some(domain) = outer.strip_prefix('*').filter(|domain| domain.starts_with('.')) else { return false };
-    let host = match scope.split_once(':') {
-        Some((host, _)) if host.contains('/') => return false,
-        Some((host, _)) => host,
-        None => scope.split('/').next().unwrap_or_default(),
-    };
-    host.ends_with(domain)
-}
-
-/// Tells whether nodes take `scope` for a prefix (`IsValidRegistriesConfScope`).
-fn is_scope(scope: &str) -> bool {
-    match scope.strip_prefix("*.") {
-        Some(domain) => !domain.contains(['/', '@', ':', '*']),
-        None => !scope.is_empty() && !scope.contains('*'),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -260,26 +239,6 @@ mod tests {
             let expected: Vec<_> =
                 expected.iter().map(|(source, mirrors)| (*source, mirrors.to_vec())).collect();
             assert_eq!(found, expected, "{sets:?}");
-        }
-    }
-
-    #[test]
-    fn scopes_are_inside_others_as_the_operator_sees_them() {
-        for (scope, outer, inside) in [
-            ("a.b", "a.b", true),
-            ("a.b/c", "a.b", true),
-            ("a.bc", "a.b", false),
-            ("a.b:5000", "a.b", false),
-            ("x.a.b", "*.a.b", true),
-            ("*.x.a.b", "*.a.b", true),
-            ("x.a.b:5000/c", "*.a.b", true),
-            ("x.a.b/c", "*.a.b", true),
-            ("a.b", "*.a.b", false),
-            ("q.r/x.a.b", "*.a.b", false),
-            ("q.r/x.a.b:5000", "*.a.b", false),
-            ("a.b", "a.b/c", false),
-        ] {
-            assert_eq!(is_inside(scope, outer), inside, "{scope} {outer}");
         }
     }
 
