@@ -22,6 +22,7 @@ mod metrics;
 mod mutate;
 mod policy;
 mod program;
+mod registries;
 mod reload;
 mod secrets;
 mod shutdown;
