@@ -10,6 +10,7 @@ mod eventually;
 mod kubectl;
 mod lineage;
 mod process;
+mod registries;
 mod rights;
 mod servers;
 

@@ -218,7 +218,7 @@ impl<'a> Account<'a> {
     }
 
     /// What `/dry-run` answers to somebody with `token`: status and text.
-    fn dry_run(&self, layerpin: &Layerpin, token: Option<&str>, object: &Value) -> (u16, String) {
+    pub(crate) fn dry_run(&self, layerpin: &Layerpin, token: Option<&str>, object: &Value) -> (u16, String) {
         layerpin::install_crypto_provider();
         let authority = reqwest::Certificate::from_pem(self.turn.authority_pem().as_bytes()).unwrap();
         let client = reqwest::Client::builder().tls_certs_only([authority]).no_proxy().build().unwrap();
