@@ -196,7 +196,8 @@ async fn under(fault: &Fault, askers: usize) -> (Fact<Manifest>, Vec<String>) {
 #[tokio::test]
 async fn faults_behind_a_proxy_are_told_as_without_and_once_for_all_who_ask() {
     let host = "registry.example:5000";
-    let table: [(Fault, fn(&Fact<Manifest>) -> bool); 9] = [
+    type Expected = fn(&Fact<Manifest>) -> bool;
+    let table: [(Fault, Expected); 9] = [
         (Fault::Latency(Duration::from_secs(3600)), |fact| {
             matches!(fact, Fact::Unknown(Cause::OutOfTime { .. }))
         }),
