@@ -60,14 +60,14 @@ impl<T: Clone + Send + Sync + 'static> Answers<T> {
         self.kept.get(key)
     }
 
-    /// The answer of a question that is under way already, or that of `ask`.
+    /// The answer of a question that is under way already, one that came meanwhile, or that of `ask`.
     pub(super) fn ask(
         &self,
         key: Key,
         ask: impl Future<Output = Fact<T>> + Send + 'static,
     ) -> Awaited<Fact<T>> {
-        let land = self.keep(key.clone());
-        self.under_way.join(key, ask, land)
+        let (land, asked) = (self.keep(key.clone()), key.clone());
+        self.under_way.join_unless(|| self.recall(&asked), key, ask, land)
     }
 
     /// The answer to a question that is asked after this call: `ask`, or one that has yet to begin.

@@ -68,10 +68,25 @@ where
         ask: impl Future<Output = V> + Send + 'static,
         land: impl FnOnce(&V) -> Worth + Send + 'static,
     ) -> Awaited<V> {
+        self.join_unless(|| None, key, ask, land)
+    }
+
+    /// The same, unless `kept` has the answer. It is looked for where no question can land: between a look
+    /// before this call and the call, one may have landed, and then nothing would be under way any more.
+    pub(super) fn join_unless(
+        self: &Arc<Self>,
+        kept: impl FnOnce() -> Option<V>,
+        key: K,
+        ask: impl Future<Output = V> + Send + 'static,
+        land: impl FnOnce(&V) -> Worth + Send + 'static,
+    ) -> Awaited<V> {
         let mut under_way = self.lock();
         let begun = under_way.of(&key).iter().rev().find(|flight| flight.has_begun);
         if let Some(flight) = begun {
             return Awaited(flight.answer.subscribe());
+        }
+        if let Some(answer) = kept() {
+            return Awaited(watch::channel(Some(answer)).1);
         }
         let (number, awaited) = under_way.add(key.clone(), Begins::Now);
         tokio::spawn(Arc::clone(self).fly(key, number, awaited.0.clone(), ask, land));
@@ -295,6 +310,17 @@ mod tests {
             assert_eq!(look.answer().await, Some("second"));
         }
         assert_eq!(*landed.lock().unwrap(), ["first", "second"]);
+    }
+
+    #[tokio::test]
+    async fn what_landed_just_before_is_not_asked_again() {
+        let (flights, landed) = (Flights::new(), Landed::default());
+        assert_eq!(flights.join("key", async { "first" }, landing(&landed)).answer().await, Some("first"));
+        let kept = || landed.lock().unwrap().last().copied();
+        let again = flights.join_unless(kept, "key", async { "never asked" }, landing(&landed));
+        assert_eq!(again.answer().await, Some("first"));
+        assert_eq!(*landed.lock().unwrap(), ["first"]);
+        assert!(flights.lock().by_key.is_empty());
     }
 
     #[tokio::test]
