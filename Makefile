@@ -18,11 +18,12 @@ e2e: ## Run the tests against a real Kubernetes API server (CRDS=FOLDER takes ot
 	@folder=$$(tests/e2e/tools.sh) && echo "API server from $$folder"
 	$(if $(CRDS),LAYERPIN_E2E_CRDS="$(abspath $(CRDS))" )cargo test --locked --test e2e
 
-bench: ## Measure speed and memory of the release binary (BENCH_REVIEWS=N for fewer or more than a million)
+bench: ## Measure speed and memory of the release binary (BENCH_REVIEWS=N, BENCH_REFERENCES=N for fewer or more than a million)
 	@tests/packages.sh wrk:wrk
 	@nice cargo bench --locked --quiet --bench lineage
 	@nice cargo bench --locked --quiet --bench road
 	@nice cargo bench --locked --quiet --bench payload
+	@nice cargo bench --locked --quiet --bench registry
 
 lint: ## Format, clippy with warnings as errors, docs
 	cargo fmt --all --check
