@@ -5,6 +5,7 @@
 
 use std::hint::black_box;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use layerpin::digest::Digest;
@@ -86,7 +87,7 @@ fn layer(name: &str) -> Layer {
     Layer { diff_id: Digest::of(name.as_bytes()), digest: Digest::of(b"compressed"), size: 1 }
 }
 
-fn single(layers: Vec<Layer>) -> Fact<Image> {
+fn single(layers: Vec<Layer>) -> Fact<Arc<Image>> {
     let image = PlatformImage {
         manifest: Digest::of(b"manifest"),
         config: Digest::of(b"config"),
@@ -97,7 +98,7 @@ fn single(layers: Vec<Layer>) -> Fact<Image> {
         created: None,
     };
     let platforms = [(Platform::of_node("amd64"), Fact::Known(image))].into_iter().collect();
-    Fact::Known(Image { digest: Digest::of(b"index"), kind: ManifestKind::Image, platforms })
+    Fact::Known(Arc::new(Image { digest: Digest::of(b"index"), kind: ManifestKind::Image, platforms }))
 }
 
 const LAYERS: usize = 200;

@@ -33,9 +33,10 @@ pub struct Facts {
     /// What the user accepts in place of what the cluster says.
     #[serde(default, skip_serializing_if = "Given::is_empty")]
     pub given: Given,
-    /// What registries hold under each reference whose layers were asked for, keyed by the reference.
+    /// What registries hold under each reference whose layers were asked for, keyed by the reference;
+    /// shared between the reviews that ask about it.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub images: BTreeMap<ImageReference, Fact<Image>>,
+    pub images: BTreeMap<ImageReference, Fact<Arc<Image>>>,
     /// What release payloads say, keyed by the payload's reference.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub payloads: BTreeMap<ImageReference, Fact<Payload>>,
@@ -84,7 +85,7 @@ impl Facts {
             Question::Image { reference, .. } => {
                 match (self.images.get_mut(reference), other.images.get(reference)) {
                     (Some(Fact::Known(image)), Some(Fact::Known(more))) if image.digest == more.digest => {
-                        image.platforms.extend(more.platforms.clone());
+                        Arc::make_mut(image).platforms.extend(more.platforms.clone());
                     }
                     _ => take(reference, &mut self.images, &other.images),
                 }
@@ -99,7 +100,7 @@ impl Facts {
     }
 
     /// What is known of the layers of `reference`; unknown when nobody asked.
-    pub fn image(&self, reference: &ImageReference) -> &Fact<Image> {
+    pub fn image(&self, reference: &ImageReference) -> &Fact<Arc<Image>> {
         self.images.get(reference).unwrap_or(&Fact::Unknown(Cause::NotAsked))
     }
 
@@ -139,6 +140,17 @@ pub enum Fact<T> {
     Absent,
     /// There was no answer that could be trusted, and why.
     Unknown(Cause),
+}
+
+impl<T> Fact<T> {
+    /// The same fact about what `change` makes of the answer.
+    pub fn map<U>(self, change: impl FnOnce(T) -> U) -> Fact<U> {
+        match self {
+            Self::Known(known) => Fact::Known(change(known)),
+            Self::Absent => Fact::Absent,
+            Self::Unknown(cause) => Fact::Unknown(cause),
+        }
+    }
 }
 
 /// What a registry says a reference names.
@@ -508,7 +520,7 @@ mod tests {
                 platforms: BTreeMap::from([(Platform::of_node(architecture), Fact::Absent)]),
             };
             let mut facts = Facts::none(Timestamp::UNIX_EPOCH);
-            facts.images.insert(reference.clone(), Fact::Known(image));
+            facts.images.insert(reference.clone(), Fact::Known(Arc::new(image)));
             facts
         };
         let platforms = |facts: &Facts| match &facts.images[&reference] {

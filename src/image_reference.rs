@@ -80,7 +80,7 @@ impl ImageReference {
 
     /// The same repository by digest alone, whatever tag stood there.
     pub fn pinned_to(&self, digest: &Digest) -> Self {
-        let text = format!("{}@{digest}", self.repository());
+        let text = [self.repository(), "@", digest.as_str()].concat();
         Self { text, digest: Some(digest.clone()), tag_end: None, ..*self }
     }
 
@@ -91,6 +91,9 @@ impl ImageReference {
 
     /// The reference by which a registry is asked: by digest alone when there is one, else by tag.
     pub fn asked(&self) -> Self {
+        if self.is_pinned() {
+            return self.clone();
+        }
         match (&self.digest, self.effective_tag().and_then(|tag| self.with_tag(tag))) {
             (Some(digest), _) => self.pinned_to(digest),
             (None, Some(tagged)) => tagged,

@@ -193,7 +193,7 @@ fn closed(question: &Question, facts: &Facts, policy: &Policy) -> Option<Cause> 
 /// An answer, with what it is about.
 enum Answer {
     Manifest(ImageReference, Fact<Manifest>),
-    Image(ImageReference, Fact<Image>),
+    Image(ImageReference, Fact<Arc<Image>>),
     Payload(ImageReference, Fact<Payload>),
 }
 

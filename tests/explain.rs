@@ -3,6 +3,7 @@
 //! `INSTA_UPDATE=always cargo test --test explain` makes the snapshots again; look at the difference.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use layerpin::digest::Digest;
 use layerpin::explain::{Explanation, ImageExplanation};
@@ -221,13 +222,13 @@ fn reference(text: &str) -> ImageReference {
     ImageReference::parse(text).unwrap()
 }
 
-fn single(of: PlatformImage) -> Fact<Image> {
+fn single(of: PlatformImage) -> Fact<Arc<Image>> {
     let platforms = BTreeMap::from([(Platform::of_node("amd64"), Fact::Known(of))]);
-    Fact::Known(Image {
+    Fact::Known(Arc::new(Image {
         digest: reference(IMAGE).digest().unwrap().clone(),
         kind: ManifestKind::Image,
         platforms,
-    })
+    }))
 }
 
 /// An image whose layers are called so, made by these commands; without any it tells no history.

@@ -26,6 +26,7 @@ mod same_engine;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use layerpin::digest::Digest;
@@ -132,7 +133,9 @@ impl Case {
 
     fn facts(&self) -> Facts {
         let CaseFacts { observed_at, manifests, given, images, payloads, cluster } = self.facts.clone();
-        let images = images.into_iter().map(|(reference, fact)| (reference, with(fact, CaseImage::expand)));
+        let images = images
+            .into_iter()
+            .map(|(reference, fact)| (reference, with(fact, CaseImage::expand).map(Arc::new)));
         let images = images.collect();
         let observed_at = observed_at.unwrap_or_else(|| OBSERVED_AT.parse().unwrap());
         Facts { observed_at, manifests, given, images, payloads, cluster: cluster.into() }

@@ -1,10 +1,10 @@
 //! The servers: the release binary, the same server with one more route, and a registry for both.
 
-use std::io::{BufRead, BufReader, Read};
+use std::cell::RefCell;
+use std::fs::File;
+use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, ExitCode, Stdio};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -78,7 +78,7 @@ pub(crate) struct Server {
     address: String,
     admin_address: String,
     authority: Vec<u8>,
-    logged: Arc<AtomicU64>,
+    log: RefCell<Log>,
     _folder: TempDir,
 }
 
@@ -86,19 +86,17 @@ impl Server {
     /// Starts a program that takes the command line of `layerpin`.
     fn start(program: &Path) -> Self {
         let folder = tempfile::tempdir().unwrap_or_else(|error| panic!("a folder: {error}"));
+        // A file: whoever reads a pipe while it is written to would be measured, too.
+        let path = folder.path().join("log");
+        let log = File::create(&path).unwrap_or_else(|error| panic!("its log: {error}"));
         let mut child = Command::new(program)
             .args(["serve", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"])
             .current_dir(folder.path())
             .env_clear()
             .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
+            .stderr(log)
             .spawn()
             .unwrap_or_else(|error| panic!("{}: {error}", program.display()));
-        let logged = Arc::new(AtomicU64::new(0));
-        if let Some(log) = child.stderr.take() {
-            let logged = Arc::clone(&logged);
-            thread::spawn(move || count(log, &logged));
-        }
         let mut lines = child.stdout.take().into_iter().flat_map(|output| BufReader::new(output).lines());
         let mut address_after = |words: &str| match lines.next() {
             Some(Ok(line)) if line.starts_with(words) => line[words.len()..].to_owned(),
@@ -112,7 +110,7 @@ impl Server {
             address,
             admin_address,
             authority: authority.unwrap_or_else(|error| panic!("its CA: {error}")),
-            logged,
+            log: RefCell::new(Log::at(&path)),
             _folder: folder,
         }
     }
@@ -123,14 +121,14 @@ impl Server {
 
     /// How many reviews its log has told of.
     pub(crate) fn reviews_logged(&self) -> u64 {
-        // The last lines may still be in the pipe: wait until nothing comes.
-        let mut before = u64::MAX;
+        let mut log = self.log.borrow_mut();
+        // The last lines are gathered for a moment: read until nothing comes.
         loop {
-            let logged = self.logged.load(Ordering::Relaxed);
-            if logged == before {
-                return logged;
+            let before = log.reviews;
+            log.read_on();
+            if log.reviews == before {
+                return before;
             }
-            before = logged;
             thread::sleep(Duration::from_millis(100));
         }
     }
@@ -170,16 +168,29 @@ impl Drop for Server {
     }
 }
 
-/// Counts the lines that tell of a review, whose message is that word alone.
-fn count(log: impl Read, logged: &AtomicU64) {
-    let mut log = BufReader::with_capacity(256 * 1024, log);
-    let mut line = Vec::new();
-    while log.read_until(b'\n', &mut line).is_ok_and(|length| length > 0) {
-        let is_review = line.windows(MESSAGE.len()).any(|window| window == MESSAGE);
-        if is_review {
-            logged.fetch_add(1, Ordering::Relaxed);
+/// A log that is read once, from where the last look ended.
+struct Log {
+    lines: BufReader<File>,
+    line: Vec<u8>,
+    reviews: u64,
+}
+
+impl Log {
+    fn at(path: &Path) -> Self {
+        let file = File::open(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        Self { lines: BufReader::with_capacity(256 * 1024, file), line: Vec::new(), reviews: 0 }
+    }
+
+    /// Counts the lines that tell of a review, whose message is that word alone.
+    fn read_on(&mut self) {
+        while self.lines.read_until(b'\n', &mut self.line).is_ok_and(|length| length > 0) {
+            if !self.line.ends_with(b"\n") {
+                // The rest of it is still to come.
+                return;
+            }
+            self.reviews += u64::from(self.line.windows(MESSAGE.len()).any(|window| window == MESSAGE));
+            self.line.clear();
         }
-        line.clear();
     }
 }
 

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::{Ending, output, sources};
 use crate::cli::{Base, BaseFormat};
-use crate::facts::image::{Image, Payload};
+use crate::facts::image::Payload;
 use crate::facts::{Fact, Facts};
 use crate::image_reference::{ImageReference, shown};
 use crate::lineage::{self, Ignorance, Origin, Standing, bases};
@@ -279,9 +279,7 @@ impl Asker {
         let question = Question::Image { reference: reference.clone(), platforms: none, purpose };
         self.ask(&[question], facts).await;
         match facts.image(&reference) {
-            Fact::Known(Image { platforms, .. }) => {
-                Some(platforms.keys().map(|platform| platform.to_string()).collect())
-            }
+            Fact::Known(image) => Some(image.platforms.keys().map(ToString::to_string).collect()),
             Fact::Absent | Fact::Unknown(_) => None,
         }
     }

@@ -86,7 +86,7 @@ fn lacks_nothing(facts: &Facts) -> bool {
 }
 
 /// Whether there is nothing more to be learnt.
-fn is_whole(image: &Fact<Image>) -> bool {
+fn is_whole(image: &Fact<Arc<Image>>) -> bool {
     match image {
         Fact::Known(image) => image.platforms.values().all(|platform| matches!(platform, Fact::Known(_))),
         Fact::Absent | Fact::Unknown(_) => false,

@@ -98,17 +98,23 @@ impl Asker {
 
     /// Asks what an image holds for some platforms.
     pub(crate) async fn image_for(&self, reference: &str, platforms: &Platforms) -> Fact<Image> {
-        self.client.image(&parse(reference), platforms, Instant::now() + PATIENCE).await
+        self.client
+            .image(&parse(reference), platforms, Instant::now() + PATIENCE)
+            .await
+            .map(Arc::unwrap_or_clone)
     }
 
     /// Asks what an image holds, and gives up soon.
     pub(crate) async fn image_shortly(&self, reference: &str) -> Fact<Image> {
-        self.client.image(&parse(reference), &Platforms::All, Instant::now() + SHORT).await
+        self.client
+            .image(&parse(reference), &Platforms::All, Instant::now() + SHORT)
+            .await
+            .map(Arc::unwrap_or_clone)
     }
 
     /// Asks what an image holds when the time for the answer is spent already.
     pub(crate) async fn image_too_late(&self, reference: &str) -> Fact<Image> {
-        self.client.image(&parse(reference), &Platforms::All, Instant::now()).await
+        self.client.image(&parse(reference), &Platforms::All, Instant::now()).await.map(Arc::unwrap_or_clone)
     }
 
     fn new(settings: impl Into<Settings>, auth_file: Option<TempDir>) -> Self {

@@ -5,13 +5,15 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::future::join_all;
+use moka::sync::Cache;
 use reqwest::{Method, StatusCode};
 use tokio::time::Instant;
 
 use super::answers::{Answers, Key};
-use super::credentials::Credential;
+use super::credentials::{Credential, Fingerprint};
 use super::dialogue::{Dialogue, Failure, Resource};
 use super::documents::{Config, Content, Descriptor, Document, Entry, ImageManifest};
 use super::endpoints::Stop;
@@ -34,7 +36,7 @@ impl RegistryClient {
         reference: &ImageReference,
         platforms: &Platforms,
         deadline: Instant,
-    ) -> Fact<Image> {
+    ) -> Fact<Arc<Image>> {
         let mut pauses = Pauses::until(deadline);
         loop {
             let answer = self.image_once(reference, platforms, deadline).await;
@@ -49,12 +51,20 @@ impl RegistryClient {
         reference: &ImageReference,
         platforms: &Platforms,
         deadline: Instant,
-    ) -> Fact<Image> {
+    ) -> Fact<Arc<Image>> {
         let mut tour = self.tour(reference, deadline);
         while let Some((stop, by)) = tour.next().await {
+            let key = WholeKey::new(&stop, platforms);
+            if let Some(image) = self.images.recall(&key) {
+                self.metrics.cache_request("image", "hit");
+                return Fact::Known(image);
+            }
+            self.metrics.cache_request("image", "miss");
             let (reader, platforms) = (Reader::new(self, &stop), platforms.clone());
             let work = async move { reader.image(&platforms).await };
             if let Some(image) = tour.note(answer_by(by, &stop.reference, work).await) {
+                let image = Arc::new(image);
+                self.images.keep(key, &image);
                 return Fact::Known(image);
             }
         }
@@ -81,13 +91,77 @@ impl RegistryClient {
 
 impl Pauses {
     /// Waits for the end of a pause that one of the platforms asks for.
-    async fn wait_for_any(&mut self, answer: &Fact<Image>) -> bool {
+    async fn wait_for_any(&mut self, answer: &Fact<Arc<Image>>) -> bool {
         let Fact::Known(image) = answer else { return false };
         let is_paused = |image: &&Fact<PlatformImage>| matches!(image, Fact::Unknown(Cause::Paused { .. }));
         match image.platforms.values().find(is_paused) {
             Some(paused) => self.wait(paused).await,
             None => false,
         }
+    }
+}
+
+/// Images that were put together before. The documents have caches of their own; this one spares
+/// taking them apart again for every review of the same image.
+#[derive(Debug)]
+pub(super) struct Whole(Cache<WholeKey, Arc<Image>>);
+
+/// An image by digest, who asked for it where, and for what of it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct WholeKey {
+    reference: ImageReference,
+    credential: Option<Fingerprint>,
+    platforms: Platforms,
+}
+
+impl WholeKey {
+    fn new(stop: &Stop, platforms: &Platforms) -> Self {
+        Self {
+            reference: stop.reference.clone(),
+            credential: stop.credential.as_ref().map(Credential::fingerprint),
+            platforms: platforms.clone(),
+        }
+    }
+}
+
+impl Whole {
+    pub(super) fn new() -> Self {
+        let weigher = |_: &WholeKey, image: &Arc<Image>| u32::try_from(image.weight()).unwrap_or(u32::MAX);
+        Self(Cache::builder().max_capacity(MAX_WHOLE).weigher(weigher).time_to_live(WHOLE_KEPT).build())
+    }
+
+    fn recall(&self, key: &WholeKey) -> Option<Arc<Image>> {
+        key.reference.digest().and_then(|_| self.0.get(key))
+    }
+
+    /// Keeps an image of which everything is known that was asked for. A tag may move.
+    fn keep(&self, key: WholeKey, image: &Arc<Image>) {
+        let is_settled =
+            |fact: &Fact<PlatformImage>| matches!(fact, Fact::Known(_) | Fact::Unknown(Cause::NotAsked));
+        if key.reference.digest().is_some() && image.platforms.values().all(is_settled) {
+            self.0.insert(key, Arc::clone(image));
+        }
+    }
+}
+
+impl Image {
+    /// About how many bytes it takes in memory.
+    fn weight(&self) -> usize {
+        let text = |map: &BTreeMap<String, String>| {
+            map.iter().map(|(key, value)| key.len() + value.len() + WORD).sum::<usize>()
+        };
+        let of_platform = |fact: &Fact<PlatformImage>| match fact {
+            Fact::Known(image) => {
+                let history = image.history.iter();
+                let history = history.map(|step| step.created_by.len() + step.comment.len() + 3 * WORD);
+                image.layers.len() * LAYER
+                    + text(&image.labels)
+                    + text(&image.annotations)
+                    + history.sum::<usize>()
+            }
+            Fact::Absent | Fact::Unknown(_) => 0,
+        };
+        self.platforms.values().map(|fact| of_platform(fact) + LAYER).sum::<usize>() + LAYER
     }
 }
 
@@ -370,6 +444,14 @@ fn same_layers(one: &PlatformImage, other: &PlatformImage) -> bool {
     diff_ids(one) == diff_ids(other)
 }
 
+/// Bytes of images that are put together.
+const MAX_WHOLE: u64 = 16 * 1024 * 1024;
+/// As long as what they were put together from.
+const WHOLE_KEPT: Duration = Duration::from_secs(3600);
+/// A layer in memory: two digests and a size. About what else stands alone, too.
+const LAYER: usize = 256;
+/// What a text takes beside its bytes.
+const WORD: usize = 48;
 /// Room for the manifests of some hundred images: that of 66 layers has 15 KB.
 pub(super) const MAX_DOCUMENTS: u64 = 32 * 1024 * 1024;
 /// Room for the configs of some hundred images.
