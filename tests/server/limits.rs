@@ -82,9 +82,10 @@ async fn beyond_the_limits_the_answer_comes_at_once_and_says_so() {
         registry.connections_arrived(asked + 1).await.unwrap();
         let mut second = server.wire().await;
         second.send(post_of("/validate", &review.to_string())).await;
-        let (found, body) = second.answer().await;
+        let (found, body) = in_time(message, second.answer()).await;
         assert_eq!((found.as_str(), body.as_str()), (status, message));
-        assert_eq!(in_work.await.unwrap()["response"]["uid"], UID);
+        let first = in_time("the review in work is answered", in_work).await;
+        assert_eq!(first.unwrap()["response"]["uid"], UID);
     }
 }
 
