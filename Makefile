@@ -20,10 +20,9 @@ e2e: ## Run the tests against a real Kubernetes API server (CRDS=FOLDER takes ot
 
 bench: ## Measure speed and memory of the release binary (BENCH_REVIEWS=N, BENCH_REFERENCES=N for fewer or more than a million)
 	@tests/packages.sh wrk:wrk
-	@nice cargo bench --locked --quiet --bench lineage
-	@nice cargo bench --locked --quiet --bench road
-	@nice cargo bench --locked --quiet --bench payload
-	@nice cargo bench --locked --quiet --bench registry
+	@missed=0; for bench in road registry lineage payload files; do \
+		nice cargo bench --locked --quiet --bench $$bench || missed=1; \
+	done; exit $$missed
 
 lint: ## Format, clippy with warnings as errors, docs
 	cargo fmt --all --check
