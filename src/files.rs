@@ -414,6 +414,18 @@ mod tests {
     }
 
     #[test]
+    fn a_file_that_vanishes_after_it_was_found_is_named() {
+        let folder = tree(&["a.yaml", "b.yaml"]);
+        let (inputs, unread) = find(&[folder.path().to_owned()]);
+        assert_eq!((inputs.len(), unread.len()), (2, 0));
+        std::fs::remove_file(folder.path().join("a.yaml")).unwrap();
+        let read: Vec<_> = inputs.iter().map(Input::read).collect();
+        let error = read[0].as_ref().unwrap_err().to_string();
+        assert_eq!(error, format!("{}: No such file or directory", inputs[0].name()));
+        assert_eq!(read[1].as_deref().unwrap(), "");
+    }
+
+    #[test]
     fn names_are_shown_without_what_a_terminal_obeys() {
         let input = Input::Named(PathBuf::from("./a\u{1b}[31m.yaml"));
         assert_eq!(input.read().unwrap_err().to_string(), "a\\u{1b}[31m.yaml: No such file or directory");

@@ -37,6 +37,18 @@ fn what_cannot_be_read_is_named_and_the_rest_is_judged() {
 }
 
 #[test]
+fn of_a_hundred_thousand_documents_the_last_is_judged_in_its_place() {
+    let other = "kind: ConfigMap\n---\n";
+    let text = other.repeat(100_000) + &machine_config("last", "quay.io/acme/os:4.18");
+    let tree = Tree::known(&[("many.yaml", &text)]);
+    let found = tree.check(["--facts", "facts.json", "many.yaml"]);
+    assert_eq!(found.status, 1, "{}", found.error);
+    let place = found.output.lines().nth(1).unwrap();
+    assert!(place.starts_with("  --> many.yaml:200008:15 "), "{place}");
+    assert_eq!(found.error.lines().last().unwrap(), "1 MachineConfig in 1 file: 1 denied");
+}
+
+#[test]
 fn a_folder_without_permission_is_named_and_the_rest_is_judged() {
     if !has_tool("setpriv") {
         return;
