@@ -115,9 +115,9 @@ pub struct FactOptions {
     #[arg(long, value_name = "FILE", env = "LAYERPIN_REGISTRIES_CONF")]
     pub registries_conf: Option<PathBuf>,
 
-    /// CA certificates for single registries, in the layout of containers-certs.d: DIR/HOST[:PORT]/*.crt,
-    /// with *.cert and *.key for client certificates [default: without a cluster the usual folders:
-    /// ~/.config/containers/certs.d, /etc/containers/certs.d, /etc/docker/certs.d]
+    /// CA certificates for single registries, in the layout of containers-certs.d: DIR/HOST/*.crt, or
+    /// DIR/HOST:PORT/*.crt, with *.cert and *.key for client certificates [default: without a cluster
+    /// the usual folders: ~/.config/containers/certs.d, /etc/containers/certs.d, /etc/docker/certs.d]
     #[arg(long, value_name = "DIR", env = "LAYERPIN_CERT_DIR")]
     pub cert_dir: Option<PathBuf>,
 
