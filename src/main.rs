@@ -7,12 +7,6 @@ use clap::Parser;
 use layerpin::cli::{Command, CommandLine};
 use layerpin::{commands, log};
 
-/// A review is some hundred small pieces of memory, and an UPDATE two large ones that should be given
-/// back: glibc's own allocator is slower at the first and keeps the second. Without transparent huge
-/// pages, which would keep whole pages for a few bytes.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> ExitCode {
     layerpin::install_crypto_provider();
     let command_line = CommandLine::parse();
