@@ -61,10 +61,10 @@ impl<Entry: Clone + Debug> Log<Entry> {
     pub(crate) async fn arrived(&self, count: usize) -> io::Result<Vec<Entry>> {
         let mut length = self.length.subscribe();
         let reached = length.wait_for(|length| *length >= count);
-        match tokio::time::timeout(PATIENCE, reached).await {
-            Ok(_) => Ok(self.all()),
-            Err(_) => Err(too_few(&self.lock(), count)),
-        }
+        // What it gives holds the length for reading, and whoever records an entry holds the entries
+        // and wants to write the length: it must be gone before the entries are taken.
+        let is_reached = tokio::time::timeout(PATIENCE, reached).await.is_ok();
+        if is_reached { Ok(self.all()) } else { Err(too_few(&self.lock(), count)) }
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<Entry>> {
