@@ -67,7 +67,7 @@ impl<T: Clone + Send + Sync + 'static> Answers<T> {
         ask: impl Future<Output = Fact<T>> + Send + 'static,
     ) -> Awaited<Fact<T>> {
         let (land, asked) = (self.keep(key.clone()), key.clone());
-        self.under_way.join_unless(|| self.recall(&asked), key, ask, land)
+        self.under_way.join(|| self.recall(&asked), key, ask, land)
     }
 
     /// The answer to a question that is asked after this call: `ask`, or one that has yet to begin.

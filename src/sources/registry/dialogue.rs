@@ -23,6 +23,15 @@ pub(super) struct Dialogue<'a> {
     pub(super) credential: Option<&'a Credential>,
 }
 
+/// A question that the registry answered with a challenge.
+#[derive(Clone, Copy)]
+struct Asked<'a> {
+    target: &'a Target,
+    key: &'a tokens::Key,
+    /// What was shown and refused, if anything was.
+    refused: Option<&'a Authorization>,
+}
+
 /// What is asked for in the repository.
 #[derive(Clone, Copy)]
 pub(super) enum Resource<'a> {
@@ -41,16 +50,16 @@ impl Dialogue<'_> {
         let reply = self.send(&method, &target, resource, remembered.as_ref()).await?;
         let refused = reply.status == StatusCode::UNAUTHORIZED;
         // Some registries call a token that has ended forbidden.
-        let stale = remembered.is_some() && (refused || reply.status == StatusCode::FORBIDDEN);
-        if !refused && !stale {
+        let stale = remembered.filter(|_| refused || reply.status == StatusCode::FORBIDDEN);
+        if !refused && stale.is_none() {
             return Ok(reply);
         }
         if reply.is_elsewhere {
             // Credentials are for the host that was asked, not for one that it points at.
             return Err(Cause::Status { host: reply.host, status: reply.status.as_u16() }.into());
         }
-        let reply = if stale {
-            self.client.tokens.forget(&key);
+        let reply = if let Some(stale) = &stale {
+            self.client.tokens.forget(&key, stale);
             let fresh = self.send(&method, &target, resource, None).await?;
             if fresh.status != StatusCode::UNAUTHORIZED {
                 return Ok(fresh);
@@ -60,11 +69,14 @@ impl Dialogue<'_> {
             reply
         };
         let challenges = challenge::read(&reply.headers);
-        let Some(authorization) = self.authorize(&target, &reply, &challenges).await? else {
+        let asked = Asked { target: &target, key: &key, refused: stale.as_ref() };
+        let Some(authorization) = self.authorize(asked, &reply, &challenges).await? else {
             return Ok(reply);
         };
         let answer = self.send(&method, &target, resource, Some(&authorization)).await?;
-        if !matches!(answer.status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
+        if matches!(answer.status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
+            self.client.tokens.forget(&key, &authorization);
+        } else {
             self.client.tokens.remember(key, authorization);
         }
         Ok(answer)
@@ -73,7 +85,7 @@ impl Dialogue<'_> {
     /// What to show after a challenge. `None` when there is nothing to show.
     async fn authorize(
         &self,
-        target: &Target,
+        asked: Asked<'_>,
         reply: &Reply,
         challenges: &[Challenge],
     ) -> Result<Option<Authorization>, Failure> {
@@ -82,7 +94,8 @@ impl Dialogue<'_> {
             Challenge::Basic => None,
         });
         if let Some(bearer) = bearer {
-            let realm = tokens::realm(bearer, reply).map_err(|cause| Failure::Unknown(cause.of(target)))?;
+            let realm =
+                tokens::realm(bearer, reply).map_err(|cause| Failure::Unknown(cause.of(asked.target)))?;
             let scope = format!("repository:{}:pull", self.reference.api_path());
             let scope = bearer.scope.clone().unwrap_or(scope);
             let ask = tokens::Ask {
@@ -91,14 +104,13 @@ impl Dialogue<'_> {
                 scope,
                 credential: self.credential.cloned(),
             };
-            let token = self.client.tokens.ask(ask, &self.client.transport).await;
+            let host = &asked.target.host;
+            let token = self.client.tokens.ask(ask, asked.key, asked.refused, &self.client.transport).await;
             return token.map(Some).map_err(|error| match error {
-                tokens::NoToken::Refused(status) => {
-                    Failure::Unknown(self.refusal(target.host.clone(), status))
-                }
+                tokens::NoToken::Refused(status) => Failure::Unknown(self.refusal(host.clone(), status)),
                 tokens::NoToken::Paused(cause) => Failure::Unknown(cause),
                 tokens::NoToken::Failed(reason) => {
-                    Failure::Unknown(Cause::NoToken { host: target.host.clone(), reason })
+                    Failure::Unknown(Cause::NoToken { host: host.clone(), reason })
                 }
             });
         }

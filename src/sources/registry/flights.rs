@@ -58,22 +58,13 @@ where
         Arc::new(Self(Mutex::new(UnderWay { count: 0, by_key: HashMap::new() })))
     }
 
-    /// Waits for a question that is under way, or else for `ask`.
+    /// Waits for a question that is under way, or takes what is `kept`, or else waits for `ask`.
     ///
     /// `land` is told the answer of `ask` before anybody else, unless that of a newer question came
-    /// first. It runs while no other question to any key can begin or end, so it must be quick.
+    /// first. Both closures run while no other question to any key can begin or end, so they must be
+    /// quick. That is also why `kept` is looked for here: between a look before this call and the call,
+    /// an answer may have landed, and nothing would be under way any more.
     pub(super) fn join(
-        self: &Arc<Self>,
-        key: K,
-        ask: impl Future<Output = V> + Send + 'static,
-        land: impl FnOnce(&V) -> Worth + Send + 'static,
-    ) -> Awaited<V> {
-        self.join_unless(|| None, key, ask, land)
-    }
-
-    /// The same, unless `kept` has the answer. It is looked for where no question can land: between a look
-    /// before this call and the call, one may have landed, and then nothing would be under way any more.
-    pub(super) fn join_unless(
         self: &Arc<Self>,
         kept: impl FnOnce() -> Option<V>,
         key: K,
@@ -230,6 +221,10 @@ mod tests {
 
     use super::*;
 
+    fn nothing<V>() -> Option<V> {
+        None
+    }
+
     type Landed = Arc<Mutex<Vec<&'static str>>>;
 
     /// A question that is answered when the test says so, or never when the sender is dropped.
@@ -255,9 +250,9 @@ mod tests {
     async fn who_comes_while_it_is_under_way_waits_for_the_same_answer() {
         let (flights, landed) = (Flights::new(), Landed::default());
         let (answer, ask) = question();
-        let first = flights.join("key", ask, landing(&landed));
-        let second = flights.join("key", async { "never asked" }, landing(&landed));
-        let other = flights.join("other", async { "other" }, landing(&landed));
+        let first = flights.join(nothing, "key", ask, landing(&landed));
+        let second = flights.join(nothing, "key", async { "never asked" }, landing(&landed));
+        let other = flights.join(nothing, "other", async { "other" }, landing(&landed));
         assert_eq!(other.answer().await, Some("other"));
         drop(first);
         answer.send("answer").unwrap();
@@ -270,7 +265,7 @@ mod tests {
     async fn a_newer_answer_goes_to_all_and_an_older_one_to_nobody() {
         let (flights, landed) = (Flights::new(), Landed::default());
         let (older, ask) = question();
-        let waits = flights.join("key", ask, landing(&landed));
+        let waits = flights.join(nothing, "key", ask, landing(&landed));
         let (newer, ask) = question();
         let looks = flights.join_next("key", ask, landing(&landed));
         newer.send("newer").unwrap();
@@ -278,7 +273,10 @@ mod tests {
         assert_eq!(waits.answer().await, Some("newer"));
         // Nobody takes it any more: its question has ended, or will land in vain.
         let _ = older.send("older");
-        assert_eq!(flights.join("key", async { "newest" }, landing(&landed)).answer().await, Some("newest"));
+        assert_eq!(
+            flights.join(nothing, "key", async { "newest" }, landing(&landed)).answer().await,
+            Some("newest")
+        );
         assert_eq!(*landed.lock().unwrap(), ["newer", "newest"]);
     }
 
@@ -286,7 +284,7 @@ mod tests {
     async fn a_newer_failure_leaves_the_older_question_its_answer() {
         let (flights, landed) = (Flights::new(), Landed::default());
         let (older, ask) = question();
-        let waits = flights.join("key", ask, landing(&landed));
+        let waits = flights.join(nothing, "key", ask, landing(&landed));
         let looks = flights.join_next("key", async { "failed" }, landing(&landed));
         assert_eq!(looks.answer().await, Some("failed"));
         older.send("older").unwrap();
@@ -302,7 +300,7 @@ mod tests {
         let looks: Vec<_> =
             (0..10).map(|_| flights.join_next("key", async { "second" }, landing(&landed))).collect();
         // Who takes what there is gets it from the one that has begun.
-        let cached = flights.join("key", async { "never asked" }, landing(&landed));
+        let cached = flights.join(nothing, "key", async { "never asked" }, landing(&landed));
         first.send("first").unwrap();
         assert_eq!(alone.answer().await, Some("first"));
         assert_eq!(cached.answer().await, Some("first"));
@@ -315,9 +313,12 @@ mod tests {
     #[tokio::test]
     async fn what_landed_just_before_is_not_asked_again() {
         let (flights, landed) = (Flights::new(), Landed::default());
-        assert_eq!(flights.join("key", async { "first" }, landing(&landed)).answer().await, Some("first"));
+        assert_eq!(
+            flights.join(nothing, "key", async { "first" }, landing(&landed)).answer().await,
+            Some("first")
+        );
         let kept = || landed.lock().unwrap().last().copied();
-        let again = flights.join_unless(kept, "key", async { "never asked" }, landing(&landed));
+        let again = flights.join(kept, "key", async { "never asked" }, landing(&landed));
         assert_eq!(again.answer().await, Some("first"));
         assert_eq!(*landed.lock().unwrap(), ["first"]);
         assert!(flights.lock().by_key.is_empty());
@@ -326,8 +327,8 @@ mod tests {
     #[tokio::test]
     async fn a_question_that_panics_keeps_nobody_waiting() {
         let flights = Flights::<_, ()>::new();
-        let awaited = flights.join("key", async { panic!("as the test wants") }, |_| Worth::Answer);
+        let awaited = flights.join(nothing, "key", async { panic!("as the test wants") }, |_| Worth::Answer);
         assert_eq!(awaited.answer().await, None);
-        assert_eq!(flights.join("key", async {}, |()| Worth::Answer).answer().await, Some(()));
+        assert_eq!(flights.join(nothing, "key", async {}, |()| Worth::Answer).answer().await, Some(()));
     }
 }

@@ -44,9 +44,7 @@ impl Helpers {
 
     /// What the helper says. It is run once however many ask.
     pub(super) async fn ask(&self, question: Question) -> Outcome {
-        if let Some(known) = self.kept.get(&question) {
-            return Ok(known);
-        }
+        let known = || self.kept.get(&question).map(Ok);
         let (key, kept) = (question.clone(), self.kept.clone());
         let land = move |outcome: &Outcome| {
             if let Ok(credential) = outcome {
@@ -55,7 +53,8 @@ impl Helpers {
             Worth::Answer
         };
         let asked = question.clone();
-        let answer = self.under_way.join(question, async move { asked.run().await }, land).answer().await;
+        let run = async move { asked.run().await };
+        let answer = self.under_way.join(known, question.clone(), run, land).answer().await;
         answer.unwrap_or_else(|| Err("layerpin failed while asking; its log has the reason".to_owned()))
     }
 

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use base64::prelude::{BASE64_STANDARD, Engine};
+use moka::ops::compute::Op;
 use moka::sync::Cache;
 use reqwest::header::{ACCEPT, HeaderMap, HeaderValue};
 use reqwest::{Method, StatusCode, Url};
@@ -96,24 +97,45 @@ impl Tokens {
         self.kept.insert(key, authorization);
     }
 
-    pub(super) fn forget(&self, key: &Key) {
-        self.kept.invalidate(key);
+    /// Forgets what the registry refused, unless something else was granted since.
+    pub(super) fn forget(&self, key: &Key, refused: &Authorization) {
+        self.kept.entry_by_ref(key).and_compute_with(|kept| match kept {
+            Some(kept) if kept.value().value == refused.value => Op::Remove,
+            _ => Op::Nop,
+        });
     }
 
-    /// Asks a token service, or waits for the answer to the same question that is under way.
+    /// Asks a token service, or waits for the answer to the same question that is under way, or takes
+    /// what such a question brought since `refused` was shown.
     ///
-    /// Nothing is kept here: only the registry can tell whether a token opens anything.
-    pub(super) async fn ask(&self, ask: Ask, transport: &Transport) -> Result<Authorization, NoToken> {
+    /// It is kept at once for those who come next; who finds that the registry refuses it must call
+    /// [`Tokens::forget`].
+    pub(super) async fn ask(
+        &self,
+        ask: Ask,
+        key: &Key,
+        refused: Option<&Authorization>,
+        transport: &Transport,
+    ) -> Result<Authorization, NoToken> {
         let host = transport::authority(&ask.realm.url);
         let transport = transport.clone();
         let question = ask.question();
+        let granted =
+            || self.recall(key).filter(|kept| refused.is_none_or(|refused| kept.value != refused.value));
+        let (kept, key) = (self.kept.clone(), key.clone());
+        let keep = move |answer: &Result<Authorization, NoToken>| {
+            if let Ok(authorization) = answer {
+                kept.insert(key, authorization.clone());
+            }
+            Worth::Answer
+        };
         let asked = async move {
             match timeout(LONGEST_QUESTION, ask.token(&transport)).await {
                 Ok(answer) => answer,
                 Err(_) => Err(NoToken::Failed(format!("the token service {host} did not answer in time"))),
             }
         };
-        let answer = self.under_way.join(question, asked, |_| Worth::Answer).answer().await;
+        let answer = self.under_way.join(|| granted().map(Ok), question, asked, keep).answer().await;
         answer.unwrap_or_else(|| {
             tracing::error!("a question to a token service ended without an answer");
             Err(NoToken::Failed("layerpin failed while asking; its log has the reason".to_owned()))
