@@ -133,7 +133,7 @@ impl Sources {
         }
         let answers = distinct.iter().map(|question| {
             let closed = closed(question, facts, policy);
-            self.answer(question, closed, deadline)
+            self.answer(question, &distinct, closed, deadline)
         });
         for answer in join_all(answers).await {
             match answer {
@@ -144,7 +144,14 @@ impl Sources {
         }
     }
 
-    async fn answer(&self, question: &Question, closed: Option<Cause>, deadline: Instant) -> Answer {
+    /// The answer to a question, which is asked together with those `beside` it.
+    async fn answer(
+        &self,
+        question: &Question,
+        beside: &[Question],
+        closed: Option<Cause>,
+        deadline: Instant,
+    ) -> Answer {
         let reference = question.reference().clone();
         let closed = closed.or(match &self.origin {
             Origin::Offline => Some(Cause::Offline),
@@ -153,7 +160,11 @@ impl Sources {
         });
         match (question, &self.origin) {
             (Question::Manifest { freshness, .. }, Origin::Network { registry, .. }) if closed.is_none() => {
+                let is_read = |other: &Question| matches!(other, Question::Image { reference, .. } if reference == question.reference());
                 let fact = match freshness {
+                    Freshness::Cached if beside.iter().any(is_read) => {
+                        registry.manifest_of_image(&reference, deadline).await
+                    }
                     Freshness::Cached => registry.manifest(&reference, deadline).await,
                     Freshness::Fresh => registry.manifest_now(&reference, deadline).await,
                 };

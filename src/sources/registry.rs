@@ -45,6 +45,7 @@ use self::credentials::Credentials;
 use self::dialogue::{Dialogue, Failure, Resource};
 use self::documents::{Config, Document};
 use self::endpoints::Stop;
+use self::images::Reader;
 use self::proxies::{Proxies, ProxySettings};
 use self::registries_conf::RegistriesConf;
 use self::tokens::Tokens;
@@ -53,7 +54,6 @@ use crate::facts::image::Payload;
 use crate::facts::{Cause, Fact, Manifest};
 use crate::image_reference::ImageReference;
 use crate::metrics::Metrics;
-use crate::question::Freshness;
 
 pub use self::gate::Limits;
 pub use self::transport::SetUpError;
@@ -135,7 +135,18 @@ impl RegistryClient {
     /// When the registry asks for a pause that ends before the deadline, the question is asked again
     /// after it.
     pub async fn manifest(self: &Arc<Self>, reference: &ImageReference, deadline: Instant) -> Fact<Manifest> {
-        self.patiently(reference, Freshness::Cached, deadline).await
+        self.patiently(reference, Look::Kept, deadline).await
+    }
+
+    /// Tells which manifest `reference` names, where [`RegistryClient::image`] is asked for it, too: what is
+    /// named by digest is told from the body that this reads, without a request of its own.
+    pub async fn manifest_of_image(
+        self: &Arc<Self>,
+        reference: &ImageReference,
+        deadline: Instant,
+    ) -> Fact<Manifest> {
+        let look = if reference.digest().is_some() { Look::Read } else { Look::Kept };
+        self.patiently(reference, look, deadline).await
     }
 
     /// Tells which manifest `reference` names now, whatever was answered before.
@@ -146,18 +157,18 @@ impl RegistryClient {
         reference: &ImageReference,
         deadline: Instant,
     ) -> Fact<Manifest> {
-        self.patiently(reference, Freshness::Fresh, deadline).await
+        self.patiently(reference, Look::Fresh, deadline).await
     }
 
     async fn patiently(
         self: &Arc<Self>,
         reference: &ImageReference,
-        freshness: Freshness,
+        look: Look,
         deadline: Instant,
     ) -> Fact<Manifest> {
         let mut pauses = Pauses::until(deadline);
         loop {
-            let answer = self.manifest_once(reference, freshness, deadline).await;
+            let answer = self.manifest_once(reference, look, deadline).await;
             if !pauses.wait(&answer).await {
                 return answer;
             }
@@ -167,38 +178,33 @@ impl RegistryClient {
     async fn manifest_once(
         self: &Arc<Self>,
         reference: &ImageReference,
-        freshness: Freshness,
+        look: Look,
         deadline: Instant,
     ) -> Fact<Manifest> {
         let mut tour = self.tour(reference, deadline);
         while let Some((stop, by)) = tour.next().await {
             let name = stop.name.clone();
-            if let Some(manifest) = tour.note(self.manifest_at(stop, freshness, by).await) {
+            if let Some(manifest) = tour.note(self.manifest_at(stop, look, by).await) {
                 return Fact::Known(Manifest { endpoint: name, ..manifest });
             }
         }
         tour.end()
     }
 
-    async fn manifest_at(
-        self: &Arc<Self>,
-        stop: Stop,
-        freshness: Freshness,
-        deadline: Instant,
-    ) -> Fact<Manifest> {
+    async fn manifest_at(self: &Arc<Self>, stop: Stop, look: Look, deadline: Instant) -> Fact<Manifest> {
         let key = answers::Key::new(&stop.reference, stop.trust, stop.credential.as_ref());
-        if freshness == Freshness::Cached
+        if look != Look::Fresh
             && let Some(answer) = self.manifests.recall(&key)
         {
             self.metrics.cache_request("manifest", "hit");
             return answer;
         }
-        let outcome = if freshness == Freshness::Cached { "miss" } else { "bypass" };
+        let outcome = if look == Look::Fresh { "bypass" } else { "miss" };
         self.metrics.cache_request("manifest", outcome);
-        let ask = Arc::clone(self).fetch_in_time(stop.clone());
-        let awaited = match freshness {
-            Freshness::Cached => self.manifests.ask(key, ask),
-            Freshness::Fresh => self.manifests.ask_anew(key, ask),
+        let ask = Arc::clone(self).fetch_in_time(stop.clone(), look);
+        let awaited = match look {
+            Look::Fresh => self.manifests.ask_anew(key, ask),
+            Look::Kept | Look::Read => self.manifests.ask(key, ask),
         };
         settle(timeout_at(deadline, awaited.answer()).await, &stop.reference)
     }
@@ -223,7 +229,12 @@ impl RegistryClient {
         &self.registries
     }
 
-    async fn fetch_in_time(self: Arc<Self>, stop: Stop) -> Fact<Manifest> {
+    async fn fetch_in_time(self: Arc<Self>, stop: Stop, look: Look) -> Fact<Manifest> {
+        let reader = Reader::new(&self, &stop);
+        // A body that is kept does not tell whether it is still there.
+        if look == Look::Read && self.documents.recall(&reader.key()).is_none() {
+            return reader.manifest().await;
+        }
         in_time(&stop.reference, self.fetch(&stop)).await
     }
 
@@ -246,6 +257,17 @@ impl RegistryClient {
         }
         Ok(dialogue.manifest_of_body(reply).await?.0)
     }
+}
+
+/// How it is found out what a reference names.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Look {
+    /// From before, else by asking for the head.
+    Kept,
+    /// By asking for the head.
+    Fresh,
+    /// From before, else from the body, which others need, too.
+    Read,
 }
 
 /// The pauses that one caller grants to registries.

@@ -86,7 +86,7 @@ async fn a_registry_among_the_allowed_ones_is_asked() {
     let answer = under(&spec, "/validate", &machine_config(&format!("{host}/acme/os@{digest}"))).await;
     let expected = json!({"verdict": "pass", "policy": policy_of(&policy(&spec))});
     assert_eq!(answer["response"], json!({"uid": UID, "allowed": true, "auditAnnotations": expected}));
-    assert_eq!(registry.count("HEAD", &digest), 1);
+    assert_eq!(registry.count("GET", &format!("/manifests/{digest}")), 1);
 }
 
 #[tokio::test]

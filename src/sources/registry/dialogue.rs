@@ -151,9 +151,6 @@ impl Dialogue<'_> {
     pub(super) fn manifest_of_head(&self, head: &Reply) -> Result<Option<Manifest>, Failure> {
         let Some(digest) = self.announced(head)? else { return Ok(None) };
         let Some(kind) = self.kind(head)? else { return Ok(None) };
-        if let Some(expected) = self.reference.digest().filter(|expected| **expected != digest) {
-            return Err(self.mismatch(expected.clone(), digest));
-        }
         Ok(Some(Manifest { digest, kind, endpoint: self.reference.api_host().to_owned() }))
     }
 
@@ -173,12 +170,16 @@ impl Dialogue<'_> {
         Ok((Manifest { digest, kind, endpoint: self.reference.api_host().to_owned() }, body))
     }
 
+    /// What the registry says the digest is; a failure where it is not the one that was asked for.
     fn announced(&self, reply: &Reply) -> Result<Option<Digest>, Failure> {
         let Some(value) = reply.headers.get(DOCKER_CONTENT_DIGEST) else { return Ok(None) };
         let text = value.to_str().unwrap_or_default();
-        match Digest::parse(text) {
-            Ok(digest) => Ok(Some(digest)),
-            Err(_) => Err(self.nonsense("its Docker-Content-Digest is no digest")),
+        let Ok(digest) = Digest::parse(text) else {
+            return Err(self.nonsense("its Docker-Content-Digest is no digest"));
+        };
+        match self.reference.digest() {
+            Some(expected) if *expected != digest => Err(self.mismatch(expected.clone(), digest)),
+            _ => Ok(Some(digest)),
         }
     }
 

@@ -18,10 +18,10 @@ use super::dialogue::{Dialogue, Failure, Resource};
 use super::documents::{Config, Content, Descriptor, Document, Entry, ImageManifest};
 use super::endpoints::Stop;
 use super::routes::Trust;
-use super::{Pauses, RegistryClient, answer_by, in_time};
+use super::{LONGEST_QUESTION, Look, Pauses, RegistryClient, answer_by, in_time};
 use crate::digest::Digest;
 use crate::facts::image::{Image, Layer, Platform, PlatformImage};
-use crate::facts::{Cause, Fact, ManifestKind};
+use crate::facts::{Cause, Fact, Manifest, ManifestKind};
 use crate::image_reference::ImageReference;
 use crate::question::Platforms;
 
@@ -192,17 +192,16 @@ impl Reader {
             Fact::Unknown(cause) => return Fact::Unknown(cause),
         };
         let digest = document.digest.clone();
-        let (kind, platforms) = match &document.content {
-            Content::Image(manifest) => match self.platform(&digest, manifest).await {
-                Ok((platform, image)) => (ManifestKind::Image, BTreeMap::from([(platform, image)])),
-                Err(cause) => return Fact::Unknown(cause),
-            },
-            Content::Index(entries) => match self.children(entries, platforms).await {
-                Ok(platforms) => (ManifestKind::Index, platforms),
-                Err(cause) => return Fact::Unknown(cause),
-            },
+        let platforms = match &document.content {
+            Content::Image(manifest) => {
+                self.platform(&digest, manifest).await.map(|platform| BTreeMap::from([platform]))
+            }
+            Content::Index(entries) => self.children(entries, platforms).await,
         };
-        Fact::Known(Image { digest, kind, platforms })
+        match platforms {
+            Ok(platforms) => Fact::Known(Image { digest, kind: document.kind(), platforms }),
+            Err(cause) => Fact::Unknown(cause),
+        }
     }
 
     /// The images of an index. Fails where one of them names no platform and cannot be read: it could
@@ -340,16 +339,46 @@ impl Reader {
         Ok((config.platform.clone(), image))
     }
 
+    /// What the reference names, told from the body, which is kept by its digest.
+    pub(super) async fn manifest(&self) -> Fact<Manifest> {
+        let document = match self.reference.digest() {
+            Some(_) => self.document_as_named().await,
+            None => in_time(&self.reference, self.fetch_document()).await,
+        };
+        let endpoint = || self.reference.api_host().to_owned();
+        document.map(|document| Manifest {
+            digest: document.digest.clone(),
+            kind: document.kind(),
+            endpoint: endpoint(),
+        })
+    }
+
     /// The manifest or index that the reference names.
     ///
-    /// What a tag means is taken from who asked before, so that one review does not see two meanings.
+    /// What a tag means is taken from who asks for that or asked before, so that one review does not see
+    /// two meanings.
     pub(super) async fn document(&self) -> Fact<Arc<Document>> {
-        if self.reference.digest().is_none()
-            && let Some(Fact::Known(manifest)) = self.client.manifests.recall(&self.key())
-        {
-            return self.pinned_to(&manifest.digest).document_as_named().await;
+        if self.reference.digest().is_some() {
+            return self.document_as_named().await;
         }
-        self.document_as_named().await
+        let named = match self.client.manifests.recall(&self.key()) {
+            Some(known @ Fact::Known(_)) => known,
+            _ => self.client.manifest_at(self.stop(), Look::Read, Instant::now() + LONGEST_QUESTION).await,
+        };
+        match named {
+            Fact::Known(manifest) => self.pinned_to(&manifest.digest).document_as_named().await,
+            Fact::Absent => Fact::Absent,
+            Fact::Unknown(cause) => Fact::Unknown(cause),
+        }
+    }
+
+    fn stop(&self) -> Stop {
+        Stop {
+            reference: self.reference.clone(),
+            trust: self.trust,
+            credential: self.credential.clone(),
+            name: self.reference.api_host().to_owned(),
+        }
     }
 
     async fn document_as_named(&self) -> Fact<Arc<Document>> {
@@ -421,6 +450,13 @@ impl Reader {
 }
 
 impl Document {
+    fn kind(&self) -> ManifestKind {
+        match self.content {
+            Content::Image(_) => ManifestKind::Image,
+            Content::Index(_) => ManifestKind::Index,
+        }
+    }
+
     /// About what it takes to keep the document.
     pub(super) fn weight(&self) -> usize {
         let members = match &self.content {
