@@ -15,7 +15,7 @@ use std::thread;
 
 use ignore::WalkBuilder;
 
-use crate::documents::Given;
+use crate::documents::{Fault, Given};
 use crate::image_reference::escaped;
 use crate::machine_config::Place;
 
@@ -48,6 +48,18 @@ pub struct Unread {
     pub message: String,
     /// One thing to do about it, where there is more to say than the message does.
     pub help: Option<String>,
+}
+
+impl Unread {
+    /// A place in `file` that could not be understood.
+    pub fn of(file: &str, fault: Fault) -> Self {
+        Self {
+            file: file.to_owned(),
+            place: fault.place,
+            help: Some(fault.help().to_owned()),
+            message: fault.message,
+        }
+    }
 }
 
 impl fmt::Display for Unread {

@@ -11,9 +11,8 @@ use futures_util::stream;
 use super::progress::Progress;
 use super::{Ending, output, record, sources};
 use crate::cli::{Check, Format};
-use crate::documents::{self, Fault, FaultKind, Weight};
+use crate::documents::{self, FaultKind, Weight};
 use crate::files::{self, Input, Unread};
-use crate::image_reference::escaped;
 use crate::machine_config::Subject;
 use crate::metrics::Metrics;
 use crate::report::{ObjectReport, Report, Style, Summary};
@@ -121,8 +120,8 @@ impl Harvest {
         let mut has_other_template = false;
         for fault in documents.faults {
             match fault.weight(input.given()) {
-                Weight::Error => harvest.unread.push(unread(&name, fault)),
-                Weight::Note => harvest.unrendered.push(unread(&name, fault)),
+                Weight::Error => harvest.unread.push(Unread::of(&name, fault)),
+                Weight::Note => harvest.unrendered.push(Unread::of(&name, fault)),
                 Weight::Nothing => has_other_template |= fault.kind == FaultKind::Template,
             }
         }
@@ -136,10 +135,7 @@ impl Harvest {
         let severities = [(unread, style.error("error")), (&self.unrendered, style.warning("warning"))];
         for (faults, severity) in severities {
             for fault in faults {
-                text.push_str(&format!("{severity}: {fault}\n"));
-                if let Some(help) = &fault.help {
-                    text.push_str(&format!("  {}: {}\n", style.note("help"), escaped(help)));
-                }
+                text.push_str(&output::unread(&severity, fault, style));
             }
         }
         match self.other_templates {
@@ -154,15 +150,6 @@ impl Harvest {
             )),
         }
         output::remark(&text);
-    }
-}
-
-fn unread(file: &str, fault: Fault) -> Unread {
-    Unread {
-        file: file.to_owned(),
-        place: fault.place,
-        help: Some(fault.help().to_owned()),
-        message: fault.message,
     }
 }
 

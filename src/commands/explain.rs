@@ -8,11 +8,11 @@ use anyhow::{Context, bail};
 
 use super::{Ending, output, record, sources};
 use crate::cli::{Explain, ExplainFormat};
-use crate::documents;
+use crate::documents::{self, Weight};
 use crate::explain::{Explanation, ImageExplanation};
 use crate::facts::Facts;
-use crate::files::{self, STANDARD_INPUT};
-use crate::image_reference::{ImageReference, escaped, shown};
+use crate::files::{self, STANDARD_INPUT, Unread};
+use crate::image_reference::{ImageReference, shown};
 use crate::lineage;
 use crate::machine_config::{Field, Subject};
 use crate::metrics::Metrics;
@@ -95,35 +95,50 @@ fn is_path(what: &str) -> bool {
 fn in_files(what: &str) -> anyhow::Result<Sought> {
     let (inputs, unread) = files::find(&[PathBuf::from(what)]);
     let mut sought = Sought { images: Vec::new(), ending: Ending::Clean };
-    let mut fail = |message: String| {
-        eprintln!("error: {message}");
+    let style = output::style(&io::stderr());
+    let mut fail = |fault: &Unread| {
+        output::remark(&output::unread(&style.error("error"), fault, style));
         sought.ending = Ending::Incomplete;
     };
-    unread.iter().for_each(|fault| fail(fault.to_string()));
+    unread.iter().for_each(&mut fail);
     for input in &inputs {
         let text = match input.read() {
             Ok(text) => text,
             Err(fault) => {
-                fail(fault.to_string());
+                fail(&fault);
                 continue;
             }
         };
-        if !documents::mentions(&text) {
-            continue;
-        }
         let read = documents::read(&text);
-        for fault in read.faults.iter().filter(|fault| fault.concerns_a_machine_config) {
-            let place =
-                fault.place.map(|place| format!(":{}:{}", place.line, place.column)).unwrap_or_default();
-            fail(format!("{}{place}: {}", escaped(&input.name()), escaped(&fault.message)));
+        let name = input.name();
+        for fault in read.faults {
+            match fault.weight(input.given()) {
+                Weight::Error => fail(&Unread::of(&name, fault)),
+                Weight::Note => {
+                    let fault = Unread::of(&name, fault);
+                    output::remark(&output::unread(&style.warning("warning"), &fault, style));
+                }
+                Weight::Nothing => {}
+            }
         }
         for document in read.documents {
-            let Some(image) = document.subject.object.image(Field::OsImage) else { continue };
+            let subject = document.subject;
+            let Some(image) = subject.object.image(Field::OsImage) else { continue };
             match &image.reference {
-                Ok(reference) => sought
-                    .images
-                    .push(SoughtImage { image: reference.clone(), subject: Some(document.subject.clone()) }),
-                Err(error) => fail(format!("{}: {error}", escaped(&input.name()))),
+                Ok(reference) => {
+                    let image = reference.clone();
+                    sought.images.push(SoughtImage { image, subject: Some(subject) });
+                }
+                Err(error) => fail(&Unread {
+                    file: name.clone(),
+                    place: subject.origin.place(Field::OsImage),
+                    message: format!(
+                        "{error} ({} of MachineConfig {})",
+                        Field::OsImage.pointer(),
+                        subject.name
+                    ),
+                    help: Some(error.help().to_owned()),
+                }),
             }
         }
     }

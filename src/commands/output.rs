@@ -7,6 +7,8 @@ use std::io::{self, IsTerminal, Write};
 
 use anyhow::Context;
 
+use crate::files::Unread;
+use crate::image_reference::escaped;
 use crate::report::Style;
 
 /// Writes data to standard output. A reader that went away is no error: it has what it wanted.
@@ -23,6 +25,15 @@ pub(super) fn data(text: &str) -> anyhow::Result<()> {
 /// Writes lines to standard error. Nobody is left to be told when that fails.
 pub(super) fn remark(text: &str) {
     let _ = io::stderr().lock().write_all(text.as_bytes());
+}
+
+/// The lines of a place that could not be judged: what is wrong, and one thing to do.
+pub(super) fn unread(severity: &str, fault: &Unread, style: Style) -> String {
+    let mut text = format!("{severity}: {fault}\n");
+    if let Some(help) = &fault.help {
+        text.push_str(&format!("  {}: {}\n", style.note("help"), escaped(help)));
+    }
+    text
 }
 
 /// How text on `stream` looks: colour on a terminal, unless `NO_COLOR` is set (<https://no-color.org>)

@@ -2,6 +2,7 @@
 //!
 //! [`tree`] sets up files and runs the program on them.
 
+mod explain;
 mod facts;
 mod files;
 mod forms;

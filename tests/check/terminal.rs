@@ -141,3 +141,37 @@ fn a_full_disk_behind_standard_output_is_a_failure() {
     assert_eq!(output.status.code(), Some(2));
     assert!(error.starts_with("error: cannot write to standard output: No space left"), "{error}");
 }
+
+#[test]
+fn completions_know_every_verb() {
+    let tree = Tree::of(&[]);
+    let help = ended(tree.command(["--help"])).output;
+    let verbs =
+        help.lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| !line.is_empty());
+    let verbs: Vec<_> = verbs.filter_map(|line| line.split_whitespace().next()).collect();
+    assert!(verbs.contains(&"check") && verbs.contains(&"serve"), "{help}");
+    for shell in ["bash", "elvish", "fish", "powershell", "zsh"] {
+        let script = ended(tree.command(["completions", shell]));
+        assert_eq!((script.status, &*script.error), (0, ""), "{shell}");
+        for verb in &verbs {
+            assert!(script.output.contains(verb), "{shell}: {verb}");
+        }
+    }
+}
+
+#[test]
+fn bash_completes_verbs_and_options() {
+    let tree = Tree::of(&[]);
+    tree.write("layerpin.bash", ended(tree.command(["completions", "bash"])).output);
+    for (words, expected) in [("layerpin exp", "explain"), ("layerpin pin --wri", "--write")] {
+        let last = words.split(' ').count() - 1;
+        let line = format!(
+            "source ./layerpin.bash; COMP_WORDS=({words}); COMP_CWORD={last}; \
+             _layerpin layerpin \"${{COMP_WORDS[{last}]}}\" \"${{COMP_WORDS[{last}-1]}}\"; echo \"${{COMPREPLY[*]}}\""
+        );
+        let mut bash = std::process::Command::new("bash");
+        bash.args(["-c", &line]).current_dir(tree.path("."));
+        let completed = ended(bash);
+        assert_eq!((&*completed.output, &*completed.error), (&*format!("{expected}\n"), ""), "{words}");
+    }
+}

@@ -1,0 +1,41 @@
+//! What `layerpin explain` says of files that it cannot read: the same as `layerpin check`.
+
+use crate::tree::{DIGEST, Tree, ended, machine_config};
+
+#[test]
+fn what_cannot_be_read_is_told_with_its_place_and_the_rest_is_explained() {
+    let image = format!("quay.io/acme/os@{DIGEST}");
+    let tree = Tree::known(&[
+        ("tree/good.yaml", &machine_config("good", &image)),
+        ("tree/short.yaml", &machine_config("short", "os:4.18")),
+        ("tree/tab.yaml", "a:\n\t- b\n"),
+        (
+            "tree/chart.yaml",
+            "{{ x }}\napiVersion: machineconfiguration.openshift.io/v1\nkind: MachineConfig\n",
+        ),
+    ]);
+    tree.write("tree/utf16.yaml", b"\xff\xfea\0");
+    let explained = ended(tree.command(["explain", "--facts", "facts.json", "tree"]));
+    assert_eq!(explained.status, 2);
+    assert!(explained.output.contains(&image), "{explained:?}");
+    assert_eq!(
+        explained.error,
+        "warning: tree/chart.yaml:1:1: a template, which says nothing before it is rendered\n  \
+         help: render it first, and give what comes out: helm template CHART, or kustomize build DIR, writes YAML\n\
+         error: tree/short.yaml:8:15: `os:4.18` names no registry; there is no default one \
+         (/spec/osImageURL of MachineConfig short)\n  \
+         help: put the registry in front: registry.example.com/path@sha256:<digest>\n\
+         error: tree/tab.yaml:2:2: tabs disallowed within this context (block indentation)\n  \
+         help: mend the YAML there\n\
+         error: tree/utf16.yaml: the text is UTF-16\n  \
+         help: save the file as UTF-8 text\n"
+    );
+}
+
+#[test]
+fn a_file_without_an_image_is_told_so() {
+    let tree = Tree::known(&[("a.yaml", "kind: ConfigMap\n")]);
+    let explained = ended(tree.command(["explain", "--facts", "facts.json", "a.yaml"]));
+    assert_eq!((explained.status, &*explained.output), (2, ""));
+    assert_eq!(explained.error, "error: a.yaml: no MachineConfig in it names an `osImageURL`\n");
+}
