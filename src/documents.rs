@@ -385,12 +385,14 @@ impl<'a, 't> ObjectReader<'a, 't> {
 /// template, that is what it is.
 fn syntax_fault(text: &str, broken: &Broken, span: Range<usize>) -> Fault {
     let document = text.get(span.clone()).unwrap_or_default();
-    let concerns_a_machine_config = says_machine_config(document);
+    let mut concerns_a_machine_config = says_machine_config(document);
     let mark = |text: &str| TEMPLATE_MARKS.iter().filter_map(|mark| text.find(mark)).min();
     let at = mark(document).map(|at| span.start + at).or_else(|| {
         // `{{ x }}` alone reads as a mapping, after which nothing more is expected.
         let blank = text.len() - text.trim_start().len();
-        TEMPLATE_MARKS.iter().any(|mark| text[blank..].starts_with(mark)).then_some(blank)
+        let begins_with_mark = TEMPLATE_MARKS.iter().any(|mark| text[blank..].starts_with(mark));
+        concerns_a_machine_config |= begins_with_mark && says_machine_config(text);
+        begins_with_mark.then_some(blank)
     });
     match at {
         Some(at) => Fault {

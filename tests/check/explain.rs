@@ -11,7 +11,7 @@ fn what_cannot_be_read_is_told_with_its_place_and_the_rest_is_explained() {
         ("tree/tab.yaml", "a:\n\t- b\n"),
         (
             "tree/chart.yaml",
-            "{{- if .Values.os }}\nkind: MachineConfig\n{{- end }}\n",
+            "{{ x }}\nkind: MachineConfig\n",
         ),
     ]);
     tree.write("tree/utf16.yaml", b"\xff\xfea\0");
