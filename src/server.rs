@@ -6,6 +6,7 @@
 
 mod admin;
 mod ahead;
+mod body;
 mod connection;
 mod dry_run;
 mod frames;

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use axum::body::Body;
 use axum::http::{HeaderMap, Request, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use http_body_util::BodyExt;
@@ -10,11 +9,12 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, timeout_at};
 
 use super::State;
+use super::body::Body;
 use crate::review::MAX_BYTES;
 
 /// A request whose body was read, with the time by which it must be answered.
 pub(super) struct Accepted {
-    pub(super) body: Vec<u8>,
+    pub(super) body: Body,
     pub(super) deadline: Instant,
     pub(super) begun: Instant,
     _review: OwnedSemaphorePermit,
@@ -68,7 +68,7 @@ impl IntoResponse for Refusal {
 }
 
 /// Finds a place for the request, reads its body and works out its deadline.
-pub(super) async fn accept(state: &State, request: Request<Body>) -> Result<Accepted, Refusal> {
+pub(super) async fn accept(state: &State, request: Request<axum::body::Body>) -> Result<Accepted, Refusal> {
     let begun = Instant::now();
     let busy = |what: String| Refusal::new(StatusCode::SERVICE_UNAVAILABLE, what);
     let limits = &state.limits;
@@ -107,25 +107,29 @@ fn announced(headers: &HeaderMap) -> Result<Option<usize>, Refusal> {
     }
 }
 
-async fn read(mut body: Body, announced: Option<usize>) -> Result<Vec<u8>, Refusal> {
-    let mut bytes = Vec::with_capacity(announced.unwrap_or(0));
+async fn read(mut body: axum::body::Body, announced: Option<usize>) -> Result<Body, Refusal> {
+    let mut held = Body::new(announced.unwrap_or(0), MAX_BYTES);
     let mut beyond = 0;
     while let Some(frame) = body.frame().await {
         let frame = frame
             .map_err(|error| Refusal::new(StatusCode::BAD_REQUEST, format!("the body broke off: {error}")))?;
         let Ok(data) = frame.into_data() else { continue };
-        if beyond == 0 && bytes.len() + data.len() <= MAX_BYTES {
-            bytes.extend_from_slice(&data);
+        if beyond == 0 && held.push(&data).map_err(no_memory)? {
             continue;
         }
         // Read on for a while: a client that is still sending would not see the answer.
-        bytes = Vec::new();
+        held = Body::new(0, 0);
         beyond += data.len();
         if beyond > MAX_BYTES {
             break;
         }
     }
-    if beyond > 0 { Err(too_large()) } else { Ok(bytes) }
+    if beyond > 0 { Err(too_large()) } else { Ok(held) }
+}
+
+fn no_memory(error: std::io::Error) -> Refusal {
+    tracing::error!(%error, "no memory for the body of a request");
+    Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "there is no memory for the body; try again in a moment")
 }
 
 fn too_large() -> Refusal {

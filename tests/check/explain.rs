@@ -9,10 +9,7 @@ fn what_cannot_be_read_is_told_with_its_place_and_the_rest_is_explained() {
         ("tree/good.yaml", &machine_config("good", &image)),
         ("tree/short.yaml", &machine_config("short", "os:4.18")),
         ("tree/tab.yaml", "a:\n\t- b\n"),
-        (
-            "tree/chart.yaml",
-            "{{ x }}\nkind: MachineConfig\n",
-        ),
+        ("tree/chart.yaml", "{{ x }}\nkind: MachineConfig\n"),
     ]);
     tree.write("tree/utf16.yaml", b"\xff\xfea\0");
     let explained = ended(tree.command(["explain", "--facts", "facts.json", "tree"]));
