@@ -9,6 +9,7 @@ use clap_complete::Shell;
 
 use crate::image_reference::ImageReference;
 use crate::server::DryRunAccess;
+use crate::tls::protocol::{CipherSuite, Version};
 
 /// Guards MachineConfig.spec.osImageURL on OpenShift: pins tags to digests and judges images before
 /// they reach a node.
@@ -162,6 +163,23 @@ pub struct Serve {
     /// CA certificates, PEM: only callers with a certificate from one of them reach the webhooks
     #[arg(long, value_name = "FILE", env = "LAYERPIN_CLIENT_CA")]
     pub client_ca: Option<PathBuf>,
+
+    /// Least version of TLS, at both addresses [default: with either of these two flags VersionTLS12; else
+    /// what tlsSecurityProfile of APIServer/cluster says, and VersionTLS12 where there is none]
+    #[arg(long, value_enum, value_name = "VERSION", env = "LAYERPIN_TLS_MIN_VERSION")]
+    pub tls_min_version: Option<Version>,
+
+    /// Cipher suites of TLS 1.2, with commas in between; without any of that version it is not spoken.
+    /// TLS 1.3 always has all of its own, whether they are named or not [default: with either of these
+    /// two flags all; else what tlsSecurityProfile of APIServer/cluster says]
+    #[arg(
+        long,
+        value_enum,
+        value_name = "SUITES",
+        env = "LAYERPIN_TLS_CIPHER_SUITES",
+        value_delimiter = ','
+    )]
+    pub tls_cipher_suites: Option<Vec<CipherSuite>>,
 
     /// Where to write the CA of the self-signed certificate, for clients to trust
     #[arg(long, value_name = "FILE", env = "LAYERPIN_DEV_CA_OUT", default_value = "certs/dev-ca.crt")]

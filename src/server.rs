@@ -2,7 +2,7 @@
 //!
 //! [`connection`] owns connections and their deadlines, [`webhook`] the admission endpoints,
 //! [`dry_run`] the rehearsal, [`admin`] probes and metrics, [`reload`] what changes while running, [`ahead`]
-//! what is read before it is needed.
+//! what is read before it is needed, [`spoken`] what is spoken.
 
 mod admin;
 mod ahead;
@@ -12,6 +12,7 @@ mod dry_run;
 mod frames;
 mod reload;
 mod request;
+mod spoken;
 mod webhook;
 
 use std::io;
@@ -27,10 +28,12 @@ use axum::routing::post;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 
+use self::spoken::Spoken;
 use crate::engine::Engine;
 use crate::metrics::Metrics;
 use crate::policy::PolicyStore;
-use crate::tls::{CertificateError, ServingCertificate};
+use crate::tls::protocol::Protocol;
+use crate::tls::{CertificateError, Endpoint, ServingCertificate};
 
 pub use connection::Limits;
 pub use dry_run::Access as DryRunAccess;
@@ -46,6 +49,8 @@ pub struct Parts {
     pub certificate: ServingCertificate,
     /// The CA whose certificates callers of the webhooks must have; `None` lets everybody in.
     pub client_authority: Option<PathBuf>,
+    /// What is spoken; `None` is what the cluster wants, and the default where it has told nothing.
+    pub protocol: Option<Protocol>,
     /// Counts.
     pub metrics: Arc<Metrics>,
     /// Who may use `/dry-run`. [`DryRunAccess::Authorized`] without a cluster lets nobody in.
@@ -62,6 +67,7 @@ pub(crate) struct State {
     engine: Engine,
     policy: PolicyStore,
     certificate: Arc<ServingCertificate>,
+    spoken: Spoken,
     metrics: Arc<Metrics>,
     dry_run: DryRunAccess,
     timeout: Duration,
@@ -82,7 +88,7 @@ pub struct Server {
 #[derive(Debug)]
 struct Listener {
     socket: TcpListener,
-    tls: Arc<rustls::ServerConfig>,
+    tls: Arc<Endpoint>,
     routes: Router,
 }
 
@@ -95,14 +101,22 @@ impl Server {
         more: Router,
     ) -> Result<Self, BindError> {
         let certificate = Arc::new(parts.certificate);
-        let tls = certificate.server_config(parts.client_authority.as_deref())?;
-        let admin_tls = certificate.server_config(None)?;
+        let protocol = parts.protocol.clone().unwrap_or_default();
+        let endpoint =
+            |client_authority| Endpoint::new(Arc::clone(&certificate), client_authority, &protocol);
+        let tls = Arc::new(endpoint(parts.client_authority.as_deref())?);
+        let admin_tls = Arc::new(endpoint(None)?);
+        let spoken = match parts.protocol {
+            Some(_) => Spoken::Fixed,
+            None => Spoken::of_cluster([Arc::clone(&tls), Arc::clone(&admin_tls)]),
+        };
         parts.metrics.policy(&parts.policy.current());
         parts.metrics.certificate_expiry(certificate.expiry());
         let state = Arc::new(State {
             engine: parts.engine,
             policy: parts.policy,
             certificate,
+            spoken,
             metrics: parts.metrics,
             dry_run: parts.dry_run,
             timeout: parts.timeout,

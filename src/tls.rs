@@ -1,7 +1,10 @@
 //! The serving certificate: loaded, checked, and read again while the program runs.
 //!
 //! Owns what counts as a pair that fits together. A new pair that does not never replaces a good
-//! one. Where no pair is given, one is made whose CA is written out for clients to trust.
+//! one. Where no pair is given, one is made whose CA is written out for clients to trust. An
+//! [`Endpoint`] is what one address shows and asks for; [`protocol`] has what is spoken.
+
+pub mod protocol;
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -15,10 +18,12 @@ use rcgen::{
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
 use rustls::{RootCertStore, ServerConfig};
 
+use self::protocol::Protocol;
 use crate::last_seen::LastSeen;
 
 /// The certificate in force; it can be replaced while connections are made.
@@ -125,33 +130,65 @@ impl ServingCertificate {
             Err(error) => Reload::Faulty(error),
         }
     }
+}
 
-    /// The TLS settings of a listener: TLS 1.2 and 1.3, HTTP/2 and HTTP/1.1. With `client_authority`
-    /// only clients with a certificate from it get through the handshake.
-    pub fn server_config(
-        self: &Arc<Self>,
+/// How one address shakes hands. What is spoken can be changed while connections are made.
+#[derive(Debug)]
+pub struct Endpoint {
+    certificate: Arc<ServingCertificate>,
+    callers: Arc<dyn ClientCertVerifier>,
+    current: ArcSwap<ServerConfig>,
+}
+
+impl Endpoint {
+    /// Shows `certificate`, and speaks HTTP/2 and HTTP/1.1. With `client_authority` only clients with a
+    /// certificate from it get through the handshake.
+    pub fn new(
+        certificate: Arc<ServingCertificate>,
         client_authority: Option<&Path>,
-    ) -> Result<Arc<ServerConfig>, CertificateError> {
-        let provider = Arc::new(aws_lc_rs::default_provider());
-        let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
-            .with_safe_default_protocol_versions()
-            .map_err(|error| CertificateError::Made(error.to_string()))?;
-        let builder = match client_authority {
-            None => builder.with_no_client_auth(),
+        protocol: &Protocol,
+    ) -> Result<Self, CertificateError> {
+        let callers = match client_authority {
+            None => WebPkiClientVerifier::no_client_auth(),
             Some(path) => {
                 let unusable = |reason: String| CertificateError::Unusable { path: path.to_owned(), reason };
                 let mut roots = RootCertStore::empty();
                 for certificate in certificates(path, &read(path)?)? {
                     roots.add(certificate).map_err(|error| unusable(error.to_string()))?;
                 }
+                let provider = Arc::new(aws_lc_rs::default_provider());
                 let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build();
-                builder.with_client_cert_verifier(verifier.map_err(|error| unusable(error.to_string()))?)
+                verifier.map_err(|error| unusable(error.to_string()))?
             }
         };
-        let mut config = builder.with_cert_resolver(Arc::clone(self) as Arc<dyn ResolvesServerCert>);
-        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-        Ok(Arc::new(config))
+        let current = ArcSwap::new(settings(&certificate, &callers, protocol)?);
+        Ok(Self { certificate, callers, current })
     }
+
+    /// The settings for a new connection.
+    pub fn config(&self) -> Arc<ServerConfig> {
+        self.current.load_full()
+    }
+
+    /// Speaks `protocol` on new connections from now on. No session of before is taken up again.
+    pub fn speak(&self, protocol: &Protocol) -> Result<(), CertificateError> {
+        self.current.store(settings(&self.certificate, &self.callers, protocol)?);
+        Ok(())
+    }
+}
+
+fn settings(
+    certificate: &Arc<ServingCertificate>,
+    callers: &Arc<dyn ClientCertVerifier>,
+    protocol: &Protocol,
+) -> Result<Arc<ServerConfig>, CertificateError> {
+    let mut config = ServerConfig::builder_with_provider(Arc::new(protocol.provider()))
+        .with_protocol_versions(&protocol.versions())
+        .map_err(|error| CertificateError::Made(error.to_string()))?
+        .with_client_cert_verifier(Arc::clone(callers))
+        .with_cert_resolver(Arc::clone(certificate) as Arc<dyn ResolvesServerCert>);
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(Arc::new(config))
 }
 
 impl ResolvesServerCert for ServingCertificate {

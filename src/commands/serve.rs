@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use axum::Router;
+use clap::ValueEnum;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::{Ending, sources};
@@ -13,6 +14,7 @@ use crate::engine::Engine;
 use crate::metrics::Metrics;
 use crate::server::{DryRunAccess, Limits, Parts, Server, Stop};
 use crate::tls::ServingCertificate;
+use crate::tls::protocol::{CipherSuite, Protocol, Version};
 
 /// Serves until SIGTERM or SIGINT. `more` adds routes beside the webhooks.
 pub fn run(options: &Serve, more: Router) -> anyhow::Result<Ending> {
@@ -42,6 +44,7 @@ async fn serve(options: &Serve, more: Router) -> anyhow::Result<()> {
         policy,
         certificate: certificate(options)?,
         client_authority: options.client_ca.clone(),
+        protocol: protocol(options),
         metrics,
         dry_run,
         timeout: options.facts.timeout,
@@ -70,6 +73,18 @@ async fn serve(options: &Serve, more: Router) -> anyhow::Result<()> {
     server.serve(stop).await;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// What the flags say of TLS; `None` where they say nothing, and the cluster counts. One who says
+/// something has the say in all of it: half of a profile might leave nothing to speak.
+fn protocol(options: &Serve) -> Option<Protocol> {
+    match (options.tls_min_version, options.tls_cipher_suites.as_deref()) {
+        (None, None) => None,
+        (minimum, suites) => Some(Protocol::new(
+            minimum.unwrap_or(Version::Tls12),
+            suites.unwrap_or(CipherSuite::value_variants()),
+        )),
+    }
 }
 
 fn certificate(options: &Serve) -> anyhow::Result<ServingCertificate> {

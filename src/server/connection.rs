@@ -27,6 +27,7 @@ use tokio_rustls::TlsAcceptor;
 use tower::ServiceExt;
 
 use super::frames::Frames;
+use crate::tls::Endpoint;
 
 /// How much is accepted at once, and for how long.
 #[derive(Clone, Copy, Debug)]
@@ -75,12 +76,11 @@ impl Default for Limits {
 /// Serves `routes` on `socket` until `closing` turns true, then finishes what is in work.
 pub(super) async fn serve(
     socket: TcpListener,
-    tls: Arc<rustls::ServerConfig>,
+    tls: Arc<Endpoint>,
     routes: Router,
     limits: Limits,
     mut closing: watch::Receiver<bool>,
 ) {
-    let acceptor = TlsAcceptor::from(tls);
     let places = Arc::new(Places::new(limits.connections));
     let mut connections = JoinSet::new();
     loop {
@@ -101,7 +101,7 @@ pub(super) async fn serve(
         };
         let Some(place) = places.take() else { continue };
         let connection = Connection {
-            acceptor: acceptor.clone(),
+            acceptor: TlsAcceptor::from(tls.config()),
             routes: routes.clone(),
             limits,
             place,

@@ -1,4 +1,5 @@
-//! What changes while the server runs: policy, certificate and credentials are read again.
+//! What changes while the server runs: policy, certificate and credentials are read again, and TLS
+//! is spoken as the cluster wants it.
 
 use std::fmt::Display;
 use std::sync::Arc;
@@ -9,7 +10,7 @@ use crate::policy::Reload as PolicyReload;
 use crate::sources::registry::credentials::Reloaded;
 use crate::tls::Reload as CertificateReload;
 
-/// Looks at every file again and again, for ever. Each change is one line of log.
+/// Looks at everything again and again, for ever. Each change is one line of log.
 pub(super) async fn watch(state: Arc<State>) {
     loop {
         tokio::time::sleep(PAUSE).await;
@@ -41,6 +42,9 @@ fn look(state: &State) {
         CertificateReload::Faulty(error) => {
             tracing::error!(%error, "serving certificate not taken over; the one before it is in force");
         }
+    }
+    if let Some(cluster) = state.engine.sources().cluster() {
+        state.spoken.follow(cluster.tls_profile());
     }
     let Some(registry) = state.engine.sources().registry() else { return };
     match registry.credentials().reload() {

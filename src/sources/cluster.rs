@@ -6,7 +6,8 @@
 //!
 //! [`access`] finds the cluster, [`connection`] asks, [`kinds`] reads objects, [`follow`] keeps up
 //! with a kind, and [`nodes`] counts nodes by pool. [`settings`] hands over
-//! what it says of registries, and [`callers`] asks who calls.
+//! what it says of registries, [`tls_profile`] reads how it wants TLS spoken, and [`callers`] asks who
+//! calls.
 
 pub mod access;
 mod callers;
@@ -15,6 +16,7 @@ mod follow;
 mod kinds;
 mod nodes;
 mod settings;
+mod tls_profile;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -37,6 +39,7 @@ use crate::facts::cluster::{
     Cluster, ClusterVersion, ControllerConfig, MachineConfigSummary, OsImageUrl, Streams,
 };
 use crate::last_seen::Reloaded;
+use crate::tls::protocol::Profile;
 
 pub use self::callers::Right;
 pub use self::follow::Pace;
@@ -53,6 +56,8 @@ pub struct ClusterSource {
     callers: Callers,
     /// Whether registries are shown the global pull secret.
     wants_secret: AtomicBool,
+    /// Whether this is a server, which speaks TLS as the cluster wants it.
+    serves: AtomicBool,
     changed: Arc<Notify>,
     snapshot: ArcSwap<Cluster>,
 }
@@ -67,6 +72,7 @@ struct Slots {
     machine_configs: Slot<MachineConfigSummary>,
     nodes: Slot<Node>,
     pull_secret: Slot<kinds::PullSecret>,
+    tls_profile: Slot<Profile>,
 }
 
 impl ClusterSource {
@@ -85,6 +91,7 @@ impl ClusterSource {
             machine_configs: Slot::new(&kinds::MACHINE_CONFIGS, Arc::clone(&changed)),
             nodes: Slot::new(&kinds::NODES, Arc::clone(&changed)),
             pull_secret: Slot::new(&kinds::PULL_SECRET, Arc::clone(&changed)),
+            tls_profile: Slot::new(&tls_profile::API_SERVER, Arc::clone(&changed)),
         };
         let settings = Settings::new(&changed);
         let snapshot = ArcSwap::from_pointee(slots.assembled(&settings));
@@ -99,6 +106,7 @@ impl ClusterSource {
             settings,
             callers: Callers::new(),
             wants_secret: AtomicBool::new(false),
+            serves: AtomicBool::new(false),
             changed,
             snapshot,
         }))
@@ -120,7 +128,12 @@ impl ClusterSource {
         self.callers.right_of(token, &self.connection, deadline).await.map_err(|failure| failure.to_string())
     }
 
-    /// Reads every kind once, all of them by `deadline`; what is not read by then is unknown.
+    /// How the cluster wants TLS spoken by who serves in it. Only [`Self::follow`] reads that.
+    pub fn tls_profile(&self) -> Fact<Profile> {
+        self.slots.tls_profile.object()
+    }
+
+    /// Reads every kind once that verdicts rest on, all by `deadline`; what is not read by then is unknown.
     /// What it says of registries is in force for `registry` afterwards.
     pub async fn read(&self, registry: &RegistryClient, deadline: Instant) {
         let credentials = registry.credentials();
@@ -167,6 +180,8 @@ impl ClusterSource {
             })+};
         }
         follow!(slots: version, controller_config, os_image_url, streams, pools, machine_configs, nodes);
+        follow!(slots: tls_profile);
+        self.serves.store(true, Ordering::Relaxed);
         follow!(settings: digest_mirrors, tag_mirrors, content_policies, image, proxy);
         follow!(settings: registry_authorities, internal_authorities, trust_bundle);
         self.wants_secret.store(registry.credentials().are_of_cluster(), Ordering::Relaxed);
@@ -201,12 +216,13 @@ impl ClusterSource {
     /// All kinds that are read, whatever their type.
     fn kinds(&self) -> impl Iterator<Item = &dyn Settling> {
         let Slots { version, controller_config, os_image_url, streams, .. } = &self.slots;
-        let Slots { pools, machine_configs, nodes, pull_secret, .. } = &self.slots;
+        let Slots { pools, machine_configs, nodes, pull_secret, tls_profile, .. } = &self.slots;
         let always: [&dyn Settling; 7] =
             [version, controller_config, os_image_url, streams, pools, machine_configs, nodes];
         let wanted = self.wants_secret.load(Ordering::Relaxed);
         let wanted = wanted.then_some(pull_secret as &dyn Settling);
-        always.into_iter().chain(wanted).chain(self.settings.kinds())
+        let served = self.serves.load(Ordering::Relaxed).then_some(tls_profile as &dyn Settling);
+        always.into_iter().chain(wanted).chain(self.settings.kinds()).chain(served)
     }
 
     fn take_over(&self, registry: &RegistryClient) {

@@ -107,7 +107,7 @@ async fn the_server_listens_before_its_cluster_answers_and_says_what_is_missing(
                  image.config.openshift.io/cluster, Proxy/cluster, ConfigMap \
                  openshift-config-managed/merged-trusted-image-registry-ca, ConfigMap \
                  openshift-config-managed/image-registry-ca, ConfigMap \
-                 openshift-config-managed/trusted-ca-bundle";
+                 openshift-config-managed/trusted-ca-bundle, APIServer/cluster";
     assert_eq!((status, line.as_str()), (503, &*format!("[-]cluster failed: not read yet: {kinds}")));
     server.freeze(false);
     let forbidden =

@@ -94,7 +94,7 @@ impl ApiServer {
         let inner = Arc::new(Inner { state: Mutex::default(), woken: Notify::new() });
         let task = tokio::spawn(accept(listener, TlsAcceptor::from(Arc::new(tls)), Arc::clone(&inner)));
         let server = Self { address, authority: authority.ca_pem(), inner, task };
-        for path in [NODES, CONFIG_MAPS, SECRETS, MANAGED, IMAGES, PROXIES] {
+        for path in [NODES, CONFIG_MAPS, SECRETS, MANAGED, IMAGES, PROXIES, API_SERVERS] {
             server.serve(path);
         }
         server
@@ -423,6 +423,7 @@ pub(crate) const MACHINE_CONFIGS: &str = "/apis/machineconfiguration.openshift.i
 pub(crate) const MANAGED: &str = "/api/v1/namespaces/openshift-config-managed/configmaps";
 pub(crate) const IMAGES: &str = "/apis/config.openshift.io/v1/images";
 pub(crate) const PROXIES: &str = "/apis/config.openshift.io/v1/proxies";
+pub(crate) const API_SERVERS: &str = "/apis/config.openshift.io/v1/apiservers";
 pub(crate) const DIGEST_MIRRORS: &str = "/apis/config.openshift.io/v1/imagedigestmirrorsets";
 pub(crate) const TAG_MIRRORS: &str = "/apis/config.openshift.io/v1/imagetagmirrorsets";
 pub(crate) const CONTENT_POLICIES: &str = "/apis/operator.openshift.io/v1alpha1/imagecontentsourcepolicies";

@@ -25,3 +25,4 @@ mod objects;
 #[expect(dead_code, reason = "the tests of the server use more of it")]
 mod program;
 mod settings;
+mod tls;

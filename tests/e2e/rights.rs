@@ -87,6 +87,7 @@ fn without_one_of_its_rights_it_says_which_and_goes_on() {
                 "imagecontentsourcepolicies" => "ImageContentSourcePolicies",
                 "images" => "image.config.openshift.io/cluster",
                 "proxies" => "Proxy/cluster",
+                "apiservers" => "APIServer/cluster",
                 other => panic!("what is {other} for?"),
             };
             let mut told = vec![format!("{kind} not read from the cluster: {forbidden}")];

@@ -7,9 +7,10 @@ use base64::prelude::{BASE64_STANDARD, Engine};
 use layerpin_sample_registry::TlsIdentity;
 use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap};
 use reqwest::{Body, Certificate, ClientBuilder, Identity, Version};
+use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::{CipherSuite, ClientConfig, RootCertStore, SupportedProtocolVersion};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -154,6 +155,25 @@ impl Wire {
         TlsConnector::from(Arc::new(configuration)).connect(name, stream).await.map(Self)
     }
 
+    /// What a handshake comes to with a client that offers no more than this version, and no more than this
+    /// suite where one is named: the suite that is then spoken, or what the server said in its alert.
+    pub(crate) async fn agreed(
+        address: SocketAddr,
+        authority: &str,
+        version: &'static SupportedProtocolVersion,
+        suite: Option<CipherSuite>,
+    ) -> Result<CipherSuite, rustls::Error> {
+        let mut provider = rustls::crypto::aws_lc_rs::default_provider();
+        provider.cipher_suites.retain(|known| suite.is_none_or(|suite| known.suite() == suite));
+        let configuration = tls_of(authority, provider, &[version]);
+        let stream = TcpStream::connect(address).await.unwrap();
+        let name = ServerName::try_from("127.0.0.1").unwrap();
+        match TlsConnector::from(Arc::new(configuration)).connect(name, stream).await {
+            Ok(stream) => Ok(stream.get_ref().1.negotiated_cipher_suite().unwrap().suite()),
+            Err(error) => Err(error.downcast().unwrap()),
+        }
+    }
+
     pub(crate) async fn send(&mut self, bytes: impl AsRef<[u8]>) {
         self.0.write_all(bytes.as_ref()).await.unwrap();
         self.0.flush().await.unwrap();
@@ -213,11 +233,18 @@ fn builder(authority: &str) -> ClientBuilder {
 }
 
 fn tls(authority: &str) -> ClientConfig {
+    tls_of(authority, rustls::crypto::aws_lc_rs::default_provider(), rustls::DEFAULT_VERSIONS)
+}
+
+fn tls_of(
+    authority: &str,
+    provider: CryptoProvider,
+    versions: &[&'static SupportedProtocolVersion],
+) -> ClientConfig {
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_slice(authority.as_bytes()).unwrap()).unwrap();
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
+    ClientConfig::builder_with_provider(Arc::new(provider))
+        .with_protocol_versions(versions)
         .unwrap()
         .with_root_certificates(roots)
         .with_no_client_auth()

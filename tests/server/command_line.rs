@@ -47,6 +47,20 @@ fn what_cannot_be_done_ends_with_2_and_names_the_file() {
             Setup::serve().arguments(["--facts", "facts.json", "--base-image", "quay.io/acme/os:1"]),
             "the argument '--facts <FILE>' cannot be used with '--base-image <REF>'",
         ),
+        (
+            Setup::serve().arguments(["--tls-min-version", "VersionTLS11"]),
+            "error: invalid value 'VersionTLS11' for '--tls-min-version <VERSION>'\n  [possible values: \
+             VersionTLS12, VersionTLS13]\n",
+        ),
+        (
+            Setup::serve()
+                .arguments(["--tls-cipher-suites", "TLS_AES_128_GCM_SHA256,TLS_RSA_WITH_AES_128_CBC_SHA"]),
+            "error: invalid value 'TLS_RSA_WITH_AES_128_CBC_SHA' for '--tls-cipher-suites <SUITES>'\n  [possible \
+             values: TLS_AES_128_GCM_SHA256, TLS_AES_256_GCM_SHA384, TLS_CHACHA20_POLY1305_SHA256, \
+             TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256, \
+             TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384, TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384, \
+             TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256, TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256]\n",
+        ),
         (Setup::verb("conquer"), "unrecognized subcommand 'conquer'"),
         (Setup::verb("rules").arguments(["nope"]), "error: no rule is called `nope`; there are "),
     ] {

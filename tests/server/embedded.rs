@@ -62,6 +62,7 @@ impl Embedded {
             policy,
             certificate,
             client_authority: None,
+            protocol: None,
             metrics,
             dry_run: DryRunAccess::Anyone,
             timeout: Duration::from_secs(10),

@@ -2,6 +2,10 @@
 
 use layerpin_sample_registry::Authority;
 use reqwest::Version;
+use rustls::AlertDescription::{HandshakeFailure, ProtocolVersion};
+use rustls::CipherSuite;
+use rustls::Error::AlertReceived;
+use rustls::version::{TLS12, TLS13};
 
 use crate::client::{Client, Wire};
 use crate::documents::{create, machine_config};
@@ -61,4 +65,33 @@ async fn only_callers_with_a_certificate_reach_the_webhooks_when_they_must_have_
     }
     let answer = by(callers.issue_client("apiserver")).review("/validate", &review).await;
     assert_eq!(answer["response"]["auditAnnotations"]["findings"], "malformed-reference=deny");
+}
+
+#[tokio::test]
+async fn flags_say_which_version_and_suites_are_spoken_at_both_addresses() {
+    let every = Layerpin::start();
+    let newest = Setup::serve().arguments(["--tls-min-version", "VersionTLS13"]).start();
+    let suites = "TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384,TLS_AES_128_GCM_SHA256";
+    let one = Setup::serve().arguments(["--tls-cipher-suites", suites]).start();
+    let none = Setup::serve().environment("LAYERPIN_TLS_CIPHER_SUITES", "TLS_AES_128_GCM_SHA256").start();
+    let (long, short) = (
+        CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384,
+        CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,
+    );
+    let chacha = CipherSuite::TLS13_CHACHA20_POLY1305_SHA256;
+    let (no_version, no_suite) = (Err(AlertReceived(ProtocolVersion)), Err(AlertReceived(HandshakeFailure)));
+    for (layerpin, older, with_long, with_short) in [
+        (&every, Ok(()), Ok(long), Ok(short)),
+        (&newest, no_version.clone().map(drop), no_version.clone(), no_version.clone()),
+        (&one, Ok(()), Ok(long), no_suite),
+        (&none, no_version.clone().map(drop), no_version.clone(), no_version.clone()),
+    ] {
+        for address in [layerpin.address, layerpin.admin_address] {
+            let agreed = |version, suite| Wire::agreed(address, &layerpin.authority, version, suite);
+            assert_eq!(agreed(&TLS12, None).await.map(drop), older);
+            assert_eq!(agreed(&TLS12, Some(long)).await, with_long);
+            assert_eq!(agreed(&TLS12, Some(short)).await, with_short);
+            assert_eq!(agreed(&TLS13, Some(chacha)).await, Ok(chacha));
+        }
+    }
 }

@@ -1,0 +1,47 @@
+//! What the cluster wants of TLS: `spec.tlsSecurityProfile` of `APIServer/cluster`.
+
+use serde::Deserialize;
+
+use super::kinds::{Kind, Metadata, PAGE, nullable};
+use crate::tls::protocol::Profile;
+
+/// `APIServer/cluster`.
+pub(super) static API_SERVER: Kind<Profile> = Kind {
+    name: "APIServer/cluster",
+    paths: &["/apis/config.openshift.io/v1/apiservers"],
+    object: Some("cluster"),
+    page: PAGE,
+    read: |text| {
+        #[derive(Deserialize)]
+        struct Object {
+            metadata: Metadata,
+            #[serde(default, deserialize_with = "nullable")]
+            spec: Spec,
+        }
+        #[derive(Default, Deserialize)]
+        #[serde(default, rename_all = "camelCase")]
+        struct Spec {
+            #[serde(deserialize_with = "nullable")]
+            tls_security_profile: Written,
+        }
+        #[derive(Default, Deserialize)]
+        #[serde(default)]
+        struct Written {
+            #[serde(deserialize_with = "nullable")]
+            r#type: String,
+            #[serde(deserialize_with = "nullable")]
+            custom: Custom,
+        }
+        #[derive(Default, Deserialize)]
+        #[serde(default)]
+        struct Custom {
+            #[serde(rename = "minTLSVersion", deserialize_with = "nullable")]
+            minimum: String,
+            #[serde(deserialize_with = "nullable")]
+            ciphers: Vec<String>,
+        }
+        let Object { metadata, spec } = serde_json::from_str(text)?;
+        let Written { r#type, custom: Custom { minimum, ciphers } } = spec.tls_security_profile;
+        Ok(Some((metadata.name, Profile { r#type, minimum, ciphers })))
+    },
+};
