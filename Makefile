@@ -1,7 +1,7 @@
 # `make` alone lists the targets.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test e2e bench lint deny generate ci
+.PHONY: help demo test e2e image bench lint deny generate ci
 
 help: ## List the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -17,6 +17,10 @@ test: ## Install what the tests need and run them all
 e2e: ## Run the tests against a real Kubernetes API server (CRDS=FOLDER takes other CRDs)
 	@folder=$$(tests/e2e/tools.sh) && echo "API server from $$folder"
 	$(if $(CRDS),LAYERPIN_E2E_CRDS="$(abspath $(CRDS))" )cargo test --locked --test e2e
+
+IMAGE ?= localhost/layerpin
+image: ## Build the container image (IMAGE=NAME:TAG; deploy/image.sh has more settings)
+	@deploy/image.sh "$(IMAGE)"
 
 bench: ## Measure speed and memory of the release binary (BENCH_REVIEWS=N, BENCH_REFERENCES=N for fewer or more than a million)
 	@tests/packages.sh wrk:wrk

@@ -13,13 +13,14 @@ const COMMAND_LINE: &str = "layerpin check .";
 /// The names and values of environment variables.
 type Variables = Vec<(String, String)>;
 
-/// The shell step of each example, with its environment.
+/// The step of each example, with its environment.
 fn steps() -> Vec<(&'static str, String, Variables)> {
     let hooks = read(".pre-commit-hooks.yaml");
     let action = read("examples/github/action.yml");
     let gitlab = read("examples/gitlab/.gitlab-ci.yml");
     let task = read("examples/tekton/task.yaml");
     let text = |value: &Value| value.as_str().unwrap().trim().to_owned();
+    let words = |list: &Value| list.as_array().unwrap().iter().map(text).collect::<Vec<_>>().join(" ");
     let map = |value: &Value| -> Variables {
         value.as_object().unwrap().iter().map(|(name, value)| (name.clone(), text(value))).collect()
     };
@@ -36,7 +37,7 @@ fn steps() -> Vec<(&'static str, String, Variables)> {
         ("pre-commit", text(&hooks[0]["entry"]), Vec::new()),
         ("github", text(&step["run"]), map(&step["env"])),
         ("gitlab", text(&job["script"][0]), map(&job["variables"])),
-        ("tekton", text(&tekton["script"]), list),
+        ("tekton", words(&tekton["command"]) + " " + &words(&tekton["args"]), list),
     ]
 }
 

@@ -1,0 +1,47 @@
+#!/usr/bin/env bash
+# Builds the container image: `image.sh NAME:TAG`. What goes in is made on this machine, so no other
+# image is pulled. It takes Rust, CMake, a C compiler with its static C library (Debian's libc6-dev,
+# glibc-static elsewhere), CA certificates, and buildah or podman.
+#
+#   PROFILE         how the program is compiled; `dev` is quick and large [default: release]
+#   CA_BUNDLE       the CA certificates [default: those of this machine]
+#   CONTAINER_TOOL  the command that builds, with options [default: buildah, else podman]
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+fail() {
+    echo "error: $*" >&2
+    exit 2
+}
+
+image=${1:?"the image's name, such as registry.example.com/layerpin:0.1.0"}
+profile=${PROFILE:-release}
+first() {
+    for candidate in "$@"; do
+        if [[ -e $candidate ]] || { [[ $candidate != /* ]] && command -v "$candidate" >/dev/null; }; then
+            echo "$candidate"
+            return
+        fi
+    done
+}
+bundle=${CA_BUNDLE:-$(first /etc/ssl/certs/ca-certificates.crt /etc/pki/tls/certs/ca-bundle.crt /etc/ssl/ca-bundle.pem)}
+[[ -n $bundle ]] || fail "this machine has no CA certificates: name a file as CA_BUNDLE"
+grep -q -e '-----BEGIN CERTIFICATE-----' "$bundle" || fail "$bundle (CA_BUNDLE) holds no certificate in PEM"
+read -ra tool <<<"${CONTAINER_TOOL:-$(first buildah podman)}"
+[[ ${#tool[@]} -gt 0 ]] || fail "neither buildah nor podman is on PATH: install one, or name it as CONTAINER_TOOL"
+
+# Only the program itself is linked otherwise than usual, so that what is compiled already serves, and
+# the one in target/release stays as it is.
+build=${CARGO_BUILD_BUILD_DIR:-${CARGO_TARGET_DIR:-$PWD/target}}
+CARGO_BUILD_BUILD_DIR=$build "${CARGO:-cargo}" rustc --locked --profile "$profile" --target-dir "$build/image" \
+    --package layerpin --bin layerpin -- -C target-feature=+crt-static
+folder=$profile
+[[ $profile != dev ]] || folder=debug
+
+context=$build/image/context
+rm -rf "$context"
+mkdir -p "$context"
+cp "$build/image/$folder/layerpin" "$context/layerpin"
+cp "$bundle" "$context/ca-certificates.crt"
+version=$("$context/layerpin" --version)
+"${tool[@]}" build --file deploy/Containerfile --build-arg "VERSION=${version#layerpin }" --tag "$image" "$context"

@@ -1,0 +1,269 @@
+//! The container image: what is in it, and that this is all it takes.
+//!
+//! `deploy/image.sh` builds it here as `make image` does, only quicker, and with a store of its own.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use layerpin_sample_registry::images::Image;
+use layerpin_sample_registry::{Authority, Registry};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+#[path = "registry/tools.rs"]
+#[expect(dead_code, reason = "the tests of registries use more of it")]
+mod tools;
+
+#[test]
+fn the_image_holds_the_program_and_ca_certificates_and_that_is_all_it_takes() {
+    tools::needs!("buildah");
+    let store = Store::with_image();
+
+    let (config, files) = store.contents();
+    let paths: Vec<_> = files.iter().map(|(path, file)| (path.as_str(), file.kind)).collect();
+    assert_eq!(
+        paths,
+        [
+            ("etc/", "folder of 0 0755"),
+            ("etc/ssl/", "folder of 0 0755"),
+            ("etc/ssl/certs/", "folder of 0 0755"),
+            ("etc/ssl/certs/ca-certificates.crt", "file of 0 0644"),
+            ("usr/", "folder of 0 0755"),
+            ("usr/bin/", "folder of 0 0755"),
+            ("usr/bin/layerpin", "file of 0 0755"),
+        ]
+    );
+    let bundle = &files["etc/ssl/certs/ca-certificates.crt"].content;
+    assert_eq!(std::str::from_utf8(bundle).unwrap(), store.bundle);
+    let version = env!("CARGO_PKG_VERSION");
+    let mut labels = config["Labels"].clone();
+    assert!(labels.as_object_mut().unwrap().remove("io.buildah.version").is_some());
+    let description = "Guards MachineConfig.spec.osImageURL on OpenShift";
+    assert_eq!(
+        labels,
+        json!({
+            "org.opencontainers.image.title": "layerpin",
+            "org.opencontainers.image.description": description,
+            "org.opencontainers.image.version": version,
+            "org.opencontainers.image.licenses": "Apache-2.0",
+        })
+    );
+    assert_eq!(
+        (&config["User"], &config["Entrypoint"], &config["Cmd"]),
+        (&json!("65532:65532"), &json!(["/usr/bin/layerpin"]), &json!(["serve"]))
+    );
+    assert_eq!(config["ExposedPorts"], json!({"8443/tcp": {}, "9443/tcp": {}}));
+
+    let container = store.buildah(&["from", NAME]);
+    let container = container.trim_end();
+    let run = ["run", "--isolation", "chroot"];
+    let told = store.buildah(&[&run[..], &[container, "--", "/usr/bin/layerpin", "--version"]].concat());
+    assert_eq!(told, format!("layerpin {version}\n"));
+    let shell = store.command(&[&run[..], &[container, "--", "/bin/sh", "-c", "true"]].concat()).output();
+    assert!(!shell.unwrap().status.success(), "there is a shell");
+
+    // A registry by a name, which the program can only look up with what it brings itself.
+    let registry = Registry::start().unwrap();
+    let digest = registry.push("acme/os", Some("1"), &Image::base("4.18.1"));
+    let (_, port) =
+        registry.host().rsplit_once(':').map(|(host, port)| (host.to_owned(), port.to_owned())).unwrap();
+    let name = format!("localhost:{port}/acme/os");
+    let server = Serving::start(&store, container);
+    let review = json!({
+        "apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview",
+        "request": {
+            "uid": "1", "operation": "CREATE", "name": "worker", "userInfo": {"username": "alice"},
+            "kind": {"group": "machineconfiguration.openshift.io", "version": "v1", "kind": "MachineConfig"},
+            "resource": {
+                "group": "machineconfiguration.openshift.io", "version": "v1", "resource": "machineconfigs",
+            },
+            "object": {
+                "apiVersion": "machineconfiguration.openshift.io/v1", "kind": "MachineConfig",
+                "metadata": {
+                    "name": "worker", "labels": {"machineconfiguration.openshift.io/role": "worker"},
+                },
+                "spec": {"osImageURL": format!("{name}:1")},
+            },
+        },
+    });
+    let answer = server.review("/mutate", &review);
+    assert_eq!(answer["response"]["uid"], "1");
+    let warnings = answer["response"]["warnings"].to_string();
+    assert!(warnings.contains(&format!("pinned `{name}:1` to {}", &digest.to_string()[..19])), "{answer}");
+}
+
+const NAME: &str = "localhost/layerpin:test";
+
+/// Images of `buildah`, away from those of the user.
+struct Store {
+    folder: TempDir,
+    bundle: String,
+}
+
+struct Entry {
+    kind: &'static str,
+    content: Vec<u8>,
+}
+
+impl Store {
+    /// With the image in it, built from what the other tests have compiled.
+    fn with_image() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["root", "run", "tmp"] {
+            std::fs::create_dir(folder.path().join(name)).unwrap();
+        }
+        let store = Self { folder, bundle: Authority::new().ca_pem() };
+        std::fs::write(store.path("bundle.crt"), &store.bundle).unwrap();
+        let tool = format!("buildah {}", store.options().join(" "));
+        run(Command::new(repository().join("deploy/image.sh"))
+            .arg(NAME)
+            .env("PROFILE", "dev")
+            .env("CA_BUNDLE", store.path("bundle.crt"))
+            .env("CONTAINER_TOOL", tool)
+            .env("TMPDIR", store.path("tmp")));
+        store
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn options(&self) -> [String; 6] {
+        let path = |name| self.path(name).to_str().unwrap().to_owned();
+        let [driver, root, run] = ["--storage-driver", "--root", "--runroot"].map(str::to_owned);
+        [driver, "vfs".into(), root, path("root"), run, path("run")]
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new("buildah");
+        command.args(self.options()).args(arguments).env("TMPDIR", self.path("tmp"));
+        command
+    }
+
+    fn buildah(&self, arguments: &[&str]) -> String {
+        run(&mut self.command(arguments))
+    }
+
+    /// The configuration of the image, and everything in its layers by path.
+    fn contents(&self) -> (Value, BTreeMap<String, Entry>) {
+        let layout = self.path("layout");
+        self.buildah(&["push", NAME, &format!("oci:{}:image", layout.to_str().unwrap())]);
+        let blob = |descriptor: &Value| {
+            let digest = descriptor["digest"].as_str().unwrap();
+            File::open(layout.join("blobs").join(digest.replace(':', "/"))).unwrap()
+        };
+        let index = File::open(layout.join("index.json")).unwrap();
+        let index: Value = serde_json::from_reader(index).unwrap();
+        let manifest: Value = serde_json::from_reader(blob(&index["manifests"][0])).unwrap();
+        let image: Value = serde_json::from_reader(blob(&manifest["config"])).unwrap();
+        let mut files = BTreeMap::new();
+        for layer in manifest["layers"].as_array().unwrap() {
+            assert_eq!(layer["mediaType"], "application/vnd.oci.image.layer.v1.tar+gzip");
+            let mut archive = tar::Archive::new(flate2::read::GzDecoder::new(blob(layer)));
+            for entry in archive.entries().unwrap() {
+                let mut entry = entry.unwrap();
+                let header = entry.header();
+                let is =
+                    (header.entry_type().is_dir(), header.uid().unwrap(), header.mode().unwrap() & 0o7777);
+                let kind = match is {
+                    (true, 0, 0o755) => "folder of 0 0755",
+                    (false, 0, 0o755) => "file of 0 0755",
+                    (false, 0, 0o644) => "file of 0 0644",
+                    other => panic!("{:?}: {other:?}", entry.path()),
+                };
+                let path = entry.path().unwrap().to_str().unwrap().to_owned();
+                let mut content = Vec::new();
+                entry.read_to_end(&mut content).unwrap();
+                files.insert(path, Entry { kind, content });
+            }
+        }
+        (image["config"].clone(), files)
+    }
+}
+
+/// The server in a container; dropping it ends it.
+struct Serving {
+    child: Child,
+    url: String,
+    authority: String,
+}
+
+impl Serving {
+    fn start(store: &Store, container: &str) -> Self {
+        let authority = Authority::new();
+        let identity = authority.issue(&["127.0.0.1"]);
+        let folder = store.path("tls");
+        std::fs::create_dir(&folder).unwrap();
+        for (name, text) in [("tls.crt", identity.certificate_pem()), ("tls.key", identity.key_pem())] {
+            std::fs::write(folder.join(name), text).unwrap();
+        }
+        let volume = format!("{}:/etc/layerpin/tls:ro", folder.to_str().unwrap());
+        let mut child = store
+            .command(&["run", "--isolation", "chroot", "--volume", &volume, container, "--"])
+            .args(["/usr/bin/layerpin", "serve", "--no-cluster"])
+            .args(["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"])
+            .args(["--tls-cert", "/etc/layerpin/tls/tls.crt", "--tls-key", "/etc/layerpin/tls/tls.key"])
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let output = child.stdout.take().unwrap();
+        let mut this = Self { child, url: String::new(), authority: authority.ca_pem() };
+        this.url = address(output);
+        this
+    }
+
+    fn review(&self, path: &str, review: &Value) -> Value {
+        layerpin::install_crypto_provider();
+        let authority = reqwest::Certificate::from_pem(self.authority.as_bytes()).unwrap();
+        let client = reqwest::Client::builder().tls_certs_only([authority]).no_proxy().timeout(PATIENCE);
+        let request = client.build().unwrap().post(format!("{}{path}", self.url)).body(review.to_string());
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let text = runtime.block_on(async { request.send().await.unwrap().text().await.unwrap() });
+        serde_json::from_str(&text).unwrap()
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        // It fails only if the program has ended by itself.
+        let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
+        let deadline = Instant::now() + PATIENCE;
+        while matches!(self.child.try_wait(), Ok(None)) {
+            if Instant::now() > deadline {
+                let _ = self.child.kill();
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+/// What the server says it listens on.
+fn address(output: ChildStdout) -> String {
+    let (sender, lines) = mpsc::channel();
+    std::thread::spawn(move || {
+        for line in BufReader::new(output).lines().map_while(Result::ok) {
+            let _ = sender.send(line);
+        }
+    });
+    let line = lines.recv_timeout(PATIENCE).expect("the server tells its address");
+    line.strip_prefix("listening on ").unwrap_or_else(|| panic!("{line}")).to_owned()
+}
+
+fn run(command: &mut Command) -> String {
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn repository() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Far more than anything here takes.
+const PATIENCE: Duration = Duration::from_secs(60);
