@@ -7,6 +7,7 @@ mod admission_policy;
 mod cluster;
 mod deploy;
 mod eventually;
+mod getting_started;
 mod kubectl;
 mod lineage;
 mod process;
