@@ -17,7 +17,6 @@ mod webhook;
 
 use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -33,7 +32,7 @@ use crate::engine::Engine;
 use crate::metrics::Metrics;
 use crate::policy::PolicyStore;
 use crate::tls::protocol::Protocol;
-use crate::tls::{CertificateError, Endpoint, ServingCertificate};
+use crate::tls::{CertificateError, ClientAuthority, Endpoint, ServingCertificate};
 
 pub use connection::Limits;
 pub use dry_run::Access as DryRunAccess;
@@ -48,7 +47,7 @@ pub struct Parts {
     /// What to show to clients.
     pub certificate: ServingCertificate,
     /// The CA whose certificates callers of the webhooks must have; `None` lets everybody in.
-    pub client_authority: Option<PathBuf>,
+    pub client_authority: Option<ClientAuthority>,
     /// What is spoken; `None` is what the cluster wants, and the default where it has told nothing.
     pub protocol: Option<Protocol>,
     /// Counts.
@@ -104,7 +103,7 @@ impl Server {
         let protocol = parts.protocol.clone().unwrap_or_default();
         let endpoint =
             |client_authority| Endpoint::new(Arc::clone(&certificate), client_authority, &protocol);
-        let tls = Arc::new(endpoint(parts.client_authority.as_deref())?);
+        let tls = Arc::new(endpoint(parts.client_authority.as_ref())?);
         let admin_tls = Arc::new(endpoint(None)?);
         let spoken = match parts.protocol {
             Some(_) => Spoken::Fixed,
@@ -112,6 +111,7 @@ impl Server {
         };
         parts.metrics.policy(&parts.policy.current());
         parts.metrics.certificate_expiry(certificate.expiry());
+        reload::tell_of_fault(&certificate);
         let state = Arc::new(State {
             engine: parts.engine,
             policy: parts.policy,
@@ -202,12 +202,12 @@ pub enum Stop {
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
     /// An address cannot be had.
-    #[error("cannot listen on {address}: {source}")]
+    #[error("cannot listen on {address}: {reason}")]
     Address {
         /// The address.
         address: SocketAddr,
         /// What the system said.
-        source: io::Error,
+        reason: io::Error,
     },
     /// A certificate cannot be used.
     #[error(transparent)]
@@ -215,5 +215,5 @@ pub enum BindError {
 }
 
 async fn bind(address: SocketAddr) -> Result<TcpListener, BindError> {
-    TcpListener::bind(address).await.map_err(|source| BindError::Address { address, source })
+    TcpListener::bind(address).await.map_err(|reason| BindError::Address { address, reason })
 }

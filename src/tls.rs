@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use jiff::Timestamp;
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     KeyUsagePurpose,
@@ -25,6 +26,7 @@ use rustls::{RootCertStore, ServerConfig};
 
 use self::protocol::Protocol;
 use crate::last_seen::LastSeen;
+use crate::sources::registry::certificates::Authorities;
 
 /// The certificate in force; it can be replaced while connections are made.
 #[derive(Debug)]
@@ -43,6 +45,8 @@ struct PairFiles {
 #[derive(Debug)]
 struct Pair {
     key: Arc<CertifiedKey>,
+    /// In seconds since 1970, as is the expiry.
+    begin: i64,
     expiry: i64,
 }
 
@@ -78,7 +82,7 @@ impl ServingCertificate {
     /// the process, in PEM; its key is forgotten at once.
     pub fn self_signed(address: IpAddr) -> Result<(Self, String), CertificateError> {
         let made = |error: rcgen::Error| CertificateError::Made(error.to_string());
-        let now = jiff::Timestamp::now().as_second();
+        let now = Timestamp::now().as_second();
         let (from, until) = (validity(now - 3600)?, validity(now + SELF_SIGNED_SECONDS)?);
         let authority_key = KeyPair::generate().map_err(made)?;
         let mut authority = CertificateParams::default();
@@ -111,6 +115,25 @@ impl ServingCertificate {
         self.current.load().expiry
     }
 
+    /// Why clients do not accept the certificate in force at `now`, and what to do; `None` when it counts.
+    ///
+    /// No reason to stop: whoever renews it puts it where it is read again.
+    pub fn fault(&self, now: Timestamp) -> Option<String> {
+        let pair = self.current.load();
+        let at = |second| Timestamp::from_second(second).map_or_else(|_| "never".into(), |at| at.to_string());
+        if pair.expiry <= now.as_second() {
+            let end = at(pair.expiry);
+            Some(format!(
+                "the serving certificate has ended at {end}; renew it, and the new one is taken over"
+            ))
+        } else if pair.begin > now.as_second() {
+            let begin = at(pair.begin);
+            Some(format!("the serving certificate does not count before {begin}; is the clock right?"))
+        } else {
+            None
+        }
+    }
+
     /// Looks at the files again.
     ///
     /// Certificate and key may be seen half-way between the old and the new pair; they then do not
@@ -132,6 +155,27 @@ impl ServingCertificate {
     }
 }
 
+/// Whose certificates callers must have.
+#[derive(Clone, Debug)]
+pub struct ClientAuthority(Arc<dyn ClientCertVerifier>);
+
+impl ClientAuthority {
+    /// Reads CA certificates in PEM, with any text between them. Fails with the line of the first that
+    /// cannot be used: a caller would be turned away for it later, and nobody would know why.
+    pub fn from_file(path: &Path) -> Result<Self, CertificateError> {
+        let unusable = |reason: String| CertificateError::Unusable { path: path.to_owned(), reason };
+        let bundle = Authorities::parse(&String::from_utf8_lossy(&read(path)?));
+        let bundle = bundle.map_err(|fault| unusable(format!("{fault}; mend it or take it out")))?;
+        let mut roots = RootCertStore::empty();
+        for certificate in bundle.into_certificates() {
+            roots.add(certificate).map_err(|error| unusable(error.to_string()))?;
+        }
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build();
+        Ok(Self(verifier.map_err(|error| unusable(error.to_string()))?))
+    }
+}
+
 /// How one address shakes hands. What is spoken can be changed while connections are made.
 #[derive(Debug)]
 pub struct Endpoint {
@@ -145,21 +189,12 @@ impl Endpoint {
     /// certificate from it get through the handshake.
     pub fn new(
         certificate: Arc<ServingCertificate>,
-        client_authority: Option<&Path>,
+        client_authority: Option<&ClientAuthority>,
         protocol: &Protocol,
     ) -> Result<Self, CertificateError> {
         let callers = match client_authority {
             None => WebPkiClientVerifier::no_client_auth(),
-            Some(path) => {
-                let unusable = |reason: String| CertificateError::Unusable { path: path.to_owned(), reason };
-                let mut roots = RootCertStore::empty();
-                for certificate in certificates(path, &read(path)?)? {
-                    roots.add(certificate).map_err(|error| unusable(error.to_string()))?;
-                }
-                let provider = Arc::new(aws_lc_rs::default_provider());
-                let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build();
-                verifier.map_err(|error| unusable(error.to_string()))?
-            }
+            Some(authority) => Arc::clone(&authority.0),
         };
         let current = ArcSwap::new(settings(&certificate, &callers, protocol)?);
         Ok(Self { certificate, callers, current })
@@ -203,12 +238,12 @@ impl PairFiles {
     }
 
     fn pair(&self, content: &Content) -> Result<Pair, CertificateError> {
-        let chain = certificates(&self.certificate, &content.certificate)?;
-        let key =
-            PrivateKeyDer::from_pem_slice(&content.key).map_err(|error| CertificateError::Unusable {
-                path: self.key.clone(),
-                reason: format!("holds no private key in PEM: {error}"),
-            })?;
+        let chain = chain(&self.certificate, &content.certificate)?;
+        let key = PrivateKeyDer::from_pem_slice(&content.key).map_err(|_| CertificateError::Unusable {
+            path: self.key.clone(),
+            reason: "there is no private key in PEM; one that begins with `BEGIN PRIVATE KEY` is expected"
+                .to_owned(),
+        })?;
         Pair::new(chain, key).map_err(|reason| CertificateError::Pair {
             certificate: self.certificate.clone(),
             key: self.key.clone(),
@@ -227,10 +262,11 @@ impl Pair {
     fn new(chain: Vec<CertificateDer<'static>>, key: PrivateKeyDer<'static>) -> Result<Self, String> {
         let leaf = chain.first().ok_or("there is no certificate")?;
         let (_, parsed) = x509_parser::parse_x509_certificate(leaf).map_err(|error| error.to_string())?;
+        let begin = parsed.validity().not_before.timestamp();
         let expiry = parsed.validity().not_after.timestamp();
         let key = CertifiedKey::from_der(chain, key, &aws_lc_rs::default_provider())
             .map_err(|error| error.to_string())?;
-        Ok(Self { key: Arc::new(key), expiry })
+        Ok(Self { key: Arc::new(key), begin, expiry })
     }
 }
 
@@ -238,12 +274,12 @@ impl Pair {
 #[derive(Debug, thiserror::Error)]
 pub enum CertificateError {
     /// A file cannot be read.
-    #[error("cannot read {}: {source}", path.display())]
+    #[error("cannot read {}: {reason}", path.display())]
     Unreadable {
         /// The file.
         path: PathBuf,
         /// What the system said.
-        source: std::io::Error,
+        reason: std::io::Error,
     },
     /// A file does not hold what it should.
     #[error("{} cannot be used: {reason}", path.display())]
@@ -254,7 +290,11 @@ pub enum CertificateError {
         reason: String,
     },
     /// Certificate and key do not belong together, or one is broken.
-    #[error("{} and {} do not fit together: {reason}", certificate.display(), key.display())]
+    #[error(
+        "{} and {} do not fit together: {reason}; the key must be that of the first certificate",
+        certificate.display(),
+        key.display()
+    )]
     Pair {
         /// The certificate's file.
         certificate: PathBuf,
@@ -269,14 +309,18 @@ pub enum CertificateError {
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, CertificateError> {
-    std::fs::read(path).map_err(|source| CertificateError::Unreadable { path: path.to_owned(), source })
+    std::fs::read(path).map_err(|reason| CertificateError::Unreadable { path: path.to_owned(), reason })
 }
 
-fn certificates(path: &Path, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, CertificateError> {
-    let unusable = |reason: String| CertificateError::Unusable { path: path.to_owned(), reason };
+/// The chain in a file that may hold its key too.
+fn chain(path: &Path, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, CertificateError> {
+    let unusable = |reason: &str| CertificateError::Unusable {
+        path: path.to_owned(),
+        reason: format!("{reason}; PEM that begins with `BEGIN CERTIFICATE` is expected"),
+    };
     let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
-    let found = found.map_err(|error| unusable(format!("it is no PEM: {error}")))?;
-    if found.is_empty() { Err(unusable("it holds no certificate in PEM".to_owned())) } else { Ok(found) }
+    let found = found.map_err(|error| unusable(&error.to_string()))?;
+    if found.is_empty() { Err(unusable("there is no certificate in PEM")) } else { Ok(found) }
 }
 
 fn validity(second: i64) -> Result<time::OffsetDateTime, CertificateError> {
@@ -348,24 +392,25 @@ mod tests {
         let files = Files::new();
         let (certificate, key) = issued();
         let (_, other) = issued();
+        let secret = key.lines().nth(1).unwrap().to_owned();
         for (certificate, key, part) in [
-            (certificate.as_str(), "", "tls.key cannot be used: holds no private key in PEM"),
-            ("", key.as_str(), "tls.crt cannot be used: it holds no certificate in PEM"),
+            (certificate.as_str(), "", "tls.key cannot be used: there is no private key in PEM; "),
+            ("", key.as_str(), "tls.crt cannot be used: there is no certificate in PEM; "),
             (&certificate, &other, "do not fit together"),
-            (&key, &key, "tls.crt cannot be used: it holds no certificate in PEM"),
+            (&key, &key, "tls.crt cannot be used: there is no certificate in PEM; "),
         ] {
             files.write(certificate, key);
             let error =
                 ServingCertificate::from_files(&files.certificate(), &files.key()).unwrap_err().to_string();
             assert!(error.contains(part), "{error}");
-            assert!(!error.contains("PRIVATE"), "{error}");
+            assert!(!error.contains(&secret), "{error}");
         }
     }
 
     #[test]
     fn a_certificate_of_our_own_lasts_a_year_and_comes_with_its_authority() {
         let (serving, authority) = ServingCertificate::self_signed("127.0.0.1".parse().unwrap()).unwrap();
-        let left = serving.expiry() - jiff::Timestamp::now().as_second();
+        let left = serving.expiry() - Timestamp::now().as_second();
         assert!((SELF_SIGNED_SECONDS - 60..=SELF_SIGNED_SECONDS).contains(&left), "{left}");
         assert!(authority.starts_with("-----BEGIN CERTIFICATE-----") && !authority.contains("PRIVATE"));
     }

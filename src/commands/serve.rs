@@ -13,8 +13,8 @@ use crate::cli::Serve;
 use crate::engine::Engine;
 use crate::metrics::Metrics;
 use crate::server::{DryRunAccess, Limits, Parts, Server, Stop};
-use crate::tls::ServingCertificate;
 use crate::tls::protocol::{CipherSuite, Protocol, Version};
+use crate::tls::{ClientAuthority, ServingCertificate};
 
 /// Serves until SIGTERM or SIGINT. `more` adds routes beside the webhooks.
 pub fn run(options: &Serve, more: Router) -> anyhow::Result<Ending> {
@@ -39,11 +39,13 @@ async fn serve(options: &Serve, more: Router) -> anyhow::Result<()> {
         (None, Some(_)) => DryRunAccess::Authorized,
         (None, None) => DryRunAccess::Anyone,
     };
+    let client_authority = options.client_ca.as_deref().map(ClientAuthority::from_file);
+    let client_authority = client_authority.transpose().context("--client-ca")?;
     let parts = Parts {
         engine: Engine::new(sources),
         policy,
         certificate: certificate(options)?,
-        client_authority: options.client_ca.clone(),
+        client_authority,
         protocol: protocol(options),
         metrics,
         dry_run,
@@ -89,7 +91,7 @@ fn protocol(options: &Serve) -> Option<Protocol> {
 
 fn certificate(options: &Serve) -> anyhow::Result<ServingCertificate> {
     if let (Some(certificate), Some(key)) = (&options.tls_cert, &options.tls_key) {
-        return Ok(ServingCertificate::from_files(certificate, key)?);
+        return ServingCertificate::from_files(certificate, key).context("--tls-cert and --tls-key");
     }
     let (certificate, authority) = ServingCertificate::self_signed(options.listen.ip())?;
     write_authority(&options.dev_ca_out, &authority)?;

@@ -60,10 +60,9 @@ impl Check {
 
 fn checks(state: &State) -> Vec<(&'static str, Check)> {
     let draining = state.draining.load(Ordering::Relaxed);
-    let ended = state.certificate.expiry() <= Timestamp::now().as_second();
     let policy = state.policy.fault().map(|fault| format!("{fault}; the policy before it is in force"));
     let mut checks = vec![
-        ("certificate", Check::of(ended.then(|| "the serving certificate has ended".to_owned()))),
+        ("certificate", Check::of(state.certificate.fault(Timestamp::now()))),
         ("policy", Check::of(policy)),
         ("shutdown", Check::of(draining.then(|| "the server is about to stop".to_owned()))),
     ];

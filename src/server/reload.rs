@@ -5,10 +5,12 @@ use std::fmt::Display;
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
+
 use super::State;
 use crate::policy::Reload as PolicyReload;
 use crate::sources::registry::credentials::Reloaded;
-use crate::tls::Reload as CertificateReload;
+use crate::tls::{Reload as CertificateReload, ServingCertificate};
 
 /// Looks at everything again and again, for ever. Each change is one line of log.
 pub(super) async fn watch(state: Arc<State>) {
@@ -38,6 +40,7 @@ fn look(state: &State) {
         CertificateReload::Changed => {
             state.metrics.certificate_expiry(state.certificate.expiry());
             tracing::info!(expiry = state.certificate.expiry(), "serving certificate changed");
+            tell_of_fault(&state.certificate);
         }
         CertificateReload::Faulty(error) => {
             tracing::error!(%error, "serving certificate not taken over; the one before it is in force");
@@ -54,6 +57,13 @@ fn look(state: &State) {
     }
     tell("registries.conf", registry.registries().reload());
     tell("certificates of registries", registry.certificates().reload());
+}
+
+/// A line of log where clients will not accept the certificate. That it ends later is for the alert.
+pub(super) fn tell_of_fault(certificate: &ServingCertificate) {
+    if let Some(fault) = certificate.fault(Timestamp::now()) {
+        tracing::error!(%fault, "no client accepts the serving certificate");
+    }
 }
 
 /// One line of log for each change, and one for each new fault.

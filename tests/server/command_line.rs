@@ -20,12 +20,12 @@ fn what_cannot_be_done_ends_with_2_and_names_the_file() {
         (broken.arguments(["--policy", "policy.yaml"]), "error: policy.yaml:5: no rule is called `nope`"),
         (
             Setup::serve().arguments(["--tls-cert", "absent.crt", "--tls-key", "absent.key"]),
-            "error: cannot read absent.crt: No such file",
+            "error: --tls-cert and --tls-key: cannot read absent.crt: No such file or directory (os error 2)\n",
         ),
         (Setup::serve().arguments(["--tls-cert", "absent.crt"]), "--tls-key <FILE>"),
         (
             Setup::serve().arguments(["--authfile", "absent.json"]),
-            "error: auth file absent.json: No such file",
+            "error: auth file absent.json: No such file or directory (os error 2)\n",
         ),
         (Setup::serve().arguments(["--timeout", "soon"]), "not a duration; write it as 5s, 500ms or 1m30s"),
         (
@@ -68,6 +68,108 @@ fn what_cannot_be_done_ends_with_2_and_names_the_file() {
         assert_eq!((code, output.as_str()), (2, ""), "{error}");
         assert!(error.contains(message), "{message}: {error}");
     }
+}
+
+/// Broken files: the only line of the error names the file, the place in it, and what is expected there.
+#[test]
+fn files_that_are_broken_are_named_with_the_place_and_what_to_do() {
+    let authority = Authority::new();
+    let (one, two) = (authority.issue(&["127.0.0.1"]), authority.issue(&["127.0.0.1"]));
+    let (first, second) = (one.certificate_pem().trim_end(), two.certificate_pem());
+    let lines = first.lines().count();
+    let between = |rubbish: &str| {
+        format!("{first}\n-----BEGIN CERTIFICATE-----\n{rubbish}\n-----END CERTIFICATE-----\n{second}")
+    };
+    let (no_base64, no_certificate) = (between("rubbish!"), between("cnViYmlzaA=="));
+    let pem = "PEM that begins with `BEGIN CERTIFICATE` is expected";
+    let (at, mend) = (lines + 1, "mend it or take it out");
+    let pair = "--tls-cert and --tls-key: ";
+    let serving = ["--tls-cert", "one", "--tls-key", "two"];
+    for (arguments, one, two, expected) in [
+        (
+            &serving[..],
+            first,
+            two.key_pem(),
+            format!(
+                "{pair}one and two do not fit together: keys may not be consistent: KeyMismatch; the key must \
+                 be that of the first certificate"
+            ),
+        ),
+        (
+            &serving,
+            first,
+            first,
+            format!(
+                "{pair}two cannot be used: there is no private key in PEM; one that begins with `BEGIN PRIVATE \
+                 KEY` is expected"
+            ),
+        ),
+        (
+            &serving,
+            &no_base64,
+            one.key_pem(),
+            format!("{pair}one cannot be used: base64 decode error: InvalidCharacter(33); {pem}"),
+        ),
+        (
+            &["--client-ca", "one"],
+            &no_base64,
+            "",
+            format!("--client-ca: one cannot be used: line {at}: the certificate that begins here is no base64; {mend}"),
+        ),
+        (
+            &["--client-ca", "one"],
+            &no_certificate,
+            "",
+            format!(
+                "--client-ca: one cannot be used: line {at}: the certificate that begins here cannot be used: \
+                 invalid peer certificate: BadEncoding; {mend}"
+            ),
+        ),
+        (
+            &["--client-ca", "one"],
+            one.key_pem(),
+            "",
+            format!("--client-ca: one cannot be used: line 1: a private key stands among CA certificates; {mend}"),
+        ),
+        (
+            &["--authfile", "one"],
+            "{\"auths\": {\"quay.io\": {\"auth\": \"aHVudGVyMg==\"}}}",
+            "",
+            "auth file one: the entry `quay.io`: `auth` is not the base64 of `user:password`".to_owned(),
+        ),
+        (
+            &["--authfile", "one"],
+            "{\"auths\": [\n\"hunter2\"]}",
+            "",
+            "auth file one: line 1, column 10: not a dockerconfigjson; {\"auths\": {\"quay.io\": {\"auth\": \"…\"}}} \
+             is expected"
+                .to_owned(),
+        ),
+        (
+            &["--registries-conf", "one"],
+            "[[registry]]\nprefix = 5\n",
+            "",
+            "one:2: `prefix` is integer; a string is expected".to_owned(),
+        ),
+    ] {
+        let setup = Setup::serve();
+        setup.write("one", one);
+        setup.write("two", two);
+        let (code, output, error) = setup.arguments(arguments).ended();
+        assert_eq!((code, output.as_str(), error), (2, "", format!("error: {expected}\n")));
+    }
+}
+
+#[test]
+fn an_address_that_is_taken_is_named() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let authority = Authority::new();
+    let setup = Setup::verb("serve").arguments(["--listen", &address, "--admin-listen", "127.0.0.1:0"]);
+    let setup = setup.certificate(&authority);
+    let (code, output, error) = setup.ended();
+    let expected = format!("error: cannot listen on {address}: Address already in use (os error 98)\n");
+    assert_eq!((code, output.as_str(), error), (2, "", expected));
 }
 
 #[test]

@@ -1,11 +1,13 @@
 //! Certificates: served, exchanged, and asked for; and the protocols behind them.
 
 use layerpin_sample_registry::Authority;
+use rcgen::{CertificateParams, KeyPair};
 use reqwest::Version;
 use rustls::AlertDescription::{HandshakeFailure, ProtocolVersion};
 use rustls::CipherSuite;
 use rustls::Error::AlertReceived;
 use rustls::version::{TLS12, TLS13};
+use serde_json::json;
 
 use crate::client::{Client, Wire};
 use crate::documents::{create, machine_config};
@@ -43,6 +45,53 @@ async fn a_new_pair_behind_a_swapped_link_is_served_and_one_that_does_not_fit_is
     assert!(Wire::try_connect(layerpin.address, &one.ca_pem()).await.is_err());
     let client = Client::new(layerpin.admin_address, &two.ca_pem());
     assert_eq!(client.get("/healthz").await.status, 200);
+}
+
+/// A certificate for loopback that counts from one year to another.
+fn valid_between(from: i32, until: i32) -> (String, String) {
+    let mut parameters = CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
+    parameters.not_before = rcgen::date_time_ymd(from, 1, 1);
+    parameters.not_after = rcgen::date_time_ymd(until, 1, 1);
+    let key = KeyPair::generate().unwrap();
+    (parameters.self_signed(&key).unwrap().pem(), key.serialize_pem())
+}
+
+#[tokio::test]
+async fn a_certificate_that_does_not_count_is_told_at_the_start_and_mended_without_a_restart() {
+    let authority = Authority::new();
+    for (from, until, fault) in [
+        (
+            2000,
+            2001,
+            "the serving certificate has ended at 2001-01-01T00:00:00Z; renew it, and the new one is taken over",
+        ),
+        (
+            3000,
+            3001,
+            "the serving certificate does not count before 3000-01-01T00:00:00Z; is the clock right?",
+        ),
+    ] {
+        let setup = Setup::serve().known_by(&authority);
+        let (certificate, key) = valid_between(from, until);
+        let mount = setup.path("tls");
+        swap_data(&mount, "v1", &[("tls.crt", &certificate), ("tls.key", &key)]);
+        let files = ["--tls-cert", "tls/tls.crt", "--tls-key", "tls/tls.key"];
+        let layerpin = setup.arguments(files).start();
+        let line = layerpin.log.message("no client accepts the serving certificate").await;
+        assert_eq!((&line["level"], &line["fault"]), (&json!("ERROR"), &json!(fault)));
+        assert!(layerpin.admin.try_get("/readyz").await.is_err());
+        // The kubelet does not look at the certificate.
+        let kubelet = reqwest::Client::builder().tls_danger_accept_invalid_certs(true).no_proxy();
+        let ready = kubelet.build().unwrap().get(format!("https://{}/readyz", layerpin.admin_address));
+        let ready = ready.send().await.unwrap();
+        assert_eq!(ready.status(), 503);
+        let told = ready.text().await.unwrap();
+        assert!(told.starts_with(&format!("[-]certificate failed: {fault}\n")), "{told}");
+
+        swap_data(&mount, "v2", &secret_of(&authority.issue(&["127.0.0.1"])));
+        layerpin.log.message("serving certificate changed").await;
+        assert_eq!(layerpin.admin.get("/readyz").await.status, 200);
+    }
 }
 
 #[tokio::test]

@@ -194,6 +194,11 @@ impl Identity {
 }
 
 impl Authorities {
+    /// The certificates, in the order of the bundle.
+    pub fn into_certificates(self) -> Vec<CertificateDer<'static>> {
+        self.0
+    }
+
     /// Reads a CA bundle: certificates in PEM, with any text between them. Fails with the line of the
     /// first block that is no sound certificate.
     pub fn parse(pem: &str) -> Result<Self, PemFault> {

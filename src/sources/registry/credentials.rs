@@ -445,7 +445,6 @@ fn normalized(key: &str) -> String {
 #[error("auth file {}: {fault}", path.display())]
 pub struct AuthFileError {
     path: PathBuf,
-    #[source]
     fault: AuthFileFault,
 }
 

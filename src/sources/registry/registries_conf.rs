@@ -128,7 +128,6 @@ fn parse(files: &[File]) -> Result<Registries, RegistriesConfError> {
 #[error("{}{fault}", path.display())]
 pub struct RegistriesConfError {
     path: PathBuf,
-    #[source]
     fault: RegistriesConfFault,
 }
 
