@@ -20,9 +20,9 @@ mod unpullable_image;
 mod wrong_architecture;
 
 use crate::facts::image::Platform;
-use crate::facts::{Cause, Facts};
+use crate::facts::{Cause, Fact, Facts};
 use crate::image_reference::ImageReference;
-use crate::lineage::{Kinship, Lacking, Lineage, words};
+use crate::lineage::{self, Kinship, Lacking, Lineage, words};
 use crate::machine_config::{Field, Image, Subject};
 use crate::policy::{Level, Policy};
 use crate::pools::AffectedPool;
@@ -137,6 +137,13 @@ impl<'a> Case<'a> {
             Some((judge(image, lineage)?, place))
         });
         told_once(seen)
+    }
+
+    /// What the labels of the image say of its release: a hint for words, never proof.
+    fn claim(&self, image: &ImageReference, lineage: &Lineage) -> Option<String> {
+        let Fact::Known(image) = self.facts.image(&image.asked()) else { return None };
+        let Fact::Known(own) = image.platforms.get(lineage.platform.as_ref()?)? else { return None };
+        lineage::claim(own).map(|claim| format!("its labels claim {claim}, which proves nothing"))
     }
 
     /// What a rule says that would have to know the lineage and does not: that it is not known whether

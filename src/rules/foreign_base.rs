@@ -1,8 +1,7 @@
 //! `foreign-base`: an image that is built on no base that counts.
 
 use super::{Case, Certainty, Input, Observation, Rule};
-use crate::facts::Fact;
-use crate::lineage::{Kinship, Why, claim, words};
+use crate::lineage::{Kinship, Why, words};
 use crate::machine_config::Field;
 use crate::policy::Level;
 
@@ -51,13 +50,7 @@ fn judge(case: &Case<'_>) -> Vec<Observation> {
         if matches!(why, Why::NothingShared | Why::NoBaseForPlatform) {
             notes.extend(lineage.reason());
         }
-        let own = match (case.facts.image(&image.asked()), &lineage.platform) {
-            (Fact::Known(known), Some(platform)) => known.platforms.get(platform),
-            _ => None,
-        };
-        if let Some(Fact::Known(own)) = own {
-            notes.extend(claim(own).map(|claim| format!("its labels claim {claim}, which proves nothing")));
-        }
+        notes.extend(case.claim(image, lineage));
         notes.extend(lineage.notes.iter().cloned());
         Some(Observation {
             field: Field::OsImage,

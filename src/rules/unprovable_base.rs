@@ -1,8 +1,7 @@
 //! `unprovable-base`: an image whose layers cannot tell what it is built on.
 
 use super::{Case, Certainty, Input, Observation, Rule};
-use crate::facts::Fact;
-use crate::lineage::{Kinship, Rewriting, claim, words};
+use crate::lineage::{Kinship, Rewriting, words};
 use crate::machine_config::Field;
 use crate::policy::Level;
 
@@ -41,13 +40,7 @@ fn judge(case: &Case<'_>) -> Vec<Observation> {
         };
         let mut notes = lineage.expected();
         notes.extend(closest.as_ref().map(|closest| closest.agreement(lineage.platform.as_ref())));
-        let own = match (case.facts.image(&image.asked()), &lineage.platform) {
-            (Fact::Known(known), Some(platform)) => known.platforms.get(platform),
-            _ => None,
-        };
-        if let Some(Fact::Known(own)) = own {
-            notes.extend(claim(own).map(|claim| format!("its labels claim {claim}, which proves nothing")));
-        }
+        notes.extend(case.claim(image, lineage));
         notes.extend(lineage.notes.iter().cloned());
         Some(Observation {
             field: Field::OsImage,
