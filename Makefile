@@ -11,7 +11,7 @@ demo: ## Run the main job on an embedded sample registry, then stay up for curl 
 	@cargo run --locked --quiet --example demo
 
 test: ## Install what the tests need and run them all
-	@tests/packages.sh docker-registry:docker-registry skopeo:skopeo htpasswd:apache2-utils buildah:buildah
+	@tests/packages.sh docker-registry:docker-registry skopeo:skopeo htpasswd:apache2-utils buildah:buildah ip:iproute2
 	cargo test --locked --workspace
 
 e2e: ## Run the tests against a real Kubernetes API server (CRDS=FOLDER takes other CRDs)

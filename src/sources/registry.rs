@@ -21,6 +21,7 @@ mod helpers;
 mod images;
 mod layers;
 pub mod mirror_sets;
+mod no_proxy;
 mod payload;
 pub mod proxies;
 pub mod registries_conf;

@@ -185,7 +185,12 @@ pub(crate) fn is_alone() -> bool {
 /// Runs `test` once more, in a process of its own that finds `environment`, and fails where it fails.
 /// For what concerns a whole process, such as its roots of trust and its log.
 pub(crate) fn run_alone(test: &str, environment: &[(&str, &Path)]) {
-    let output = Command::new(std::env::current_exe().unwrap())
+    run_alone_by(Command::new(std::env::current_exe().unwrap()), test, environment);
+}
+
+/// As [`run_alone`], by a command that ends with the program of this process.
+pub(crate) fn run_alone_by(mut program: Command, test: &str, environment: &[(&str, &Path)]) {
+    let output = program
         .args([test, "--exact", "--nocapture"])
         .env(ALONE, "1")
         .envs(environment.iter().copied())

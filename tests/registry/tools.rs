@@ -6,9 +6,7 @@ use std::path::{Path, PathBuf};
 macro_rules! needs {
     ($($tool:literal),+) => {
         if let Some(missing) = $crate::tools::missing(&[$($tool),+]) {
-            let required = std::env::var_os("LAYERPIN_REQUIRE_TOOLS").is_some_and(|value| value == "1");
-            assert!(!required, "{missing} is not on PATH, and LAYERPIN_REQUIRE_TOOLS is 1");
-            eprintln!("skipped: {missing} is not on PATH");
+            $crate::tools::skip(&format!("{missing} is not on PATH"));
             return;
         }
     };
@@ -19,6 +17,13 @@ pub(crate) fn missing<'a>(tools: &[&'a str]) -> Option<&'a str> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let is_there = |tool: &str| std::env::split_paths(&path).any(|folder| folder.join(tool).is_file());
     tools.iter().copied().find(|tool| !is_there(tool))
+}
+
+/// Tells that a test is skipped, and why. Fails it where all that tests need must be there.
+pub(crate) fn skip(reason: &str) {
+    let required = std::env::var_os("LAYERPIN_REQUIRE_TOOLS").is_some_and(|value| value == "1");
+    assert!(!required, "{reason}, and LAYERPIN_REQUIRE_TOOLS is 1");
+    eprintln!("skipped: {reason}");
 }
 
 /// The archive of a genuine image.

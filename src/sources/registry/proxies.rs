@@ -1,8 +1,7 @@
 //! Proxies: which one a host is asked through.
 //!
-//! Owns where they are read from and whom they are not for. The rules of `NO_PROXY` are those of
-//! curl: names and the domains below them, addresses, networks in CIDR notation, `*`. A password in a
-//! proxy's URL prints as nothing.
+//! Owns where they are read from; [`NoProxy`] says whom they are not for. A password in a proxy's URL
+//! prints as nothing.
 
 use std::fmt;
 
@@ -11,6 +10,7 @@ use hyper_util::client::proxy::matcher::Matcher;
 use reqwest::Url;
 use reqwest::header::HeaderValue;
 
+use super::no_proxy::NoProxy;
 use crate::last_seen::Reloaded;
 
 /// The proxies in force; they can be replaced while questions are under way.
@@ -19,6 +19,7 @@ pub struct Proxies(ArcSwap<InForce>);
 struct InForce {
     settings: ProxySettings,
     matcher: Matcher,
+    no_proxy: NoProxy,
 }
 
 /// Proxies as environment variables or a cluster name them; empty where there is none.
@@ -94,19 +95,20 @@ impl Proxies {
 
     /// The proxy that `url` is asked through.
     pub(super) fn of(&self, url: &Url) -> Option<Proxy> {
-        let found = self.0.load().matcher.intercept(&url.as_str().parse().ok()?)?;
+        let in_force = self.0.load();
+        if in_force.no_proxy.names(url) {
+            return None;
+        }
+        let found = in_force.matcher.intercept(&url.as_str().parse().ok()?)?;
         Some(Proxy { address: found.uri().to_string(), authorization: found.basic_auth().cloned() })
     }
 }
 
 impl InForce {
     fn new(settings: ProxySettings) -> Self {
-        let matcher = Matcher::builder()
-            .http(settings.http.clone())
-            .https(settings.https.clone())
-            .no(settings.no_proxy.clone())
-            .build();
-        Self { settings, matcher }
+        let matcher = Matcher::builder().http(settings.http.clone()).https(settings.https.clone()).build();
+        let no_proxy = NoProxy::parse(&settings.no_proxy);
+        Self { settings, matcher, no_proxy }
     }
 }
 

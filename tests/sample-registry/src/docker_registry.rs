@@ -43,7 +43,13 @@ impl DockerRegistry {
 
     /// Begins to describe a registry.
     pub fn builder() -> DockerRegistryBuilder {
-        DockerRegistryBuilder { access: Access::Open, tls: None, client_authority_pem: None, mirror_of: None }
+        DockerRegistryBuilder {
+            address: None,
+            access: Access::Open,
+            tls: None,
+            client_authority_pem: None,
+            mirror_of: None,
+        }
     }
 
     /// Returns host and port as they stand in a pull spec, such as `127.0.0.1:34567`.
@@ -104,6 +110,7 @@ impl DockerRegistry {
 /// A description of a registry, which [`DockerRegistryBuilder::start`] starts.
 #[derive(Debug)]
 pub struct DockerRegistryBuilder {
+    address: Option<SocketAddr>,
     access: Access,
     tls: Option<TlsIdentity>,
     client_authority_pem: Option<String>,
@@ -117,6 +124,12 @@ enum Access {
 }
 
 impl DockerRegistryBuilder {
+    /// Binds this address in place of a free port of `127.0.0.1`.
+    pub fn address(mut self, address: SocketAddr) -> Self {
+        self.address = Some(address);
+        self
+    }
+
     /// Demands Basic credentials of one account.
     pub fn htpasswd(mut self, user: &str, password: &str) -> Self {
         self.access = Access::Accounts { user: user.to_owned(), password: password.to_owned() };
@@ -164,7 +177,7 @@ impl DockerRegistryBuilder {
         let mut attempt = 1;
         loop {
             // The port is free again when the registry binds it, so another process can be first.
-            let address = free_address()?;
+            let address = self.address.map_or_else(free_address, Ok)?;
             let configuration = self.configuration(&folder, address)?;
             match Process::start(&folder, &configuration, address) {
                 Ok(process) => {

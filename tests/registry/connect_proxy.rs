@@ -1,0 +1,63 @@
+//! A CONNECT proxy that records who was asked through it.
+
+use std::sync::{Arc, Mutex};
+
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, copy_bidirectional};
+use tokio::net::{TcpListener, TcpStream};
+
+/// A proxy that leads every name to one address, as a resolver of its own would.
+pub(crate) struct Proxy {
+    pub(crate) address: String,
+    heads: Arc<Mutex<Vec<Vec<String>>>>,
+}
+
+impl Proxy {
+    /// A proxy on a free port of loopback, which leads to `target`.
+    pub(crate) async fn start(target: &str) -> Self {
+        Self::at("127.0.0.1:0", target).await
+    }
+
+    /// A proxy at `address`, which leads to `target`.
+    pub(crate) async fn at(address: &str, target: &str) -> Self {
+        let listener = TcpListener::bind(address).await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let heads = Arc::new(Mutex::new(Vec::new()));
+        let (recorded, target) = (Arc::clone(&heads), target.to_owned());
+        tokio::spawn(async move {
+            loop {
+                let (client, _) = listener.accept().await.unwrap();
+                tokio::spawn(tunnel(client, target.clone(), Arc::clone(&recorded)));
+            }
+        });
+        Self { address, heads }
+    }
+
+    /// The requests for tunnels, each with the headers that matter.
+    pub(crate) fn requests(&self) -> Vec<Vec<String>> {
+        self.heads.lock().unwrap().clone()
+    }
+}
+
+async fn tunnel(client: TcpStream, target: String, recorded: Arc<Mutex<Vec<Vec<String>>>>) {
+    let mut client = BufReader::new(client);
+    let (mut head, mut raw) = (Vec::new(), String::new());
+    loop {
+        let mut line = String::new();
+        client.read_line(&mut line).await.unwrap();
+        raw.push_str(&line);
+        match line.trim() {
+            "" => break,
+            line => head.push(line.to_owned()),
+        }
+    }
+    let is_tunnel = head[0].starts_with("CONNECT ");
+    head.retain(|line| line.ends_with(" HTTP/1.1") || line.to_lowercase().starts_with("proxy-authorization"));
+    recorded.lock().unwrap().push(head);
+    let Ok(mut server) = TcpStream::connect(&target).await else { return };
+    if is_tunnel {
+        client.get_mut().write_all(b"HTTP/1.1 200 Connection established\r\n\r\n").await.unwrap();
+    } else {
+        server.write_all(raw.as_bytes()).await.unwrap();
+    }
+    let _ = copy_bidirectional(&mut client, &mut server).await;
+}
