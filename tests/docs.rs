@@ -5,15 +5,22 @@ use std::path::Path;
 
 #[test]
 fn every_row_about_registries_names_tests_that_exist() {
-    let mut rows = 0;
+    assert_eq!(rows_without_tests("docs/registries.md", 20), [""; 0]);
+}
+
+#[test]
+fn every_failure_names_tests_that_exist() {
+    assert_eq!(rows_without_tests("docs/failures.md", 50), [""; 0]);
+}
+
+/// What is wrong with the last column of the tables of `page`, which has more than `least` rows.
+fn rows_without_tests(page: &str, least: usize) -> Vec<String> {
+    let page = read(page);
     let mut wrong = Vec::new();
-    for line in read("docs/registries.md").lines().filter(|line| line.starts_with("| ")) {
-        let cells: Vec<_> = line.trim_matches('|').split(" | ").map(str::trim).collect();
+    let rows = rows(&page);
+    assert!(rows.len() > least, "only {} rows were found", rows.len());
+    for cells in rows {
         let (setting, tests) = (cells[0], *cells.last().unwrap());
-        if tests == "test" {
-            continue;
-        }
-        rows += 1;
         let named = quoted(tests);
         if named.is_empty() {
             wrong.push(format!("{setting}: names no test"));
@@ -42,8 +49,74 @@ fn every_row_about_registries_names_tests_that_exist() {
             }
         }
     }
-    assert_eq!(wrong, [""; 0]);
-    assert!(rows > 20, "only {rows} rows were found");
+    wrong
+}
+
+/// The rows of all tables whose last column is called `test`, cell by cell.
+fn rows(page: &str) -> Vec<Vec<&str>> {
+    let lines = page.lines().filter(|line| line.starts_with("| "));
+    let rows = lines.map(|line| line.trim_matches('|').split(" | ").map(str::trim).collect::<Vec<_>>());
+    rows.filter(|cells| *cells.last().unwrap() != "test").collect()
+}
+
+#[test]
+fn the_messages_of_failures_are_those_of_the_program() {
+    let mut texts = String::new();
+    for folder in ["src", "tests", "deploy"] {
+        gather(&repository().join(folder), &mut texts);
+    }
+    let texts = as_it_prints(&texts);
+    let page = read("docs/failures.md");
+    let mut unknown = Vec::new();
+    for cells in rows(&page) {
+        for message in quoted(cells[1]) {
+            // What differs from case to case is left out of both.
+            for piece in message.split('…').filter(|piece| !texts.contains(&as_it_prints(piece))) {
+                unknown.push(format!("{}: `{piece}` of `{message}`", cells[0]));
+            }
+        }
+    }
+    assert_eq!(unknown, [""; 0]);
+}
+
+/// All texts in which a message can stand, one after the other.
+fn gather(folder: &Path, texts: &mut String) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            gather(&path, texts);
+        } else if path.extension().is_some_and(|name| name == "rs" || name == "yaml")
+            && path != repository().join("tests/docs.rs")
+        {
+            texts.push_str(&std::fs::read_to_string(&path).unwrap());
+        }
+    }
+}
+
+/// A text of the source as it comes out: strings in one line, and without quotation marks, which the
+/// page writes around other things than the program.
+fn as_it_prints(text: &str) -> String {
+    let mut joined = String::new();
+    for line in text.split("\\\n") {
+        joined.push_str(if joined.is_empty() { line } else { line.trim_start() });
+    }
+    joined.chars().filter(|character| !matches!(character, '`' | '"' | '\\')).collect()
+}
+
+#[test]
+fn alerts_lead_to_the_page_on_failures() {
+    let rules = read("deploy/openshift/prometheus_rule.yaml");
+    let page = read("docs/failures.md");
+    let names: Vec<_> = rules.lines().filter_map(|line| line.trim().strip_prefix("- alert: ")).collect();
+    let links: Vec<_> = rules.lines().filter_map(|line| line.trim().strip_prefix("runbook: ")).collect();
+    assert!(names.len() >= 4 && names.len() == links.len(), "{names:?} {links:?}");
+    for (name, link) in names.iter().zip(links) {
+        let section = link.strip_prefix("docs/failures.md#").unwrap();
+        let heading = section.replace('-', " ");
+        let part = page.split("\n## ").find(|part| part.lines().next().unwrap().to_lowercase() == heading);
+        let part = part.unwrap_or_else(|| panic!("{name}: there is no section `{section}`"));
+        assert!(part.contains(&format!("`{name}`")), "{name} is not in the section `{section}`");
+    }
 }
 
 fn has_tests(text: &str) -> bool {

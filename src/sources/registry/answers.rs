@@ -199,4 +199,21 @@ mod tests {
             assert_eq!(presence.time(&key, answer), expected.or(Some(BY_DIGEST)), "{reference} {answer:?}");
         }
     }
+
+    #[tokio::test]
+    async fn a_full_cache_forgets_and_goes_on_answering() {
+        let answers = Answers::of_presence();
+        let key = |number: u64| {
+            let reference = ImageReference::parse(&format!("quay.io/acme/os:t{number}")).unwrap();
+            Key::new(&reference, Trust::Verified, None)
+        };
+        for number in 0..3 * MAX_ANSWERS {
+            answers.kept.insert(key(number), Fact::Absent);
+        }
+        answers.kept.run_pending_tasks();
+        assert!(answers.kept.entry_count() <= MAX_ANSWERS, "{}", answers.kept.entry_count());
+        let ask = async { Fact::<()>::Unknown(Cause::Internal) };
+        let answer = answers.ask(key(3 * MAX_ANSWERS), ask).answer().await;
+        assert_eq!(answer, Some(Fact::Unknown(Cause::Internal)));
+    }
 }
