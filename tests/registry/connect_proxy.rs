@@ -53,7 +53,10 @@ async fn tunnel(client: TcpStream, target: String, recorded: Arc<Mutex<Vec<Vec<S
     let is_tunnel = head[0].starts_with("CONNECT ");
     head.retain(|line| line.ends_with(" HTTP/1.1") || line.to_lowercase().starts_with("proxy-authorization"));
     recorded.lock().unwrap().push(head);
-    let Ok(mut server) = TcpStream::connect(&target).await else { return };
+    let Ok(mut server) = TcpStream::connect(&target).await else {
+        let _ = client.get_mut().write_all(b"HTTP/1.1 502 Bad Gateway\r\ncontent-length: 0\r\n\r\n").await;
+        return;
+    };
     if is_tunnel {
         client.get_mut().write_all(b"HTTP/1.1 200 Connection established\r\n\r\n").await.unwrap();
     } else {

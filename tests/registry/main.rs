@@ -10,6 +10,7 @@ mod certificates;
 mod connect_proxy;
 mod derived;
 mod docker_registry;
+mod every_fault;
 mod faults;
 mod helpers;
 mod image_faults;

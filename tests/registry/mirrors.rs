@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use layerpin::facts::{AsNodes, Attempt, Cause, Fact, Manifest, Shown};
+use layerpin::facts::{AsNodes, Attempt, Cause, Fact, Shown};
 use layerpin::question::Platforms;
 use layerpin::sources::registry::Settings;
 use layerpin::sources::registry::credentials::Credentials;
@@ -77,38 +77,6 @@ async fn mirrors_answer_before_the_source_and_only_what_they_may() {
         lines(&digests.requests()).iter().all(|line| line.contains("sha256:")),
         "nor a digest mirror for a tag"
     );
-}
-
-#[tokio::test]
-async fn whatever_is_wrong_with_a_mirror_leaves_the_question_to_the_source() {
-    for fault in [
-        Fault::Status(404),
-        Fault::Status(401),
-        Fault::Status(403),
-        Fault::Status(500),
-        Fault::StatusWithHeader(429, "Retry-After".into(), "600".into()),
-        Fault::GarbageResponse,
-        Fault::CloseAfterAccept,
-        Fault::RedirectLoop,
-        Fault::Schema1,
-    ] {
-        let (mirror, mirror_host, _) = registry("1", "4.18.1");
-        let (_source, source_host, digest) = registry("1", "4.18.2");
-        let asker = asker(&conf(&source_host, &[(&mirror_host, "")]), &json!({}));
-        mirror.set_fault(fault.clone());
-        let answers = join_all((0..20).map(|_| asker.ask(REFERENCE))).await;
-        assert_eq!(answers, vec![image(&digest, &source_host); 20], "{fault:?}");
-        assert!(mirror.requests().len() <= 6, "asked for all of them together: {fault:?}");
-    }
-}
-
-#[tokio::test]
-async fn a_mirror_that_sends_something_else_than_the_digest_says_is_left() {
-    let (mirror, mirror_host, _) = registry("1", "4.18.1");
-    let (_source, source_host, digest) = registry("1", "4.18.1");
-    mirror.set_fault(Fault::WrongDigest);
-    let asker = asker(&conf(&source_host, &[(&mirror_host, "")]), &json!({}));
-    assert_eq!(asker.ask(&format!("registry.example/acme/os@{digest}")).await, image(&digest, &source_host));
 }
 
 #[tokio::test]
@@ -241,62 +209,5 @@ async fn the_docker_registry_mirrors_another() {
         assert_eq!(asker(&conf, &entry).ask(reference).await, image(&digest, &mirror_host));
         // A mirror that refuses leaves it to the origin.
         assert_eq!(asker(&conf, &json!({})).ask(reference).await, image(&digest, &origin_host));
-    }
-}
-
-/// What a mirror under `fault` makes of `askers` equal questions at once: each answer, and which requests
-/// the mirror had. The source has the image, and so had the mirror before.
-async fn beside_a_source(fault: &Fault, askers: usize) -> (Vec<Fact<Manifest>>, Vec<String>) {
-    let (mirror, mirror_host, digest) = registry("1", "4.18.1");
-    let (source, source_host, _) = registry("1", "4.18.1");
-    for registry in [&mirror, &source] {
-        registry.push("acme/os", Some("before"), &Image::base("4.18.2"));
-        // A manifest whose type says nothing, so that its body is needed.
-        registry.push_manifest(
-            "acme/os",
-            Some("untyped"),
-            "application/json",
-            Image::base("4.18.3").manifest(),
-        );
-    }
-    let asker = asker(&conf(&source_host, &[(&mirror_host, "")]), &json!({}));
-    // From here on the client knows that these ports speak no TLS.
-    asker.ask(&format!("{source_host}/acme/os:before")).await;
-    asker.ask("registry.example/acme/os:before").await;
-    mirror.clear_requests();
-    mirror.set_fault(fault.clone());
-    let (reference, digest) = match fault {
-        Fault::EndlessBody | Fault::FreezeAfterHeaders => {
-            ("registry.example/acme/os:untyped".to_owned(), Image::base("4.18.3").digest())
-        }
-        Fault::WrongDigest => (format!("registry.example/acme/os@{digest}"), digest),
-        _ => (REFERENCE.to_owned(), digest),
-    };
-    let deadline = tokio::time::Instant::now() + Duration::from_secs(4);
-    let reference = parse(&reference);
-    let answers = join_all((0..askers).map(|_| asker.client.manifest(&reference, deadline))).await;
-    assert_eq!(answers[0], image(&digest, &source_host), "{fault:?}");
-    let expected = answers[0].clone();
-    assert!(answers.iter().all(|answer| *answer == expected), "{fault:?}: {answers:?}");
-    (answers, lines(&mirror.requests()))
-}
-
-#[tokio::test]
-async fn a_mirror_under_any_fault_is_passed_by_and_asked_once_for_all_who_ask() {
-    for fault in [
-        Fault::FreezeAfterHeaders,
-        Fault::Latency(Duration::from_secs(3600)),
-        Fault::UnauthorizedForEver,
-        Fault::ForbiddenForEver,
-        Fault::Status(404),
-        Fault::Status(500),
-        Fault::WrongDigest,
-        Fault::EndlessBody,
-        Fault::RedirectLoop,
-        Fault::CloseAfterAccept,
-    ] {
-        let (_, alone) = beside_a_source(&fault, 1).await;
-        let (answers, together) = beside_a_source(&fault, 20).await;
-        assert_eq!((answers.len(), &together), (20, &alone), "{fault:?}");
     }
 }

@@ -1,20 +1,18 @@
 //! Whom the client asks through a proxy, and what it makes of faults behind it.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
-use futures_util::future::join_all;
-use layerpin::facts::{Cause, Fact, Manifest};
+use layerpin::facts::{Cause, Fact};
 use layerpin::sources::registry::Settings;
 use layerpin::sources::registry::certificates::{Authorities, Certificates, HostTrust, Trusted};
 use layerpin::sources::registry::credentials::Credentials;
 use layerpin::sources::registry::proxies::{Proxies, ProxySettings};
 use layerpin::sources::registry::registries_conf::RegistriesConf;
 use layerpin_sample_registry::images::Image;
-use layerpin_sample_registry::{Authority, Fault, Registry};
+use layerpin_sample_registry::{Authority, Registry};
 
 use crate::connect_proxy::Proxy;
-use crate::support::{Asker, image, lines};
+use crate::support::{Asker, image, unreachable};
 
 /// A registry with a certificate for `registry.example`, the proxy that leads there, and a client
 /// with settings for both.
@@ -113,57 +111,24 @@ async fn beyond_loopback_only_an_insecure_registry_is_asked_in_the_open() {
     assert_eq!(requests, [connect, vec![open]]);
 }
 
-/// What a registry under `fault` makes of `askers` equal questions through a proxy: the one answer that
-/// all have, and which requests the registry had.
-async fn under(fault: &Fault, askers: usize) -> (Fact<Manifest>, Vec<String>) {
-    let (registry, proxy, asker) = behind_a_proxy("").await;
-    let digest = registry.push("acme/os", Some("1"), &Image::base("4.18.1"));
-    registry.push_manifest("acme/os", Some("untyped"), "application/json", Image::base("4.18.3").manifest());
-    registry.push("acme/os", Some("before"), &Image::base("4.18.2"));
-    asker.ask("registry.example:5000/acme/os:before").await;
-    registry.clear_requests();
-    registry.set_fault(fault.clone());
-    let what = match fault {
-        Fault::EndlessBody => ":untyped".to_owned(),
-        Fault::WrongDigest => format!("@{digest}"),
-        _ => ":1".to_owned(),
-    };
-    let reference = format!("registry.example:5000/acme/os{what}");
-    let answers = join_all((0..askers).map(async |_| match fault {
-        Fault::Latency(_) => asker.ask_shortly(&reference).await,
-        _ => asker.ask(&reference).await,
-    }))
-    .await;
-    assert!(answers.iter().all(|answer| *answer == answers[0]), "{fault:?}: {answers:?}");
-    assert!(!proxy.requests().is_empty());
-    (answers[0].clone(), lines(&registry.requests()))
-}
-
 #[tokio::test]
-async fn faults_behind_a_proxy_are_told_as_without_and_once_for_all_who_ask() {
-    let host = "registry.example:5000";
-    type Expected = fn(&Fact<Manifest>) -> bool;
-    let table: [(Fault, Expected); 9] = [
-        (Fault::Latency(Duration::from_secs(3600)), |fact| {
-            matches!(fact, Fact::Unknown(Cause::OutOfTime { .. }))
-        }),
-        (Fault::UnauthorizedForEver, |fact| {
-            matches!(fact, Fact::Unknown(Cause::Refused { status: 401, .. }))
-        }),
-        (Fault::ForbiddenForEver, |fact| matches!(fact, Fact::Unknown(Cause::Refused { status: 403, .. }))),
-        (Fault::Status(404), |fact| *fact == Fact::Absent),
-        (Fault::Status(500), |fact| matches!(fact, Fact::Unknown(Cause::Status { status: 500, .. }))),
-        (Fault::WrongDigest, |fact| matches!(fact, Fact::Unknown(Cause::DigestMismatch { .. }))),
-        (Fault::EndlessBody, |fact| matches!(fact, Fact::Unknown(Cause::Nonsense { .. }))),
-        (Fault::RedirectLoop, |fact| matches!(fact, Fact::Unknown(Cause::Nonsense { .. }))),
-        (Fault::CloseAfterAccept, |fact| matches!(fact, Fact::Unknown(Cause::Unreachable { .. }))),
-    ];
-    for (fault, is_expected) in table {
-        let (answer, alone) = under(&fault, 1).await;
-        assert!(is_expected(&answer), "{fault:?}: {answer:?}");
-        if answer != Fact::Absent {
-            assert!(format!("{answer:?}").contains(host), "{fault:?}: {answer:?}");
-        }
-        assert_eq!(under(&fault, 20).await, (answer, alone), "{fault:?}");
-    }
+async fn what_is_wrong_with_the_proxy_is_told_with_its_address_and_without_its_password() {
+    let (_registry, _, asker) = behind_a_proxy("").await;
+    let ask = async |address: &str| {
+        let https = format!("http://alice:secret@{address}");
+        asker.client.proxies().replace(ProxySettings { https, ..ProxySettings::default() });
+        asker.ask_now("registry.example:5000/acme/os:1").await
+    };
+    let told = |address: &str, reason: &str| {
+        unreachable("registry.example:5000", &format!("through the proxy http://{address}: {reason}"))
+    };
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let down = listener.local_addr().unwrap().to_string();
+    drop(listener);
+    assert_eq!(ask(&down).await, told(&down, "Connection refused (os error 111)"));
+    let no_way = Proxy::start(&down).await;
+    assert_eq!(ask(&no_way.address).await, told(&no_way.address, "tunnel error: unsuccessful"));
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = silent.local_addr().unwrap().to_string();
+    assert_eq!(ask(&address).await, told(&address, "no connection in time"));
 }

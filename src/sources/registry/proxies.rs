@@ -113,6 +113,11 @@ impl InForce {
 }
 
 impl Proxy {
+    /// Its URL without credentials, such as `http://proxy.example:3128`.
+    pub(super) fn address(&self) -> &str {
+        self.address.trim_end_matches('/')
+    }
+
     /// As the HTTP client wants it.
     pub(super) fn for_client(&self) -> Result<reqwest::Proxy, reqwest::Error> {
         let proxy = reqwest::Proxy::all(&self.address)?;

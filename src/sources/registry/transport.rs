@@ -19,7 +19,7 @@ use reqwest::{Client, Method, Response, StatusCode, Url};
 use super::certificates::Certificates;
 use super::clients::Clients;
 use super::gate::{self, Closed, Gates, Limits, Outcome, Pass};
-use super::proxies::Proxies;
+use super::proxies::{Proxies, Proxy};
 use super::routes::Trust;
 use super::tokens::Authorization;
 use crate::facts::Cause;
@@ -228,7 +228,7 @@ impl Transport {
         let response = match outcome {
             Ok(response) => response,
             Err(error) => {
-                let error = SendError::of(&error, host.clone());
+                let error = SendError::of(&error, host.clone(), self.clients.proxy(url).as_ref());
                 // Who speaks no TLS is there all the same.
                 let is_there = matches!(error, SendError::NoTls(_));
                 pass.settle(if is_there { Outcome::Answered } else { Outcome::Failed });
@@ -340,6 +340,7 @@ async fn send_twice(request: reqwest::RequestBuilder) -> Result<Response, reqwes
     let again = request.try_clone();
     let outcome = request.send().await;
     if let (Err(error), Some(again)) = (&outcome, again)
+        && !error.is_connect()
         && chain(error).any(is_connection_cut)
         && let Ok(response) = again.send().await
     {
@@ -369,7 +370,7 @@ enum SendError {
 }
 
 impl SendError {
-    fn of(error: &reqwest::Error, host: String) -> Self {
+    fn of(error: &reqwest::Error, host: String, proxy: Option<&Proxy>) -> Self {
         if chain(error).any(|error| error.is::<ForbiddenName>()) {
             return Self::Cause(Cause::ForbiddenAddress { host });
         }
@@ -377,7 +378,14 @@ impl SendError {
             let message = error.downcast_ref::<rustls::Error>();
             matches!(message, Some(rustls::Error::InvalidMessage(_))) || is_handshake_cut(error)
         });
-        let cause = Cause::Unreachable { host, reason: reason(error) };
+        let reason = match proxy {
+            // TLS is spoken with the host, by way of a proxy that does its part.
+            Some(proxy) if error.is_connect() && !chain(error).any(is_of_tls) => {
+                format!("through the proxy {}: {}", shown(proxy.address()), reason(error))
+            }
+            _ => reason(error),
+        };
+        let cause = Cause::Unreachable { host, reason };
         if speaks_no_tls { Self::NoTls(cause) } else { Self::Cause(cause) }
     }
 
@@ -405,15 +413,29 @@ fn is_handshake_cut(error: &(dyn Error + 'static)) -> bool {
     })
 }
 
-/// The connection ended before there was an answer.
+fn is_of_tls(error: &(dyn Error + 'static)) -> bool {
+    error.is::<rustls::Error>() || is_handshake_cut(error)
+}
+
+/// The connection ended before there was an answer: hyper says so in the open, and over TLS that there
+/// was no farewell.
 fn is_connection_cut(error: &(dyn Error + 'static)) -> bool {
+    use std::io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
+    let is_reset =
+        |error: &std::io::Error| matches!(error.kind(), ConnectionReset | BrokenPipe | UnexpectedEof);
     error.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_incomplete_message)
+        || error.downcast_ref().is_some_and(is_reset)
 }
 
 /// The innermost cause in words: what surrounds it repeats the URL.
 fn reason(error: &reqwest::Error) -> String {
     if error.is_timeout() {
         return "no connection in time".to_owned();
+    }
+    let is_end = |error: &std::io::Error| error.kind() == std::io::ErrorKind::UnexpectedEof;
+    if !error.is_connect() && chain(error).any(|error| error.downcast_ref().is_some_and(is_end)) {
+        // What rustls says of it ends in a link to its manual.
+        return "connection closed before message completed".to_owned();
     }
     chain(error).last().map_or_else(String::new, |innermost| shown(&innermost.to_string()))
 }
