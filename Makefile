@@ -12,7 +12,7 @@ demo: ## Run the main job on an embedded sample registry, then stay up for curl 
 
 test: ## Install what the tests need and run them all
 	@tests/packages.sh docker-registry:docker-registry skopeo:skopeo htpasswd:apache2-utils buildah:buildah ip:iproute2
-	cargo test --locked --workspace
+	@tests/printed.sh cargo test --locked --workspace
 
 e2e: ## Run the tests against a real Kubernetes API server (CRDS=FOLDER takes other CRDs)
 	@folder=$$(tests/e2e/tools.sh) && echo "API server from $$folder"

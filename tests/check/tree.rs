@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use layerpin_sample_registry::keep_printed;
 use serde_json::{Value, json};
 use tempfile::{NamedTempFile, TempDir};
 
@@ -114,7 +115,10 @@ pub(crate) fn ended(command: Command) -> Ended {
 }
 
 fn of(output: std::process::Output) -> Ended {
-    let text = |bytes| String::from_utf8(bytes).unwrap();
+    let text = |bytes: Vec<u8>| {
+        keep_printed("programs", &bytes);
+        String::from_utf8(bytes).unwrap()
+    };
     Ended {
         status: output.status.code().unwrap_or(-1),
         output: text(output.stdout),

@@ -4,8 +4,8 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use layerpin_sample_registry::Registry;
 use layerpin_sample_registry::images::Image;
+use layerpin_sample_registry::{Registry, keep_printed};
 use tempfile::TempDir;
 
 /// A folder to run in, and a registry that holds `acme/os:4.18`.
@@ -94,7 +94,10 @@ impl Workplace {
     }
 
     pub(crate) fn ended(&self, output: &std::process::Output) -> Ended {
-        let text = |bytes: &[u8]| self.general(std::str::from_utf8(bytes).unwrap());
+        let text = |bytes: &[u8]| {
+            keep_printed("programs", bytes);
+            self.general(std::str::from_utf8(bytes).unwrap())
+        };
         Ended {
             code: output.status.code().unwrap_or(-1),
             stdout: text(&output.stdout),

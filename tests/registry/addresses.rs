@@ -17,12 +17,12 @@ fn forbidden(host: &str) -> Fact<layerpin::facts::Manifest> {
 async fn a_redirect_is_followed_without_the_credentials() {
     let other = Registry::start().unwrap();
     let digest = other.push("acme/os", Some("1"), &Image::base("4.18.1"));
-    let registry = Registry::builder().basic_auth("alice", "secret").start().unwrap();
+    let registry = Registry::builder().basic_auth("alice", "s3cr3t-word").start().unwrap();
     let host = registry.host();
     registry.push("acme/os", Some("0"), &Image::base("4.18.0"));
     // Both hosts have an entry: what counts is who was asked for.
     let asker = Asker::with(
-        &json!({(host.as_str()): password("alice", "secret"), (other.host()): password("bob", "x")}),
+        &json!({(host.as_str()): password("alice", "s3cr3t-word"), (other.host()): password("bob", "x")}),
     );
     asker.ask(&format!("{host}/acme/os:0")).await;
     registry.clear_requests();
@@ -37,12 +37,12 @@ async fn a_redirect_is_followed_without_the_credentials() {
 
 #[tokio::test]
 async fn who_is_redirected_to_shows_no_challenge_to_the_credentials() {
-    let other = Registry::builder().basic_auth("alice", "secret").start().unwrap();
+    let other = Registry::builder().basic_auth("alice", "s3cr3t-word").start().unwrap();
     other.push("acme/os", Some("1"), &Image::base("4.18.1"));
     let registry = Registry::start().unwrap();
     let host = registry.host();
     registry.set_fault(Fault::RedirectTo(other.base_url()));
-    let entry = password("alice", "secret");
+    let entry = password("alice", "s3cr3t-word");
     let asker = Asker::with(&json!({(host.as_str()): entry, (other.host()): entry}));
     let answer = asker.ask(&format!("{host}/acme/os:1")).await;
     assert_eq!(answer, Fact::Unknown(Cause::Status { host: other.host(), status: 401 }));
@@ -56,7 +56,7 @@ async fn a_redirect_with_a_user_in_it_makes_no_credential() {
     let digest = other.push("acme/os", Some("1"), &Image::base("4.18.1"));
     let registry = Registry::start().unwrap();
     let host = registry.host();
-    registry.set_fault(Fault::RedirectTo(format!("http://alice:secret@{}", other.host())));
+    registry.set_fault(Fault::RedirectTo(format!("http://alice:s3cr3t-word@{}", other.host())));
     assert_eq!(Asker::anonymous().ask(&format!("{host}/acme/os:1")).await, image(&digest, &host));
     assert_eq!(lines(&other.requests()), [format!("{HEAD} -")]);
 }

@@ -27,9 +27,11 @@ fn only(registry: &Registry, entry: Value) -> Asker {
 
 #[tokio::test]
 async fn basic_credentials_are_shown_when_asked_for_and_then_at_once() {
-    let registry = Registry::builder().basic_auth("alice", "secret").start().unwrap();
+    let registry = Registry::builder().basic_auth("alice", "s3cr3t-word").start().unwrap();
     let (host, digest) = (registry.host(), push(&registry));
-    for entry in [password("alice", "secret"), json!({"auth": BASE64_STANDARD.encode("alice:secret")})] {
+    for entry in
+        [password("alice", "s3cr3t-word"), json!({"auth": BASE64_STANDARD.encode("alice:s3cr3t-word")})]
+    {
         let asker = only(&registry, entry);
         registry.clear_requests();
         assert_eq!(asker.ask(&format!("{host}/acme/os:1")).await, image(&digest, &host));
@@ -39,18 +41,18 @@ async fn basic_credentials_are_shown_when_asked_for_and_then_at_once() {
             lines(&requests),
             [format!("{HEAD}/1 -"), format!("{HEAD}/1 Basic"), format!("{HEAD}/2 Basic")]
         );
-        let shown = format!("Basic {}", BASE64_STANDARD.encode("alice:secret"));
+        let shown = format!("Basic {}", BASE64_STANDARD.encode("alice:s3cr3t-word"));
         assert_eq!(requests[2].authorization(), Some(shown.as_str()));
     }
 }
 
 #[tokio::test]
 async fn the_entry_of_the_repository_is_shown_and_no_other() {
-    let registry = Registry::builder().basic_auth("alice", "secret").start().unwrap();
+    let registry = Registry::builder().basic_auth("alice", "s3cr3t-word").start().unwrap();
     let (host, digest) = (registry.host(), push(&registry));
     let asker = Asker::with(&json!({
         (host.as_str()): password("host", "x"),
-        (format!("{host}/acme/os")): password("alice", "secret"),
+        (format!("{host}/acme/os")): password("alice", "s3cr3t-word"),
         "127.0.0.1": password("port", "x"),
     }));
     assert_eq!(asker.ask(&format!("{host}/acme/os:1")).await, image(&digest, &host));
@@ -59,7 +61,7 @@ async fn the_entry_of_the_repository_is_shown_and_no_other() {
 
 #[tokio::test]
 async fn a_refusal_says_what_was_shown_and_whether_nodes_would_show_it() {
-    let registry = Registry::builder().basic_auth("alice", "secret").start().unwrap();
+    let registry = Registry::builder().basic_auth("alice", "s3cr3t-word").start().unwrap();
     let host = registry.host();
     push(&registry);
     let (plain, basic) = (format!("{HEAD}/1 -"), format!("{HEAD}/1 Basic"));
@@ -71,7 +73,7 @@ async fn a_refusal_says_what_was_shown_and_whether_nodes_would_show_it() {
             vec![plain.clone(), basic],
         ),
         (
-            Asker::with(&json!({"quay.io": password("alice", "secret")})),
+            Asker::with(&json!({"quay.io": password("alice", "s3cr3t-word")})),
             Shown::NoEntry,
             AsNodes::Same,
             vec![plain.clone()],
@@ -87,10 +89,10 @@ async fn a_refusal_says_what_was_shown_and_whether_nodes_would_show_it() {
 
 #[tokio::test]
 async fn a_registry_that_is_never_content_is_left_after_one_round() {
-    let registry = Registry::builder().basic_auth("alice", "secret").start().unwrap();
+    let registry = Registry::builder().basic_auth("alice", "s3cr3t-word").start().unwrap();
     let host = registry.host();
     push(&registry);
-    let asker = only(&registry, password("alice", "secret"));
+    let asker = only(&registry, password("alice", "s3cr3t-word"));
     asker.ask(&format!("{host}/acme/os:2")).await;
     for (fault, status, expected) in [
         // What was shown before may have ended, so it is dropped once and shown again once.
@@ -111,13 +113,13 @@ async fn a_token_is_had_once_and_serves_the_whole_repository() {
     for (field, is_anonymous) in
         [(TokenField::Token, true), (TokenField::AccessToken, true), (TokenField::Both, false)]
     {
-        let tokens = TokenService::builder().user("alice", "secret").token_field(field);
+        let tokens = TokenService::builder().user("alice", "s3cr3t-word").token_field(field);
         let tokens = if is_anonymous { tokens.anonymous_pull() } else { tokens };
         let tokens = tokens.start().unwrap();
         let registry = Registry::builder().bearer_auth(&tokens).start().unwrap();
         let (host, digest) = (registry.host(), push(&registry));
         let asker =
-            if is_anonymous { Asker::anonymous() } else { only(&registry, password("alice", "secret")) };
+            if is_anonymous { Asker::anonymous() } else { only(&registry, password("alice", "s3cr3t-word")) };
         for tag in ["1", "2", "3"] {
             assert_eq!(asker.ask(&format!("{host}/acme/os:{tag}")).await, image(&digest, &host), "{field:?}");
         }
@@ -159,7 +161,7 @@ async fn each_repository_has_a_token_of_its_own() {
 
 #[tokio::test]
 async fn an_identity_token_is_exchanged_and_never_shown_to_the_registry() {
-    let tokens = TokenService::builder().user("alice", "secret").start().unwrap();
+    let tokens = TokenService::builder().user("alice", "s3cr3t-word").start().unwrap();
     let registry = Registry::builder().bearer_auth(&tokens).start().unwrap();
     let (host, digest) = (registry.host(), push(&registry));
     let asker = only(&registry, json!({"identitytoken": tokens.identity_token("alice")}));
@@ -225,7 +227,7 @@ async fn a_token_without_an_end_serves_for_a_while() {
 
 #[tokio::test]
 async fn a_token_service_that_refuses_is_a_refusal_of_the_registry() {
-    let tokens = TokenService::builder().user("alice", "secret").start().unwrap();
+    let tokens = TokenService::builder().user("alice", "s3cr3t-word").start().unwrap();
     let registry = Registry::builder().bearer_auth(&tokens).start().unwrap();
     let host = registry.host();
     push(&registry);
@@ -273,7 +275,7 @@ async fn a_token_service_that_fails_is_named_with_its_failure() {
 async fn a_realm_that_is_not_to_be_trusted_is_never_asked() {
     let registry = Registry::start().unwrap();
     let host = registry.host();
-    let asker = only(&registry, password("alice", "secret"));
+    let asker = only(&registry, password("alice", "s3cr3t-word"));
     let open = |named: &str| format!("it names the token service {named}, but was itself asked without TLS");
     for (realm, reason) in [
         ("https://auth.example/token", open("auth.example")),
@@ -293,7 +295,7 @@ async fn a_realm_that_is_not_to_be_trusted_is_never_asked() {
 
 #[tokio::test]
 async fn of_two_challenges_the_token_is_preferred() {
-    let tokens = TokenService::builder().user("alice", "secret").start().unwrap();
+    let tokens = TokenService::builder().user("alice", "s3cr3t-word").start().unwrap();
     let registry = Registry::builder().bearer_auth(&tokens).start().unwrap();
     let (host, digest) = (registry.host(), push(&registry));
     let bearer = format!("Bearer realm=\"{}\",service=\"{}\"", tokens.realm(), tokens.service());
@@ -301,7 +303,7 @@ async fn of_two_challenges_the_token_is_preferred() {
         registry.set_fault(Fault::StatusWithHeader(401, "WWW-Authenticate".into(), challenges).times(1));
         tokens.clear_requests();
         registry.clear_requests();
-        let asker = only(&registry, password("alice", "secret"));
+        let asker = only(&registry, password("alice", "s3cr3t-word"));
         assert_eq!(asker.ask(&format!("{host}/acme/os:1")).await, image(&digest, &host));
         assert_eq!(lines(&registry.requests()), [format!("{HEAD}/1 -"), format!("{HEAD}/1 Bearer")]);
         assert_eq!(tokens.requests().len(), 1, "the scope is made up where the challenge has none");
@@ -313,7 +315,7 @@ async fn a_challenge_of_an_unknown_scheme_gets_nothing() {
     let registry = Registry::start().unwrap();
     let host = registry.host();
     registry.set_fault(Fault::StatusWithHeader(401, "WWW-Authenticate".into(), "Negotiate".into()));
-    let answer = only(&registry, password("alice", "secret")).ask(&format!("{host}/acme/os:1")).await;
+    let answer = only(&registry, password("alice", "s3cr3t-word")).ask(&format!("{host}/acme/os:1")).await;
     assert_eq!(answer, refused(&host, 401, Shown::Entry, AsNodes::Same));
     assert_eq!(lines(&registry.requests()), [format!("{HEAD}/1 -")]);
 }

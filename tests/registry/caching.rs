@@ -67,11 +67,11 @@ async fn what_is_not_there_is_not_asked_for_twice_at_once() {
 
 #[tokio::test]
 async fn an_answer_is_for_the_credentials_that_had_it() {
-    let registry = Registry::builder().basic_auth("alice", "secret").start().unwrap();
+    let registry = Registry::builder().basic_auth("alice", "s3cr3t-word").start().unwrap();
     let host = registry.host();
     let digest = registry.push("acme/os", Some("1"), &Image::base("4.18.1"));
     let reference = format!("{host}/acme/os:1");
-    let allowed = json!({(host.as_str()): password("alice", "secret")});
+    let allowed = json!({(host.as_str()): password("alice", "s3cr3t-word")});
     let asker = Asker::with(&allowed);
     assert_eq!(asker.ask(&reference).await, image(&digest, &host));
     asker.change(&json!({(host.as_str()): password("alice", "wrong")}));

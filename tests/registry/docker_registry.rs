@@ -66,38 +66,38 @@ async fn an_index_has_the_digest_that_skopeo_tells() {
 /// Whom a registry of the account `alice` lets in, and what it says to the rest.
 async fn lets_in_alice_alone(registry: &DockerRegistry) {
     let host = registry.host();
-    let alice = ("alice", "secret");
+    let alice = ("alice", "s3cr3t-word");
     registry.skopeo_copy(&archive("chunked"), "rhcos/os:1", Some(alice)).unwrap();
     let reference = format!("{host}/rhcos/os:1");
-    let digest = digest_by_skopeo(&reference, &["--creds", "alice:secret"]);
+    let digest = digest_by_skopeo(&reference, &["--creds", "alice:s3cr3t-word"]);
     let only = |entry: Value| Asker::with(&json!({(host.as_str()): entry}));
     for (asker, expected) in [
-        (only(password("alice", "secret")), image(&digest, &host)),
+        (only(password("alice", "s3cr3t-word")), image(&digest, &host)),
         (only(password("alice", "wrong")), refused(&host, 401, Shown::Entry, AsNodes::Same)),
         (Asker::with(&json!({})), refused(&host, 401, Shown::NoEntry, AsNodes::Same)),
         (Asker::anonymous(), refused(&host, 401, Shown::NoEntry, AsNodes::NotAtHand)),
     ] {
         assert_eq!(asker.ask(&reference).await, expected);
     }
-    let asker = only(password("alice", "secret"));
+    let asker = only(password("alice", "s3cr3t-word"));
     assert_eq!(asker.ask(&format!("{host}/rhcos/os:none")).await, Fact::Absent);
 }
 
 #[tokio::test]
 async fn passwords_open_it() {
     needs!("docker-registry", "skopeo", "htpasswd");
-    let registry = DockerRegistry::builder().htpasswd("alice", "secret").start().unwrap();
+    let registry = DockerRegistry::builder().htpasswd("alice", "s3cr3t-word").start().unwrap();
     lets_in_alice_alone(&registry).await;
 }
 
 #[tokio::test]
 async fn tokens_open_it() {
     needs!("docker-registry", "skopeo");
-    let tokens = TokenService::builder().user("alice", "secret").start().unwrap();
+    let tokens = TokenService::builder().user("alice", "s3cr3t-word").start().unwrap();
     let registry = DockerRegistry::builder().token(&tokens).start().unwrap();
     lets_in_alice_alone(&registry).await;
     let asker = Asker::with(&json!({(registry.host()): {"identitytoken": tokens.identity_token("alice")}}));
     let reference = format!("{}/rhcos/os:1", registry.host());
-    let digest = digest_by_skopeo(&reference, &["--creds", "alice:secret"]);
+    let digest = digest_by_skopeo(&reference, &["--creds", "alice:s3cr3t-word"]);
     assert_eq!(asker.ask(&reference).await, image(&digest, &registry.host()));
 }

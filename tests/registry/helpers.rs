@@ -39,7 +39,7 @@ fn alone(test: &str, script: &str) -> Option<String> {
 
 /// A client that reads `auth_file`, and a registry that lets in `alice` alone.
 fn parts(auth_file: impl Fn(&str) -> serde_json::Value) -> (Registry, String, Asker) {
-    let registry = Registry::builder().basic_auth("alice", "secret").start().unwrap();
+    let registry = Registry::builder().basic_auth("alice", "s3cr3t-word").start().unwrap();
     registry.push("acme/os", Some("1"), &Image::base("4.18.1"));
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), auth_file(&registry.host()).to_string()).unwrap();
@@ -54,7 +54,7 @@ fn no_credential(host: &str, reason: &str) -> Fact<layerpin::facts::Manifest> {
 
 #[tokio::test]
 async fn the_helper_of_a_host_is_asked_once_for_all_questions() {
-    let script = "echo '{\"ServerURL\":\"x\",\"Username\":\"alice\",\"Secret\":\"secret\"}'";
+    let script = "echo '{\"ServerURL\":\"x\",\"Username\":\"alice\",\"Secret\":\"s3cr3t-word\"}'";
     let Some(folder) = alone("the_helper_of_a_host_is_asked_once_for_all_questions", script) else { return };
     // An entry for the same host is of no account beside its helper.
     let (_registry, host, asker) = parts(
@@ -77,7 +77,7 @@ async fn the_store_is_asked_where_there_is_no_entry() {
     assert_eq!(asker.ask(&reference).await, refused(&host, 401, Shown::NoEntry, AsNodes::Same));
     assert_eq!(std::fs::read_to_string(format!("{folder}/runs")).unwrap(), format!("get\n{host}\n"));
     let (_registry, host, asker) =
-        parts(|host| json!({"auths": {host: password("alice", "secret")}, "credsStore": "sample"}));
+        parts(|host| json!({"auths": {host: password("alice", "s3cr3t-word")}, "credsStore": "sample"}));
     let digest = Image::base("4.18.1").digest();
     assert_eq!(asker.ask(&format!("{host}/acme/os:1")).await, image(&digest, &host));
     let runs = std::fs::read_to_string(format!("{folder}/runs")).unwrap();

@@ -344,12 +344,12 @@ async fn what_is_not_there_is_absent() {
 
 #[tokio::test]
 async fn documents_are_for_the_credentials_that_had_them() {
-    let registry = Registry::builder().basic_auth("alice", "secret").start().unwrap();
+    let registry = Registry::builder().basic_auth("alice", "s3cr3t-word").start().unwrap();
     let host = registry.host();
     let image = Image::base("4.18.1");
     let pushed = registry.push("acme/os", Some("1"), &image);
     let reference = format!("{host}/acme/os@{pushed}");
-    let asker = Asker::with(&json!({(host.as_str()): password("alice", "secret")}));
+    let asker = Asker::with(&json!({(host.as_str()): password("alice", "s3cr3t-word")}));
     assert_eq!(asker.image(&reference).await, single(&image));
     let config = image.config_digest();
     assert_eq!(
@@ -367,13 +367,13 @@ async fn documents_are_for_the_credentials_that_had_them() {
 #[tokio::test]
 async fn a_config_kept_elsewhere_is_fetched_there_without_credentials() {
     let storage = Registry::start().unwrap();
-    let registry = Registry::builder().basic_auth("alice", "secret").start().unwrap();
+    let registry = Registry::builder().basic_auth("alice", "s3cr3t-word").start().unwrap();
     let host = registry.host();
     let image = Image::base("4.18.1");
     storage.push("acme/os", None, &image);
     let pushed = registry.push("acme/os", Some("1"), &image);
     registry.set_fault(Fault::RedirectTo(storage.base_url()).on("/blobs/"));
-    let asker = Asker::with(&json!({(host.as_str()): password("alice", "secret")}));
+    let asker = Asker::with(&json!({(host.as_str()): password("alice", "s3cr3t-word")}));
     let reference = format!("{host}/acme/os@{pushed}");
     assert_eq!(asker.image(&reference).await, single(&image));
     let config = image.config_digest();

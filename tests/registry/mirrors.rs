@@ -200,11 +200,11 @@ async fn the_docker_registry_mirrors_another() {
     let origin = DockerRegistry::start().unwrap();
     origin.skopeo_copy(&archive("chunked"), "acme/os:1", None).unwrap();
     let mirror =
-        DockerRegistry::builder().htpasswd("m", "secret").mirror_of(&origin.base_url()).start().unwrap();
+        DockerRegistry::builder().htpasswd("m", "s3cr3t-word").mirror_of(&origin.base_url()).start().unwrap();
     let (origin_host, mirror_host) = (origin.host(), mirror.host());
     let digest = digest_by_skopeo(&format!("{origin_host}/acme/os:1"), &["--no-creds"]);
     let conf = conf(&origin_host, &[(&mirror_host, "")]);
-    let entry = json!({(mirror_host.as_str()): password("m", "secret")});
+    let entry = json!({(mirror_host.as_str()): password("m", "s3cr3t-word")});
     for reference in [REFERENCE, &format!("registry.example/acme/os@{digest}")] {
         assert_eq!(asker(&conf, &entry).ask(reference).await, image(&digest, &mirror_host));
         // A mirror that refuses leaves it to the origin.

@@ -343,7 +343,7 @@ async fn a_token_service_must_be_asked_over_tls_when_the_registry_is() {
     let (registry, _) = machine.registry("10.1.0.1:443", &["registry.test"], "4.18.1");
     let open = Registry::builder().address(at("10.1.0.2:80")).start().unwrap();
     machine.trust("registry.test");
-    machine.auths(&json!({"registry.test": password("alice", "secret")}));
+    machine.auths(&json!({"registry.test": password("alice", "s3cr3t-word")}));
     let challenge = "Bearer realm=\"http://tokens.test/token\",service=\"registry\"";
     registry.set_fault(Fault::StatusWithHeader(401, "www-authenticate".into(), challenge.into()));
     let answer = machine.asks("registry.test/acme/os:1").await;
@@ -477,7 +477,7 @@ async fn credentials_are_for_the_host_by_whose_name_it_is_asked() {
         let registry = Registry::builder()
             .address(at(address))
             .tls(machine.authority.issue(&names))
-            .basic_auth(user, "secret")
+            .basic_auth(user, "s3cr3t-word")
             .start()
             .unwrap();
         let digest = registry.push("acme/os", Some("1"), &Image::base("4.18.1"));
@@ -488,7 +488,9 @@ async fn credentials_are_for_the_host_by_whose_name_it_is_asked() {
     for host in ["one.test", "one.test:5000", "sub.one.test", "two.test", "10.1.0.1"] {
         machine.trust(host);
     }
-    machine.auths(&json!({"one.test": password("one", "secret"), "two.test": password("two", "secret")}));
+    machine.auths(
+        &json!({"one.test": password("one", "s3cr3t-word"), "two.test": password("two", "s3cr3t-word")}),
+    );
     let shown = |registry: &Registry| {
         let mut shown: Vec<_> =
             registry.requests().iter().filter_map(|r| r.authorization().map(str::to_owned)).collect();
@@ -525,14 +527,14 @@ async fn the_docker_registry_is_known_by_its_name_and_its_authority() {
     let registry = DockerRegistry::builder()
         .address(at("10.1.0.1:5000"))
         .tls(machine.authority.issue(&["registry.test"]))
-        .htpasswd("alice", "secret")
+        .htpasswd("alice", "s3cr3t-word")
         .start()
         .unwrap();
-    registry.skopeo_copy(&archive("derived"), "acme/os:1", Some(("alice", "secret"))).unwrap();
+    registry.skopeo_copy(&archive("derived"), "acme/os:1", Some(("alice", "s3cr3t-word"))).unwrap();
     let reference = "registry.test:5000/acme/os:1";
-    let digest = digest_by_skopeo(reference, &["--creds", "alice:secret"]);
+    let digest = digest_by_skopeo(reference, &["--creds", "alice:s3cr3t-word"]);
     let untrusted = unreachable("registry.test:5000", "invalid peer certificate: UnknownIssuer");
-    machine.auths(&json!({"registry.test:5000": password("alice", "secret")}));
+    machine.auths(&json!({"registry.test:5000": password("alice", "s3cr3t-word")}));
     assert_eq!(machine.asks(reference).await, untrusted);
     machine.trust("registry.test:5000");
     assert_eq!(machine.asks(reference).await, image(&digest, "registry.test:5000"));
@@ -562,9 +564,9 @@ const LOST_6: &str = "fd08::2";
 /// Addresses of this machine to which no name may lead. Who goes to an unspecified one comes to loopback.
 const NOBODY: [&str; 4] = ["169.254.169.254", "127.0.0.1", "[::1]", "[fe80::1%1]"];
 
-/// `one:secret` and `two:secret` as Basic credentials.
-const ONE: &str = "Basic b25lOnNlY3JldA==";
-const TWO: &str = "Basic dHdvOnNlY3JldA==";
+/// `one:s3cr3t-word` and `two:s3cr3t-word` as Basic credentials.
+const ONE: &str = "Basic b25lOnMzY3IzdC13b3Jk";
+const TWO: &str = "Basic dHdvOnMzY3IzdC13b3Jk";
 
 /// What the program itself may take, on a machine that has much to do, beside what it waits for.
 const MARGIN: Duration = Duration::from_secs(4);

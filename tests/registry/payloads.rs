@@ -217,13 +217,13 @@ async fn who_leaves_early_leaves_the_reading_to_those_who_stay() {
 #[tokio::test]
 async fn a_layer_kept_elsewhere_is_fetched_there_without_credentials() {
     let storage = Registry::start().unwrap();
-    let registry = Registry::builder().basic_auth("alice", "secret").start().unwrap();
+    let registry = Registry::builder().basic_auth("alice", "s3cr3t-word").start().unwrap();
     let host = registry.host();
     let image = release();
     storage.push("ocp/release", None, &image);
     let pushed = registry.push("ocp/release", None, &image);
     registry.set_fault(Fault::RedirectTo(storage.base_url()).on("/blobs/"));
-    let asker = Asker::with(&json!({(host.as_str()): password("alice", "secret")}));
+    let asker = Asker::with(&json!({(host.as_str()): password("alice", "s3cr3t-word")}));
     assert_eq!(asker.payload(&format!("{host}/ocp/release@{pushed}")).await, expected());
     let blob = format!("GET /v2/ocp/release/blobs/{} -", last_layer(&image));
     assert_eq!(lines(&storage.requests()), [blob]);

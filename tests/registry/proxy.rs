@@ -26,7 +26,7 @@ async fn behind_a_proxy(no_proxy: &str) -> (Registry, Proxy, Asker) {
     certificates.replace(Trusted { hosts, ..Trusted::default() });
     let settings = ProxySettings {
         http: String::new(),
-        https: format!("http://alice:secret@{}", proxy.address),
+        https: format!("http://alice:s3cr3t-word@{}", proxy.address),
         no_proxy: no_proxy.to_owned(),
     };
     let settings =
@@ -41,7 +41,7 @@ async fn a_registry_is_asked_through_the_proxy_over_tls_of_its_own() {
     let answer = asker.ask("registry.example:5000/acme/os:1").await;
     assert_eq!(answer, image(&digest, "registry.example:5000"));
     let connect = "CONNECT registry.example:5000 HTTP/1.1";
-    assert_eq!(proxy.requests(), [[connect, "proxy-authorization: Basic YWxpY2U6c2VjcmV0"]]);
+    assert_eq!(proxy.requests(), [[connect, "proxy-authorization: Basic YWxpY2U6czNjcjN0LXdvcmQ="]]);
     let names: Vec<_> = registry.requests()[0].headers.iter().map(|(name, _)| name.clone()).collect();
     assert!(!names.contains(&"proxy-authorization".to_owned()), "{names:?}");
 }
@@ -115,7 +115,7 @@ async fn beyond_loopback_only_an_insecure_registry_is_asked_in_the_open() {
 async fn what_is_wrong_with_the_proxy_is_told_with_its_address_and_without_its_password() {
     let (_registry, _, asker) = behind_a_proxy("").await;
     let ask = async |address: &str| {
-        let https = format!("http://alice:secret@{address}");
+        let https = format!("http://alice:s3cr3t-word@{address}");
         asker.client.proxies().replace(ProxySettings { https, ..ProxySettings::default() });
         asker.ask_now("registry.example:5000/acme/os:1").await
     };

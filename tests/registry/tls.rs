@@ -19,7 +19,7 @@ async fn a_registry_that_is_not_trusted_is_not_asked_in_the_open_instead() {
     let registry = Registry::builder().tls(Authority::new().issue(&["127.0.0.1"])).start().unwrap();
     let host = registry.host();
     registry.push("acme/os", Some("1"), &Image::base("4.18.1"));
-    let asker = Asker::with(&json!({(host.as_str()): password("alice", "secret")}));
+    let asker = Asker::with(&json!({(host.as_str()): password("alice", "s3cr3t-word")}));
     let answer = asker.ask(&format!("{host}/acme/os:1")).await;
     assert_eq!(answer, unreachable(&host, "invalid peer certificate: UnknownIssuer"));
     assert_eq!((registry.connections(), registry.requests().len()), (1, 0));
@@ -30,12 +30,12 @@ async fn a_registry_with_a_trusted_certificate_is_asked_over_tls() {
     let Some(authority) = alone("a_registry_with_a_trusted_certificate_is_asked_over_tls") else { return };
     let registry = Registry::builder()
         .tls(authority.issue(&["127.0.0.1"]))
-        .basic_auth("alice", "secret")
+        .basic_auth("alice", "s3cr3t-word")
         .start()
         .unwrap();
     let host = registry.host();
     let digest = registry.push("acme/os", Some("1"), &Image::base("4.18.1"));
-    let asker = Asker::with(&json!({(host.as_str()): password("alice", "secret")}));
+    let asker = Asker::with(&json!({(host.as_str()): password("alice", "s3cr3t-word")}));
     assert_eq!(asker.ask(&format!("{host}/acme/os:1")).await, image(&digest, &host));
     assert_eq!(registry.requests().len(), 2);
 }
@@ -105,16 +105,16 @@ async fn a_redirect_to_who_speaks_no_tls_does_not_put_the_question_in_the_open()
 async fn a_token_service_must_speak_tls_where_the_registry_does() {
     let Some(authority) = alone("a_token_service_must_speak_tls_where_the_registry_does") else { return };
     let identity = || authority.issue(&["127.0.0.1"]);
-    let entry = password("alice", "secret");
+    let entry = password("alice", "s3cr3t-word");
 
-    let open = TokenService::builder().user("alice", "secret").start().unwrap();
+    let open = TokenService::builder().user("alice", "s3cr3t-word").start().unwrap();
     let registry = Registry::builder().tls(identity()).bearer_auth(&open).start().unwrap();
     let host = registry.host();
     let answer = Asker::with(&json!({(host.as_str()): entry})).ask(&format!("{host}/acme/os:1")).await;
     assert_eq!(answer, no_token(&host, &format!("it names the token service {} without TLS", open.host())));
     assert_eq!(lines(&open.requests()), [""; 0]);
 
-    let closed = TokenService::builder().tls(identity()).user("alice", "secret").start().unwrap();
+    let closed = TokenService::builder().tls(identity()).user("alice", "s3cr3t-word").start().unwrap();
     let registry = Registry::builder().tls(identity()).bearer_auth(&closed).start().unwrap();
     let host = registry.host();
     let digest = registry.push("acme/os", Some("1"), &Image::base("4.18.1"));

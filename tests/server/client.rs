@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use base64::prelude::{BASE64_STANDARD, Engine};
 use layerpin_sample_registry::TlsIdentity;
+use layerpin_sample_registry::keep_printed;
 use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap};
 use reqwest::{Body, Certificate, ClientBuilder, Identity, Version};
 use rustls::crypto::CryptoProvider;
@@ -116,12 +117,11 @@ impl Answer {
     }
 
     async fn read(response: reqwest::Response) -> reqwest::Result<Self> {
-        Ok(Self {
-            status: response.status().as_u16(),
-            version: response.version(),
-            headers: response.headers().clone(),
-            text: response.text().await?,
-        })
+        let (status, version) = (response.status().as_u16(), response.version());
+        let headers = response.headers().clone();
+        let text = response.text().await?;
+        keep_printed("answers", text.as_bytes());
+        Ok(Self { status, version, headers, text })
     }
 }
 

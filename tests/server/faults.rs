@@ -113,7 +113,7 @@ async fn a_refusal_of_the_nodes_credentials_is_a_fault() {
     let registry = registry();
     let host = registry.host();
     let image = format!("{host}/acme/os:1");
-    let auths = serde_json::json!({host.as_str(): {"username": "robot", "password": "secret"}});
+    let auths = serde_json::json!({host.as_str(): {"username": "robot", "password": "s3cr3t-word"}});
     let layerpin = Setup::serve().policy(SPEC).auths(&auths).start();
     registry.set_fault(Fault::ForbiddenForEver);
     let cause = format!("{host} answered 403 to the credentials for it");

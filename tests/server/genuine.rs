@@ -35,15 +35,15 @@ async fn assert_pinned(layerpin: &Layerpin, reference: &str, digest: &str) {
 #[tokio::test]
 async fn genuine_images_are_pinned_to_the_digests_that_skopeo_tells() {
     needs!("docker-registry", "skopeo", "htpasswd");
-    let registry = DockerRegistry::builder().htpasswd("robot", "secret").start().unwrap();
+    let registry = DockerRegistry::builder().htpasswd("robot", "s3cr3t-word").start().unwrap();
     let host = registry.host();
-    let auths = serde_json::json!({host.as_str(): {"username": "robot", "password": "secret"}});
+    let auths = serde_json::json!({host.as_str(): {"username": "robot", "password": "s3cr3t-word"}});
     let layerpin = Setup::serve().auths(&auths).start();
     for name in ["base", "chunked", "derived"] {
         let tag = format!("rhcos/os:{name}");
-        registry.skopeo_copy(&archive(name), &tag, Some(("robot", "secret"))).unwrap();
+        registry.skopeo_copy(&archive(name), &tag, Some(("robot", "s3cr3t-word"))).unwrap();
         let reference = format!("{host}/{tag}");
-        let digest = digest_by_skopeo(&reference, &["--creds", "robot:secret"]);
+        let digest = digest_by_skopeo(&reference, &["--creds", "robot:s3cr3t-word"]);
         assert_pinned(&layerpin, &reference, &digest).await;
     }
 }

@@ -233,10 +233,10 @@ async fn what_cannot_be_pinned_is_allowed_with_a_word() {
 
 #[tokio::test]
 async fn what_everybody_may_not_have_is_pinned_with_the_auth_file() {
-    let registry = Registry::builder().basic_auth("robot", "secret").start().unwrap();
+    let registry = Registry::builder().basic_auth("robot", "s3cr3t-word").start().unwrap();
     let digest = registry.push("acme/os", Some("1"), &Image::base("4.18.1"));
     let host = registry.host();
-    let auths = json!({host.as_str(): {"username": "robot", "password": "secret"}});
+    let auths = json!({host.as_str(): {"username": "robot", "password": "s3cr3t-word"}});
     let layerpin = Setup::serve().auths(&auths).start();
     let object = machine_config(&format!("{host}/acme/os:1"));
     let answer = layerpin.webhooks.review("/mutate", &create(&object)).await;

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use layerpin_sample_registry::{Authority, TlsIdentity};
+use layerpin_sample_registry::{Authority, TlsIdentity, keep_printed};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -97,6 +97,7 @@ impl Setup {
         let output = child.stdout.take().unwrap();
         thread::spawn(move || {
             for line in BufReader::new(output).lines().map_while(Result::ok) {
+                keep_printed("programs", line.as_bytes());
                 // Nobody listens once both addresses are known.
                 let _ = sender.send(line);
             }
@@ -126,7 +127,10 @@ impl Setup {
     /// Runs a program that is to end by itself: exit code, standard output, standard error.
     pub(crate) fn ended(self) -> (i32, String, String) {
         let output = assert_cmd::Command::from_std(self.command).timeout(PATIENCE).output().unwrap();
-        let text = |bytes| String::from_utf8(bytes).unwrap();
+        let text = |bytes: Vec<u8>| {
+            keep_printed("programs", &bytes);
+            String::from_utf8(bytes).unwrap()
+        };
         (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
     }
 }
@@ -221,6 +225,7 @@ impl Log {
         let lines = Arc::clone(&log.0);
         thread::spawn(move || {
             for line in BufReader::new(source).lines().map_while(Result::ok) {
+                keep_printed("programs", line.as_bytes());
                 lines.lock().unwrap().push(line);
             }
         });

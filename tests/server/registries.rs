@@ -141,7 +141,7 @@ async fn no_secret_of_mirrors_helpers_and_proxies_is_printed_or_saved() {
     let of = |password: &str| BASE64_STANDARD.encode(format!("robot:{password}"));
     let mirror = Registry::builder().basic_auth("robot", OF_MIRROR).start().unwrap();
     let helped = Registry::builder().basic_auth("robot", OF_HELPER).start().unwrap();
-    let refusing = Registry::builder().basic_auth("robot", "another").start().unwrap();
+    let refusing = Registry::builder().basic_auth("robot", "another-word").start().unwrap();
     for registry in [&mirror, &helped, &refusing] {
         registry.push("acme/os", Some("1"), &Image::base("4.18.1"));
     }

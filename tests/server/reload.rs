@@ -61,12 +61,12 @@ async fn a_policy_behind_a_swapped_link_is_taken_over() {
 
 #[tokio::test]
 async fn changed_credentials_are_taken_over_and_broken_ones_are_not() {
-    let registry = Registry::builder().basic_auth("robot", "second").start().unwrap();
+    let registry = Registry::builder().basic_auth("robot", "second-word").start().unwrap();
     let host = registry.host();
     registry.push("acme/os", Some("1"), &Image::base("4.18.1"));
     registry.push("acme/os", Some("2"), &Image::base("4.18.2"));
     let auths = |password: &str| json!({host.as_str(): {"username": "robot", "password": password}});
-    let layerpin = Setup::serve().auths(&auths("first")).start();
+    let layerpin = Setup::serve().auths(&auths("first-word")).start();
     let pinned = async |tag: &str| {
         let object = machine_config(&format!("{host}/acme/os:{tag}"));
         let answer = layerpin.webhooks.review("/mutate", &create(&object)).await;
@@ -75,7 +75,7 @@ async fn changed_credentials_are_taken_over_and_broken_ones_are_not() {
     let digest = |version: &str| json!(format!("{host}/acme/os@{}", Image::base(version).digest()));
     assert_eq!(pinned("1").await, None);
 
-    layerpin.replace("auth.json", &auth_file(&auths("second")));
+    layerpin.replace("auth.json", &auth_file(&auths("second-word")));
     layerpin.log.message("registry credentials changed").await;
     assert_eq!(pinned("1").await, Some(digest("4.18.1")), "what was refused before is asked for anew");
 

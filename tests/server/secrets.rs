@@ -15,7 +15,7 @@ const IDENTITY: &str = "identity-token-of-the-robot";
 async fn no_credential_is_in_anything_that_a_run_prints() {
     let tokens = TokenService::builder().user("robot", PASSWORD).start().unwrap();
     let registry = Registry::builder().bearer_auth(&tokens).start().unwrap();
-    let refusing = Registry::builder().basic_auth("robot", "another").start().unwrap();
+    let refusing = Registry::builder().basic_auth("robot", "another-word").start().unwrap();
     let exchanging = Registry::builder().bearer_auth(&tokens).start().unwrap();
     for registry in [&registry, &refusing, &exchanging] {
         registry.push("acme/os", Some("1"), &Image::base("4.18.1"));

@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::images::Artifact;
+use crate::printed::keep_account;
 use crate::tls::TlsIdentity;
 use crate::token_service::TokenService;
 
@@ -132,6 +133,7 @@ impl DockerRegistryBuilder {
 
     /// Demands Basic credentials of one account.
     pub fn htpasswd(mut self, user: &str, password: &str) -> Self {
+        keep_account(user, password);
         self.access = Access::Accounts { user: user.to_owned(), password: password.to_owned() };
         self
     }

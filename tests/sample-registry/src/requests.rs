@@ -5,6 +5,7 @@ use std::fmt;
 use hyper::header::{AUTHORIZATION, HOST};
 
 use crate::http::Request;
+use crate::printed::keep_secret;
 
 /// A request as it was received.
 ///
@@ -33,6 +34,9 @@ impl RecordedRequest {
     }
 
     pub(crate) fn of(request: &Request) -> Self {
+        if let Some((_, credential)) = request.header(AUTHORIZATION).and_then(|value| value.split_once(' ')) {
+            keep_secret(credential);
+        }
         Self {
             method: request.method.to_string(),
             path: request

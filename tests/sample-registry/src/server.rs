@@ -28,6 +28,7 @@ use tokio::sync::oneshot;
 use tokio_rustls::TlsAcceptor;
 
 use crate::http::{Answer, Reply, ReplyBody, Request};
+use crate::printed::keep_traces;
 
 /// What a server serves.
 pub(crate) trait Service: Send + Sync + 'static {
@@ -79,6 +80,7 @@ impl BoundListener {
         tls: Option<Arc<ServerConfig>>,
         service: Arc<S>,
     ) -> io::Result<Server> {
+        keep_traces();
         let (stop, stopped) = oneshot::channel();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let listener = {

@@ -18,14 +18,14 @@ const SCOPE: &str = "/token?service=sample-registry&scope=repository:acme/os:pul
 #[tokio::test]
 async fn basic_credentials_open_the_registry() {
     let registry = Registry::builder()
-        .basic_auth("alice", "secret")
-        .basic_auth("bob", "secret too")
+        .basic_auth("alice", "s3cr3t-word")
+        .basic_auth("bob", "s3cr3t-word too")
         .start()
         .expect("a registry");
     registry.push("acme/os", Some("4.18"), &Image::base("4.18.1"));
     let table = [
-        (Some(basic("alice", "secret")), 200, "an account"),
-        (Some(basic("bob", "secret too")), 200, "another account"),
+        (Some(basic("alice", "s3cr3t-word")), 200, "an account"),
+        (Some(basic("bob", "s3cr3t-word too")), 200, "another account"),
         (Some(basic("alice", "wrong")), 401, "the wrong password"),
         (Some("Bearer token".to_owned()), 401, "another scheme"),
         (None, 401, "no credentials"),
@@ -78,7 +78,7 @@ async fn a_token_opens_the_repository_it_is_for() {
 async fn tokens_are_given_for_a_password_and_refused_without() {
     let (tokens, registry) = tokens_and_registry();
     let table = [
-        (Some(basic("alice", "secret")), 200, "the password"),
+        (Some(basic("alice", "s3cr3t-word")), 200, "the password"),
         (Some(basic("alice", "wrong")), 401, "the wrong password"),
         (Some("Basic ?".to_owned()), 401, "no base64"),
         (None, 401, "no credentials"),
@@ -94,7 +94,7 @@ async fn tokens_are_given_for_a_password_and_refused_without() {
         }
     }
     assert_eq!(tokens.count("GET", "scope=repository:acme/os:pull"), 4);
-    assert_eq!(tokens.requests()[0].authorization(), Some(basic("alice", "secret").as_str()));
+    assert_eq!(tokens.requests()[0].authorization(), Some(basic("alice", "s3cr3t-word").as_str()));
 }
 
 #[tokio::test]
@@ -110,7 +110,7 @@ async fn anonymous_tokens_only_pull() {
 async fn a_token_states_who_what_and_until_when() {
     let tokens = TokenService::builder()
         .service("acme-registry")
-        .user("alice", "secret")
+        .user("alice", "s3cr3t-word")
         .expires_in(Duration::from_secs(90))
         .start()
         .expect("a token service");
@@ -126,7 +126,7 @@ async fn a_token_states_who_what_and_until_when() {
 #[tokio::test]
 async fn an_identity_token_is_exchanged_for_tokens() {
     let tokens = TokenService::builder()
-        .user("alice", "secret")
+        .user("alice", "s3cr3t-word")
         .token_field(TokenField::AccessToken)
         .without_expires_in()
         .start()
@@ -154,7 +154,7 @@ async fn an_identity_token_is_exchanged_for_tokens() {
 async fn an_offline_token_is_an_identity_token() {
     let (tokens, _registry) = tokens_and_registry();
     let path = format!("{SCOPE}&offline_token=true");
-    let reply = get(&tokens.host(), &path, Some(&basic("alice", "secret"))).await;
+    let reply = get(&tokens.host(), &path, Some(&basic("alice", "s3cr3t-word"))).await;
     let refresh_token = reply.json()["refresh_token"].clone();
     let form = format!("grant_type=refresh_token&refresh_token={}", text(&refresh_token));
     let reply = send("POST", &tokens.host(), "/token", &[], form).await.expect("a reply");
@@ -203,7 +203,7 @@ async fn a_hanging_token_service_lets_go_when_the_fault_is_cleared() {
 }
 
 fn tokens_and_registry() -> (TokenService, Registry) {
-    let tokens = TokenService::builder().user("alice", "secret").start().expect("a token service");
+    let tokens = TokenService::builder().user("alice", "s3cr3t-word").start().expect("a token service");
     let registry = Registry::builder().bearer_auth(&tokens).start().expect("a registry");
     registry.push("acme/os", Some("4.18"), &Image::base("4.18.1"));
     (tokens, registry)

@@ -22,12 +22,12 @@ macro_rules! needs_docker_registry {
 #[tokio::test]
 async fn the_docker_registry_accepts_tokens_of_the_token_service() {
     needs_docker_registry!();
-    let tokens = TokenService::builder().user("alice", "secret").start().expect("a token service");
+    let tokens = TokenService::builder().user("alice", "s3cr3t-word").start().expect("a token service");
     let registry = DockerRegistry::builder().token(&tokens).start().expect("a docker registry");
 
     let image = Image::base("4.18.1");
     let digest =
-        registry.push("acme/os:4.18", &image, Some(("alice", "secret"))).expect("a push with a token");
+        registry.push("acme/os:4.18", &image, Some(("alice", "s3cr3t-word"))).expect("a push with a token");
     assert!(
         registry.push("acme/os:4.18", &image, Some(("alice", "wrong"))).is_err(),
         "a push with the wrong password"
@@ -72,11 +72,12 @@ async fn the_docker_registry_accepts_tokens_of_the_token_service() {
 #[tokio::test]
 async fn the_docker_registry_asks_for_the_password_of_the_account() {
     needs_docker_registry!();
-    let registry = DockerRegistry::builder().htpasswd("alice", "secret").start().expect("a docker registry");
+    let registry =
+        DockerRegistry::builder().htpasswd("alice", "s3cr3t-word").start().expect("a docker registry");
     let image = Image::base("4.18.1");
     let refusal = registry.push("acme/os:4.18", &image, None).expect_err("a push without credentials");
     assert!(refusal.to_string().starts_with("`skopeo` failed: "), "{refusal}");
-    registry.push("acme/os:4.18", &image, Some(("alice", "secret"))).expect("a push with the password");
+    registry.push("acme/os:4.18", &image, Some(("alice", "s3cr3t-word"))).expect("a push with the password");
 }
 
 #[tokio::test]

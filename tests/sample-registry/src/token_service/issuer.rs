@@ -12,6 +12,7 @@ use serde::Serialize;
 
 use super::TokenField;
 use super::jwt::{Claims, Signer};
+use crate::printed::keep_secret;
 
 /// The authority on tokens, shared by the token service and the registries that trust it.
 pub(crate) struct Issuer {
@@ -167,6 +168,7 @@ impl Issuer {
     pub(super) fn refresh_token(&self, user: &str) -> Option<String> {
         self.terms.accounts.iter().find(|(known, _)| known == user)?;
         let token = format!("refresh-{}", random_text());
+        keep_secret(&token);
         self.lock().refresh_tokens.insert(token.clone(), user.to_owned());
         Some(token)
     }
@@ -195,6 +197,7 @@ impl Issuer {
             random_text(),
             &permissions,
         ));
+        keep_secret(&token);
         let now = Instant::now();
         ledger.issued.retain(|_, issued| issued.expires > now);
         let issued = Issued { permissions, expires: now + expires_in };

@@ -22,6 +22,7 @@ pub(crate) use self::issuer::{Issuer, Rejection};
 use self::endpoint::Endpoint;
 use self::issuer::Terms;
 use crate::log::Log;
+use crate::printed::keep_account;
 use crate::requests::RecordedRequest;
 use crate::server::{BoundListener, Server};
 use crate::tls::TlsIdentity;
@@ -198,6 +199,7 @@ impl TokenServiceBuilder {
 
     /// Adds a user, who gets whatever access is asked for.
     pub fn user(mut self, user: &str, password: &str) -> Self {
+        keep_account(user, password);
         self.terms.accounts.push((user.to_owned(), password.to_owned()));
         self
     }
