@@ -25,6 +25,7 @@ mod no_proxy;
 mod payload;
 pub mod proxies;
 pub mod registries_conf;
+mod registries_text;
 mod release;
 pub mod routes;
 mod tokens;
