@@ -155,6 +155,8 @@ async fn questions_that_need_the_same_token_ask_for_it_once() {
             // The questions go on meanwhile; that none hangs is seen to by their deadlines.
             tokio::task::yield_now().await;
         }
+        // The one that asks for all of them is counted as refused before it asks.
+        tokens.requests_arrived(1).await.unwrap();
         tokens.clear_fault();
     };
     let (answers, ()) = tokio::join!(asked, all_refused);
