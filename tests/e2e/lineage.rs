@@ -105,7 +105,8 @@ impl Releases {
         let status = json!({
             "desired": {"version": "4.18.14", "image": new},
             "history": [entry("4.18.14", new), entry("4.18.13", old)],
-            "availableUpdates": null,
+            // A patch takes `null` for a field to remove, and the real definition wants it there.
+            "availableUpdates": [],
         });
         let patch = format!("--patch={}", json!({"status": status}));
         let arguments =
