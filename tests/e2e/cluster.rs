@@ -1,25 +1,29 @@
 //! A real API server with the webhooks of `deploy/` in force, and Layerpin behind them.
 //!
-//! One cluster serves all tests, one test at a time: they count reviews and point the webhooks
-//! elsewhere, which another test would feel. What it must answer is for the tests to say.
+//! One cluster serves its tests one at a time: they count reviews and point the webhooks elsewhere,
+//! which another test would feel. A second one is for the tests that take servers of it away. What it
+//! must answer is for the tests to say.
 
 use std::fs;
 use std::io::Write;
-use std::ops::Deref;
+use std::ops::{Deref, DerefMut};
 use std::panic::{self, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
 use std::process::Child;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
+use base64::prelude::{BASE64_STANDARD, Engine};
 use layerpin_sample_registry::images::Image;
 use layerpin_sample_registry::{Authority, Registry};
+use rustix::process::Signal;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::eventually::eventually;
 use crate::kubectl::{Answer, Caller, Kubectl};
 use crate::process::{Process, sweep_at_the_end};
-use crate::servers::{Layerpin, repository, start_api_server, start_etcd, tools};
+use crate::servers::{ApiServer, Layerpin, repository, start_etcd, tools};
 
 /// The cluster for the time of one test.
 pub(crate) struct Turn {
@@ -39,8 +43,9 @@ pub(crate) struct Cluster {
     probe: String,
     kubectl: Kubectl,
     folder: TempDir,
-    _api_server: Process,
-    _etcd: Process,
+    tools: PathBuf,
+    api_server: ApiServer,
+    etcd: Process,
     _sweeper: Child,
 }
 
@@ -49,7 +54,19 @@ pub(crate) struct Cluster {
 /// `None`, after a line that says so, where the tools for it are missing and nobody insists on them.
 pub(crate) fn take_turn() -> Option<Turn> {
     static CLUSTER: OnceLock<Start> = OnceLock::new();
-    match CLUSTER.get_or_init(Start::attempt) {
+    take_turn_at(&CLUSTER)
+}
+
+/// The same for the cluster whose servers may be taken away. No webhook is in force there.
+pub(crate) fn take_turn_of_change() -> Option<Turn> {
+    static CLUSTER: OnceLock<Start> = OnceLock::new();
+    let turn = take_turn_at(&CLUSTER)?;
+    turn.remove_webhooks();
+    Some(turn)
+}
+
+fn take_turn_at(cluster: &'static OnceLock<Start>) -> Option<Turn> {
+    match cluster.get_or_init(Start::attempt) {
         Start::Ready(cluster) => {
             // A test that failed leaves the cluster as good as it was.
             let cluster = cluster.lock().unwrap_or_else(PoisonError::into_inner);
@@ -72,6 +89,12 @@ impl Deref for Turn {
 
     fn deref(&self) -> &Cluster {
         &self.cluster
+    }
+}
+
+impl DerefMut for Turn {
+    fn deref_mut(&mut self) -> &mut Cluster {
+        &mut self.cluster
     }
 }
 
@@ -122,6 +145,28 @@ impl Cluster {
         Layerpin::start_with(name, self.folder.path(), &self.authority, &more)
     }
 
+    /// The folder that the servers share.
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// The API server.
+    pub(crate) fn api_server(&self) -> &ApiServer {
+        &self.api_server
+    }
+
+    /// Kills the API server, and starts it again after `meanwhile`.
+    pub(crate) fn restart_api_server(&mut self, meanwhile: impl FnOnce()) {
+        self.api_server.restart(&self.kubectl, meanwhile);
+    }
+
+    /// Stops etcd, and lets it go on after `meanwhile`.
+    pub(crate) fn while_etcd_is_stopped(&self, meanwhile: impl FnOnce()) {
+        self.etcd.signal(Signal::STOP);
+        meanwhile();
+        self.etcd.signal(Signal::CONT);
+    }
+
     /// A kubeconfig for the account behind `token`.
     pub(crate) fn kubeconfig_for(&self, name: &str, token: &str) -> PathBuf {
         self.kubectl.kubeconfig_for(name, token)
@@ -130,6 +175,13 @@ impl Cluster {
     /// A page of the admin address of `layerpin`.
     pub(crate) fn fetch(&self, layerpin: &Layerpin, path: &str) -> Answer {
         self.kubectl.fetch(&layerpin.admin_url, &self.authority_file(), path)
+    }
+
+    /// A page of the admin address of `layerpin`, whose certificate must be from `authority`.
+    pub(crate) fn fetch_trusting(&self, layerpin: &Layerpin, path: &str, authority: &Authority) -> Answer {
+        let file = self.folder.path().join("trusted.pem");
+        fs::write(&file, authority.ca_pem()).unwrap();
+        self.kubectl.fetch(&layerpin.admin_url, &file, path)
     }
 
     /// The certificate authority of Layerpin, in PEM.
@@ -156,7 +208,7 @@ impl Cluster {
         let outcome = panic::catch_unwind(AssertUnwindSafe(|| {
             self.point_webhooks_at(&url, Some(failure_policy));
             eventually("nobody answers for the webhooks", || {
-                let answer = self.try_image(&self.probe);
+                let answer = self.try_image(&machine_config("probe", &self.probe));
                 let stored_as_sent = answer.succeeded && answer.stdout == self.probe;
                 let refused = answer.stderr.contains(r#"failed calling webhook "validate.layerpin.io""#);
                 if stored_as_sent || refused { Ok(()) } else { Err(format!("{answer:?}")) }
@@ -185,49 +237,86 @@ impl Cluster {
     pub(crate) fn point_webhooks_at_layerpin(&self) {
         self.point_webhooks_at(&self.layerpin.url, None);
         eventually("/mutate is in force", || {
-            let answer = self.try_image(&self.probe);
+            let answer = self.try_image(&machine_config("probe", &self.probe));
             let dropped = answer.succeeded && answer.stdout != self.probe;
             if dropped { Ok(()) } else { Err(format!("{answer:?}")) }
         });
         eventually("/validate is in force", || {
-            let answer = self.try_image("short-name");
+            let answer = self.try_image(&machine_config("probe", "short-name"));
             let judged = answer.stderr.contains("denied the request");
             if judged { Ok(()) } else { Err(format!("{answer:?}")) }
         });
     }
 
-    /// Applies `deploy/base/webhooks.yaml` with an address in place of the service, which nothing here
-    /// would route to, and with the authority that OpenShift would fill in.
     fn point_webhooks_at(&self, url: &str, failure_policy_of_validate: Option<&str>) {
-        let authority = self.authority_in_base64();
-        for mut configuration in self.manifest("webhooks.yaml") {
-            for webhook in configuration["webhooks"].as_array_mut().unwrap() {
-                let path = webhook["clientConfig"]["service"]["path"].as_str().unwrap().to_owned();
-                webhook["clientConfig"] = json!({ "url": format!("{url}{path}"), "caBundle": authority });
-                if let (Some(policy), "/validate") = (failure_policy_of_validate, &*path) {
-                    webhook["failurePolicy"] = policy.into();
-                }
-            }
+        let failure_policy = failure_policy_of_validate.unwrap_or("Ignore");
+        for configuration in self.webhooks(url, &self.authority_pem(), failure_policy) {
             self.kubectl_on(Caller::Admin, &["apply"], &configuration).accepted("applying the webhooks");
         }
     }
 
-    /// What the API server would store for `image`, on standard output.
-    fn try_image(&self, image: &str) -> Answer {
+    /// The configurations of `deploy/base/webhooks.yaml` with an address in place of the service, which
+    /// nothing here would route to, with the authorities that OpenShift would fill in, in PEM, and with
+    /// `/validate` under `failure_policy`.
+    pub(crate) fn webhooks(&self, url: &str, authorities: &str, failure_policy: &str) -> Vec<Value> {
+        let authorities = BASE64_STANDARD.encode(authorities);
+        let mut configurations = self.manifest("webhooks.yaml");
+        for webhook in configurations.iter_mut().flat_map(|it| it["webhooks"].as_array_mut().unwrap()) {
+            let path = webhook["clientConfig"]["service"]["path"].as_str().unwrap().to_owned();
+            webhook["clientConfig"] = json!({ "url": format!("{url}{path}"), "caBundle": authorities });
+            if path == "/validate" {
+                webhook["failurePolicy"] = failure_policy.into();
+            }
+        }
+        configurations
+    }
+
+    /// Applies configurations, and waits until the API server asks by them. What stood there before must
+    /// have somebody who answers.
+    pub(crate) fn put_in_force(&self, configurations: Vec<Value>) {
+        static MARKERS: AtomicU32 = AtomicU32::new(0);
+        // What they leave alone, and those before them do not, tells them apart.
+        let marker = format!("marker-{}", MARKERS.fetch_add(1, Ordering::Relaxed));
+        let condition =
+            json!({ "name": "no-marker", "expression": format!("object.metadata.name != '{marker}'") });
+        for mut configuration in configurations {
+            for webhook in configuration["webhooks"].as_array_mut().unwrap() {
+                webhook["matchConditions"].as_array_mut().unwrap().push(condition.clone());
+            }
+            self.kubectl_on(Caller::Admin, &["apply"], &configuration).accepted("applying webhooks");
+        }
+        eventually("the webhooks are in force", || {
+            let answers = [("probe", "short-name"), ("probe", &*self.probe), (&*marker, &*self.probe)]
+                .map(|(name, image)| self.try_image(&machine_config(name, image)));
+            let [short, pinned, marked] = &answers;
+            let both = short.stderr.contains("denied the request") && pinned.stdout != self.probe;
+            if both && pinned.succeeded && marked.stdout == self.probe {
+                Ok(())
+            } else {
+                Err(format!("{answers:?}"))
+            }
+        });
+    }
+
+    /// Takes every webhook away, and waits until nobody is asked.
+    pub(crate) fn remove_webhooks(&self) {
+        for kind in ["mutatingwebhookconfiguration", "validatingwebhookconfiguration"] {
+            self.kubectl(Caller::Admin, &["delete", kind, "--all"]).accepted("deleting webhooks");
+        }
+        eventually("nobody is asked", || {
+            let answer = self.try_image(&machine_config("probe", &self.probe));
+            if answer.stdout == self.probe { Ok(()) } else { Err(format!("{answer:?}")) }
+        });
+    }
+
+    /// What the API server would store as the image of `object`, on standard output.
+    fn try_image(&self, object: &Value) -> Answer {
         let arguments = ["create", "--dry-run=server", "--output=jsonpath={.spec.osImageURL}"];
-        self.kubectl_on(Caller::User, &arguments, &machine_config("probe", image))
+        self.kubectl_on(Caller::User, &arguments, object)
     }
 
     fn authority_file(&self) -> PathBuf {
         self.folder.path().join("authority.pem")
-    }
-
-    /// As the data of a secret, which kubectl makes without the API server.
-    fn authority_in_base64(&self) -> String {
-        let file = format!("--from-file=ca={}", self.authority_file().display());
-        let output = "--output=jsonpath={.data.ca}";
-        let arguments = ["create", "secret", "generic", "authority", "--dry-run=client", output, &file];
-        self.kubectl(Caller::Admin, &arguments).accepted("encoding the authority").stdout
     }
 
     fn install_definitions(&self) {
@@ -242,7 +331,6 @@ impl Cluster {
     }
 
     fn give_rights(&self) {
-        let writers = [Caller::User, Caller::MachineConfigController];
         let role = json!({
             "apiVersion": "rbac.authorization.k8s.io/v1",
             "kind": "ClusterRole",
@@ -253,27 +341,31 @@ impl Cluster {
                 "verbs": ["get", "list", "create", "update", "patch", "delete"],
             }],
         });
+        self.kubectl_on(Caller::Admin, &["apply"], &role).accepted("giving rights");
+        self.let_write("callers", &[Caller::User, Caller::MachineConfigController].map(Caller::user));
+    }
+
+    /// Lets `users` write MachineConfigs, by a binding with a name of its own.
+    pub(crate) fn let_write(&self, binding: &str, users: &[&str]) {
+        let subjects = users
+            .iter()
+            .map(|user| json!({ "apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": user }));
         let binding = json!({
             "apiVersion": "rbac.authorization.k8s.io/v1",
             "kind": "ClusterRoleBinding",
-            "metadata": { "name": "machine-config-writer" },
+            "metadata": { "name": format!("machine-config-writer-{binding}") },
             "roleRef": {
                 "apiGroup": "rbac.authorization.k8s.io",
                 "kind": "ClusterRole",
                 "name": "machine-config-writer",
             },
-            "subjects": writers.map(|caller| json!({
-                "apiGroup": "rbac.authorization.k8s.io",
-                "kind": "User",
-                "name": caller.user(),
-            })),
+            "subjects": subjects.collect::<Vec<_>>(),
         });
-        for object in [role, binding] {
-            self.kubectl_on(Caller::Admin, &["apply"], &object).accepted("giving rights");
-        }
-        for caller in writers {
+        self.kubectl_on(Caller::Admin, &["apply"], &binding).accepted("giving rights");
+        for user in users {
+            let arguments = ["auth", "can-i", "create", "machineconfigs", &format!("--as={user}")];
             eventually("the rights are in force", || {
-                let answer = self.kubectl(caller, &["auth", "can-i", "create", "machineconfigs"]);
+                let answer = self.kubectl(Caller::Admin, &arguments);
                 if answer.succeeded { Ok(()) } else { Err(format!("{answer:?}")) }
             });
         }
@@ -314,7 +406,7 @@ fn start(tools: &Path) -> Cluster {
 
     let kubectl = Kubectl::new(tools, folder.path());
     let etcd = start_etcd(tools, folder.path());
-    let api_server = start_api_server(tools, folder.path(), &kubectl);
+    let api_server = ApiServer::start(tools, folder.path(), &kubectl);
     let authority = Authority::new();
     let cluster = Cluster {
         layerpin: Layerpin::start("layerpin", folder.path(), &authority),
@@ -323,8 +415,9 @@ fn start(tools: &Path) -> Cluster {
         authority,
         kubectl,
         folder,
-        _api_server: api_server,
-        _etcd: etcd,
+        tools: tools.to_owned(),
+        api_server,
+        etcd,
         _sweeper: sweeper,
     };
     fs::write(cluster.authority_file(), cluster.authority.ca_pem()).unwrap();

@@ -4,12 +4,15 @@
 //! and what `kubectl` shows a user. `tools.sh` says where the API server comes from.
 
 mod admission_policy;
+mod change;
 mod cluster;
 mod deploy;
 mod eventually;
 mod getting_started;
 mod kubectl;
 mod lineage;
+#[path = "../server/mount.rs"]
+mod mount;
 mod process;
 mod registries;
 mod rights;

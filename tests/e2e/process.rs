@@ -2,33 +2,58 @@
 //!
 //! The cluster lives in a static, which is never dropped, and a test process may be killed. So every
 //! program runs on a leash: a shell that kills it once the pipe from the test process is closed, which
-//! the kernel sees to. Refuses nothing and waits for nothing; see `eventually`.
+//! the kernel sees to. Refuses nothing.
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::eventually::eventually;
 
 /// A program on its leash; dropping it kills the program and waits for its end.
 pub(crate) struct Process {
     leash: Child,
     output: PathBuf,
     log: PathBuf,
+    /// Holds the number of the program's process, once it is started.
+    number: PathBuf,
 }
 
 impl Process {
     /// Starts `program` in `folder`, with standard output in `NAME.out` and standard error in `NAME.log`
     /// there, and with nothing of the caller's environment but the search path.
     pub(crate) fn start<A: AsRef<OsStr>>(name: &str, folder: &Path, program: &Path, arguments: &[A]) -> Self {
-        let (output, log) = (folder.join(format!("{name}.out")), folder.join(format!("{name}.log")));
+        let file = |ending: &str| folder.join(format!("{name}.{ending}"));
+        let (output, log, number) = (file("out"), file("log"), file("pid"));
+        // A program of that name may have been there before.
+        let _ = fs::remove_file(&number);
         let leash = shell(LEASH, folder)
+            .arg(&number)
             .arg(program)
             .args(arguments)
             .stdout(File::create(&output).unwrap())
             .stderr(File::create(&log).unwrap())
             .spawn()
             .unwrap();
-        Self { leash, output, log }
+        Self { leash, output, log, number }
+    }
+
+    /// Sends a signal to the program.
+    pub(crate) fn signal(&self, signal: Signal) {
+        let process = eventually("the program has a number", || {
+            let number: i32 = read(&self.number).trim_end().parse()?;
+            Ok::<_, std::num::ParseIntError>(Pid::from_raw(number).unwrap())
+        });
+        kill_process(process, signal).unwrap();
+    }
+
+    /// Waits until the program has ended by itself or by a signal, and says how: 128 and the signal's
+    /// number for the latter.
+    pub(crate) fn end(&mut self) -> ExitStatus {
+        eventually("the program ends", || self.leash.try_wait().unwrap().ok_or_else(|| read(&self.log)))
     }
 
     /// Tells whether the program has ended by itself.
@@ -76,8 +101,11 @@ fn read(path: &Path) -> String {
 const LEASH: &str = r#"
 trap '' INT HUP TERM
 exec 3<&0 </dev/null
+number=$1
+shift
 "$@" 3<&- &
 program=$!
+echo "$program" >"$number"
 { cat; kill -KILL "$program"; } <&3 >/dev/null 2>&1 &
 watcher=$!
 exec 3<&-

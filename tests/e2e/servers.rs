@@ -4,9 +4,10 @@ use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 
 use layerpin_sample_registry::Authority;
+use rustix::process::Signal;
 
 use crate::eventually::eventually;
 use crate::kubectl::{Caller, Kubectl};
@@ -34,14 +35,18 @@ impl Layerpin {
         fs::write(folder.join(&certificate), identity.certificate_pem()).unwrap();
         fs::write(folder.join(&key), identity.key_pem()).unwrap();
         let arguments = [
-            "serve",
-            "--listen=127.0.0.1:0",
-            "--admin-listen=127.0.0.1:0",
             &format!("--tls-cert={certificate}"),
             &format!("--tls-key={key}"),
             &format!("--policy={}", repository().join("policies/recommended.yaml").display()),
             more,
         ];
+        Self::serve(name, folder, &arguments)
+    }
+
+    /// Starts the binary under test with these arguments; paths in them begin at `folder`.
+    pub(crate) fn serve(name: &str, folder: &Path, arguments: &[&str]) -> Self {
+        let arguments =
+            [&["serve", "--listen=127.0.0.1:0", "--admin-listen=127.0.0.1:0"], arguments].concat();
         let mut process = Process::start(name, folder, Path::new(env!("CARGO_BIN_EXE_layerpin")), &arguments);
         let (url, admin_url) = eventually("layerpin says where it listens", || {
             let output = process.output();
@@ -58,6 +63,16 @@ impl Layerpin {
     /// What it has logged so far.
     pub(crate) fn log(&self) -> String {
         self.process.log()
+    }
+
+    /// Sends a signal.
+    pub(crate) fn signal(&self, signal: Signal) {
+        self.process.signal(signal);
+    }
+
+    /// Waits for its end.
+    pub(crate) fn end(&mut self) -> ExitStatus {
+        self.process.end()
     }
 }
 
@@ -76,35 +91,64 @@ pub(crate) fn start_etcd(tools: &Path, folder: &Path) -> Process {
     Process::start("etcd", folder, &tools.join("etcd"), &arguments)
 }
 
-/// Starts kube-apiserver, waits until it is ready, and points `kubectl` at it.
-pub(crate) fn start_api_server(tools: &Path, folder: &Path, kubectl: &Kubectl) -> Process {
-    let service_accounts = Authority::new().issue(&["service-accounts"]);
-    for (file, text) in [
-        ("tokens.csv", Caller::ALL.map(Caller::token_line).concat().as_str()),
-        ("service-accounts.crt", service_accounts.certificate_pem()),
-        ("service-accounts.key", service_accounts.key_pem()),
-    ] {
-        fs::write(folder.join(file), text).unwrap();
+/// A kube-apiserver, which can be ended and started again.
+pub(crate) struct ApiServer {
+    program: PathBuf,
+    folder: PathBuf,
+    port: u16,
+    process: Process,
+}
+
+impl ApiServer {
+    /// Starts kube-apiserver, waits until it is ready, and points `kubectl` at it.
+    pub(crate) fn start(tools: &Path, folder: &Path, kubectl: &Kubectl) -> Self {
+        let service_accounts = Authority::new().issue(&["service-accounts"]);
+        for (file, text) in [
+            ("tokens.csv", Caller::ALL.map(Caller::token_line).concat().as_str()),
+            ("service-accounts.crt", service_accounts.certificate_pem()),
+            ("service-accounts.key", service_accounts.key_pem()),
+        ] {
+            fs::write(folder.join(file), text).unwrap();
+        }
+        let program = tools.join("kube-apiserver");
+        // It cannot choose a port itself, and one that was free a moment ago may be taken.
+        for _ in 0..5 {
+            let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
+            let process = run_api_server(&program, folder, port);
+            let mut server = Self { program: program.clone(), folder: folder.to_owned(), port, process };
+            kubectl.point_at(port, &server.authority());
+            if server.is_ready(kubectl) {
+                return server;
+            }
+        }
+        panic!("no port stays free for long enough");
     }
 
-    // It cannot choose a port itself, and one that was free a moment ago may be taken.
-    for _ in 0..5 {
-        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
-        let arguments = [
-            "--etcd-servers=unix://clients:0",
-            "--bind-address=127.0.0.1",
-            &format!("--secure-port={port}"),
-            "--cert-dir=api-server",
-            "--service-account-issuer=https://kubernetes.default.svc",
-            "--service-account-key-file=service-accounts.crt",
-            "--service-account-signing-key-file=service-accounts.key",
-            "--service-cluster-ip-range=10.0.0.0/24",
-            "--token-auth-file=tokens.csv",
-            "--authorization-mode=RBAC",
-        ];
-        let mut process = Process::start("kube-apiserver", folder, &tools.join("kube-apiserver"), &arguments);
-        // It writes its certificate with the authority behind it.
-        kubectl.point_at(port, &folder.join("api-server/apiserver.crt"));
+    /// Kills it, and runs `meanwhile`; then starts it again at the same address and waits until it is
+    /// ready.
+    pub(crate) fn restart(&mut self, kubectl: &Kubectl, meanwhile: impl FnOnce()) {
+        self.process.signal(Signal::KILL);
+        self.process.end();
+        meanwhile();
+        eventually("kube-apiserver has its port back", || {
+            self.process = run_api_server(&self.program, &self.folder, self.port);
+            if self.is_ready(kubectl) { Ok(()) } else { Err("its port is taken") }
+        });
+    }
+
+    /// The address, without a path.
+    pub(crate) fn url(&self) -> String {
+        format!("https://127.0.0.1:{}", self.port)
+    }
+
+    /// Its certificate, with the authority behind it.
+    pub(crate) fn authority(&self) -> PathBuf {
+        self.folder.join("api-server/apiserver.crt")
+    }
+
+    /// Waits until it is ready, or has ended because its port was taken.
+    fn is_ready(&mut self, kubectl: &Kubectl) -> bool {
+        let process = &mut self.process;
         let ready = eventually("kube-apiserver is ready", || {
             if process.has_ended() {
                 return Ok(false);
@@ -112,12 +156,26 @@ pub(crate) fn start_api_server(tools: &Path, folder: &Path, kubectl: &Kubectl) -
             let answer = kubectl.run(Caller::Admin, &["get", "--raw=/readyz"]);
             if answer.succeeded { Ok(true) } else { Err(format!("{}{}", answer.stderr, process.log())) }
         });
-        if ready {
-            return process;
-        }
-        assert!(process.log().contains("address already in use"), "kube-apiserver:\n{}", process.log());
+        let log = process.log();
+        assert!(ready || log.contains("address already in use"), "kube-apiserver:\n{log}");
+        ready
     }
-    panic!("no port stays free for long enough");
+}
+
+fn run_api_server(program: &Path, folder: &Path, port: u16) -> Process {
+    let arguments = [
+        "--etcd-servers=unix://clients:0",
+        "--bind-address=127.0.0.1",
+        &format!("--secure-port={port}"),
+        "--cert-dir=api-server",
+        "--service-account-issuer=https://kubernetes.default.svc",
+        "--service-account-key-file=service-accounts.crt",
+        "--service-account-signing-key-file=service-accounts.key",
+        "--service-cluster-ip-range=10.0.0.0/24",
+        "--token-auth-file=tokens.csv",
+        "--authorization-mode=RBAC",
+    ];
+    Process::start("kube-apiserver", folder, program, &arguments)
 }
 
 /// The folder of kube-apiserver, kubectl and etcd; otherwise why there is none.

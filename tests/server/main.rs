@@ -19,6 +19,7 @@ mod limits;
 mod lineage;
 mod logs;
 mod metrics;
+mod mount;
 mod mutate;
 mod policy;
 mod program;

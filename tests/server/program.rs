@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex};
@@ -251,21 +251,6 @@ pub(crate) fn policy(spec: &str) -> String {
 /// The text of an auth file.
 pub(crate) fn auth_file(auths: &Value) -> String {
     serde_json::json!({"auths": auths}).to_string()
-}
-
-/// Swaps the folder behind `..data` for one with these files, as the kubelet does with a mounted Secret.
-pub(crate) fn swap_data(mount: &Path, version: &str, files: &[(&str, &str)]) {
-    let folder = mount.join(version);
-    std::fs::create_dir_all(&folder).unwrap();
-    for (name, content) in files {
-        std::fs::write(folder.join(name), content).unwrap();
-        let link = mount.join(name);
-        if !link.is_symlink() {
-            std::os::unix::fs::symlink(Path::new("..data").join(name), link).unwrap();
-        }
-    }
-    std::os::unix::fs::symlink(version, mount.join("..data_tmp")).unwrap();
-    std::fs::rename(mount.join("..data_tmp"), mount.join("..data")).unwrap();
 }
 
 /// An identity as the files of a Secret of type `kubernetes.io/tls`.

@@ -7,7 +7,8 @@ use serde_json::json;
 
 use crate::documents::{create, machine_config, patched};
 use crate::eventually::eventually;
-use crate::program::{Setup, auth_file, policy, swap_data};
+use crate::mount::swap_data;
+use crate::program::{Setup, auth_file, policy};
 
 #[tokio::test]
 async fn a_changed_policy_is_taken_over_and_a_broken_one_is_not() {

@@ -12,7 +12,8 @@ use serde_json::json;
 use crate::client::{Client, Wire};
 use crate::documents::{create, machine_config};
 use crate::eventually::eventually;
-use crate::program::{Layerpin, Setup, secret_of, swap_data};
+use crate::mount::swap_data;
+use crate::program::{Layerpin, Setup, secret_of};
 
 #[tokio::test]
 async fn both_versions_of_http_are_answered() {
