@@ -17,6 +17,7 @@ mod process;
 mod registries;
 mod rights;
 mod servers;
+mod writing;
 
 use layerpin_sample_registry::Registry;
 use layerpin_sample_registry::images::Image;

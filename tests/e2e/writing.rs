@@ -1,0 +1,159 @@
+//! The ways in which a MachineConfig is written with kubectl, and all that kubectl prints of it.
+
+use std::thread;
+
+use serde_json::json;
+
+use crate::cluster::{machine_config, take_turn};
+use crate::kubectl::{Answer, Caller};
+use crate::{Tag, annotation};
+
+#[test]
+fn a_tag_that_is_applied_by_the_server_is_pinned_and_applying_it_again_changes_nothing() {
+    let Some(cluster) = take_turn() else { return };
+    let image = Tag::push(&cluster.registry, "server-side/os");
+    let object = machine_config("server-side", &image.reference());
+    let apply = ["apply", "--server-side", "--field-manager=gitops"];
+
+    let applied = cluster.kubectl_on(Caller::User, &apply, &object);
+    assert_eq!(
+        told(&applied),
+        (true, "machineconfig.machineconfiguration.openshift.io/server-side serverside-applied\n")
+    );
+    assert_eq!(applied.stderr, pinned(&image, "worker"));
+    let before = cluster.stored("server-side").unwrap();
+    assert_eq!(before["spec"]["osImageURL"], image.pinned_to(&image.digest));
+
+    cluster.kubectl_on(Caller::User, &apply, &object).accepted("the same again");
+    let after = cluster.stored("server-side").unwrap();
+    for field in ["generation", "resourceVersion", "annotations"] {
+        assert_eq!(after["metadata"][field], before["metadata"][field], "{field}");
+    }
+}
+
+#[test]
+fn a_tag_is_pinned_however_it_comes_in() {
+    let Some(cluster) = take_turn() else { return };
+    let image = Tag::push(&cluster.registry, "ways/os");
+    let name = "machineconfig.machineconfiguration.openshift.io/ways";
+    let merge = format!("--patch={}", json!({"spec": {"osImageURL": image.reference()}}));
+    let json = format!(
+        "--patch={}",
+        json!([{"op": "replace", "path": "/spec/osImageURL", "value": image.reference()}])
+    );
+    let patch = ["patch", "machineconfig", "ways"];
+    let ways: [(Vec<&str>, &str); 4] = [
+        (vec!["create"], "created"),
+        (vec!["replace"], "replaced"),
+        ([&patch[..], &["--type=merge", &merge]].concat(), "patched"),
+        ([&patch[..], &["--type=json", &json]].concat(), "patched"),
+    ];
+    for (arguments, done) in ways {
+        let answer = match arguments[0] {
+            "patch" => cluster.kubectl(Caller::User, &arguments),
+            _ => cluster.kubectl_on(Caller::User, &arguments, &machine_config("ways", &image.reference())),
+        };
+        assert_eq!(told(&answer), (true, &*format!("{name} {done}\n")), "{answer:?}");
+        assert_eq!(answer.stderr, pinned(&image, "worker"), "{done}");
+        let stored = cluster.stored("ways").unwrap();
+        assert_eq!(stored["spec"]["osImageURL"], image.pinned_to(&image.digest));
+        assert_eq!(annotation(&stored, "layerpin.io/pinned-from"), Some(&*image.record_of(&image.digest)));
+        // The next way starts from something else.
+        let other = machine_config("ways", "");
+        cluster.kubectl_on(Caller::User, &["replace"], &other).accepted("an image is taken out");
+    }
+}
+
+#[test]
+fn a_denial_is_told_whole_whatever_the_verb() {
+    let Some(cluster) = take_turn() else { return };
+    cluster.apply(&machine_config("denied", "")).accepted("no image is none");
+    let short = machine_config("denied", "os:4.18");
+    let denial = "admission webhook \"validate.layerpin.io\" denied the request: \
+                  [malformed-reference] `os:4.18` names no registry; there is no default one (/spec/osImageURL)\n  \
+                  note: nodes refuse it only after they were drained, and the pool degrades\n  \
+                  note: `malformed-reference` is `deny` in policy `recommended`\n  \
+                  help: put the registry in front: registry.example.com/path@sha256:<digest>\n";
+    let replaced = cluster.kubectl_on(Caller::User, &["replace"], &short);
+    assert_eq!(told(&replaced), (false, ""));
+    assert_eq!(
+        replaced.stderr,
+        format!("Error from server (Forbidden): error when replacing \"STDIN\": {denial}")
+    );
+    let merge = format!("--patch={}", json!({"spec": {"osImageURL": "os:4.18"}}));
+    let patched =
+        cluster.kubectl(Caller::User, &["patch", "machineconfig", "denied", "--type=merge", &merge]);
+    assert_eq!(told(&patched), (false, ""));
+    assert!(patched.stderr.ends_with(denial), "{patched:?}");
+    assert_eq!(cluster.stored("denied").unwrap()["spec"]["osImageURL"], "");
+}
+
+#[test]
+fn a_machine_config_of_the_largest_size_is_pinned() {
+    let Some(cluster) = take_turn() else { return };
+    let image = Tag::push(&cluster.registry, "large/os");
+    let mut object = machine_config("large", &image.reference());
+    object["spec"]["config"] = json!({
+        "ignition": {"version": "3.4.0"},
+        "storage": {"files": [{"path": "/etc/large", "contents": {"source": format!("data:,{}", "x".repeat(1_400_000))}}]},
+    });
+    let created = cluster.kubectl_on(Caller::User, &["create"], &object);
+    assert_eq!(told(&created), (true, "machineconfig.machineconfiguration.openshift.io/large created\n"));
+    let stored = cluster.stored("large").unwrap();
+    assert_eq!(stored["spec"]["osImageURL"], image.pinned_to(&image.digest));
+    assert_eq!(stored["spec"]["config"], object["spec"]["config"]);
+    // Both of them are in the review of the next change.
+    let other = cluster.registry.push(
+        "large/os",
+        Some("next"),
+        &layerpin_sample_registry::images::Image::base("9.6.3"),
+    );
+    let next = format!("{}:next", image.repository);
+    let patch = format!("--patch={}", json!({"spec": {"osImageURL": next}}));
+    cluster
+        .kubectl(Caller::User, &["patch", "machineconfig", "large", "--type=merge", &patch])
+        .accepted("a large object is changed");
+    assert_eq!(cluster.stored("large").unwrap()["spec"]["osImageURL"], image.pinned_to(&other));
+    cluster
+        .kubectl(Caller::User, &["delete", "machineconfig", "large"])
+        .accepted("a large object is deleted");
+}
+
+#[test]
+fn two_hundred_machine_configs_at_once_are_pinned_and_their_tag_is_asked_for_once() {
+    let Some(cluster) = take_turn() else { return };
+    let image = Tag::push(&cluster.registry, "many/os");
+    let (writers, each) = (8, 25);
+    thread::scope(|scope| {
+        for writer in 0..writers {
+            let (cluster, image) = (&*cluster, &image);
+            scope.spawn(move || {
+                let objects = (0..each).map(|number| {
+                    machine_config(&format!("many-{}", writer * each + number), &image.reference())
+                });
+                let list = json!({"apiVersion": "v1", "kind": "List", "items": objects.collect::<Vec<_>>()});
+                cluster.kubectl_on(Caller::User, &["create"], &list).accepted("all are created");
+            });
+        }
+    });
+    for number in 0..writers * each {
+        let name = format!("many-{number}");
+        let stored = cluster.stored(&name).unwrap();
+        assert_eq!(stored["spec"]["osImageURL"], image.pinned_to(&image.digest), "{name}");
+    }
+    assert_eq!(cluster.registry.count("HEAD", "/v2/many/os/manifests/4.18"), 1);
+}
+
+/// Whether kubectl succeeded, and what it printed.
+fn told(answer: &Answer) -> (bool, &str) {
+    (answer.succeeded, &answer.stdout)
+}
+
+/// What kubectl tells of a tag that was pinned.
+fn pinned(image: &Tag, pool: &str) -> String {
+    format!(
+        "Warning: osImageURL: pinned `{}` to {}…; nodes of pool `{pool}` and of custom pools will reboot\n",
+        image.reference(),
+        &image.digest[.."sha256:".len() + 12]
+    )
+}
