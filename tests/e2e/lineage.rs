@@ -47,6 +47,85 @@ fn a_stale_base_is_warned_about_and_the_base_of_the_release_is_not() {
     assert_eq!(document["images"][0]["platforms"], json!(["linux/amd64"]));
 }
 
+#[test]
+fn the_operators_own_objects_come_before_the_config_map_and_streams_before_both() {
+    let Some(turn) = take_turn() else { return };
+    let account = Account::new(&turn);
+    let releases = Releases::new(&turn);
+    releases.describe(&turn);
+    let kubeconfig = turn.kubeconfig_for("lineage-origins", &account.token);
+    let push = |version: &str| {
+        let digest = turn.registry.push("lineage/base", None, &Image::base(version));
+        format!("{}/lineage/base@{digest}", turn.registry.host())
+    };
+    let (of_controller, of_stream) = (push("418.94.202601150000-0"), push("418.94.202601160000-0"));
+    let of_pool = || base(&kubeconfig, &["--pool", POOL]);
+    assert_eq!(of_pool(), format!("{}\n", releases.base));
+
+    let config = controller_config(&of_controller);
+    turn.kubectl_on(Caller::Admin, &["create"], &config).accepted("a ControllerConfig");
+    assert_eq!(of_pool(), format!("{of_controller}\n"));
+
+    let versions = "--output=jsonpath={.spec.versions[0].name}";
+    let crd = ["get", "crd", "osimagestreams.machineconfiguration.openshift.io", versions];
+    let version = turn.kubectl(Caller::Admin, &crd).accepted("reading a definition").stdout;
+    let streams = json!({
+        "apiVersion": format!("machineconfiguration.openshift.io/{version}"), "kind": "OSImageStream",
+        "metadata": {
+            "name": "cluster",
+            "annotations": {"machineconfiguration.openshift.io/release-payload-image": releases.payloads[0]},
+        },
+        "spec": {"defaultStream": "rhel-9"},
+    });
+    turn.kubectl_on(Caller::Admin, &["create"], &streams).accepted("an OSImageStream");
+    let stream =
+        |name: &str, image: &str| json!({"name": name, "osImage": image, "osExtensionsImage": image});
+    let status = json!({"status": {
+        "defaultStream": "rhel-9",
+        "availableStreams": [stream("rhel-9", &of_stream), stream("rhel-10", &releases.base)],
+    }});
+    let patch = format!("--patch={status}");
+    let arguments = ["patch", "osimagestream", "cluster", "--subresource=status", "--type=merge", &patch];
+    turn.kubectl(Caller::Admin, &arguments).accepted("the status of an OSImageStream");
+    assert_eq!(of_pool(), format!("{of_stream}\n"));
+
+    for object in [["osimagestream", "cluster"], ["controllerconfig", "machine-config-controller"]] {
+        turn.kubectl(Caller::Admin, &[&["delete"], &object[..]].concat()).accepted("deleting an object");
+    }
+    assert_eq!(of_pool(), format!("{}\n", releases.base));
+}
+
+/// `ControllerConfig/machine-config-controller` of 4.18.14, with all that the real definition wants there.
+fn controller_config(base: &str) -> Value {
+    json!({
+        "apiVersion": "machineconfiguration.openshift.io/v1", "kind": "ControllerConfig",
+        "metadata": {
+            "name": "machine-config-controller",
+            "annotations": {"machineconfiguration.openshift.io/release-image-version": "4.18.14"},
+        },
+        "spec": {
+            "baseOSContainerImage": base, "osImageURL": "",
+            "additionalTrustBundle": "eA==", "cloudProviderCAData": "eA==", "cloudProviderConfig": "",
+            "clusterDNSIP": "172.30.0.10", "images": {}, "ipFamilies": "IPv4",
+            "kubeAPIServerServingCAData": "eA==", "rootCAData": "eA==", "releaseImage": "",
+            "network": {"mtuMigration": null}, "proxy": {},
+            "dns": {
+                "apiVersion": "config.openshift.io/v1", "kind": "DNS", "metadata": {"name": "cluster"},
+                "spec": {"baseDomain": "example.com"}, "status": {},
+            },
+            "infra": {
+                "apiVersion": "config.openshift.io/v1", "kind": "Infrastructure", "metadata": {"name": "cluster"},
+                "spec": {"cloudConfig": {"name": ""}},
+                "status": {
+                    "apiServerInternalURI": "", "apiServerURL": "", "etcdDiscoveryDomain": "",
+                    "controlPlaneTopology": "HighlyAvailable", "infrastructureName": "",
+                    "infrastructureTopology": "HighlyAvailable",
+                },
+            },
+        },
+    })
+}
+
 /// The standard output of `layerpin base`.
 fn base(kubeconfig: &Path, arguments: &[&str]) -> String {
     let mut command = Command::new(env!("CARGO_BIN_EXE_layerpin"));
