@@ -11,6 +11,7 @@ use crate::cluster::{Turn, machine_config, take_turn};
 use crate::eventually::eventually;
 use crate::kubectl::Caller;
 use crate::rights::Account;
+use crate::servers::program;
 
 #[test]
 fn a_stale_base_is_warned_about_and_the_base_of_the_release_is_not() {
@@ -128,7 +129,7 @@ fn controller_config(base: &str) -> Value {
 
 /// The standard output of `layerpin base`.
 fn base(kubeconfig: &Path, arguments: &[&str]) -> String {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_layerpin"));
+    let mut command = Command::new(program());
     command.arg("base").arg("--kubeconfig").arg(kubeconfig).args(arguments).env_clear();
     let output = command.output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));

@@ -47,7 +47,7 @@ impl Layerpin {
     pub(crate) fn serve(name: &str, folder: &Path, arguments: &[&str]) -> Self {
         let arguments =
             [&["serve", "--listen=127.0.0.1:0", "--admin-listen=127.0.0.1:0"], arguments].concat();
-        let mut process = Process::start(name, folder, Path::new(env!("CARGO_BIN_EXE_layerpin")), &arguments);
+        let mut process = Process::start(name, folder, &program(), &arguments);
         let (url, admin_url) = eventually("layerpin says where it listens", || {
             let output = process.output();
             let mut urls = output.split_whitespace().filter(|word| word.starts_with("https://"));
@@ -195,6 +195,13 @@ pub(crate) fn tools() -> Result<PathBuf, String> {
     child.stdout.take().unwrap().read_to_string(&mut folder).map_err(|error| error.to_string())?;
     let succeeded = child.wait().is_ok_and(|status| status.success());
     if succeeded { Ok(PathBuf::from(folder.trim_end())) } else { Err(reason) }
+}
+
+/// The binary under test: LAYERPIN_E2E_PROGRAM, which `make e2e` sets to that of the release profile; else
+/// the one that was built with the tests.
+pub(crate) fn program() -> PathBuf {
+    std::env::var_os("LAYERPIN_E2E_PROGRAM")
+        .map_or_else(|| env!("CARGO_BIN_EXE_layerpin").into(), PathBuf::from)
 }
 
 /// The root of the repository.
