@@ -43,7 +43,6 @@ impl Embedded {
     }
 
     /// A server that judges with `engine` by `policy`.
-    #[allow(dead_code, reason = "the tests of the rules use it")]
     pub(crate) async fn of(engine: Engine, policy: PolicyStore) -> Self {
         layerpin::install_crypto_provider();
         Self::of_parts(engine, policy, Arc::new(Metrics::new()), Limits::default(), Router::new()).await

@@ -6,6 +6,8 @@
 mod ahead;
 mod bad_input;
 mod base;
+#[path = "../rules/cases.rs"]
+mod cases;
 mod client;
 mod command_line;
 mod derived;
@@ -25,6 +27,7 @@ mod policy;
 mod program;
 mod registries;
 mod reload;
+mod same_engine;
 mod secrets;
 mod shutdown;
 mod tls;
