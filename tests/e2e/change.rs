@@ -152,6 +152,42 @@ fn a_killed_replica_costs_what_the_failure_policy_says_and_nothing_once_it_is_ou
     }
 }
 
+/// A call that is under way for certain when its replica is killed.
+#[test]
+fn a_review_under_way_is_lost_with_its_replica_and_is_not_asked_for_again() {
+    let Some(turn) = take_turn_of_change() else { return };
+    let authority = Authority::new();
+    let digest = turn.registry.push("under-way/os", None, &Image::base("9.6.1"));
+    let object = machine_config("under-way", &format!("{}/under-way/os@{digest}", turn.registry.host()));
+    let create = ["create", "--dry-run=server", "--output=jsonpath={.spec.osImageURL}"];
+    for (failure_policy, name) in [("Fail", "under-way-fail"), ("Ignore", "under-way-ignore")] {
+        let mut layerpin = Layerpin::start(name, turn.folder(), &authority);
+        turn.put_in_force(turn.webhooks(&layerpin.url, &authority.ca_pem(), failure_policy));
+        turn.registry.set_fault(Fault::FreezeAfterAccept);
+        let asked = || turn.registry.requests().iter().filter(|it| it.path.contains("/under-way/")).count();
+        let before = asked();
+        let answer = std::thread::scope(|scope| {
+            let answer = scope.spawn(|| turn.kubectl_on(Caller::User, &create, &object));
+            eventually("the registry is asked", || match asked() - before {
+                0 => Err("no request"),
+                _ => Ok(()),
+            });
+            layerpin.signal(Signal::KILL);
+            layerpin.end();
+            answer.join().unwrap()
+        });
+        turn.registry.clear_fault();
+        if failure_policy == "Fail" {
+            let reason = answer.refused("nobody has judged the image");
+            assert!(reason.contains(r#"failed calling webhook "validate.layerpin.io""#), "{reason}");
+        } else {
+            let stored = answer.accepted("the object is stored as it was sent").stdout;
+            assert_eq!(stored, object["spec"]["osImageURL"]);
+        }
+        turn.remove_webhooks();
+    }
+}
+
 #[test]
 fn the_api_server_is_restarted_and_what_is_known_of_the_cluster_is_kept_and_then_followed_again() {
     let Some(mut turn) = take_turn_of_change() else { return };
