@@ -16,7 +16,7 @@ use axum::response::{IntoResponse, Response};
 use futures_util::stream;
 use hyper_util::rt::TokioIo;
 use hyper_util::service::TowerToHyperService;
-use layerpin_sample_registry::Authority;
+use layerpin_sample_registry::{Authority, keep_secret};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::{Value, json};
@@ -24,6 +24,8 @@ use tokio::net::TcpListener;
 use tokio::sync::Notify;
 use tokio::task::{AbortHandle, JoinHandle};
 use tokio_rustls::TlsAcceptor;
+
+use crate::objects::SENSITIVE;
 
 /// The only token that is known.
 pub(crate) const TOKEN: &str = "token-of-layerpin";
@@ -84,6 +86,7 @@ impl ApiServer {
     /// Starts a server that serves the core kinds only.
     pub(crate) async fn start() -> Self {
         layerpin::install_crypto_provider();
+        [TOKEN, SENSITIVE].into_iter().for_each(keep_secret);
         let authority = Authority::new();
         let identity = authority.issue(&["127.0.0.1"]);
         let chain = vec![CertificateDer::from_pem_slice(identity.certificate_pem().as_bytes()).unwrap()];
@@ -207,6 +210,7 @@ impl ApiServer {
     /// Lets somebody in.
     pub(crate) fn user(&self, token: &str, name: &str, may_create: bool) {
         let user = json!({"username": name, "uid": "7", "groups": ["system:authenticated"], "extra": {"scopes": ["all"]}});
+        keep_secret(token);
         self.change(|state| drop(state.users.insert(token.to_owned(), (user, may_create))));
     }
 

@@ -5,9 +5,7 @@
 
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::Duration;
 
 use layerpin_sample_registry::images::Image;
 use serde_json::{Value, json};
@@ -99,13 +97,11 @@ impl<'a> Reader<'a> {
             return self.shell(block).output().unwrap();
         }
         // Deleting waits for the namespace to be gone.
-        let is_over = AtomicBool::new(false);
         thread::scope(|scope| {
-            let finalize = self.shell(FINALIZE);
-            scope.spawn(|| end_namespace(finalize, &is_over));
-            let output = self.shell(block).output();
-            is_over.store(true, Ordering::Relaxed);
-            output.unwrap()
+            let mut finalize = self.shell(FINALIZE);
+            // It fails where the namespace is gone already.
+            scope.spawn(move || finalize.output());
+            self.shell(block).output().unwrap()
         })
     }
 
@@ -151,16 +147,8 @@ impl<'a> Reader<'a> {
 }
 
 /// Lets go of the namespace once somebody has deleted it.
-fn end_namespace(mut finalize: Command, is_over: &AtomicBool) {
-    while !is_over.load(Ordering::Relaxed) {
-        // It fails as long as there is nothing to do.
-        let _ = finalize.output();
-        thread::sleep(Duration::from_millis(200));
-    }
-}
-
 const FINALIZE: &str = r#"
-kubectl get namespace layerpin --output=jsonpath='{.metadata.deletionTimestamp}' | grep -q .
+kubectl wait namespace/layerpin --for=jsonpath='{.metadata.deletionTimestamp}' --timeout=60s
 echo '{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "layerpin"}, "spec": {"finalizers": []}}' |
     kubectl replace --raw=/api/v1/namespaces/layerpin/finalize --filename=-
 "#;

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use layerpin::facts::{AsNodes, Cause, Fact, Facts, Manifest, Shown};
 use layerpin_sample_registry::images::Image;
-use layerpin_sample_registry::{Authority, DockerRegistry, Fault, Registry};
+use layerpin_sample_registry::{Authority, DockerRegistry, Fault, Registry, keep_printed};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::time::Instant;
@@ -128,9 +128,11 @@ impl Machine {
             .output()
             .await
             .unwrap();
+        let facts = std::fs::read(facts).unwrap_or_default();
+        keep_printed("programs", &[&*output.stdout, &output.stderr, &facts].concat());
         let error = String::from_utf8(output.stderr).unwrap();
         assert!([0, 1].contains(&output.status.code().unwrap()), "{error}");
-        let facts: Facts = serde_json::from_slice(&std::fs::read(facts).unwrap()).unwrap();
+        let facts: Facts = serde_json::from_slice(&facts).unwrap();
         facts.manifests[&parse(reference)].clone()
     }
 }

@@ -35,8 +35,12 @@ pub(crate) fn keep_account(user: &str, password: &str) {
     keep_secret(&STANDARD.encode(format!("{user}:{password}")));
 }
 
-/// Keeps a credential that was given out or shown.
-pub(crate) fn keep_secret(secret: &str) {
+/// Keeps a credential that was given out or shown, unless it is so short that it may stand anywhere.
+///
+/// # Panics
+///
+/// When the folder cannot be written to.
+pub fn keep_secret(secret: &str) {
     if secret.len() >= 8
         && let Some(mut file) = open(SECRETS)
     {
