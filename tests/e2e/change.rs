@@ -202,12 +202,12 @@ fn the_api_server_is_restarted_and_what_is_known_of_the_cluster_is_kept_and_then
 }
 
 #[test]
-fn etcd_is_stopped_for_ten_seconds_and_reviews_go_on_after_it() {
-    let Some(turn) = take_turn_of_change() else { return };
+fn etcd_is_away_for_ten_seconds_and_reviews_go_on_after_it() {
+    let Some(mut turn) = take_turn_of_change() else { return };
     let following = Following::start(&turn, "etcd-away");
     let traffic = Traffic::start(&turn, "etcd-away");
     traffic.expect_also_unserved();
-    turn.while_etcd_is_stopped(|| {
+    turn.restart_etcd(|| {
         for_as_long_as(Duration::from_secs(10), || following.knows("4.18.14"));
     });
     traffic.goes_on();

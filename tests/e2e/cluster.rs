@@ -43,6 +43,7 @@ pub(crate) struct Cluster {
     probe: String,
     kubectl: Kubectl,
     folder: TempDir,
+    tools: PathBuf,
     api_server: ApiServer,
     etcd: Process,
     _sweeper: Child,
@@ -159,11 +160,12 @@ impl Cluster {
         self.api_server.restart(&self.kubectl, meanwhile);
     }
 
-    /// Stops etcd, and lets it go on after `meanwhile`.
-    pub(crate) fn while_etcd_is_stopped(&self, meanwhile: impl FnOnce()) {
-        self.etcd.signal(Signal::STOP);
+    /// Kills etcd, and starts it again after `meanwhile`.
+    pub(crate) fn restart_etcd(&mut self, meanwhile: impl FnOnce()) {
+        self.etcd.signal(Signal::KILL);
+        self.etcd.end();
         meanwhile();
-        self.etcd.signal(Signal::CONT);
+        self.etcd = start_etcd(&self.tools, self.folder.path());
     }
 
     /// A kubeconfig for the account behind `token`.
@@ -414,6 +416,7 @@ fn start(tools: &Path) -> Cluster {
         authority,
         kubectl,
         folder,
+        tools: tools.to_owned(),
         api_server,
         etcd,
         _sweeper: sweeper,

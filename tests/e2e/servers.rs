@@ -76,7 +76,7 @@ impl Layerpin {
     }
 }
 
-/// Starts etcd on sockets in `folder`, where none can be taken already. The API server waits for it.
+/// Starts etcd on sockets in `folder`, where nobody else has any. The API server waits for it.
 pub(crate) fn start_etcd(tools: &Path, folder: &Path) -> Process {
     let arguments = [
         "--data-dir=etcd",
@@ -88,6 +88,10 @@ pub(crate) fn start_etcd(tools: &Path, folder: &Path) -> Process {
         // Nothing in it outlives the process.
         "--unsafe-no-fsync",
     ];
+    // One that was killed leaves its own behind.
+    for socket in ["clients:0", "peers:0"] {
+        let _ = fs::remove_file(folder.join(socket));
+    }
     Process::start("etcd", folder, &tools.join("etcd"), &arguments)
 }
 
