@@ -20,7 +20,7 @@ fn main() -> Result<ExitCode> {
     layerpin::install_crypto_provider();
     let folder = folder()?;
     let shelf = Shelf::fill()?;
-    let server = Server::start(&folder)?;
+    let server = Server::start(&folder, &shelf.release)?;
     let client = Client::trusting(&server.authority)?;
 
     heading("The sample registry");
@@ -70,7 +70,7 @@ fn play(stage: &mut Stage<'_>, shelf: &Shelf) -> Result<()> {
         &["allowed: false", "[floating-tag]", &format!("help: write `{pinned}`")],
     )?;
     stage.scene(
-        "3. /validate lets a digest pass that the registry has",
+        "3. /validate lets an image pass that is built on the base of the release",
         &format!("CREATE, osImageURL: {pinned}"),
         "/validate",
         &alice("CREATE", &machine_config(&pinned, &none), None),
@@ -84,8 +84,16 @@ fn play(stage: &mut Stage<'_>, shelf: &Shelf) -> Result<()> {
         &alice("CREATE", &machine_config(&missing, &none), None),
         &["allowed: false", "[unpullable-image]"],
     )?;
+    let old = format!("{}/acme/os@{}", shelf.host, shelf.old);
     stage.scene(
-        "5. /validate refuses what no node can read",
+        "5. /validate warns about an image that is built on something else",
+        &format!("CREATE, osImageURL: {old}"),
+        "/validate",
+        &alice("CREATE", &machine_config(&old, &none), None),
+        &["allowed: true", "[foreign-base]"],
+    )?;
+    stage.scene(
+        "6. /validate refuses what no node can read",
         &format!("CREATE, osImageURL: docker://{pinned}"),
         "/validate",
         &alice("CREATE", &machine_config(&format!("docker://{pinned}"), &none), None),
@@ -94,7 +102,7 @@ fn play(stage: &mut Stage<'_>, shelf: &Shelf) -> Result<()> {
 
     shelf.registry.tag("acme/os", "4.18", &shelf.tuesday);
     stage.scene(
-        "6. The tag moves, the same file is applied again: the pin holds",
+        "7. The tag moves, the same file is applied again: the pin holds",
         &format!("UPDATE, osImageURL: {tag}; stored: {pinned}"),
         "/mutate",
         &alice("UPDATE", &machine_config(&tag, &none), Some(&stored)),
@@ -103,7 +111,7 @@ fn play(stage: &mut Stage<'_>, shelf: &Shelf) -> Result<()> {
     let mut repin = record.clone();
     repin["layerpin.io/repin"] = json!("true");
     stage.scene(
-        "7. Until somebody asks for the new image",
+        "8. Until somebody asks for the new image",
         &format!("UPDATE, osImageURL: {pinned}, layerpin.io/repin: \"true\""),
         "/mutate",
         &alice("UPDATE", &machine_config(&pinned, &repin), Some(&stored)),
@@ -114,7 +122,7 @@ fn play(stage: &mut Stage<'_>, shelf: &Shelf) -> Result<()> {
     let mut rendered = machine_config(&tag, &none);
     rendered["metadata"]["name"] = json!("rendered-worker-0123456789abcdef");
     stage.scene(
-        "8. What the Machine Config Operator writes passes untouched",
+        "9. What the Machine Config Operator writes passes untouched",
         &format!("CREATE by {operator}, osImageURL: {tag}"),
         "/validate",
         &review("CREATE", &rendered, None, operator),
@@ -127,6 +135,10 @@ struct Shelf {
     registry: Registry,
     host: String,
     images: Vec<(&'static str, String)>,
+    /// What the server is to judge lineage against.
+    release: String,
+    /// Built on the base of the release before.
+    old: String,
     monday: String,
     tuesday: String,
 }
@@ -135,25 +147,32 @@ impl Shelf {
     fn fill() -> Result<Self> {
         let registry = Registry::start().context("cannot start the sample registry")?;
         let host = registry.host();
-        let bases = [Architecture::Amd64, Architecture::Arm64]
-            .map(|architecture| Image::base_for("418.94.202509100000-0", architecture));
+        let bases = |version| {
+            [Architecture::Amd64, Architecture::Arm64]
+                .map(|architecture| Image::base_for(version, architecture))
+        };
+        let layered = |bases: &[Image; 2], note: &str| {
+            let images = bases.each_ref().map(|base| Image::derived(base, &[("etc/motd", note.as_bytes())]));
+            Index::of(&images)
+        };
+        let old = layered(&bases("418.94.202509030000-0"), "built the week before\n");
+        let old = registry.push("acme/os", Some("old"), &old);
+        let bases = bases("418.94.202509100000-0");
         let base = registry.push("ocp/rhel-coreos", None, &Index::of(&bases));
         let payload =
             Image::release_payload("4.18.14", &[("rhel-coreos", &format!("{host}/ocp/rhel-coreos@{base}"))]);
         let payload = registry.push("ocp/release", Some("4.18.14"), &payload);
-        let layered = |note: &str| {
-            let images = bases.each_ref().map(|base| Image::derived(base, &[("etc/motd", note.as_bytes())]));
-            Index::of(&images)
-        };
-        let monday = registry.push("acme/os", Some("4.18"), &layered("built on Monday\n"));
-        let tuesday = registry.push("acme/os", Some("next"), &layered("built on Tuesday\n"));
+        let monday = registry.push("acme/os", Some("4.18"), &layered(&bases, "built on Monday\n"));
+        let tuesday = registry.push("acme/os", Some("next"), &layered(&bases, "built on Tuesday\n"));
+        let release = format!("{host}/ocp/release@{payload}");
         let images = vec![
             ("ocp/release:4.18.14", payload),
             ("ocp/rhel-coreos", base),
             ("acme/os:4.18", monday.clone()),
             ("acme/os:next", tuesday.clone()),
+            ("acme/os:old", old.clone()),
         ];
-        Ok(Self { registry, host, images, monday, tuesday })
+        Ok(Self { registry, host, images, release, old, monday, tuesday })
     }
 }
 
@@ -166,7 +185,7 @@ struct Server {
 }
 
 impl Server {
-    fn start(folder: &Path) -> Result<Self> {
+    fn start(folder: &Path, release: &str) -> Result<Self> {
         let program = program()?;
         let authority = folder.join("ca.crt");
         let log = fs::File::create(folder.join("server.log")).context("cannot write the server's log")?;
@@ -174,6 +193,8 @@ impl Server {
             .args([
                 "serve",
                 "--no-cluster",
+                "--release-image",
+                release,
                 "--listen",
                 "127.0.0.1:0",
                 "--admin-listen",
@@ -301,8 +322,8 @@ fn invite(folder: &Path, shelf: &Shelf, server: &Server) -> Result<()> {
     println!(
         "The server is up; its log is {folder}/server.log. In another terminal, in this folder:\n
   curl --cacert {authority} --data-binary @{folder}/machine_config.yaml -H 'Accept: text/plain' {url}/dry-run
-  curl --cacert {authority} --data-binary @{folder}/review.json {url}/mutate?timeout=10s
-  curl --cacert {authority} --data-binary @{folder}/review.json {url}/validate?timeout=10s
+  curl --cacert {authority} --data-binary @{folder}/review.json '{url}/mutate?timeout=10s'
+  curl --cacert {authority} --data-binary @{folder}/review.json '{url}/validate?timeout=10s'
   curl --cacert {authority} {admin_url}/readyz
   curl --cacert {authority} {admin_url}/metrics\n
 Ctrl-C ends it."
