@@ -39,12 +39,6 @@ pub(super) static CLUSTER_VERSION: Kind<ClusterVersion> = Kind {
     object: Some("version"),
     page: PAGE,
     read: |text| {
-        #[derive(Deserialize)]
-        struct Object {
-            metadata: Metadata,
-            #[serde(default, deserialize_with = "nullable")]
-            status: Status,
-        }
         #[derive(Default, Deserialize)]
         #[serde(default, rename_all = "camelCase")]
         struct Status {
@@ -70,7 +64,7 @@ pub(super) static CLUSTER_VERSION: Kind<ClusterVersion> = Kind {
             #[serde(flatten)]
             release: Written,
         }
-        let Object { metadata, status } = serde_json::from_str(text)?;
+        let WithStatus::<Status> { metadata, status } = serde_json::from_str(text)?;
         let release = |Written { version, image }| Release { version, image };
         let history = status.history.into_iter().map(|entry| HistoryEntry {
             release: release(entry.release),
@@ -93,19 +87,13 @@ pub(super) static CONTROLLER_CONFIG: Kind<ControllerConfig> = Kind {
     object: Some("machine-config-controller"),
     page: PAGE,
     read: |text| {
-        #[derive(Deserialize)]
-        struct Object {
-            metadata: Metadata,
-            #[serde(default, deserialize_with = "nullable")]
-            spec: Spec,
-        }
         #[derive(Default, Deserialize)]
         #[serde(default, rename_all = "camelCase")]
         struct Spec {
             #[serde(rename = "baseOSContainerImage", deserialize_with = "nullable")]
             base: String,
         }
-        let Object { mut metadata, spec } = serde_json::from_str(text)?;
+        let WithSpec::<Spec> { mut metadata, spec } = serde_json::from_str(text)?;
         let config = ControllerConfig {
             base_os_container_image: spec.base,
             release_version: metadata.annotations.remove(RELEASE_VERSION).filter(|text| !text.is_empty()),
@@ -121,7 +109,7 @@ pub(super) static OS_IMAGE_URL: Kind<OsImageUrl> = Kind {
     object: Some("machine-config-osimageurl"),
     page: PAGE,
     read: |text| {
-        let ConfigMap { metadata, mut data } = serde_json::from_str(text)?;
+        let WithData { metadata, mut data } = serde_json::from_str(text)?;
         let mut take = |key: &str| data.remove(key).unwrap_or_default();
         let url = OsImageUrl {
             release_version: take("releaseVersion"),
@@ -141,12 +129,6 @@ pub(super) static STREAMS: Kind<Streams> = Kind {
     object: Some("cluster"),
     page: PAGE,
     read: |text| {
-        #[derive(Deserialize)]
-        struct Object {
-            metadata: Metadata,
-            #[serde(default, deserialize_with = "nullable")]
-            status: Status,
-        }
         #[derive(Default, Deserialize)]
         #[serde(default, rename_all = "camelCase")]
         struct Status {
@@ -162,7 +144,7 @@ pub(super) static STREAMS: Kind<Streams> = Kind {
             #[serde(default, deserialize_with = "nullable")]
             os_image: String,
         }
-        let Object { mut metadata, status } = serde_json::from_str(text)?;
+        let WithStatus::<Status> { mut metadata, status } = serde_json::from_str(text)?;
         let streams = Streams {
             default_stream: status.default_stream,
             available: status
@@ -192,12 +174,6 @@ pub(super) static POOLS: Kind<PoolShape> = Kind {
     object: None,
     page: PAGE,
     read: |text| {
-        #[derive(Deserialize)]
-        struct Object {
-            metadata: Metadata,
-            #[serde(default, deserialize_with = "nullable")]
-            spec: Spec,
-        }
         #[derive(Default, Deserialize)]
         #[serde(default, rename_all = "camelCase")]
         struct Spec {
@@ -243,7 +219,7 @@ pub(super) static POOLS: Kind<PoolShape> = Kind {
                 })
                 .collect(),
         };
-        let Object { metadata, spec } = serde_json::from_str(text)?;
+        let WithSpec::<Spec> { metadata, spec } = serde_json::from_str(text)?;
         let name = metadata.name;
         let pool = Pool {
             name: name.clone(),
@@ -263,12 +239,6 @@ pub(super) static MACHINE_CONFIGS: Kind<MachineConfigSummary> = Kind {
     object: None,
     page: 10,
     read: |text| {
-        #[derive(Deserialize)]
-        struct Object {
-            metadata: Metadata,
-            #[serde(default, deserialize_with = "nullable")]
-            spec: Spec,
-        }
         #[derive(Default, Deserialize)]
         #[serde(default, rename_all = "camelCase")]
         struct Spec {
@@ -281,7 +251,7 @@ pub(super) static MACHINE_CONFIGS: Kind<MachineConfigSummary> = Kind {
             #[serde(deserialize_with = "nullable")]
             extensions: Vec<String>,
         }
-        let Object { metadata, spec } = serde_json::from_str(text)?;
+        let WithSpec::<Spec> { metadata, spec } = serde_json::from_str(text)?;
         // What the operator renders belongs to its pool. Its name can be had by anybody.
         if metadata.owner_references.iter().any(|owner| owner.controller && owner.kind == "MachineConfigPool")
         {
@@ -316,12 +286,6 @@ pub(super) static NODES: Kind<Node> = Kind {
     object: None,
     page: 100,
     read: |text| {
-        #[derive(Deserialize)]
-        struct Object {
-            metadata: Metadata,
-            #[serde(default, deserialize_with = "nullable")]
-            status: Status,
-        }
         #[derive(Default, Deserialize)]
         #[serde(default, rename_all = "camelCase")]
         struct Status {
@@ -334,7 +298,7 @@ pub(super) static NODES: Kind<Node> = Kind {
             #[serde(deserialize_with = "nullable")]
             architecture: String,
         }
-        let Object { metadata, status } = serde_json::from_str(text)?;
+        let WithStatus::<Status> { metadata, status } = serde_json::from_str(text)?;
         let node = Node { labels: metadata.labels, architecture: status.node_info.architecture };
         Ok(Some((metadata.name, node)))
     },
@@ -357,13 +321,7 @@ pub(super) static PULL_SECRET: Kind<PullSecret> = Kind {
     object: Some("pull-secret"),
     page: PAGE,
     read: |text| {
-        #[derive(Deserialize)]
-        struct Object {
-            metadata: Metadata,
-            #[serde(default, deserialize_with = "nullable")]
-            data: BTreeMap<String, String>,
-        }
-        let Object { metadata, data } = serde_json::from_str(text)?;
+        let WithData { metadata, data } = serde_json::from_str(text)?;
         let secret = match data.get(".dockerconfigjson") {
             None => Err("it has no key `.dockerconfigjson`"),
             Some(text) => BASE64_STANDARD
@@ -376,12 +334,30 @@ pub(super) static PULL_SECRET: Kind<PullSecret> = Kind {
     },
 };
 
-/// A ConfigMap.
+/// A ConfigMap, or a Secret, whose values are base64.
 #[derive(Deserialize)]
-pub(super) struct ConfigMap {
+pub(super) struct WithData {
     pub(super) metadata: Metadata,
     #[serde(default, deserialize_with = "nullable")]
     pub(super) data: BTreeMap<String, String>,
+}
+
+/// An object of which `S` is read from the spec.
+#[derive(Deserialize)]
+#[serde(bound(deserialize = "S: Default + Deserialize<'de>"))]
+pub(super) struct WithSpec<S> {
+    pub(super) metadata: Metadata,
+    #[serde(default, deserialize_with = "nullable")]
+    pub(super) spec: S,
+}
+
+/// An object of which `S` is read from the status.
+#[derive(Deserialize)]
+#[serde(bound(deserialize = "S: Default + Deserialize<'de>"))]
+pub(super) struct WithStatus<S> {
+    pub(super) metadata: Metadata,
+    #[serde(default, deserialize_with = "nullable")]
+    pub(super) status: S,
 }
 
 /// What is read of every object's metadata.

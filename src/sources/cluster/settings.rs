@@ -12,7 +12,7 @@ use serde::Deserialize;
 use tokio::sync::Notify;
 
 use super::follow::{Objects, Settling, Slot};
-use super::kinds::{ConfigMap, Kind, Metadata, PAGE, nullable};
+use super::kinds::{Kind, PAGE, WithData, WithSpec, WithStatus, nullable};
 use crate::facts::Fact;
 use crate::facts::registry_sources::{IMAGE_CONFIG, RegistrySources};
 use crate::image_reference::shown;
@@ -206,12 +206,6 @@ static CONTENT_POLICIES: Kind<Vec<MirrorSet>> = Kind {
 
 /// The three kinds have each a list of its own, of the same shape.
 fn mirror_sets(text: &str) -> super::kinds::Read<Vec<MirrorSet>> {
-    #[derive(Deserialize)]
-    struct Object {
-        metadata: Metadata,
-        #[serde(default, deserialize_with = "nullable")]
-        spec: Spec,
-    }
     #[derive(Default, Deserialize)]
     #[serde(default, rename_all = "camelCase")]
     struct Spec {
@@ -231,7 +225,7 @@ fn mirror_sets(text: &str) -> super::kinds::Read<Vec<MirrorSet>> {
         #[serde(default, deserialize_with = "nullable")]
         mirror_source_policy: String,
     }
-    let Object { metadata, spec } = serde_json::from_str(text)?;
+    let WithSpec::<Spec> { metadata, spec } = serde_json::from_str(text)?;
     let written = spec.image_digest_mirrors.into_iter().chain(spec.image_tag_mirrors);
     let sets = written.chain(spec.repository_digest_mirrors).map(|written| MirrorSet {
         source: written.source,
@@ -250,12 +244,6 @@ static IMAGE: Kind<ImageConfig> = Kind {
     object: Some("cluster"),
     page: PAGE,
     read: |text| {
-        #[derive(Deserialize)]
-        struct Object {
-            metadata: Metadata,
-            #[serde(default, deserialize_with = "nullable")]
-            spec: Spec,
-        }
         #[derive(Default, Deserialize)]
         #[serde(default, rename_all = "camelCase")]
         struct Spec {
@@ -272,7 +260,7 @@ static IMAGE: Kind<ImageConfig> = Kind {
             #[serde(deserialize_with = "nullable")]
             allowed_registries: Vec<String>,
         }
-        let Object { metadata, spec } = serde_json::from_str(text)?;
+        let WithSpec::<Spec> { metadata, spec } = serde_json::from_str(text)?;
         let Sources { insecure_registries, blocked_registries, allowed_registries } = spec.registry_sources;
         let sources = RegistrySources { allowed: allowed_registries, blocked: blocked_registries };
         Ok(Some((metadata.name, ImageConfig { insecure: insecure_registries, sources })))
@@ -286,12 +274,6 @@ static PROXY: Kind<ProxySettings> = Kind {
     object: Some("cluster"),
     page: PAGE,
     read: |text| {
-        #[derive(Deserialize)]
-        struct Object {
-            metadata: Metadata,
-            #[serde(default, deserialize_with = "nullable")]
-            status: Status,
-        }
         #[derive(Default, Deserialize)]
         #[serde(default, rename_all = "camelCase")]
         struct Status {
@@ -302,7 +284,7 @@ static PROXY: Kind<ProxySettings> = Kind {
             #[serde(deserialize_with = "nullable")]
             no_proxy: String,
         }
-        let Object { metadata, status } = serde_json::from_str(text)?;
+        let WithStatus::<Status> { metadata, status } = serde_json::from_str(text)?;
         let Status { http_proxy: http, https_proxy: https, no_proxy } = status;
         Ok(Some((metadata.name, ProxySettings { http, https, no_proxy })))
     },
@@ -335,7 +317,7 @@ static TRUST_BUNDLE: Kind<Bundle> = Kind {
 };
 
 fn bundle(text: &str) -> super::kinds::Read<Bundle> {
-    let ConfigMap { metadata, data } = serde_json::from_str(text)?;
+    let WithData { metadata, data } = serde_json::from_str(text)?;
     Ok(Some((metadata.name, data)))
 }
 

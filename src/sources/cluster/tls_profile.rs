@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use super::kinds::{Kind, Metadata, PAGE, nullable};
+use super::kinds::{Kind, PAGE, WithSpec, nullable};
 use crate::tls::protocol::Profile;
 
 /// `APIServer/cluster`.
@@ -12,12 +12,6 @@ pub(super) static API_SERVER: Kind<Profile> = Kind {
     object: Some("cluster"),
     page: PAGE,
     read: |text| {
-        #[derive(Deserialize)]
-        struct Object {
-            metadata: Metadata,
-            #[serde(default, deserialize_with = "nullable")]
-            spec: Spec,
-        }
         #[derive(Default, Deserialize)]
         #[serde(default, rename_all = "camelCase")]
         struct Spec {
@@ -40,7 +34,7 @@ pub(super) static API_SERVER: Kind<Profile> = Kind {
             #[serde(deserialize_with = "nullable")]
             ciphers: Vec<String>,
         }
-        let Object { metadata, spec } = serde_json::from_str(text)?;
+        let WithSpec::<Spec> { metadata, spec } = serde_json::from_str(text)?;
         let Written { r#type, custom: Custom { minimum, ciphers } } = spec.tls_security_profile;
         Ok(Some((metadata.name, Profile { r#type, minimum, ciphers })))
     },
