@@ -118,6 +118,18 @@ impl Cluster {
         self.kubectl.run_on(caller, arguments, object)
     }
 
+    /// Adds what the overlays of `deploy/` find in the clusters that they are for: the kinds of others, and
+    /// the namespace in which the right to read the pull secret is given.
+    pub(crate) fn add_what_overlays_need(&self) {
+        let definitions = format!("--filename={}", repository().join("tests/e2e/crds-of-others").display());
+        self.kubectl(Caller::Admin, &["apply", &definitions]).accepted("applying CRDs");
+        let wait = ["wait", "--for=condition=Established", "--timeout=60s", &definitions];
+        self.kubectl(Caller::Admin, &wait).accepted("waiting for the CRDs");
+        let namespace =
+            json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "openshift-config"}});
+        self.kubectl_on(Caller::Admin, &["apply"], &namespace).accepted("a namespace");
+    }
+
     /// Applies a MachineConfig as somebody who may write it.
     pub(crate) fn apply(&self, machine_config: &Value) -> Answer {
         self.kubectl_on(Caller::User, &["apply"], machine_config)

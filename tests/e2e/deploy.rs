@@ -48,14 +48,7 @@ struct Applied<'a> {
 
 impl<'a> Applied<'a> {
     fn new(turn: &'a Turn, overlay: &str) -> Self {
-        let definitions = format!("--filename={}", repository().join("tests/e2e/crds-of-others").display());
-        turn.kubectl(Caller::Admin, &["apply", &definitions]).accepted("applying CRDs");
-        let wait = ["wait", "--for=condition=Established", "--timeout=60s", &definitions];
-        turn.kubectl(Caller::Admin, &wait).accepted("waiting for the CRDs");
-        // OpenShift has it, and the right to read the pull secret is given in it.
-        let namespace =
-            json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "openshift-config"}});
-        turn.kubectl_on(Caller::Admin, &["apply"], &namespace).accepted("a namespace");
+        turn.add_what_overlays_need();
         let folder = format!("--kustomize={}", repository().join(overlay).display());
         turn.kubectl(Caller::Admin, &["apply", "--validate=strict", &folder])
             .accepted("the overlay is accepted");

@@ -72,14 +72,7 @@ struct Reader<'a> {
 
 impl<'a> Reader<'a> {
     fn new(turn: &'a Turn) -> Self {
-        let definitions = format!("--filename={}", repository().join("tests/e2e/crds-of-others").display());
-        turn.kubectl(Caller::Admin, &["apply", &definitions]).accepted("applying CRDs");
-        let wait = ["wait", "--for=condition=Established", "--timeout=60s", &definitions];
-        turn.kubectl(Caller::Admin, &wait).accepted("waiting for the CRDs");
-        // OpenShift has it, and the right to read the pull secret is given in it.
-        let namespace =
-            json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "openshift-config"}});
-        turn.kubectl_on(Caller::Admin, &["apply"], &namespace).accepted("a namespace");
+        turn.add_what_overlays_need();
         let folder = tempfile::tempdir().unwrap();
         copy(&repository().join("deploy"), &folder.path().join("deploy"));
         copy(&repository().join("tests/e2e/crds"), &folder.path().join("tests/e2e/crds"));

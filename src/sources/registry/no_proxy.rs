@@ -3,7 +3,8 @@
 //! The rules are those of the programs that nodes pull with, which are Go's (`golang.org/x/net`,
 //! `http/httpproxy`): a name is for itself and the domains below it, one that begins with a dot or `*.`
 //! for those below it alone; addresses and networks are for hosts that are written as an address, and
-//! no name is looked up for them; a port narrows an entry; `*` anywhere is for everybody.
+//! no name is looked up for them; a port narrows an entry; `*` anywhere is for everybody. That no
+//! proxy is asked for loopback is for [`super::clients`] to see to.
 
 use std::net::IpAddr;
 
