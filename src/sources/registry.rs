@@ -8,9 +8,11 @@
 //! remembers. Bodies are only trusted when they have the digest that they should.
 
 mod answers;
+mod auth_file;
 pub mod certificates;
 mod challenge;
 mod clients;
+mod credential;
 pub mod credentials;
 mod dialogue;
 mod documents;

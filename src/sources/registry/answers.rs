@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use moka::Expiry;
 use moka::sync::Cache;
 
-use super::credentials::{Credential, Fingerprint};
+use super::credential::{Credential, Fingerprint};
 use super::flights::{Awaited, Flights, Worth};
 use super::routes::Trust;
 use crate::facts::{Cause, Fact};

@@ -6,7 +6,7 @@ use reqwest::{Method, StatusCode};
 
 use super::RegistryClient;
 use super::challenge::{self, Challenge};
-use super::credentials::Credential;
+use super::credential::Credential;
 use super::documents::{manifest_kind, media_type_in};
 use super::routes::Trust;
 use super::tokens::{self, Authorization};

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use tokio::time::{Instant, timeout_at};
 
 use super::RegistryClient;
-use super::credentials::Credential;
+use super::credential::Credential;
 use super::routes::{Endpoint, Role, Route, Trust};
 use crate::facts::{Attempt, Cause, Fact};
 use crate::image_reference::ImageReference;

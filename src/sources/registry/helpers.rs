@@ -14,7 +14,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::Command;
 use tokio::time::timeout;
 
-use super::credentials::Credential;
+use super::credential::Credential;
 use super::flights::{Flights, Worth};
 
 /// A question to a helper.

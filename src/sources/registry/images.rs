@@ -13,7 +13,7 @@ use reqwest::{Method, StatusCode};
 use tokio::time::Instant;
 
 use super::answers::{Answers, Key};
-use super::credentials::{Credential, Fingerprint};
+use super::credential::{Credential, Fingerprint};
 use super::dialogue::{Dialogue, Failure, Resource};
 use super::documents::{Config, Content, Descriptor, Document, Entry, ImageManifest};
 use super::endpoints::Stop;

@@ -19,7 +19,7 @@ use tokio::time::timeout;
 
 use super::LONGEST_QUESTION;
 use super::challenge::Bearer;
-use super::credentials::{Credential, Fingerprint};
+use super::credential::{Credential, Fingerprint};
 use super::flights::{Flights, Worth};
 use super::routes::Trust;
 use super::transport::{self, Reply, Target, Transport, is_loopback};

@@ -1,0 +1,294 @@
+//! Auth files (`containers-auth.json`, dockerconfigjson): their form, and which entry is for which
+//! repository.
+//!
+//! Errors name the file and the key, never the value.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use base64::prelude::{BASE64_STANDARD, Engine};
+use serde::Deserialize;
+
+use super::credential::{Credential, Secret};
+use super::helpers::Question;
+use crate::image_reference::{ImageReference, shown};
+
+/// An auth file that may be read again.
+#[derive(Clone, Debug)]
+pub(super) struct AuthFile {
+    pub(super) path: PathBuf,
+    pub(super) form: Form,
+}
+
+/// How an auth file is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Form {
+    /// Entries below `auths`, beside helpers.
+    Usual,
+    /// Entries alone (`.dockercfg`).
+    Legacy,
+}
+
+/// The registry of `reference` as the keys of auth files name it.
+pub(super) fn host(reference: &ImageReference) -> &str {
+    match reference.host() {
+        "index.docker.io" | "registry-1.docker.io" => "docker.io",
+        host => host,
+    }
+}
+
+/// What an auth file holds.
+#[derive(Default)]
+pub(super) struct Entries {
+    by_key: BTreeMap<String, Credential>,
+    /// The helper for each of some hosts (`credHelpers`).
+    pub(super) helpers: BTreeMap<String, String>,
+    /// The helper for the hosts without an entry (`credsStore`).
+    pub(super) store: Option<String>,
+}
+
+impl fmt::Debug for Entries {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_set().entries(self.by_key.keys()).finish()
+    }
+}
+
+impl Entries {
+    /// Reads the text of an auth file.
+    pub(super) fn parse(text: &str, form: Form) -> Result<Self, AuthFileFault> {
+        #[derive(Default, Deserialize)]
+        #[serde(rename_all = "camelCase", default)]
+        struct File {
+            auths: BTreeMap<String, Entry>,
+            cred_helpers: BTreeMap<String, String>,
+            creds_store: String,
+        }
+        #[derive(Default, Deserialize)]
+        #[serde(default)]
+        struct Entry {
+            auth: String,
+            username: String,
+            password: String,
+            identitytoken: String,
+        }
+        let file = match form {
+            Form::Usual => serde_json::from_str(text),
+            Form::Legacy => serde_json::from_str(text).map(|auths| File { auths, ..File::default() }),
+        };
+        let file: File =
+            file.map_err(|error| AuthFileFault::NotJson { line: error.line(), column: error.column() })?;
+        let store = Some(file.creds_store).filter(|store| !store.is_empty());
+        let stores = store.iter().map(|helper| ("credsStore", helper));
+        for (key, helper) in
+            file.cred_helpers.iter().map(|(host, helper)| (host.as_str(), helper)).chain(stores)
+        {
+            if !Question::is_helper(helper) {
+                return Err(AuthFileFault::Helper { key: shown(key) });
+            }
+        }
+        let mut by_key = BTreeMap::new();
+        for (written, entry) in file.auths {
+            let key = normalized(&written);
+            let secret = if !entry.identitytoken.is_empty() {
+                Secret::IdentityToken(entry.identitytoken)
+            } else if !entry.auth.is_empty() {
+                let broken = || AuthFileFault::Entry { key: shown(&written) };
+                let decoded = BASE64_STANDARD.decode(entry.auth.trim()).map_err(|_| broken())?;
+                let decoded = String::from_utf8(decoded).map_err(|_| broken())?;
+                let (user, password) = decoded.split_once(':').ok_or_else(broken)?;
+                // Docker's own tools end the password with a NUL now and then.
+                let password = password.trim_end_matches('\0');
+                Secret::Password { user: user.to_owned(), password: password.to_owned() }
+            } else if !entry.username.is_empty() {
+                Secret::Password { user: entry.username, password: entry.password }
+            } else {
+                // An entry without anything in it is what `logout` leaves behind.
+                continue;
+            };
+            by_key.insert(key.clone(), Credential { key, secret });
+        }
+        let helpers = file.cred_helpers.into_iter().map(|(host, helper)| (normalized(&host), helper));
+        Ok(Self { by_key, helpers: helpers.collect(), store })
+    }
+
+    /// The entry with the longest key that matches.
+    pub(super) fn find(&self, reference: &ImageReference) -> Option<&Credential> {
+        let mut key = format!("{}/{}", host(reference), reference.api_path());
+        loop {
+            if let Some(credential) = self.by_key.get(&key) {
+                return Some(credential);
+            }
+            key.truncate(key.rfind('/')?);
+        }
+    }
+}
+
+/// Brings the spellings of keys together: older tools write an URL, and Docker Hub has three names.
+fn normalized(key: &str) -> String {
+    let bare = key.strip_prefix("https://").or_else(|| key.strip_prefix("http://"));
+    let key = match bare {
+        // What follows the host in an URL is the version of the API.
+        Some(url) => url.split('/').next().unwrap_or(url),
+        None => key.trim_end_matches('/'),
+    };
+    match key.split_once('/') {
+        None if matches!(key, "index.docker.io" | "registry-1.docker.io") => "docker.io".to_owned(),
+        Some(("index.docker.io", rest)) => format!("docker.io/{rest}"),
+        _ => key.to_owned(),
+    }
+}
+
+/// An auth file that cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error("auth file {}: {fault}", path.display())]
+pub struct AuthFileError {
+    path: PathBuf,
+    fault: AuthFileFault,
+}
+
+impl AuthFileError {
+    pub(super) fn new(path: &Path, fault: AuthFileFault) -> Self {
+        Self { path: path.to_owned(), fault }
+    }
+
+    pub(super) fn is_not_there(&self) -> bool {
+        let AuthFileFault::Unreadable(error) = &self.fault else { return false };
+        matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory)
+    }
+}
+
+pub(super) fn read(path: &Path) -> Result<String, AuthFileError> {
+    std::fs::read_to_string(path).map_err(|error| AuthFileError::new(path, AuthFileFault::Unreadable(error)))
+}
+
+/// What is wrong with an auth file.
+#[derive(Debug, thiserror::Error)]
+pub enum AuthFileFault {
+    /// It could not be read.
+    #[error("{0}")]
+    Unreadable(std::io::Error),
+    /// It is not JSON of the right shape.
+    #[error(
+        "line {line}, column {column}: not a dockerconfigjson; {{\"auths\": {{\"quay.io\": {{\"auth\": \"…\"}}}}}} is expected"
+    )]
+    NotJson {
+        /// The line, counted from one.
+        line: usize,
+        /// The column, counted from one.
+        column: usize,
+    },
+    /// There is no text where it should be.
+    #[error("{0}")]
+    NoText(&'static str),
+    /// A helper's name is none.
+    #[error("the helper for `{key}` is no name; `NAME` of a program `docker-credential-NAME` is expected")]
+    Helper {
+        /// The host, or `credsStore`.
+        key: String,
+    },
+    /// An entry is broken.
+    #[error("the entry `{key}`: `auth` is not the base64 of `user:password`")]
+    Entry {
+        /// The entry's key.
+        key: String,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entries(auths: serde_json::Value) -> Entries {
+        Entries::parse(&serde_json::json!({"auths": auths, "credsStore": "x"}).to_string(), Form::Usual)
+            .unwrap()
+    }
+
+    fn auth(user: &str) -> serde_json::Value {
+        serde_json::json!({"auth": BASE64_STANDARD.encode(format!("{user}:secret"))})
+    }
+
+    #[test]
+    fn the_longest_matching_key_wins() {
+        let entries = entries(serde_json::json!({
+            "quay.io": auth("host"), "quay.io/acme": auth("namespace"), "quay.io/acme/os": auth("repository"),
+            "quay.io:443": auth("port"), "https://index.docker.io/v1/": auth("hub"), "http://old.example/v2/": auth("old"),
+            "empty.example": {}, "plain.example": {"username": "plain", "password": "secret"},
+        }));
+        for (reference, user) in [
+            ("quay.io/acme/os:1", Some("repository")),
+            ("quay.io/acme/other", Some("namespace")),
+            ("quay.io/acmes/os", Some("host")),
+            ("quay.io:443/acme/os", Some("port")),
+            ("docker.io/fedora", Some("hub")),
+            ("index.docker.io/a/b", Some("hub")),
+            ("old.example/x", Some("old")),
+            ("plain.example/x", Some("plain")),
+            ("empty.example/x", None),
+            ("other.example/x", None),
+            ("io/x.y/z".trim_start_matches("io/"), None),
+        ] {
+            let found = entries.find(&ImageReference::parse(reference).unwrap());
+            assert_eq!(found.and_then(Credential::password).map(|(user, _)| user), user, "{reference}");
+        }
+    }
+
+    #[test]
+    fn identity_tokens_come_before_passwords() {
+        let entries = entries(serde_json::json!({"a.b": {"auth": "YTpi", "identitytoken": "t"}}));
+        let found = entries.find(&ImageReference::parse("a.b/c").unwrap()).unwrap();
+        assert_eq!((found.identity_token(), found.password()), (Some("t"), None));
+    }
+
+    #[test]
+    fn faults_name_the_place_and_never_the_secret() {
+        let secret = "c2VjcmV0c2VjcmV0";
+        for (text, message) in [
+            ("", "line 1, column 0: not a dockerconfigjson"),
+            (
+                &*format!("{{\"auths\": {{\"a.b\": {{\"auth\": 5, \"x\": \"{secret}\"}}}}}}"),
+                "line 1, column 28",
+            ),
+            (
+                &format!("{{\"auths\": {{\"a.b\": {{\"auth\": \"{secret}\"}}}}}}"),
+                "the entry `a.b`: `auth` is not",
+            ),
+            (
+                &format!("{{\"auths\": {{\"a.b\": {{\"auth\": \"{secret}%\"}}}}}}"),
+                "the entry `a.b`: `auth` is not",
+            ),
+        ] {
+            let error = Entries::parse(text, Form::Usual).unwrap_err().to_string();
+            assert!(error.starts_with(message), "{error}");
+            assert!(!error.contains("secret") && !error.contains(secret), "{error}");
+        }
+    }
+
+    #[test]
+    fn secrets_do_not_print() {
+        let entries = entries(serde_json::json!({"a.b": auth("user")}));
+        let found = entries.find(&ImageReference::parse("a.b/c").unwrap()).unwrap();
+        let printed = format!("{found:?} {entries:?} {:?}", found.basic());
+        assert!(
+            !printed.contains("secret") && !printed.contains(&BASE64_STANDARD.encode("user:secret")),
+            "{printed}"
+        );
+    }
+
+    #[test]
+    fn a_helper_that_is_no_name_is_refused_by_its_key() {
+        for (text, key) in [
+            (r#"{"credHelpers": {"a.b": "../../bin/x"}}"#, "a.b"),
+            (r#"{"credHelpers": {"a.b": ""}}"#, "a.b"),
+            (r#"{"credsStore": "x y"}"#, "credsStore"),
+        ] {
+            let error = Entries::parse(text, Form::Usual).unwrap_err().to_string();
+            assert_eq!(
+                error,
+                format!(
+                    "the helper for `{key}` is no name; `NAME` of a program `docker-credential-NAME` is expected"
+                )
+            );
+        }
+    }
+}
