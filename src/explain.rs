@@ -34,6 +34,10 @@ pub struct ImageExplanation {
     image: String,
     /// The digest of its manifest or index.
     digest: Option<String>,
+    /// The registry that answered: the image's own, or a mirror. `None` where that is not known.
+    endpoint: Option<String>,
+    #[serde(skip)]
+    is_mirrored: bool,
     lineage: Vec<Drawing>,
 }
 
@@ -95,10 +99,16 @@ impl ImageExplanation {
                 _ => Drawing::without_layers(lineage),
             }
         });
+        let endpoint = match facts.manifest(&image.asked()) {
+            Fact::Known(manifest) => Some(manifest.endpoint.as_str()),
+            Fact::Absent | Fact::Unknown(_) => None,
+        };
         Self {
             machine_config: machine_config.map(shown),
             image: image.to_string(),
             digest: known.map(|known| known.digest.to_string()),
+            is_mirrored: endpoint.is_some_and(|endpoint| endpoint != image.api_host()),
+            endpoint: endpoint.map(shown),
             lineage: drawings.collect(),
         }
     }

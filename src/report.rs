@@ -14,7 +14,7 @@ use serde::Serialize;
 
 use crate::engine::Rehearsal;
 use crate::evaluate::{Excepted, Finding, Outcome, Verdict};
-use crate::facts::Facts;
+use crate::facts::{Fact, Facts};
 use crate::files::Unread;
 use crate::image_reference::is_unprintable;
 use crate::machine_config::{Field, Place, Subject};
@@ -54,6 +54,8 @@ pub struct ObjectReport {
     verdict: &'static str,
     image: Option<String>,
     pinned: Option<String>,
+    /// The registry that answered for the image: its own, or a mirror.
+    endpoint: Option<String>,
     lineage: Vec<LineageReport>,
     findings: Vec<FindingReport>,
     excepted: Vec<ExceptedReport>,
@@ -131,7 +133,7 @@ impl Report {
         let object = ObjectReport {
             findings,
             warnings: plan.warnings.clone(),
-            ..ObjectReport::new(&subject, &verdict, &plan)
+            ..ObjectReport::new(&subject, &verdict, &plan, &facts)
         };
         Self { facts: Some(facts), ..Self::of_files(&policy, vec![object], Vec::new()) }
     }
@@ -188,10 +190,11 @@ impl Report {
 impl ObjectReport {
     /// What a report says of an object that was judged as it stands in a file.
     pub fn of_judgement(subject: &Subject, judgement: &Judgement) -> Self {
-        Self::new(subject, &judgement.verdict, &judgement.plan)
+        Self::new(subject, &judgement.verdict, &judgement.plan, &judgement.facts)
     }
 
-    fn new(subject: &Subject, verdict: &Verdict, plan: &Plan) -> Self {
+    fn new(subject: &Subject, verdict: &Verdict, plan: &Plan, facts: &Facts) -> Self {
+        let manifest = subject.object.reference(Field::OsImage).map(|image| facts.manifest(&image.asked()));
         Self {
             name: subject.name.clone(),
             file: subject.origin.file().map(str::to_owned),
@@ -199,6 +202,10 @@ impl ObjectReport {
             verdict: verdict.outcome().as_str(),
             image: subject.object.image(Field::OsImage).map(|image| image.text.clone()),
             pinned: plan.pinned(Field::OsImage).map(ToString::to_string),
+            endpoint: match manifest {
+                Some(Fact::Known(manifest)) => Some(manifest.endpoint.clone()),
+                _ => None,
+            },
             lineage: verdict.lineage.iter().map(LineageReport::from).collect(),
             findings: verdict
                 .findings

@@ -37,6 +37,8 @@ pub struct Judgement {
     pub verdict: Verdict,
     /// What would be written instead of tags, as far as their digests are known.
     pub plan: Plan,
+    /// What both rest on.
+    pub facts: Facts,
 }
 
 impl Run {
@@ -60,6 +62,7 @@ impl Run {
         Judgement {
             verdict: evaluate(subject, &facts, &self.policy),
             plan: pin::plan(subject, &facts, &self.policy),
+            facts,
         }
     }
 

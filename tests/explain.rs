@@ -8,7 +8,7 @@ use std::sync::Arc;
 use layerpin::digest::Digest;
 use layerpin::explain::{Explanation, ImageExplanation};
 use layerpin::facts::image::{HistoryStep, Image, Layer, OsImage, Payload, Platform, PlatformImage};
-use layerpin::facts::{Cause, Fact, Facts, ManifestKind};
+use layerpin::facts::{Cause, Fact, Facts, Manifest, ManifestKind};
 use layerpin::image_reference::ImageReference;
 use layerpin::lineage;
 use layerpin::machine_config::Subject;
@@ -158,6 +158,26 @@ fn texts_of_an_image_cannot_break_out_of_a_graph() {
     );
     let mermaid = explanation.to_mermaid();
     assert!(mermaid.contains("RUN echo #quot;]; n [label=\\#quot;x#lt;b#gt;#96;#35;"), "{mermaid}");
+}
+
+#[test]
+fn a_mirror_that_answered_is_told_and_the_registry_itself_is_not() {
+    for (endpoint, told) in
+        [("quay.io", ""), ("mirror.example:5000", "  read from the mirror mirror.example:5000\n")]
+    {
+        let mut world = stale();
+        let manifest = Manifest {
+            digest: reference(IMAGE).digest().unwrap().clone(),
+            kind: ManifestKind::Image,
+            endpoint: endpoint.to_owned(),
+        };
+        world.facts.manifests.insert(reference(IMAGE), Fact::Known(manifest));
+        let explanation = world.explained();
+        let text = explanation.to_text(100, Style::Plain);
+        assert!(text.starts_with(&format!("{IMAGE}\n{told}\nforeign  ")), "{text}");
+        let document: Value = serde_json::from_str(&explanation.to_json()).unwrap();
+        assert_eq!(document["images"][0]["endpoint"], endpoint);
+    }
 }
 
 /// The README's example: built on 4.18.13, and the cluster runs 4.18.14.

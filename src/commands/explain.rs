@@ -17,6 +17,7 @@ use crate::lineage;
 use crate::machine_config::{Field, Subject};
 use crate::metrics::Metrics;
 use crate::pools;
+use crate::question::Question;
 use crate::run::Run;
 
 /// Explains what was named. The drawing goes to standard output, words to standard error.
@@ -57,7 +58,14 @@ async fn explain(run: &Run, sought: &SoughtImage) -> ImageExplanation {
         let affected = subject.as_ref().map(|subject| pools::affected(subject, &facts.cluster));
         lineage::judge(image, &affected.unwrap_or_default(), facts, run.policy())
     };
-    let facts = run.learn(|facts| judge(facts).questions).await;
+    // Who answers for the image is told, too.
+    let named = Question::manifest(image.asked());
+    let questions = |facts: &Facts| {
+        let mut questions = judge(facts).questions;
+        questions.extend((!named.is_answered_by(facts)).then(|| named.clone()));
+        questions
+    };
+    let facts = run.learn(questions).await;
     let name = subject.as_ref().map(|subject| subject.name.as_str());
     ImageExplanation::new(name, image, &judge(&facts).lineage, &facts)
 }

@@ -78,6 +78,9 @@ impl ImageExplanation {
         if let Some(digest) = self.digest.as_ref().filter(|digest| !self.image.ends_with(*digest)) {
             canvas.line(&format!("  is {digest}"));
         }
+        if let Some(mirror) = self.endpoint.as_ref().filter(|_| self.is_mirrored) {
+            canvas.line(&format!("  read from the mirror {mirror}"));
+        }
         let mut drawn: Vec<(&Drawing, Vec<&str>)> = Vec::new();
         for drawing in &self.lineage {
             let pool = drawing.report.pool().into_iter();

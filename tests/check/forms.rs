@@ -47,6 +47,7 @@ fn json_is_the_whole_report() {
                     "help": "pin it: layerpin pin --write worker.yaml",
                     "fixed": false,
                 }],
+                "endpoint": "quay.io",
                 "excepted": [],
                 "warnings": [],
                 "patch": [

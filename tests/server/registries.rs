@@ -112,6 +112,40 @@ async fn a_digest_that_only_a_tag_mirror_has_is_not_pinned() {
     assert_eq!(source.count("HEAD", &format!("manifests/{digest}")), 1, "the source was asked by the digest");
 }
 
+#[tokio::test]
+async fn who_answered_is_told() {
+    let (mirror, source) = (Registry::start().unwrap(), Registry::start().unwrap());
+    let image = Image::base("4.18.1");
+    let digest = mirror.push("acme/os", None, &image);
+    for (is_at_source, answers) in [(false, mirror.host()), (true, source.host())] {
+        let conf = if is_at_source {
+            source.push("acme/os", None, &image);
+            String::new()
+        } else {
+            mirrored(&source.host(), &mirror.host(), "")
+        };
+        let reference = format!("{}/acme/os@{digest}", source.host());
+        let ended = |verb: &str, what: &str, format: &str| {
+            let setup = Setup::verb(verb);
+            let conf = setup.write("registries.conf", &conf);
+            let object = setup.write("object.json", &machine_config(&reference).to_string());
+            let what = if what.is_empty() { object.to_str().unwrap().to_owned() } else { what.to_owned() };
+            let options =
+                ["--no-cluster", "--format", format, "--registries-conf", conf.to_str().unwrap(), &what];
+            let (_, output, error) = setup.arguments(options).ended();
+            assert!(!output.is_empty(), "{error}");
+            output
+        };
+        let document = |text: &str| serde_json::from_str::<serde_json::Value>(text).unwrap();
+        let report = document(&ended("check", "", "json"));
+        assert_eq!(report["objects"][0]["endpoint"], *answers, "{report}");
+        let explanation = document(&ended("explain", &reference, "json"));
+        assert_eq!(explanation["images"][0]["endpoint"], *answers, "{explanation}");
+        let told = ended("explain", &reference, "text");
+        assert_eq!(told.contains(&format!("  read from the mirror {answers}\n")), !is_at_source, "{told}");
+    }
+}
+
 /// A proxy that refuses, and the headers with credentials that it was shown.
 fn refusing_proxy() -> (String, mpsc::Receiver<String>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
