@@ -3,7 +3,7 @@
 # image is pulled. It takes Rust, CMake, a C compiler with its static C library (Debian's libc6-dev,
 # glibc-static elsewhere), CA certificates, and buildah or podman.
 #
-#   PROFILE         how the program is compiled; `dev` is quick and large [default: release]
+#   PROFILE         how the program is compiled; `dev` is quick [default: release]
 #   CA_BUNDLE       the CA certificates [default: those of this machine]
 #   CONTAINER_TOOL  the command that builds, with options [default: buildah, else podman]
 set -euo pipefail
@@ -34,7 +34,7 @@ read -ra tool <<<"${CONTAINER_TOOL:-$(first buildah podman)}"
 # the one in target/release stays as it is.
 build=${CARGO_BUILD_BUILD_DIR:-${CARGO_TARGET_DIR:-$PWD/target}}
 CARGO_BUILD_BUILD_DIR=$build "${CARGO:-cargo}" rustc --locked --profile "$profile" --target-dir "$build/image" \
-    --package layerpin --bin layerpin -- -C target-feature=+crt-static
+    --package layerpin --bin layerpin -- -C target-feature=+crt-static -C strip=debuginfo
 folder=$profile
 [[ $profile != dev ]] || folder=debug
 

@@ -114,7 +114,8 @@ struct Entry {
 impl Store {
     /// With the image in it, built from what the other tests have compiled.
     fn with_image() -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        // Where the build has room for more than one copy of the program; the system's may be small.
+        let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
         for name in ["root", "run", "tmp"] {
             std::fs::create_dir(folder.path().join(name)).unwrap();
         }
