@@ -5,6 +5,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use aws_lc_rs::digest as hash;
 use serde::{Deserialize, Serialize};
@@ -16,7 +17,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Digest {
-    text: String,
+    text: Arc<str>,
 }
 
 impl Digest {
@@ -38,18 +39,18 @@ impl Digest {
         if hex.bytes().any(|byte| byte.is_ascii_uppercase()) {
             return Err(DigestError::UpperCase);
         }
-        Ok(Self { text: text.to_owned() })
+        Ok(Self { text: text.into() })
     }
 
     /// Computes the `sha256` digest of `bytes`.
     pub fn of(bytes: &[u8]) -> Self {
-        Self { text: Algorithm::Sha256.digest(bytes) }
+        Self { text: Algorithm::Sha256.digest(bytes).into() }
     }
 
     /// Tells whether `bytes` have this digest.
     pub fn matches(&self, bytes: &[u8]) -> bool {
         let (name, _) = self.text.split_once(':').unwrap_or_default();
-        Algorithm::named(name).is_some_and(|algorithm| algorithm.digest(bytes) == self.text)
+        Algorithm::named(name).is_some_and(|algorithm| *algorithm.digest(bytes) == *self.text)
     }
 
     /// A hasher for bytes that are to have this digest.
@@ -96,7 +97,7 @@ impl TryFrom<String> for Digest {
 
 impl From<Digest> for String {
     fn from(digest: Digest) -> Self {
-        digest.text
+        digest.text.as_ref().to_owned()
     }
 }
 
@@ -114,7 +115,7 @@ impl Hasher {
 
     /// The digest of all bytes.
     pub fn finish(self) -> Digest {
-        Digest { text: self.algorithm.text(self.context.finish().as_ref()) }
+        Digest { text: self.algorithm.text(self.context.finish().as_ref()).into() }
     }
 }
 

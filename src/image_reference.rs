@@ -7,6 +7,7 @@
 use std::fmt;
 use std::ops::Range;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -19,7 +20,7 @@ use crate::digest::{Digest, DigestError};
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct ImageReference {
-    text: String,
+    text: Arc<str>,
     host_end: usize,
     name_end: usize,
     tag_end: Option<usize>,
@@ -80,24 +81,27 @@ impl ImageReference {
 
     /// The same repository by digest alone, whatever tag stood there.
     pub fn pinned_to(&self, digest: &Digest) -> Self {
-        let text = [self.repository(), "@", digest.as_str()].concat();
+        let text = [self.repository(), "@", digest.as_str()].concat().into();
         Self { text, digest: Some(digest.clone()), tag_end: None, ..*self }
     }
 
     /// The same repository by tag alone. `None` when `tag` is not a valid tag.
     pub fn with_tag(&self, tag: &str) -> Option<Self> {
-        Self::parse(&format!("{}:{tag}", self.repository())).ok()
+        let fits = (1..=MAX_TAG).contains(&tag.len());
+        let is_tag =
+            fits && tag.chars().enumerate().all(|(index, character)| is_tag_character(index, character));
+        is_tag.then(|| {
+            let text: Arc<str> = [self.repository(), ":", tag].concat().into();
+            Self { tag_end: Some(text.len()), text, digest: None, ..*self }
+        })
     }
 
     /// The reference by which a registry is asked: by digest alone when there is one, else by tag.
     pub fn asked(&self) -> Self {
-        if self.is_pinned() {
-            return self.clone();
-        }
-        match (&self.digest, self.effective_tag().and_then(|tag| self.with_tag(tag))) {
-            (Some(digest), _) => self.pinned_to(digest),
-            (None, Some(tagged)) => tagged,
-            (None, None) => self.clone(),
+        match (&self.digest, self.tag()) {
+            (Some(_), None) | (None, Some(_)) => self.clone(),
+            (Some(digest), Some(_)) => self.pinned_to(digest),
+            (None, None) => self.with_tag(DEFAULT_TAG).unwrap_or_else(|| self.clone()),
         }
     }
 
@@ -156,7 +160,7 @@ impl TryFrom<String> for ImageReference {
 
 impl From<ImageReference> for String {
     fn from(reference: ImageReference) -> Self {
-        reference.text
+        reference.text.as_ref().to_owned()
     }
 }
 
@@ -309,7 +313,7 @@ impl Parser<'_> {
         let (tagged_end, digest) = self.digest()?;
         let (name_end, tag_end) = self.tag(tagged_end)?;
         let host_end = self.name(name_end)?;
-        Ok(ImageReference { text: text.to_owned(), host_end, name_end, tag_end, digest })
+        Ok(ImageReference { text: text.into(), host_end, name_end, tag_end, digest })
     }
 
     fn digest(&self) -> Result<(usize, Option<Digest>), ReferenceError> {
@@ -443,7 +447,7 @@ fn transport(text: &str) -> Option<&str> {
         return Some(&text[..end + 3]);
     }
     let (name, rest) = text.split_once(':')?;
-    let known = TRANSPORTS.contains(&name) || name.starts_with("ostree-");
+    let known = TRANSPORTS.contains(&name) || (name.starts_with("ostree-") && !name.contains(['/', '.']));
     // `oci:5000/os` is a registry called `oci` with a port.
     let port = rest.split('/').next().is_some_and(|first| first.bytes().all(|byte| byte.is_ascii_digit()));
     (known && !port).then(|| &text[..=name.len()])
@@ -452,6 +456,9 @@ fn transport(text: &str) -> Option<&str> {
 /// Cuts a text that somebody else wrote to what a message can bear: no control characters, no line
 /// of hundreds of characters.
 pub(crate) fn shown(text: &str) -> String {
+    if text.len() < MAX_SHOWN && text.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
+        return text.to_owned();
+    }
     let mut clean = String::with_capacity(text.len().min(MAX_SHOWN));
     for character in text.chars() {
         if clean.len() >= MAX_SHOWN {
@@ -598,6 +605,27 @@ mod tests {
         assert_eq!(help("ostree-unverified-registry:quay.io/acme/os:1"), "write `quay.io/acme/os:1`");
         assert_eq!(help(" quay.io/acme/os:1\n"), "write `quay.io/acme/os:1`");
         assert_eq!(help("quay.io/Acme/os"), "write it in lower case: `quay.io/acme/os`");
+    }
+
+    #[test]
+    fn a_registry_that_begins_like_a_transport_is_none() {
+        for text in ["ostree-os.example.com/acme/os:1", "ostree-os:5000/acme/os:1", "oci:5000/acme/os:1"] {
+            let reference = ImageReference::parse(text).unwrap();
+            assert_eq!((reference.path(), reference.tag()), ("acme/os", Some("1")));
+        }
+    }
+
+    #[test]
+    fn a_tag_takes_the_place_of_tag_and_digest() {
+        let digest = format!("quay.io:443/acme/os@sha256:{HEX}");
+        for text in ["quay.io:443/acme/os", "quay.io:443/acme/os:4.18", &digest] {
+            let reference = ImageReference::parse(text).unwrap();
+            let tagged = reference.with_tag("4.19").unwrap();
+            assert_eq!(tagged, ImageReference::parse("quay.io:443/acme/os:4.19").unwrap());
+            for tag in ["", "4 19", "-x", &"x".repeat(MAX_TAG + 1)] {
+                assert_eq!(reference.with_tag(tag), None, "{tag}");
+            }
+        }
     }
 
     #[test]

@@ -109,7 +109,12 @@ pub fn decode(body: &[u8]) -> Result<Review, NotAReview> {
     if body.is_empty() {
         return Err(NotAReview::Empty);
     }
-    match serde_json::from_slice::<Envelope<'_, MachineConfig>>(body) {
+    // Checked as a whole, the text needs no check string by string.
+    let envelope = match std::str::from_utf8(body) {
+        Ok(text) => serde_json::from_str::<Envelope<'_, MachineConfig>>(text),
+        Err(_) => serde_json::from_slice(body),
+    };
+    match envelope {
         Ok(envelope) => {
             let request = envelope.request()?;
             let pass = request.pass_reason();

@@ -127,9 +127,9 @@ fn report(state: &State, endpoint: Endpoint, review: &Review, settled: &Settled,
     state.metrics.review(endpoint.as_str(), &review.operation, settled.outcome.as_str(), took);
     tracing::info!(
         endpoint = endpoint.as_str(),
-        uid = %shown(&review.uid),
-        name = %shown(&review.name),
-        operation = %shown(&review.operation),
+        uid = shown(&review.uid),
+        name = shown(&review.name),
+        operation = shown(&review.operation),
         verdict = settled.outcome.as_str(),
         rules = settled.rules.join(","),
         note = settled.note.as_deref().unwrap_or_default(),

@@ -38,6 +38,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use jiff::Timestamp;
 use reqwest::{Method, StatusCode};
 use tokio::sync::Semaphore;
@@ -205,7 +206,7 @@ impl RegistryClient {
         }
         let outcome = if look == Look::Fresh { "bypass" } else { "miss" };
         self.metrics.cache_request("manifest", outcome);
-        let ask = Arc::clone(self).fetch_in_time(stop.clone(), look);
+        let ask = Box::pin(Arc::clone(self).fetch_in_time(stop.clone(), look));
         let awaited = match look {
             Look::Fresh => self.manifests.ask_anew(key, ask),
             Look::Kept | Look::Read => self.manifests.ask(key, ask),
@@ -313,13 +314,13 @@ async fn in_time<T>(reference: &ImageReference, ask: impl Future<Output = Result
     }
 }
 
-/// The answer of `work` by `deadline`. Work that takes longer goes on for those who come after.
+/// The answer of `work` by `deadline`. It is in a box of its own: asking is a large future, and most callers
+/// find the answer before it would begin. Work that takes longer goes on for those who come after.
 async fn answer_by<T: Send + 'static>(
     deadline: Instant,
     reference: &ImageReference,
-    work: impl Future<Output = Fact<T>> + Send + 'static,
+    mut work: BoxFuture<'static, Fact<T>>,
 ) -> Fact<T> {
-    let mut work = Box::pin(work);
     // What is remembered is told at once, however little time is left.
     let first = std::future::poll_fn(|context| Poll::Ready(work.as_mut().poll(context))).await;
     match first {

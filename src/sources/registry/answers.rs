@@ -7,6 +7,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures_util::future::BoxFuture;
 use moka::Expiry;
 use moka::sync::Cache;
 
@@ -61,21 +62,13 @@ impl<T: Clone + Send + Sync + 'static> Answers<T> {
     }
 
     /// The answer of a question that is under way already, one that came meanwhile, or that of `ask`.
-    pub(super) fn ask(
-        &self,
-        key: Key,
-        ask: impl Future<Output = Fact<T>> + Send + 'static,
-    ) -> Awaited<Fact<T>> {
+    pub(super) fn ask(&self, key: Key, ask: BoxFuture<'static, Fact<T>>) -> Awaited<Fact<T>> {
         let (land, asked) = (self.keep(key.clone()), key.clone());
         self.under_way.join(|| self.recall(&asked), key, ask, land)
     }
 
     /// The answer to a question that is asked after this call: `ask`, or one that has yet to begin.
-    pub(super) fn ask_anew(
-        &self,
-        key: Key,
-        ask: impl Future<Output = Fact<T>> + Send + 'static,
-    ) -> Awaited<Fact<T>> {
+    pub(super) fn ask_anew(&self, key: Key, ask: BoxFuture<'static, Fact<T>>) -> Awaited<Fact<T>> {
         let land = self.keep(key.clone());
         self.under_way.join_next(key, ask, land)
     }
@@ -213,7 +206,7 @@ mod tests {
         answers.kept.run_pending_tasks();
         assert!(answers.kept.entry_count() <= MAX_ANSWERS, "{}", answers.kept.entry_count());
         let ask = async { Fact::<()>::Unknown(Cause::Internal) };
-        let answer = answers.ask(key(3 * MAX_ANSWERS), ask).answer().await;
+        let answer = answers.ask(key(3 * MAX_ANSWERS), Box::pin(ask)).answer().await;
         assert_eq!(answer, Some(Fact::Unknown(Cause::Internal)));
     }
 }

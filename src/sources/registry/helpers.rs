@@ -53,7 +53,7 @@ impl Helpers {
             Worth::Answer
         };
         let asked = question.clone();
-        let run = async move { asked.run().await };
+        let run = Box::pin(async move { asked.run().await });
         let answer = self.under_way.join(known, question.clone(), run, land).answer().await;
         answer.unwrap_or_else(|| Err("layerpin failed while asking; its log has the reason".to_owned()))
     }

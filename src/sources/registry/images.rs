@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::join_all;
+use futures_util::future::{BoxFuture, join_all};
 use moka::sync::Cache;
 use reqwest::{Method, StatusCode};
 use tokio::time::Instant;
@@ -61,7 +61,7 @@ impl RegistryClient {
             }
             self.metrics.cache_request("image", "miss");
             let (reader, platforms) = (Reader::new(self, &stop), platforms.clone());
-            let work = async move { reader.image(&platforms).await };
+            let work = Box::pin(async move { reader.image(&platforms).await });
             if let Some(image) = tour.note(answer_by(by, &stop.reference, work).await) {
                 let image = Arc::new(image);
                 self.images.keep(key, &image);
@@ -77,7 +77,7 @@ impl RegistryClient {
         name: &'static str,
         cache: &Answers<T>,
         key: Key,
-        fetch: impl Future<Output = Fact<T>> + Send + 'static,
+        fetch: impl FnOnce() -> BoxFuture<'static, Fact<T>>,
     ) -> Fact<T> {
         if let Some(answer) = cache.recall(&key) {
             self.metrics.cache_request(name, "hit");
@@ -85,7 +85,7 @@ impl RegistryClient {
         }
         self.metrics.cache_request(name, "miss");
         // It ends without an answer only by a panic, which the log has.
-        cache.ask(key, fetch).answer().await.unwrap_or(Fact::Unknown(Cause::Internal))
+        cache.ask(key, fetch()).answer().await.unwrap_or(Fact::Unknown(Cause::Internal))
     }
 }
 
@@ -382,8 +382,10 @@ impl Reader {
     }
 
     async fn document_as_named(&self) -> Fact<Arc<Document>> {
-        let reader = self.clone();
-        let fetch = async move { in_time(&reader.reference, reader.fetch_document()).await };
+        let fetch = || {
+            let reader = self.clone();
+            Box::pin(async move { in_time(&reader.reference, reader.fetch_document()).await }) as _
+        };
         self.client.look_up("document", &self.client.documents, self.key(), fetch).await
     }
 
@@ -404,8 +406,10 @@ impl Reader {
     }
 
     async fn config(&self, descriptor: &Descriptor) -> Fact<Arc<Config>> {
-        let (reader, wanted) = (self.clone(), descriptor.clone());
-        let fetch = async move { in_time(&reader.reference, reader.fetch_config(&wanted)).await };
+        let fetch = || {
+            let (reader, wanted) = (self.clone(), descriptor.clone());
+            Box::pin(async move { in_time(&reader.reference, reader.fetch_config(&wanted)).await }) as _
+        };
         let key = self.pinned_to(&descriptor.digest).key();
         self.client.look_up("config", &self.client.configs, key, fetch).await
     }

@@ -39,7 +39,7 @@ impl RegistryClient {
     async fn payload_once(self: &Arc<Self>, reference: &ImageReference, deadline: Instant) -> Fact<Payload> {
         let mut tour = self.tour(reference, deadline);
         while let Some((stop, by)) = tour.next().await {
-            let work = Reader::new(self, &stop).payload();
+            let work = Box::pin(Reader::new(self, &stop).payload());
             if let Some(payload) = tour.note(answer_by(by, &stop.reference, work).await) {
                 return Fact::Known(payload);
             }
@@ -59,7 +59,7 @@ impl Reader {
             },
         };
         let (client, key) = (Arc::clone(&self.client), pinned.key());
-        let fetch = async move { pinned.fetch_payload().await };
+        let fetch = move || Box::pin(async move { pinned.fetch_payload().await }) as _;
         client.look_up("payload", &client.payloads, key, fetch).await
     }
 
