@@ -247,6 +247,7 @@ pub fn help_to_know(why: &Ignorance) -> String {
         Ignorance::NoPlatform => {
             return "build the image for this platform too, and write the digest of the index".to_owned();
         }
+        Ignorance::NoLinux => return PUSH_PLATFORMS.to_owned(),
         Ignorance::EmptyBase { .. }
         | Ignorance::NoOsImage { .. }
         | Ignorance::NoStream { .. }
@@ -266,5 +267,8 @@ pub fn help_to_know(why: &Ignorance) -> String {
     }
 }
 
+/// What to do about an index of no image that a node could run.
+pub const PUSH_PLATFORMS: &str =
+    "push an image for the platforms of the nodes, and write the digest of its index";
 /// Bases that are listed in one finding.
 const MAX_BASES: usize = 3;

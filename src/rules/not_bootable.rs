@@ -18,6 +18,7 @@ Looks at the labels and layers of `osImageURL` as the code does that a node runs
 image (`require_bootable` and `parse_manifest_layout` of ostree-ext), on every platform that the pools'
 nodes have, or on all of the image's where that is not known:
 
+- there must be an image for linux at all;
 - one of the labels `containers.bootc` and `ostree.bootable` must be there, whatever it says;
 - the layer that the label `ostree.final-diffid` names must be there, and only once;
 - without that label older hosts refuse the image and newer ones take it: that is a warning at the most.
@@ -53,6 +54,20 @@ fn judge(case: &Case<'_>) -> Vec<Observation> {
     };
     let needed: Option<Vec<_>> = case.pools.iter().map(|pool| pool.platforms()).collect();
     let needed = needed.map(|lists| lists.concat()).filter(|needed| !needed.is_empty());
+    // Where the nodes are known, `wrong-architecture` says that there is nothing for them.
+    if known.platforms.is_empty() && needed.is_none() {
+        return vec![Observation {
+            field: Field::OsImage,
+            certainty: Certainty::Fault,
+            message: format!(
+                "nodes will refuse `{}`: its index lists no image for linux",
+                words::short(image)
+            ),
+            notes: vec!["a node says: no image found".to_owned()],
+            help: words::PUSH_PLATFORMS.to_owned(),
+            lacking: None,
+        }];
+    }
     let platforms = known
         .platforms
         .iter()
