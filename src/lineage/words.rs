@@ -225,11 +225,12 @@ impl Closest {
 
 /// What brings an answer the next time.
 pub fn help_to_know(why: &Ignorance) -> String {
-    let cause = match why {
-        Ignorance::Image { cause, .. }
-        | Ignorance::Base { cause, .. }
-        | Ignorance::Payload { cause, .. }
-        | Ignorance::Cluster { cause, .. } => cause,
+    let (cause, asked) = match why {
+        Ignorance::Image { cause, reference } | Ignorance::Payload { cause, reference } => {
+            (cause, Some(reference))
+        }
+        Ignorance::Base { cause, base } => (cause, Some(&base.reference)),
+        Ignorance::Cluster { cause, .. } => (cause, None),
         Ignorance::NoBase { base } => {
             return format!(
                 "bring `{}` back to its registry or a mirror, or name another base with --base-image",
@@ -255,6 +256,9 @@ pub fn help_to_know(why: &Ignorance) -> String {
             return "name the base with --base-image or in `acceptedBases` of the policy".to_owned();
         }
     };
+    if let Some(help) = asked.and_then(|asked| help_to_look(cause, asked)) {
+        return help;
+    }
     match cause {
         Cause::Offline => "ask without `--offline`".to_owned(),
         Cause::Refused { host, as_nodes: AsNodes::NotAtHand, .. } => {
@@ -265,6 +269,20 @@ pub fn help_to_know(why: &Ignorance) -> String {
         Cause::OutsideAllowed => "add the repository to `registries.allow` of the policy".to_owned(),
         _ => "apply again when it answers; `onUnknown` in the policy says what this costs".to_owned(),
     }
+}
+
+/// What to do where the registry did answer, so that asking it again brings nothing. `None` elsewhere.
+pub fn help_to_look(cause: &Cause, asked: &ImageReference) -> Option<String> {
+    match cause {
+        Cause::Nonsense { .. } | Cause::NotAnImage { .. } | Cause::DigestMismatch { .. } => Some(look(asked)),
+        Cause::ForbiddenAddress { .. } => Some("name the registry by another address".to_owned()),
+        _ => None,
+    }
+}
+
+/// What tells what is at `asked`.
+pub fn look(asked: &ImageReference) -> String {
+    format!("look at what is there: skopeo inspect --raw docker://{asked}")
 }
 
 /// What to do about an index of no image that a node could run.

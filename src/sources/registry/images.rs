@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use super::answers::{Answers, Key};
 use super::credential::{Credential, Fingerprint};
 use super::dialogue::{Dialogue, Failure, Resource};
-use super::documents::{Config, Content, Descriptor, Document, Entry, ImageManifest};
+use super::documents::{Config, Content, Descriptor, Document, Entry, ImageManifest, Unusable};
 use super::endpoints::Stop;
 use super::routes::Trust;
 use super::{LONGEST_QUESTION, Look, Pauses, RegistryClient, answer_by, in_time};
@@ -288,12 +288,13 @@ impl Reader {
         };
         match &document.content {
             Content::Image(manifest) => Ok(self.platform(&entry.digest, manifest).await?),
-            Content::Index(_) => Err(self
-                .nonsense(format!(
+            Content::Index(_) => Err(Cause::NotAnImage {
+                reason: format!(
                     "its index lists {}, another index, into which nodes do not look",
                     entry.digest.short()
-                ))
-                .into()),
+                ),
+            }
+            .into()),
         }
     }
 
@@ -394,7 +395,10 @@ impl Reader {
             return Err(dialogue.failure(&reply));
         }
         let (manifest, body) = dialogue.manifest_of_body(reply).await?;
-        let content = Content::parse(manifest.kind, &body).map_err(|reason| dialogue.nonsense(reason))?;
+        let content = Content::parse(manifest.kind, &body).map_err(|unusable| match unusable {
+            Unusable::Wrong(reason) => dialogue.nonsense(reason),
+            Unusable::NotAnImage(reason) => Cause::NotAnImage { reason }.into(),
+        })?;
         let document = Arc::new(Document { digest: manifest.digest, content, length: body.len() });
         if self.reference.digest().is_none() {
             let known = Fact::Known(Arc::clone(&document));
