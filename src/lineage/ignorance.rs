@@ -116,7 +116,7 @@ impl fmt::Display for Ignorance {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NothingToJudgeAgainst => formatter.write_str(
-                "nothing to judge against: no cluster, no --release-image, no --base-image and no acceptedBases",
+                "nothing to judge against: no OpenShift cluster, no --release-image, no --base-image and no acceptedBases",
             ),
             Self::NoPlatform => formatter.write_str("the image has nothing for this platform"),
             Self::NoLinux => formatter.write_str("the image has nothing for linux"),
