@@ -265,6 +265,7 @@ pub fn help_to_know(why: &Ignorance) -> String {
             format!("name credentials that may read from {host} with `--authfile`")
         }
         Cause::Refused { host, .. } => format!("give the credentials for {host} the right to read it"),
+        Cause::Blocked { .. } => "name an image of a registry that nodes may pull from".to_owned(),
         Cause::OutsideCluster => "name an image of a registry that the cluster allows".to_owned(),
         Cause::OutsideAllowed => "add the repository to `registries.allow` of the policy".to_owned(),
         _ => "apply again when it answers; `onUnknown` in the policy says what this costs".to_owned(),
@@ -290,3 +291,27 @@ pub const PUSH_PLATFORMS: &str =
     "push an image for the platforms of the nodes, and write the digest of its index";
 /// Bases that are listed in one finding.
 const MAX_BASES: usize = 3;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_asking_again_does_not_mend_has_another_help() {
+        let reference = ImageReference::parse("q.io/acme/os:1").unwrap();
+        let look = "look at what is there: skopeo inspect --raw docker://q.io/acme/os:1";
+        for (cause, expected) in [
+            (Cause::Nonsense { host: "q.io".into(), reason: "r".into() }, look),
+            (Cause::NotAnImage { reason: "r".into() }, look),
+            (Cause::ForbiddenAddress { host: "q.io".into() }, "name the registry by another address"),
+            (Cause::Blocked { scope: "q.io".into() }, "name an image of a registry that nodes may pull from"),
+            (
+                Cause::OutOfTime { host: "q.io".into() },
+                "apply again when it answers; `onUnknown` in the policy says what this costs",
+            ),
+        ] {
+            let why = Ignorance::Image { reference: reference.clone(), cause };
+            assert_eq!(help_to_know(&why), expected, "{why}");
+        }
+    }
+}
