@@ -285,6 +285,15 @@ async fn an_entry_without_platform_is_of_the_platform_that_its_config_names() {
     let pushed = push_index(&registry, "1", &[(&one, Some("amd64")), (gone.as_str(), None)]);
     let reason = format!("its index lists {} for no platform, and that image is not there", gone.short());
     assert_eq!(Asker::anonymous().image(&format!("{host}/acme/os@{pushed}")).await, nonsense(&host, &reason));
+    // What is no image at all is of no platform, and costs the others nothing.
+    let artifact = json!({
+        "config": {"mediaType": "application/vnd.oci.empty.v1+json", "digest": Digest::of(b"{}"), "size": 2},
+        "layers": [],
+    });
+    let artifact = registry.push_manifest("acme/os", None, OCI_MANIFEST, artifact.to_string());
+    let pushed = push_index(&registry, "1", &[(&one, Some("amd64")), (&artifact, None)]);
+    let expected = index(&pushed, [("amd64", known(&amd64))]);
+    assert_eq!(Asker::anonymous().image(&format!("{host}/acme/os@{pushed}")).await, expected);
 }
 
 #[tokio::test]

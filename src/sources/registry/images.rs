@@ -231,9 +231,10 @@ impl Reader {
         let mut children: BTreeMap<_, _> = join_all(children).await.into_iter().collect();
         let nameless = entries.iter().filter(|entry| entry.platform.is_none());
         for outcome in join_all(nameless.map(|entry| self.nameless(entry))).await {
-            let (platform, image) = outcome?;
-            // Nodes look at what the index says before they look further.
-            children.entry(platform).or_insert(image);
+            if let Some((platform, image)) = outcome? {
+                // Nodes look at what the index says before they look further.
+                children.entry(platform).or_insert(image);
+            }
         }
         Ok(children)
     }
@@ -269,14 +270,17 @@ impl Reader {
         taken.map_or(Fact::Absent, Fact::Known)
     }
 
-    async fn nameless(&self, entry: &Entry) -> Result<(Platform, Fact<PlatformImage>), Cause> {
-        self.listed(entry).await.map_err(|failure| match failure {
-            Failure::Unknown(cause) => cause,
-            Failure::Absent => self.nonsense(format!(
+    /// An image that the index lists for no platform. `None` for what is no image of any.
+    async fn nameless(&self, entry: &Entry) -> Result<Option<(Platform, Fact<PlatformImage>)>, Cause> {
+        match self.listed(entry).await {
+            Ok(image) => Ok(Some(image)),
+            Err(Failure::Unknown(Cause::NotAnImage { .. })) => Ok(None),
+            Err(Failure::Unknown(cause)) => Err(cause),
+            Err(Failure::Absent) => Err(self.nonsense(format!(
                 "its index lists {} for no platform, and that image is not there",
                 entry.digest.short()
-            )),
-        })
+            ))),
+        }
     }
 
     /// An image that the index lists, with the platform that its config names.
