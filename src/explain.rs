@@ -47,12 +47,50 @@ pub struct ImageExplanation {
 struct Drawing {
     #[serde(flatten)]
     report: LineageReport,
+    /// How much of `base` is below the image.
+    #[serde(skip)]
+    below: Below,
     /// The layers, the lowest first. Empty when they are not known.
     layers: Vec<DrawnLayer>,
     /// Where the bases are from, as far as a reader should know.
     notes: Vec<String>,
     /// One thing to do. `None` for an image that is in order.
     help: Option<String>,
+}
+
+/// How much of a base is below an image.
+#[derive(Clone, Debug, PartialEq)]
+enum Below {
+    /// All of it.
+    Whole,
+    /// All of it, but what it has for another platform, this one.
+    OfPlatform(String),
+    /// The lowest layers, and not all.
+    Part,
+    /// None of it.
+    Nothing,
+    /// Nobody knows.
+    Unknown,
+}
+
+impl Below {
+    fn of(lineage: &Lineage) -> Self {
+        match &lineage.kinship {
+            Kinship::Same { .. } | Kinship::Derived { .. } => Self::Whole,
+            Kinship::Foreign { closest: Some(closest), .. } => match closest.agreement {
+                Agreement::Same | Agreement::Derived { .. } => {
+                    match Some(&closest.platform) == lineage.platform.as_ref() {
+                        true => Self::Whole,
+                        false => Self::OfPlatform(closest.platform.to_string()),
+                    }
+                }
+                Agreement::Leading { .. } => Self::Part,
+                Agreement::Scattered { .. } | Agreement::Nothing => Self::Nothing,
+            },
+            Kinship::Foreign { closest: None, .. } | Kinship::Unprovable { .. } => Self::Nothing,
+            Kinship::Unknown(_) => Self::Unknown,
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -124,6 +162,7 @@ impl Drawing {
         };
         Self {
             report: LineageReport::from(lineage),
+            below: Below::of(lineage),
             layers: Vec::new(),
             notes: lineage.notes.clone(),
             help: (!in_order).then_some(help),

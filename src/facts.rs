@@ -233,6 +233,11 @@ pub enum Cause {
         /// What was wrong with it.
         reason: String,
     },
+    /// The answer is sound, and what it names is something else than an image that a node could run.
+    NotAnImage {
+        /// What it is instead.
+        reason: String,
+    },
     /// The body does not have the digest that it was asked by or announced with.
     DigestMismatch {
         /// The registry.
@@ -336,6 +341,7 @@ impl fmt::Display for Cause {
             }
             Self::Status { host, status } => write!(formatter, "{host} answered {status}"),
             Self::Nonsense { host, reason } => write!(formatter, "{host} answered wrongly: {reason}"),
+            Self::NotAnImage { reason } => write!(formatter, "it is no image: {reason}"),
             Self::DigestMismatch { host, expected, found } => write!(
                 formatter,
                 "{host} sent something else: expected {}, got {}",
@@ -384,6 +390,17 @@ impl Cause {
                 attempts.iter().all(|attempt| attempt.cause.as_ref().is_none_or(Self::holds_for_nodes))
             }
             _ => false,
+        }
+    }
+
+    /// What is there instead of an image, where an endpoint has what was asked for and it is none.
+    pub fn other_than_image(&self) -> Option<&str> {
+        match self {
+            Self::NotAnImage { reason } => Some(reason),
+            Self::Unanswered { attempts } => {
+                attempts.iter().find_map(|attempt| attempt.cause.as_ref()?.other_than_image())
+            }
+            _ => None,
         }
     }
 
@@ -490,6 +507,7 @@ mod tests {
             Cause::NoToken { host: "h".into(), reason: "r".into() },
             Cause::Cluster { kind: "Nodes".into(), reason: "r".into() },
             Cause::NoRelease { reason: "r".into() },
+            Cause::NotAnImage { reason: "r".into() },
             Cause::Internal,
         ]
         .into_iter()

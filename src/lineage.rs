@@ -233,14 +233,17 @@ impl Judgement {
             Fact::Absent => return vec![(None, Kinship::Unknown(no_image()))],
             Fact::Unknown(cause) => return vec![(None, Kinship::Unknown(unread(cause)))],
         };
-        let platforms = platforms(image, pool, expected, facts).into_iter();
+        let platforms = platforms(image, pool, expected, facts);
+        if platforms.is_empty() {
+            return vec![(None, Kinship::Unknown(Ignorance::NoLinux))];
+        }
         let mut kinship = |platform: &Platform| match image.platforms.get(platform) {
             Some(Fact::Known(own)) => self.kinship(own, platform, expected, facts),
             Some(Fact::Absent) => Kinship::Unknown(no_image()),
             Some(Fact::Unknown(cause)) => Kinship::Unknown(unread(cause)),
             None => Kinship::Unknown(Ignorance::NoPlatform),
         };
-        platforms.map(|platform| (Some(platform.clone()), kinship(&platform))).collect()
+        platforms.into_iter().map(|platform| (Some(platform.clone()), kinship(&platform))).collect()
     }
 
     fn kinship(

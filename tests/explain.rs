@@ -92,6 +92,50 @@ fn every_other_result_is_drawn() {
 }
 
 #[test]
+fn a_base_that_is_not_whole_below_is_not_drawn_as_if_it_were() {
+    let shuffled = platform(&["x", "packages of 4.18.14", "meta of 4.18.14"], &[]);
+    for (what, image, base_fact, arrow) in [
+        ("whole", platform(&["rhel", "packages of 4.18.14", "meta of 4.18.14", "own"], &[]), None, "-->"),
+        ("in part", platform(&["rhel", "x"], &[]), None, "-. only in part .->"),
+        ("scattered", shuffled, None, "-. not below .->"),
+        ("nothing", platform(&["alpine"], &[]), None, "-. not below .->"),
+        ("not known", platform(&["rhel"], &[]), Some(Fact::Unknown(Cause::Offline)), "-. not known .->"),
+    ] {
+        let mut world = World::new();
+        if let Some(fact) = base_fact {
+            world.facts.images.insert(reference(BASE_14), fact);
+        }
+        world.image(Some(image));
+        let mermaid = world.explained().to_mermaid();
+        assert!(mermaid.contains(&format!("  n0_0 {arrow} n0_1\n")), "{what}: {mermaid}");
+    }
+}
+
+#[test]
+fn the_layers_of_another_platform_are_drawn_as_what_they_are() {
+    let mut world = World::new();
+    let layers = ["rhel for arm64", "packages for arm64"];
+    let base = platform(&layers, &[]);
+    let Some(Fact::Known(of)) = world.facts.images.get(&reference(BASE_14)).cloned() else { panic!() };
+    let mut of = Arc::unwrap_or_clone(of);
+    of.platforms.insert(Platform::of_node("arm64"), Fact::Known(base));
+    world.facts.images.insert(reference(BASE_14), Fact::Known(Arc::new(of)));
+    world.image(Some(platform(&[layers.as_slice(), &["own"]].concat(), &[])));
+    let explained = world.explained();
+    let (text, mermaid) = (explained.to_text(100, Style::Plain), explained.to_mermaid());
+    assert!(
+        text.contains(
+            "  expected  4.18.14  quay.io/ocp/os@sha256:141414141414…\n  \
+             ╳  its layers for linux/arm64, and not those for linux/amd64\n  │\n  \
+             ├─ 2 layers of the base, 688.4 MiB\n  └─ "
+        ),
+        "{text}"
+    );
+    assert!(mermaid.contains(&format!("{BASE_14}<br/>for linux/arm64\"]\n")), "{mermaid}");
+    assert!(mermaid.contains("  n0_0 --> n0_1\n"), "{mermaid}");
+}
+
+#[test]
 fn a_machine_config_is_drawn_once_for_pools_that_fare_alike_and_apart_for_others() {
     let mut world = World::new();
     let pool = |name: &str, stream: Option<&str>, nodes: Value| {

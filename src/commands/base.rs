@@ -220,6 +220,11 @@ impl Asker {
                     let names: Vec<_> = pools.iter().map(|pool| shown(pool.name)).collect();
                     match &facts.cluster.pools {
                         Fact::Unknown(cause) => anyhow!("the pools of the cluster are not known: {cause}"),
+                        _ if names.is_empty() => {
+                            anyhow!(
+                                "the cluster has no MachineConfigPools; without --pool its base is printed"
+                            )
+                        }
                         _ => anyhow!("no pool is called `{}`; there are {}", shown(name), names.join(", ")),
                     }
                 })?),

@@ -6,7 +6,7 @@
 
 use std::fmt::Write as _;
 
-use super::{Drawing, Explanation};
+use super::{Below, Drawing, Explanation};
 use crate::digest::Digest;
 use crate::lineage::words;
 
@@ -20,12 +20,28 @@ struct Node {
 enum Shape {
     /// A base that was looked for and is not there.
     Missing,
+    /// A base of which the lowest layers alone are there.
+    Part,
+    /// A base that may be there or not.
+    Doubtful,
     /// A base.
     Base,
     /// Layers.
     Layers,
     /// The image.
     Image,
+}
+
+impl Shape {
+    /// What stands on the arrow from it, where that is not to be followed.
+    fn breach(self) -> Option<&'static str> {
+        match self {
+            Self::Missing => Some("not below"),
+            Self::Part => Some("only in part"),
+            Self::Doubtful => Some("not known"),
+            Self::Base | Self::Layers | Self::Image => None,
+        }
+    }
 }
 
 impl Explanation {
@@ -37,18 +53,19 @@ impl Explanation {
             for (index, node) in nodes.iter().enumerate() {
                 let text: Vec<_> = node.lines.iter().map(|line| dot(line)).collect();
                 let style = match node.shape {
-                    Shape::Missing => ", style=dashed, color=red",
+                    Shape::Missing | Shape::Part => ", style=dashed, color=red",
+                    Shape::Doubtful => ", style=dashed",
                     Shape::Base => ", style=bold",
                     Shape::Layers => "",
                     Shape::Image => ", shape=folder",
                 };
                 let _ = writeln!(out, "  n{chain}_{index} [label=\"{}\"{style}];", text.join("\\n"));
                 if index > 0 {
-                    let broken = if nodes[index - 1].shape == Shape::Missing {
-                        " [style=dashed, color=red, label=\"not below\"]"
-                    } else {
-                        ""
-                    };
+                    let before = nodes[index - 1].shape;
+                    let color = if before == Shape::Doubtful { "" } else { ", color=red" };
+                    let broken =
+                        before.breach().map(|why| format!(" [style=dashed{color}, label=\"{why}\"]"));
+                    let broken = broken.unwrap_or_default();
                     let _ = writeln!(out, "  n{chain}_{} -> n{chain}_{index}{broken};", index - 1);
                 }
             }
@@ -65,8 +82,8 @@ impl Explanation {
                 let text: Vec<_> = node.lines.iter().map(|line| mermaid(line)).collect();
                 let _ = writeln!(out, "  n{chain}_{index}[\"{}\"]", text.join("<br/>"));
                 if index > 0 {
-                    let arrow =
-                        if nodes[index - 1].shape == Shape::Missing { "-. not below .->" } else { "-->" };
+                    let broken = nodes[index - 1].shape.breach().map(|why| format!("-. {why} .->"));
+                    let arrow = broken.as_deref().unwrap_or("-->");
                     let _ = writeln!(out, "  n{chain}_{} {arrow} n{chain}_{index}", index - 1);
                 }
             }
@@ -96,10 +113,21 @@ impl Drawing {
         if report.base() != report.expected_base()
             && let Some(expected) = report.expected_base()
         {
-            nodes.push(base(Shape::Missing, report.expected_release(), expected));
+            let shape = if self.below == Below::Unknown { Shape::Doubtful } else { Shape::Missing };
+            nodes.push(base(shape, report.expected_release(), expected));
         }
         if let Some(found) = report.base() {
-            nodes.push(base(Shape::Base, report.release(), found));
+            let shape = match self.below {
+                Below::Whole | Below::OfPlatform(_) => Shape::Base,
+                Below::Part => Shape::Part,
+                Below::Nothing => Shape::Missing,
+                Below::Unknown => Shape::Doubtful,
+            };
+            let mut node = base(shape, report.release(), found);
+            if let Below::OfPlatform(other) = &self.below {
+                node.lines.push(format!("for {other}"));
+            }
+            nodes.push(node);
         }
         let shared = self.base_layers();
         if shared > 0 {

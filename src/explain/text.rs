@@ -6,7 +6,7 @@
 
 use std::fmt::Write as _;
 
-use super::{Drawing, DrawnLayer, Explanation, ImageExplanation};
+use super::{Below, Drawing, DrawnLayer, Explanation, ImageExplanation};
 use crate::digest::Digest;
 use crate::image_reference::ImageReference;
 use crate::lineage::words;
@@ -170,6 +170,10 @@ impl Drawing {
                 _ => "base",
             };
             canvas.line(&base_line(self.report.release(), base, word, canvas));
+            if let (Below::OfPlatform(other), Some(own)) = (&self.below, self.report.platform()) {
+                let cross = canvas.style.error("╳");
+                canvas.line(&format!("  {cross}  its layers for {other}, and not those for {own}"));
+            }
         }
     }
 
@@ -181,7 +185,7 @@ impl Drawing {
             let end = if own.is_empty() { "└" } else { "├" };
             canvas.line(&format!("  {end}─ {} of the base, {}", words::layers(shared), bytes(size)));
         }
-        let parted = matches!(self.report.result(), "foreign" | "unprovable")
+        let parted = matches!(self.below, Below::Part | Below::Nothing)
             && self.report.base().is_some_and(|base| Some(base) == self.report.expected_base());
         if parted {
             let cross = canvas.style.error("╳");

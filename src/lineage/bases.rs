@@ -336,10 +336,8 @@ impl Expected {
             ("ConfigMap/machine-config-osimageurl", cause_of(&cluster.os_image_url)),
         ];
         let first = causes.into_iter().find_map(|(object, cause)| Some((object, cause?)));
-        self.lacking.push(match first {
-            Some((object, cause)) => Ignorance::Cluster { object, cause: cause.clone() },
-            None => Ignorance::Malformed { message: "nothing in the cluster names a base".to_owned() },
-        });
+        // A Kubernetes that is no OpenShift has none of them: nothing to judge by, as without a cluster.
+        self.lacking.extend(first.map(|(object, cause)| Ignorance::Cluster { object, cause: cause.clone() }));
     }
 
     fn text(

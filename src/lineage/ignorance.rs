@@ -13,6 +13,8 @@ pub enum Ignorance {
     NothingToJudgeAgainst,
     /// The image has nothing for the platform.
     NoPlatform,
+    /// The image is an index of none that a node could run.
+    NoLinux,
     /// The registry has no such image.
     NoImage {
         /// The image.
@@ -95,7 +97,7 @@ impl Ignorance {
     /// The question that nobody answered. `None` when there was none to ask.
     pub fn lacking(&self) -> Option<Lacking> {
         match self {
-            Self::NothingToJudgeAgainst | Self::NoPlatform => None,
+            Self::NothingToJudgeAgainst | Self::NoPlatform | Self::NoLinux => None,
             Self::NoImage { reference }
             | Self::Image { reference, .. }
             | Self::NoPayload { reference }
@@ -114,9 +116,10 @@ impl fmt::Display for Ignorance {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NothingToJudgeAgainst => formatter.write_str(
-                "nothing to judge against: no cluster, no --release-image, no --base-image and no acceptedBases",
+                "nothing to judge against: no OpenShift cluster, no --release-image, no --base-image and no acceptedBases",
             ),
             Self::NoPlatform => formatter.write_str("the image has nothing for this platform"),
+            Self::NoLinux => formatter.write_str("the image has nothing for linux"),
             Self::NoImage { reference } => write!(formatter, "{} has no such image", reference.host()),
             Self::Image { cause, .. } => write!(formatter, "the image could not be read: {cause}"),
             Self::NoBase { base } => write!(formatter, "the base `{}` is no longer there", base.reference),

@@ -225,11 +225,12 @@ impl Closest {
 
 /// What brings an answer the next time.
 pub fn help_to_know(why: &Ignorance) -> String {
-    let cause = match why {
-        Ignorance::Image { cause, .. }
-        | Ignorance::Base { cause, .. }
-        | Ignorance::Payload { cause, .. }
-        | Ignorance::Cluster { cause, .. } => cause,
+    let (cause, asked) = match why {
+        Ignorance::Image { cause, reference } | Ignorance::Payload { cause, reference } => {
+            (cause, Some(reference))
+        }
+        Ignorance::Base { cause, base } => (cause, Some(&base.reference)),
+        Ignorance::Cluster { cause, .. } => (cause, None),
         Ignorance::NoBase { base } => {
             return format!(
                 "bring `{}` back to its registry or a mirror, or name another base with --base-image",
@@ -247,6 +248,7 @@ pub fn help_to_know(why: &Ignorance) -> String {
         Ignorance::NoPlatform => {
             return "build the image for this platform too, and write the digest of the index".to_owned();
         }
+        Ignorance::NoLinux => return PUSH_PLATFORMS.to_owned(),
         Ignorance::EmptyBase { .. }
         | Ignorance::NoOsImage { .. }
         | Ignorance::NoStream { .. }
@@ -254,17 +256,62 @@ pub fn help_to_know(why: &Ignorance) -> String {
             return "name the base with --base-image or in `acceptedBases` of the policy".to_owned();
         }
     };
+    if let Some(help) = asked.and_then(|asked| help_to_look(cause, asked)) {
+        return help;
+    }
     match cause {
         Cause::Offline => "ask without `--offline`".to_owned(),
         Cause::Refused { host, as_nodes: AsNodes::NotAtHand, .. } => {
             format!("name credentials that may read from {host} with `--authfile`")
         }
         Cause::Refused { host, .. } => format!("give the credentials for {host} the right to read it"),
+        Cause::Blocked { .. } => "name an image of a registry that nodes may pull from".to_owned(),
         Cause::OutsideCluster => "name an image of a registry that the cluster allows".to_owned(),
         Cause::OutsideAllowed => "add the repository to `registries.allow` of the policy".to_owned(),
         _ => "apply again when it answers; `onUnknown` in the policy says what this costs".to_owned(),
     }
 }
 
+/// What to do where the registry did answer, so that asking it again brings nothing. `None` elsewhere.
+pub fn help_to_look(cause: &Cause, asked: &ImageReference) -> Option<String> {
+    match cause {
+        Cause::Nonsense { .. } | Cause::NotAnImage { .. } | Cause::DigestMismatch { .. } => Some(look(asked)),
+        Cause::ForbiddenAddress { .. } => Some("name the registry by another address".to_owned()),
+        _ => None,
+    }
+}
+
+/// What tells what is at `asked`.
+pub fn look(asked: &ImageReference) -> String {
+    format!("look at what is there: skopeo inspect --raw docker://{asked}")
+}
+
+/// What to do about an index of no image that a node could run.
+pub const PUSH_PLATFORMS: &str =
+    "push an image for the platforms of the nodes, and write the digest of its index";
 /// Bases that are listed in one finding.
 const MAX_BASES: usize = 3;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_asking_again_does_not_mend_has_another_help() {
+        let reference = ImageReference::parse("q.io/acme/os:1").unwrap();
+        let look = "look at what is there: skopeo inspect --raw docker://q.io/acme/os:1";
+        for (cause, expected) in [
+            (Cause::Nonsense { host: "q.io".into(), reason: "r".into() }, look),
+            (Cause::NotAnImage { reason: "r".into() }, look),
+            (Cause::ForbiddenAddress { host: "q.io".into() }, "name the registry by another address"),
+            (Cause::Blocked { scope: "q.io".into() }, "name an image of a registry that nodes may pull from"),
+            (
+                Cause::OutOfTime { host: "q.io".into() },
+                "apply again when it answers; `onUnknown` in the policy says what this costs",
+            ),
+        ] {
+            let why = Ignorance::Image { reference: reference.clone(), cause };
+            assert_eq!(help_to_know(&why), expected, "{why}");
+        }
+    }
+}

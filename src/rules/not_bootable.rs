@@ -4,7 +4,7 @@ use super::{Case, Certainty, Input, Observation, Place, Rule, told_once};
 use crate::facts::image::PlatformImage;
 use crate::facts::{Cause, Fact};
 use crate::image_reference::shown;
-use crate::lineage::{FINAL_DIFF_ID, Ignorance, is_bootable, words};
+use crate::lineage::{FINAL_DIFF_ID, Ignorance, Lacking, is_bootable, words};
 use crate::machine_config::Field;
 use crate::policy::Level;
 
@@ -18,6 +18,7 @@ Looks at the labels and layers of `osImageURL` as the code does that a node runs
 image (`require_bootable` and `parse_manifest_layout` of ostree-ext), on every platform that the pools'
 nodes have, or on all of the image's where that is not known:
 
+- it must be an image, and no chart or other artifact, or an index of images, one of them for linux;
 - one of the labels `containers.bootc` and `ostree.bootable` must be there, whatever it says;
 - the layer that the label `ostree.final-diffid` names must be there, and only once;
 - without that label older hosts refuse the image and newer ones take it: that is a warning at the most.
@@ -45,14 +46,39 @@ fn judge(case: &Case<'_>) -> Vec<Observation> {
         help: words::help_to_know(&why),
         lacking: why.lacking(),
     };
+    let unread = |cause: &Cause| match cause.other_than_image() {
+        Some(what) => Observation {
+            field: Field::OsImage,
+            certainty: Certainty::Fault,
+            message: format!("nodes will refuse `{}`: it is no image: {what}", words::short(image)),
+            notes: Vec::new(),
+            help: words::look(&reference),
+            lacking: Some(Lacking::Registry(reference.clone())),
+        },
+        None => unknown(Ignorance::Image { reference: reference.clone(), cause: cause.clone() }),
+    };
     let known = match case.facts.image(&reference) {
         Fact::Known(known) => known,
         Fact::Unknown(Cause::NotAsked) => return Vec::new(),
-        Fact::Unknown(cause) => return vec![unknown(Ignorance::Image { reference, cause: cause.clone() })],
+        Fact::Unknown(cause) => return vec![unread(cause)],
         Fact::Absent => return vec![unknown(Ignorance::NoImage { reference })],
     };
     let needed: Option<Vec<_>> = case.pools.iter().map(|pool| pool.platforms()).collect();
     let needed = needed.map(|lists| lists.concat()).filter(|needed| !needed.is_empty());
+    // Where the nodes are known, `wrong-architecture` says that there is nothing for them.
+    if known.platforms.is_empty() && needed.is_none() {
+        return vec![Observation {
+            field: Field::OsImage,
+            certainty: Certainty::Fault,
+            message: format!(
+                "nodes will refuse `{}`: its index lists no image for linux",
+                words::short(image)
+            ),
+            notes: vec!["a node says: no image found".to_owned()],
+            help: words::PUSH_PLATFORMS.to_owned(),
+            lacking: None,
+        }];
+    }
     let platforms = known
         .platforms
         .iter()
@@ -69,9 +95,7 @@ fn judge(case: &Case<'_>) -> Vec<Observation> {
                 lacking: None,
             }),
             Fact::Unknown(Cause::NotAsked) => None,
-            Fact::Unknown(cause) => {
-                Some(unknown(Ignorance::Image { reference: reference.clone(), cause: cause.clone() }))
-            }
+            Fact::Unknown(cause) => Some(unread(cause)),
             Fact::Absent => Some(unknown(Ignorance::NoImage { reference: reference.clone() })),
         };
         Some((observation?, Place { pool: None, platform: Some(platform) }))

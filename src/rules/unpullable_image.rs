@@ -2,7 +2,7 @@
 
 use super::{Case, Certainty, Input, Observation, Rule, registry_not_allowed};
 use crate::facts::{AsNodes, Cause, Fact};
-use crate::lineage::Lacking;
+use crate::lineage::{Lacking, words};
 use crate::policy::Level;
 use crate::pools;
 
@@ -77,7 +77,7 @@ fn judge(case: &Case<'_>) -> Vec<Observation> {
                 Fact::Unknown(cause) => (
                     Certainty::Unknown,
                     format!("whether nodes can pull `{asked}` is not known: {cause}"),
-                    help_to_know(cause).to_owned(),
+                    words::help_to_look(cause, &asked).unwrap_or_else(|| help_to_know(cause).to_owned()),
                 ),
             };
             let lacking = Some(Lacking::Registry(asked));

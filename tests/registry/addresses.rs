@@ -116,6 +116,8 @@ async fn no_redirect_leads_to_an_address_that_is_never_contacted() {
         "169.254.169.254".to_owned(),
         "[fe80::1]".to_owned(),
         "[::ffff:169.254.169.254]".to_owned(),
+        "[64:ff9b::a9fe:a9fe]".to_owned(),
+        "[2002:a9fe:a9fe::1]".to_owned(),
         format!("0.0.0.0:{port}"),
         format!("[::]:{port}"),
         format!("[::ffff:0.0.0.0]:{port}"),

@@ -230,10 +230,10 @@ async fn a_platform_that_an_index_lists_in_vain_does_not_cost_the_others() {
         (("s390x", short_of_diff_ids.as_str()), s390x),
         (
             ("ppc64le", inner.as_str()),
-            nonsense(
-                &host,
-                &format!("its index lists {}, another index, into which nodes do not look", short(&inner)),
-            ),
+            not_an_image(&format!(
+                "its index lists {}, another index, into which nodes do not look",
+                short(&inner)
+            )),
         ),
         (
             ("ppc64le", other.as_str()),
@@ -285,6 +285,15 @@ async fn an_entry_without_platform_is_of_the_platform_that_its_config_names() {
     let pushed = push_index(&registry, "1", &[(&one, Some("amd64")), (gone.as_str(), None)]);
     let reason = format!("its index lists {} for no platform, and that image is not there", gone.short());
     assert_eq!(Asker::anonymous().image(&format!("{host}/acme/os@{pushed}")).await, nonsense(&host, &reason));
+    // What is no image at all is of no platform, and costs the others nothing.
+    let artifact = json!({
+        "config": {"mediaType": "application/vnd.oci.empty.v1+json", "digest": Digest::of(b"{}"), "size": 2},
+        "layers": [],
+    });
+    let artifact = registry.push_manifest("acme/os", None, OCI_MANIFEST, artifact.to_string());
+    let pushed = push_index(&registry, "1", &[(&one, Some("amd64")), (&artifact, None)]);
+    let expected = index(&pushed, [("amd64", known(&amd64))]);
+    assert_eq!(Asker::anonymous().image(&format!("{host}/acme/os@{pushed}")).await, expected);
 }
 
 #[tokio::test]
@@ -312,16 +321,20 @@ async fn what_is_no_image_is_told_as_what_it_is() {
         "layers": [],
     });
     let unreadable = "its config names the platform `linux/\\u{7}`, which is none";
-    for (pushed, reason) in [
+    for (pushed, expected) in [
         (
             registry.push_manifest("acme/os", None, OCI_MANIFEST, artifact.to_string()),
-            "it is no image: its config is of type `application/vnd.oci.empty.v1+json`",
+            not_an_image("its config is of type `application/vnd.oci.empty.v1+json`"),
         ),
-        (hand_made(&registry, json!({"architecture": "\u{7}"}), 0), unreadable),
+        (hand_made(&registry, json!({"architecture": "\u{7}"}), 0), nonsense(&host, unreadable)),
     ] {
         let reference = format!("{host}/acme/os@{pushed}");
-        assert_eq!(Asker::anonymous().image(&reference).await, nonsense(&host, reason));
+        assert_eq!(Asker::anonymous().image(&reference).await, expected);
     }
+}
+
+fn not_an_image<T>(reason: &str) -> Fact<T> {
+    Fact::Unknown(Cause::NotAnImage { reason: reason.to_owned() })
 }
 
 #[tokio::test]

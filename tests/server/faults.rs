@@ -65,6 +65,11 @@ const ASK_LATER: &str =
     "apply again when the registry answers; `onUnknown` in the policy says what this costs";
 const ASK_AS_NODES: &str = "name the nodes' pull secret with `--authfile`, so that layerpin asks as nodes do";
 
+/// What to do where the registry did answer.
+fn look_at(image: &str) -> String {
+    format!("look at what is there: skopeo inspect --raw docker://{image}")
+}
+
 #[tokio::test]
 async fn a_registry_that_is_down_is_named() {
     // Bound and not listening: the port is nobody else's, and connections to it are refused.
@@ -153,19 +158,25 @@ async fn an_answer_of_404_means_that_it_is_not_there() {
 #[tokio::test]
 async fn what_the_registry_does_wrong_is_told() {
     let answered = |words: &'static str| move |host: &str| format!("{host} answered {words}");
-    type Cause = Box<dyn Fn(&str) -> String>;
-    let table: [(Fault, Cause); 4] = [
-        (Fault::Status(500), Box::new(answered("500"))),
-        (Fault::Status(429), Box::new(answered("429"))),
-        (Fault::EndlessBody, Box::new(answered("wrongly: its answer is longer than 4194304 bytes"))),
-        (Fault::RedirectLoop, Box::new(answered("wrongly: more than 5 redirects"))),
+    type Words = Box<dyn Fn(&str) -> String>;
+    let later = |_: &str| ASK_LATER.to_owned();
+    let table: [(Fault, Words, Words); 4] = [
+        (Fault::Status(500), Box::new(answered("500")), Box::new(later)),
+        (Fault::Status(429), Box::new(answered("429")), Box::new(later)),
+        (
+            Fault::EndlessBody,
+            Box::new(answered("wrongly: its answer is longer than 4194304 bytes")),
+            Box::new(look_at),
+        ),
+        (Fault::RedirectLoop, Box::new(answered("wrongly: more than 5 redirects")), Box::new(look_at)),
     ];
-    for (fault, cause) in table {
+    for (fault, cause, help) in table {
         let registry = registry();
         let host = registry.host();
         let layerpin = start();
         registry.set_fault(fault);
-        assert_unknown(&layerpin, &format!("{host}/acme/os:1"), &cause(&host), ASK_LATER).await;
+        let image = format!("{host}/acme/os:1");
+        assert_unknown(&layerpin, &image, &cause(&host), &help(&image)).await;
         registry.clear_fault();
         assert_well_again(&layerpin, &registry).await;
     }
@@ -202,7 +213,7 @@ async fn a_digest_that_does_not_fit_the_one_asked_for_is_no_answer() {
     let image = format!("{host}/acme/os@{digest}");
     let wrong = layerpin_sample_registry::digest_of(b"another manifest");
     let cause = format!("{host} sent something else: expected {}, got {}", short(&digest), short(&wrong));
-    assert_denied(&layerpin, &image, &cause, ASK_LATER).await;
+    assert_denied(&layerpin, &image, &cause, &look_at(&image)).await;
     registry.clear_fault();
     assert_well_again(&layerpin, &registry).await;
 }
@@ -241,5 +252,5 @@ async fn a_link_local_registry_is_never_contacted() {
     let layerpin = start();
     let image = format!("169.254.169.254/latest/meta-data@{NOWHERE}");
     let cause = "169.254.169.254 is a link-local or unspecified address, which is never contacted";
-    assert_denied(&layerpin, &image, cause, ASK_LATER).await;
+    assert_denied(&layerpin, &image, cause, "name the registry by another address").await;
 }

@@ -161,7 +161,7 @@ fn a_base_that_vanished_makes_the_lineage_unknown() {
 fn what_lineage_is_judged_against_is_a_setting() {
     let shelf = Shelf::fill();
     let image = shelf.push(&shelf.derived()[0]);
-    let nothing = "- unknown - nothing to judge against: no cluster, no --release-image, no --base-image and no \
+    let nothing = "- unknown - nothing to judge against: no OpenShift cluster, no --release-image, no --base-image and no \
                    acceptedBases";
     assert_eq!(explained(&image, &["--no-cluster"]), [nothing]);
     assert_eq!(explained(&image, &["--base-image", &shelf.base]), ["linux/amd64 derived 1 -"]);

@@ -106,7 +106,9 @@ fn is_worth_keeping<T>(answer: &Fact<T>) -> bool {
 
 fn worth<T>(answer: &Fact<T>) -> Worth {
     match answer {
-        Fact::Known(_) | Fact::Absent | Fact::Unknown(Cause::Refused { .. } | Cause::NoRelease { .. }) => {
+        Fact::Known(_)
+        | Fact::Absent
+        | Fact::Unknown(Cause::Refused { .. } | Cause::NoRelease { .. } | Cause::NotAnImage { .. }) => {
             Worth::Answer
         }
         Fact::Unknown(_) => Worth::Failure,
@@ -122,7 +124,9 @@ struct Kept {
 impl Kept {
     fn time<T>(&self, key: &Key, answer: &Fact<T>) -> Option<Duration> {
         match answer {
-            Fact::Known(_) | Fact::Unknown(Cause::NoRelease { .. }) if key.reference.digest().is_some() => {
+            Fact::Known(_) | Fact::Unknown(Cause::NoRelease { .. } | Cause::NotAnImage { .. })
+                if key.reference.digest().is_some() =>
+            {
                 self.by_digest
             }
             Fact::Known(_) => Some(BY_TAG),

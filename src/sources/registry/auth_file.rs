@@ -8,7 +8,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use base64::prelude::{BASE64_STANDARD, Engine};
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 
 use super::credential::{Credential, Secret};
 use super::helpers::Question;
@@ -57,19 +57,27 @@ impl fmt::Debug for Entries {
 impl Entries {
     /// Reads the text of an auth file.
     pub(super) fn parse(text: &str, form: Form) -> Result<Self, AuthFileFault> {
+        // Tools in Go write `null` for what is empty, and read it so.
         #[derive(Default, Deserialize)]
         #[serde(rename_all = "camelCase", default)]
         struct File {
-            auths: BTreeMap<String, Entry>,
+            #[serde(deserialize_with = "nullable")]
+            auths: BTreeMap<String, Option<Entry>>,
+            #[serde(deserialize_with = "nullable")]
             cred_helpers: BTreeMap<String, String>,
+            #[serde(deserialize_with = "nullable")]
             creds_store: String,
         }
         #[derive(Default, Deserialize)]
         #[serde(default)]
         struct Entry {
+            #[serde(deserialize_with = "nullable")]
             auth: String,
+            #[serde(deserialize_with = "nullable")]
             username: String,
+            #[serde(deserialize_with = "nullable")]
             password: String,
+            #[serde(deserialize_with = "nullable")]
             identitytoken: String,
         }
         let file = match form {
@@ -89,6 +97,7 @@ impl Entries {
         }
         let mut by_key = BTreeMap::new();
         for (written, entry) in file.auths {
+            let entry = entry.unwrap_or_default();
             let key = normalized(&written);
             let secret = if !entry.identitytoken.is_empty() {
                 Secret::IdentityToken(entry.identitytoken)
@@ -122,6 +131,10 @@ impl Entries {
             key.truncate(key.rfind('/')?);
         }
     }
+}
+
+fn nullable<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(value: D) -> Result<T, D::Error> {
+    Option::<T>::deserialize(value).map(Option::unwrap_or_default)
 }
 
 /// Brings the spellings of keys together: older tools write an URL, and Docker Hub has three names.
@@ -231,6 +244,16 @@ mod tests {
             let found = entries.find(&ImageReference::parse(reference).unwrap());
             assert_eq!(found.and_then(Credential::password).map(|(user, _)| user), user, "{reference}");
         }
+    }
+
+    #[test]
+    fn null_is_read_as_what_is_empty() {
+        let whole =
+            Entries::parse(r#"{"auths": null, "credHelpers": null, "credsStore": null}"#, Form::Usual);
+        let whole = whole.unwrap();
+        assert!(whole.by_key.is_empty() && whole.helpers.is_empty() && whole.store.is_none());
+        let one = entries(serde_json::json!({"a.b": null, "c.d": {"auth": null, "identitytoken": "t"}}));
+        assert_eq!(one.by_key.keys().collect::<Vec<_>>(), ["c.d"]);
     }
 
     #[test]

@@ -74,13 +74,27 @@ pub(super) struct Config {
 }
 
 impl Content {
-    /// Reads a manifest of `kind`. Fails with what is wrong with it: a phrase about the registry's
-    /// answer.
-    pub(super) fn parse(kind: ManifestKind, body: &[u8]) -> Result<Self, String> {
+    /// Reads a manifest of `kind`.
+    pub(super) fn parse(kind: ManifestKind, body: &[u8]) -> Result<Self, Unusable> {
         match kind {
             ManifestKind::Image => ManifestBody::read(body).map(Self::Image),
-            ManifestKind::Index => IndexBody::read(body).map(Self::Index),
+            ManifestKind::Index => IndexBody::read(body).map(Self::Index).map_err(Unusable::Wrong),
         }
+    }
+}
+
+/// Why a manifest is of no use.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Unusable {
+    /// It is not what the protocol promises: a phrase about the registry's answer.
+    Wrong(String),
+    /// It is sound, and of something else than an image: a phrase about that.
+    NotAnImage(String),
+}
+
+impl From<String> for Unusable {
+    fn from(wrong: String) -> Self {
+        Self::Wrong(wrong)
     }
 }
 
@@ -137,20 +151,21 @@ struct ManifestBody {
 }
 
 impl ManifestBody {
-    fn read(body: &[u8]) -> Result<ImageManifest, String> {
+    fn read(body: &[u8]) -> Result<ImageManifest, Unusable> {
         let parsed: Self = decode("manifest", body)?;
         // Two readers could see two images in it (CVE-2021-41190).
         if parsed.manifests.is_some() {
-            return Err("its manifest is one of an image and an index at once".to_owned());
+            return Err("its manifest is one of an image and an index at once".to_owned().into());
         }
         agrees(parsed.media_type.as_deref(), ManifestKind::Image)?;
         if !CONFIGS.contains(&parsed.config.media_type.as_str()) {
             let media_type = shown(&parsed.config.media_type);
-            return Err(format!("it is no image: its config is of type `{media_type}`"));
+            return Err(Unusable::NotAnImage(format!("its config is of type `{media_type}`")));
         }
         let words = length_of(&parsed.annotations.0);
         if words > MAX_WORDS {
-            return Err(format!("the annotations of its manifest have {words} bytes; {MAX_WORDS} are read"));
+            let wrong = format!("the annotations of its manifest have {words} bytes; {MAX_WORDS} are read");
+            return Err(wrong.into());
         }
         Ok(ImageManifest {
             config: parsed.config,
@@ -416,7 +431,10 @@ mod tests {
 
     /// A reason less the column, which depends on how the case is written.
     fn reason(outcome: Result<impl fmt::Debug, String>) -> String {
-        let reason = outcome.unwrap_err();
+        less_column(&outcome.unwrap_err())
+    }
+
+    fn less_column(reason: &str) -> String {
         reason.split(" at line ").next().unwrap_or_default().to_owned()
     }
 
@@ -446,7 +464,8 @@ mod tests {
             (ManifestKind::Index, r#"{"manifests":[],"config":{}}"#.to_owned(), both.to_owned()),
             (ManifestKind::Index, format!(r#"{{"manifests":[],"mediaType":"{single}"}}"#), other(single)),
         ] {
-            assert_eq!(Content::parse(kind, body.as_bytes()).unwrap_err(), expected, "{body}");
+            let unusable = Content::parse(kind, body.as_bytes()).unwrap_err();
+            assert_eq!(unusable, Unusable::Wrong(expected), "{body}");
         }
     }
 
@@ -462,10 +481,16 @@ mod tests {
                 "its manifest cannot be read at layers[0].size: invalid value: integer `-1`, expected u64",
             ),
             (manifest(&layers(501)), "its manifest cannot be read at layers: more than 500 entries"),
-            (artifact, "it is no image: its config is of type `application/vnd.oci.empty.v1+json`"),
         ] {
-            assert_eq!(reason(Content::parse(ManifestKind::Image, body.as_bytes())), expected);
+            let Err(Unusable::Wrong(wrong)) = Content::parse(ManifestKind::Image, body.as_bytes()) else {
+                panic!("{body}");
+            };
+            assert_eq!(less_column(&wrong), expected);
         }
+        assert_eq!(
+            Content::parse(ManifestKind::Image, artifact.as_bytes()).unwrap_err(),
+            Unusable::NotAnImage("its config is of type `application/vnd.oci.empty.v1+json`".to_owned())
+        );
     }
 
     #[test]

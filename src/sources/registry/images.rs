@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use super::answers::{Answers, Key};
 use super::credential::{Credential, Fingerprint};
 use super::dialogue::{Dialogue, Failure, Resource};
-use super::documents::{Config, Content, Descriptor, Document, Entry, ImageManifest};
+use super::documents::{Config, Content, Descriptor, Document, Entry, ImageManifest, Unusable};
 use super::endpoints::Stop;
 use super::routes::Trust;
 use super::{LONGEST_QUESTION, Look, Pauses, RegistryClient, answer_by, in_time};
@@ -231,9 +231,10 @@ impl Reader {
         let mut children: BTreeMap<_, _> = join_all(children).await.into_iter().collect();
         let nameless = entries.iter().filter(|entry| entry.platform.is_none());
         for outcome in join_all(nameless.map(|entry| self.nameless(entry))).await {
-            let (platform, image) = outcome?;
-            // Nodes look at what the index says before they look further.
-            children.entry(platform).or_insert(image);
+            if let Some((platform, image)) = outcome? {
+                // Nodes look at what the index says before they look further.
+                children.entry(platform).or_insert(image);
+            }
         }
         Ok(children)
     }
@@ -269,14 +270,17 @@ impl Reader {
         taken.map_or(Fact::Absent, Fact::Known)
     }
 
-    async fn nameless(&self, entry: &Entry) -> Result<(Platform, Fact<PlatformImage>), Cause> {
-        self.listed(entry).await.map_err(|failure| match failure {
-            Failure::Unknown(cause) => cause,
-            Failure::Absent => self.nonsense(format!(
+    /// An image that the index lists for no platform. `None` for what is no image of any.
+    async fn nameless(&self, entry: &Entry) -> Result<Option<(Platform, Fact<PlatformImage>)>, Cause> {
+        match self.listed(entry).await {
+            Ok(image) => Ok(Some(image)),
+            Err(Failure::Unknown(Cause::NotAnImage { .. })) => Ok(None),
+            Err(Failure::Unknown(cause)) => Err(cause),
+            Err(Failure::Absent) => Err(self.nonsense(format!(
                 "its index lists {} for no platform, and that image is not there",
                 entry.digest.short()
-            )),
-        })
+            ))),
+        }
     }
 
     /// An image that the index lists, with the platform that its config names.
@@ -288,12 +292,13 @@ impl Reader {
         };
         match &document.content {
             Content::Image(manifest) => Ok(self.platform(&entry.digest, manifest).await?),
-            Content::Index(_) => Err(self
-                .nonsense(format!(
+            Content::Index(_) => Err(Cause::NotAnImage {
+                reason: format!(
                     "its index lists {}, another index, into which nodes do not look",
                     entry.digest.short()
-                ))
-                .into()),
+                ),
+            }
+            .into()),
         }
     }
 
@@ -396,7 +401,10 @@ impl Reader {
             return Err(dialogue.failure(&reply));
         }
         let (manifest, body) = dialogue.manifest_of_body(reply).await?;
-        let content = Content::parse(manifest.kind, &body).map_err(|reason| dialogue.nonsense(reason))?;
+        let content = Content::parse(manifest.kind, &body).map_err(|unusable| match unusable {
+            Unusable::Wrong(reason) => dialogue.nonsense(reason),
+            Unusable::NotAnImage(reason) => Cause::NotAnImage { reason }.into(),
+        })?;
         let document = Arc::new(Document { digest: manifest.digest, content, length: body.len() });
         if self.reference.digest().is_none() {
             let known = Fact::Known(Arc::clone(&document));

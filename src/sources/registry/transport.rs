@@ -5,7 +5,7 @@
 //! another. Link-local and unspecified addresses are never contacted, whatever name leads there.
 
 use std::error::Error;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -484,10 +484,27 @@ fn canonical(address: IpAddr) -> IpAddr {
 
 /// Link-local addresses lead to the metadata services of clouds, unspecified ones to this machine.
 fn is_forbidden(address: IpAddr) -> bool {
+    let is_forbidden_v4 = |address: Ipv4Addr| address.is_link_local() || address.is_unspecified();
     match canonical(address) {
-        IpAddr::V4(address) => address.is_link_local() || address.is_unspecified(),
-        IpAddr::V6(address) => address.is_unicast_link_local() || address.is_unspecified(),
+        IpAddr::V4(address) => is_forbidden_v4(address),
+        IpAddr::V6(address) => {
+            address.is_unicast_link_local()
+                || address.is_unspecified()
+                || translated(address).is_some_and(is_forbidden_v4)
+        }
     }
+}
+
+/// The address of IPv4 to which a gateway on the way translates one of IPv6: NAT64 (RFC 6052, and RFC
+/// 8215 for prefixes of one's own), 6to4 (RFC 3056), and the form that IPv4-mapped ones replaced.
+fn translated(address: Ipv6Addr) -> Option<Ipv4Addr> {
+    let (high, low) = match address.segments() {
+        [0x64, 0xff9b, 0, 0, 0, 0, high, low] | [0x64, 0xff9b, 1, _, _, _, high, low] => (high, low),
+        [0x2002, high, low, ..] => (high, low),
+        [0, 0, 0, 0, 0, 0, high, low] if high != 0 => (high, low),
+        _ => return None,
+    };
+    Some(Ipv4Addr::from_bits(u32::from(high) << 16 | u32::from(low)))
 }
 
 /// Resolves names, less the addresses that are never contacted.
@@ -543,6 +560,14 @@ mod tests {
             ("169.254.169.254", true),
             ("::ffff:169.254.169.254", true),
             ("fe80::1", true),
+            ("64:ff9b::a9fe:a9fe", true),
+            ("64:ff9b::", true),
+            ("64:ff9b:1::a9fe:a9fe", true),
+            ("64:ff9b::a00:1", false),
+            ("2002:a9fe:a9fe::1", true),
+            ("2002:a00:1::1", false),
+            ("::169.254.169.254", true),
+            ("::1", false),
             ("0.0.0.0", true),
             ("::", true),
             ("127.0.0.1", false),
