@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::facts::cluster::{Cluster, MachineConfigSummary, Pool, Selector};
+use crate::facts::cluster::{Cluster, MachineConfigSummary, Pool};
 use crate::facts::image::Platform;
 use crate::facts::{Cause, Fact};
 use crate::image_reference::ImageReference;
@@ -222,11 +222,8 @@ pub fn minor(version: &str) -> Option<(u32, u32)> {
     Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
 }
 
-/// A pool that selects everything is taken for one that selects nothing, as the operator does
-/// (`getPoolsForMachineConfig`, and `SelectingAll` among its events).
 fn takes(pool: &Pool, labels: &BTreeMap<String, String>) -> bool {
-    let selector = &pool.machine_config_selector;
-    *selector != Selector::default() && selector.selects(labels)
+    pool.machine_config_selector.selects(labels)
 }
 
 /// The pools that come with the cluster: they inherit from no other.
@@ -292,12 +289,13 @@ mod tests {
     }
 
     #[test]
-    fn a_pool_that_selects_everything_takes_nothing() {
+    fn a_pool_whose_selector_is_empty_is_reached_by_nothing() {
         let mut members = pools();
         members["known"][0]["machineConfigSelector"] = json!({});
         let cluster = cluster(json!({"pools": members}));
-        let subject = subject("99-os", "worker");
-        assert_eq!(names(&affected(&subject, &cluster)), ["worker"]);
+        assert_eq!(names(&affected(&subject("99-os", "worker"), &cluster)), ["worker"]);
+        assert_eq!(names(&affected(&subject("99-os", "infra"), &cluster)), ["infra"], "by its own role");
+        assert_eq!(affected(&subject("99-os", "infra"), &cluster)[0].known, None);
     }
 
     #[test]

@@ -146,7 +146,9 @@ pub struct Pool {
     pub nodes: Fact<BTreeMap<String, u32>>,
 }
 
-/// A label selector (`meta/v1 LabelSelector`). An empty one selects everything.
+/// A label selector of a pool (`meta/v1 LabelSelector`). An empty one selects nothing, unlike elsewhere in
+/// Kubernetes: the Machine Config Operator takes a pool that would select everything for a mistake
+/// (`syncMachineConfigPool` and `getPoolsForMachineConfig` of its render controller, `GetPoolsForNode`).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Selector {
@@ -170,9 +172,10 @@ pub struct Requirement {
 }
 
 impl Selector {
-    /// Tells whether an object with `labels` is selected, as the API server would tell.
+    /// Tells whether an object with `labels` is selected.
     pub fn selects(&self, labels: &BTreeMap<String, String>) -> bool {
-        self.match_labels.iter().all(|(key, value)| labels.get(key) == Some(value))
+        *self != Self::default()
+            && self.match_labels.iter().all(|(key, value)| labels.get(key) == Some(value))
             && self.match_expressions.iter().all(|requirement| requirement.holds_for(labels))
     }
 }
@@ -233,10 +236,10 @@ mod tests {
     }
 
     #[test]
-    fn selectors_select_as_the_api_server_does() {
+    fn selectors_select_as_the_operator_does() {
         let exact = Selector { match_labels: labels("worker"), ..Selector::default() };
         for (selector, worker, other, none) in [
-            (Selector::default(), true, true, true),
+            (Selector::default(), false, false, false),
             (exact, true, false, false),
             (requirement("In", &["worker", "infra"]), true, false, false),
             (requirement("NotIn", &["worker"]), false, true, true),

@@ -41,6 +41,35 @@ fn with_the_rights_of_deploy_everything_is_read() {
 }
 
 #[test]
+fn a_pool_with_an_empty_selector_or_none_is_reached_by_nothing() {
+    let Some(turn) = take_turn() else { return };
+    let account = Account::new(&turn);
+    let pools = [("everything", json!({})), ("unsaid", Value::Null)].map(|(name, selector)| {
+        json!({
+            "apiVersion": "machineconfiguration.openshift.io/v1", "kind": "MachineConfigPool",
+            "metadata": {"name": name}, "spec": {"machineConfigSelector": selector},
+        })
+    });
+    let list = json!({"apiVersion": "v1", "kind": "List", "items": pools});
+    turn.kubectl_on(Caller::Admin, &["apply"], &list).accepted("pools that the operator leaves alone");
+    let layerpin = account.start("layerpin-of-empty-pools");
+    account.says(&layerpin, "[+]cluster ok");
+
+    let digest = turn.registry.push("pools/os", None, &Image::base("9.6.1"));
+    let object = machine_config("pools", &format!("{}/pools/os@{digest}", turn.registry.host()));
+    let (status, report) = account.dry_run(&layerpin, Some(&Caller::User.token()), &object);
+    turn.kubectl_on(Caller::Admin, &["delete"], &list).accepted("the pools are gone");
+    assert_eq!(status, 200, "{report}");
+    let report: Value = serde_json::from_str(&report).unwrap();
+    let known = report["facts"]["cluster"]["pools"]["known"].as_array().unwrap();
+    let names = ["everything", "unsaid"];
+    assert!(names.iter().all(|name| known.iter().any(|pool| pool["name"] == *name)), "{known:?}");
+    let lineage = report["objects"][0]["lineage"].as_array().unwrap();
+    let reached: Vec<_> = lineage.iter().map(|it| it["pool"].as_str().unwrap()).collect();
+    assert!(reached.contains(&"worker") && !names.iter().any(|name| reached.contains(name)), "{reached:?}");
+}
+
+#[test]
 fn without_one_of_its_rights_it_says_which_and_goes_on() {
     let Some(turn) = take_turn() else { return };
     let account = Account::new(&turn);

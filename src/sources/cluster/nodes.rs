@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use super::follow::Objects;
 use super::kinds::{Node, PoolShape};
 use crate::facts::Fact;
-use crate::facts::cluster::{Pool, Selector};
+use crate::facts::cluster::Pool;
 
 /// The pools, sorted by name, with the nodes of each counted by architecture.
 pub(super) fn count(pools: &Objects<PoolShape>, nodes: Fact<Objects<Node>>) -> Vec<Pool> {
@@ -36,12 +36,11 @@ fn pool_of<'a>(node: &Node, pools: &'a Objects<PoolShape>) -> Option<&'a str> {
     if node.labels.get("kubernetes.io/os").is_some_and(|system| system == "windows") {
         return None;
     }
-    // A pool that selects everything is taken for one that selects nothing.
-    let selected = |shape: &PoolShape| {
-        shape.node_selector != Selector::default() && shape.node_selector.selects(&node.labels)
-    };
-    let selecting: Vec<&str> =
-        pools.iter().filter(|(_, shape)| selected(shape)).map(|(name, _)| name.as_str()).collect();
+    let selecting: Vec<&str> = pools
+        .iter()
+        .filter(|(_, shape)| shape.node_selector.selects(&node.labels))
+        .map(|(name, _)| name.as_str())
+        .collect();
     let custom: Vec<_> = selecting.iter().filter(|name| !matches!(**name, "master" | "worker")).collect();
     let is_in = |name: &str| selecting.iter().find(|selecting| **selecting == name).copied();
     match custom.as_slice() {
@@ -57,6 +56,7 @@ mod tests {
 
     use super::*;
     use crate::facts::Cause;
+    use crate::facts::cluster::Selector;
 
     fn pool(name: &str, roles: &[&str]) -> (String, PoolShape) {
         let label = |role: &&str| (format!("node-role.kubernetes.io/{role}"), String::new());
