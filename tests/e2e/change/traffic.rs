@@ -203,7 +203,11 @@ impl Writer {
             return is_right;
         }
         let one = format!("{}/{name}", self.url);
-        let patch = json!({ "spec": object["spec"] });
+        // Without the record: where a policy no longer pins, nobody takes it away.
+        let patch = json!({
+            "metadata": { "annotations": { "layerpin.io/pinned-from": null } },
+            "spec": object["spec"],
+        });
         let (_, is_patched_right) = self.ask(Method::PATCH, &one, &patch).await;
         // No name comes twice, so one that stays because a server was away is in nobody's way.
         let _ = self.client.delete(&one).send().await;
