@@ -1,6 +1,6 @@
 //! The folders of `deploy/` as their users apply them.
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::cluster::{Turn, take_turn};
 use crate::kubectl::Caller;
