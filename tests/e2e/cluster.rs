@@ -157,6 +157,12 @@ impl Cluster {
         Layerpin::start_with(name, self.folder.path(), &self.authority, &more)
     }
 
+    /// Starts another Layerpin with more arguments, by a command that ends with the program and its
+    /// arguments.
+    pub(crate) fn layerpin_by(&self, command: &[&str], name: &str, more: &[&str]) -> Layerpin {
+        Layerpin::start_by(command, name, self.folder.path(), &self.authority, more)
+    }
+
     /// The folder that the servers share.
     pub(crate) fn folder(&self) -> &Path {
         self.folder.path()

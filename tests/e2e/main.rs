@@ -3,6 +3,7 @@
 //! What only an API server can show is claimed here: which requests it asks about, what it stores,
 //! and what `kubectl` shows a user. `tools.sh` says where the API server comes from.
 
+mod access;
 mod admission_policy;
 mod change;
 mod cluster;

@@ -232,6 +232,16 @@ impl<'a> Account<'a> {
         });
     }
 
+    /// Waits until what `/readyz` says of the cluster has these words.
+    pub(crate) fn says_with(&self, layerpin: &Layerpin, words: &str) {
+        eventually(words, || {
+            let answer = self.turn.fetch(layerpin, "/readyz");
+            let found =
+                answer.stdout.lines().any(|line| line.starts_with("[+]cluster ok: ") && line.contains(words));
+            if found { Ok(()) } else { Err(format!("{answer:?}")) }
+        });
+    }
+
     /// Waits until the account has, or has not, the right of `rule`.
     fn can(&self, rule: &Value, expected: &str) {
         let text = |field: &str| rule[field][0].as_str().unwrap_or_default().to_owned();

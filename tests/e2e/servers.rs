@@ -30,24 +30,42 @@ impl Layerpin {
 
     /// Starts the binary under test with the recommended policy and one argument more.
     pub(crate) fn start_with(name: &str, folder: &Path, authority: &Authority, more: &str) -> Self {
+        Self::start_by(&[], name, folder, authority, &[more])
+    }
+
+    /// Starts the binary under test with the recommended policy and more arguments, by a command that ends
+    /// with the program and its arguments.
+    pub(crate) fn start_by(
+        command: &[&str],
+        name: &str,
+        folder: &Path,
+        authority: &Authority,
+        more: &[&str],
+    ) -> Self {
         let identity = authority.issue(&["127.0.0.1"]);
         let (certificate, key) = (format!("{name}.crt"), format!("{name}.key"));
         fs::write(folder.join(&certificate), identity.certificate_pem()).unwrap();
         fs::write(folder.join(&key), identity.key_pem()).unwrap();
         let arguments = [
-            &format!("--tls-cert={certificate}"),
+            &*format!("--tls-cert={certificate}"),
             &format!("--tls-key={key}"),
             &format!("--policy={}", repository().join("policies/recommended.yaml").display()),
-            more,
         ];
-        Self::serve(name, folder, &arguments)
+        Self::serve_by(command, name, folder, &[&arguments, more].concat())
     }
 
     /// Starts the binary under test with these arguments; paths in them begin at `folder`.
     pub(crate) fn serve(name: &str, folder: &Path, arguments: &[&str]) -> Self {
-        let arguments =
-            [&["serve", "--listen=127.0.0.1:0", "--admin-listen=127.0.0.1:0"], arguments].concat();
-        let mut process = Process::start(name, folder, &program(), &arguments);
+        Self::serve_by(&[], name, folder, arguments)
+    }
+
+    /// The same by a command that ends with the program and its arguments.
+    pub(crate) fn serve_by(command: &[&str], name: &str, folder: &Path, arguments: &[&str]) -> Self {
+        let program = program();
+        let serve =
+            [program.to_str().unwrap(), "serve", "--listen=127.0.0.1:0", "--admin-listen=127.0.0.1:0"];
+        let line = [command, &serve, arguments].concat();
+        let mut process = Process::start(name, folder, Path::new(line[0]), &line[1..]);
         let (url, admin_url) = eventually("layerpin says where it listens", || {
             let output = process.output();
             let mut urls = output.split_whitespace().filter(|word| word.starts_with("https://"));
