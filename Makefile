@@ -12,13 +12,13 @@ demo: ## Run the main job on an embedded sample registry, then stay up for curl 
 
 test: ## Install what the tests need and run them all
 	@tests/packages.sh docker-registry:docker-registry skopeo:skopeo htpasswd:apache2-utils buildah:buildah ip:iproute2
-	@tests/printed.sh cargo test --locked --workspace
+	@tests/printed.sh test cargo test --locked --workspace
 
 e2e: ## Try the release binary against a real Kubernetes API server (CRDS=FOLDER takes other CRDs)
 	@folder=$$(tests/e2e/tools.sh) && echo "API server from $$folder"
 	cargo build --locked --release --bin layerpin
 	$(if $(CRDS),LAYERPIN_E2E_CRDS="$(abspath $(CRDS))" )LAYERPIN_E2E_PROGRAM="$$(realpath "$${CARGO_TARGET_DIR:-target}/release/layerpin")" \
-		cargo test --locked --test e2e
+		tests/printed.sh e2e cargo test --locked --test e2e
 
 IMAGE ?= localhost/layerpin
 image: ## Build the container image (IMAGE=NAME:TAG; deploy/image.sh has more settings)

@@ -1,10 +1,12 @@
 #!/usr/bin/env bash
-# Runs the suites by a command, `cargo test` and its arguments, and keeps all that they print below
-# target/printed; then looks for credentials in it. Fails where either fails, with what the command said.
+# `printed.sh RUN COMMAND…` runs suites by a command, `cargo test` and its arguments, and keeps all that
+# they print below target/printed/RUN; then looks for credentials in it. RUN is `test` or `e2e`, which
+# tells tests/printed.rs how much there must be. Fails where either fails, with what the command said.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-export LAYERPIN_PRINTED=$PWD/target/printed
+export LAYERPIN_PRINTED=$PWD/target/printed/$1
+shift
 rm -rf "$LAYERPIN_PRINTED"
 mkdir -p "$LAYERPIN_PRINTED"
 

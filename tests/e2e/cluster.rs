@@ -118,6 +118,11 @@ impl Cluster {
         self.kubectl.run_on(caller, arguments, object)
     }
 
+    /// A token for an account.
+    pub(crate) fn token_of(&self, account: &str, namespace: &str) -> String {
+        self.kubectl.token_of(account, namespace)
+    }
+
     /// Adds what the overlays of `deploy/` find in the clusters that they are for: the kinds of others, and
     /// the namespace in which the right to read the pull secret is given.
     pub(crate) fn add_what_overlays_need(&self) {

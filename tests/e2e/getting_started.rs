@@ -8,6 +8,7 @@ use std::process::{Command, Output, Stdio};
 use std::thread;
 
 use layerpin_sample_registry::images::Image;
+use layerpin_sample_registry::keep_printed;
 use serde_json::{Value, json};
 
 use crate::cluster::{Turn, take_turn};
@@ -37,6 +38,7 @@ fn the_page_leads_from_nothing_to_a_guarded_cluster_and_back() {
             turn.point_webhooks_at_layerpin();
         }
         run += 1;
+        keep_printed("answers", &[&*output.stdout, &output.stderr].concat());
         let succeeded = output.status.success();
         let told = String::from_utf8(if succeeded { output.stdout } else { output.stderr }).unwrap();
         let told = told.replace(&here, there);
@@ -60,7 +62,7 @@ fn the_page_leads_from_nothing_to_a_guarded_cluster_and_back() {
     turn.point_webhooks_at_layerpin();
 }
 
-/// What `tests/image.rs` runs, and what is Buildah's own affair.
+/// What `tests/image.rs` runs.
 const ELSEWHERE: [&str; 2] = ["make image IMAGE=", "buildah push "];
 
 /// Somebody with a copy of the repository and the right to do everything.

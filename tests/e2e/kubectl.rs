@@ -5,6 +5,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use layerpin_sample_registry::{keep_printed, keep_secret};
 use serde_json::{Value, json};
 
 /// kubectl for one API server.
@@ -36,6 +37,7 @@ pub(crate) struct Answer {
 impl Kubectl {
     /// Takes kubectl from `tools`, for an API server that does not run yet.
     pub(crate) fn new(tools: &Path, folder: &Path) -> Self {
+        Caller::ALL.iter().for_each(|caller| keep_secret(&caller.token()));
         Self { program: tools.join("kubectl"), folder: folder.to_owned() }
     }
 
@@ -60,6 +62,16 @@ impl Kubectl {
     /// Runs kubectl as `caller`.
     pub(crate) fn run(&self, caller: Caller, arguments: &[&str]) -> Answer {
         answer(self.command(arguments).env("KUBECONFIG", self.kubeconfig(caller)), "")
+    }
+
+    /// A token for an account, good for an hour.
+    pub(crate) fn token_of(&self, account: &str, namespace: &str) -> String {
+        let namespace = format!("--namespace={namespace}");
+        let mut command = self.command(&["create", "token", account, &namespace]);
+        let told = told(command.env("KUBECONFIG", self.kubeconfig(Caller::Admin)), "");
+        let token = told.accepted("a token").stdout.trim_end().to_owned();
+        keep_secret(&token);
+        token
     }
 
     /// Runs kubectl as `caller` on `object`.
@@ -154,7 +166,14 @@ fn kubeconfig(port: u16, authority: &Path, token: &str) -> Value {
     })
 }
 
+/// What kubectl answers, which is searched for credentials.
 fn answer(command: &mut Command, input: &str) -> Answer {
+    let answer = told(command, input);
+    keep_printed("answers", format!("{}{}", answer.stdout, answer.stderr).as_bytes());
+    answer
+}
+
+fn told(command: &mut Command, input: &str) -> Answer {
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
     // A command that refuses its arguments does not read what it is given.

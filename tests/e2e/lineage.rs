@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::Command;
 
 use layerpin_sample_registry::images::Image;
+use layerpin_sample_registry::keep_printed;
 use serde_json::{Value, json};
 
 use crate::cluster::{Turn, machine_config, take_turn};
@@ -132,6 +133,7 @@ fn base(kubeconfig: &Path, arguments: &[&str]) -> String {
     let mut command = Command::new(program());
     command.arg("base").arg("--kubeconfig").arg(kubeconfig).args(arguments).env_clear();
     let output = command.output().unwrap();
+    keep_printed("programs", &[&*output.stdout, &output.stderr].concat());
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap()
 }

@@ -9,6 +9,7 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 
+use layerpin_sample_registry::printed_file;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::eventually::eventually;
@@ -27,7 +28,29 @@ impl Process {
     /// there, and with nothing of the caller's environment but the search path.
     pub(crate) fn start<A: AsRef<OsStr>>(name: &str, folder: &Path, program: &Path, arguments: &[A]) -> Self {
         let file = |ending: &str| folder.join(format!("{name}.{ending}"));
-        let (output, log, number) = (file("out"), file("log"), file("pid"));
+        Self::start_printing_to(file("out"), file("log"), file("pid"), folder, program, arguments)
+    }
+
+    /// The same, with standard output and standard error where `tests/printed.sh` looks for credentials.
+    pub(crate) fn start_searched<A: AsRef<OsStr>>(
+        name: &str,
+        folder: &Path,
+        program: &Path,
+        arguments: &[A],
+    ) -> Self {
+        let file = |ending: &str| folder.join(format!("{name}.{ending}"));
+        let printed = |ending: &str| printed_file("programs").unwrap_or_else(|| file(ending));
+        Self::start_printing_to(printed("out"), printed("log"), file("pid"), folder, program, arguments)
+    }
+
+    fn start_printing_to<A: AsRef<OsStr>>(
+        output: PathBuf,
+        log: PathBuf,
+        number: PathBuf,
+        folder: &Path,
+        program: &Path,
+        arguments: &[A],
+    ) -> Self {
         // A program of that name may have been there before.
         let _ = fs::remove_file(&number);
         let leash = shell(LEASH, folder)

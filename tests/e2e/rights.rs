@@ -2,6 +2,7 @@
 //! fewer, and whom it lets into `/dry-run`.
 
 use layerpin_sample_registry::images::Image;
+use layerpin_sample_registry::keep_printed;
 use serde_json::{Value, json};
 
 use crate::cluster::{Turn, machine_config, take_turn};
@@ -206,9 +207,7 @@ impl<'a> Account<'a> {
         let arguments =
             ["patch", "clusterversion", "version", "--subresource=status", "--type=merge", &status];
         turn.kubectl(Caller::Admin, &arguments).accepted("a release");
-        let arguments = ["create", "token", "layerpin", "--namespace=layerpin"];
-        let token = turn.kubectl(Caller::Admin, &arguments).accepted("a token").stdout.trim_end().to_owned();
-        let account = Self { turn, token };
+        let account = Self { turn, token: turn.token_of("layerpin", "layerpin") };
         account.give_the_pull_secret();
         account
     }
@@ -269,7 +268,9 @@ impl<'a> Account<'a> {
         let runtime = tokio::runtime::Runtime::new().unwrap();
         runtime.block_on(async {
             let answer = request.send().await.unwrap();
-            (answer.status().as_u16(), answer.text().await.unwrap())
+            let (status, text) = (answer.status().as_u16(), answer.text().await.unwrap());
+            keep_printed("answers", text.as_bytes());
+            (status, text)
         })
     }
 }

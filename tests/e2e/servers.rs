@@ -65,7 +65,7 @@ impl Layerpin {
         let serve =
             [program.to_str().unwrap(), "serve", "--listen=127.0.0.1:0", "--admin-listen=127.0.0.1:0"];
         let line = [command, &serve, arguments].concat();
-        let mut process = Process::start(name, folder, Path::new(line[0]), &line[1..]);
+        let mut process = Process::start_searched(name, folder, Path::new(line[0]), &line[1..]);
         let (url, admin_url) = eventually("layerpin says where it listens", || {
             let output = process.output();
             let mut urls = output.split_whitespace().filter(|word| word.starts_with("https://"));

@@ -36,7 +36,7 @@ mod token_service;
 pub use self::digest::digest_of;
 pub use self::docker_registry::{DockerRegistry, DockerRegistryBuilder};
 pub use self::fault::{Fault, FaultPlan};
-pub use self::printed::{keep_printed, keep_secret};
+pub use self::printed::{keep_printed, keep_secret, printed_file};
 pub use self::registry::{Registry, RegistryBuilder};
 pub use self::requests::RecordedRequest;
 pub use self::tls::{Authority, TlsIdentity};

@@ -8,6 +8,7 @@ use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::path::PathBuf;
 use std::sync::Once;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -22,6 +23,13 @@ pub fn keep_printed(name: &str, text: &[u8]) {
         // In one call, so that lines of several threads do not mingle.
         file.write_all(&[text, b"\n"].concat()).expect("a folder that can be written to");
     }
+}
+
+/// A file, of a name that nobody else has, for a program to print to. `None` where nothing is kept.
+pub fn printed_file(name: &str) -> Option<PathBuf> {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let (process, count) = (std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+    Some(PathBuf::from(std::env::var_os(FOLDER)?).join(format!("{name}-{process}-{count}.log")))
 }
 
 /// Keeps the password of an account, and what it looks like on its way.
