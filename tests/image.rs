@@ -1,6 +1,7 @@
 //! The container image: what is in it, and that this is all it takes.
 //!
-//! `deploy/image.sh` builds it here as `make image` does, only quicker, and with a store of its own.
+//! It is built and pushed by the commands of `docs/getting-started.md`, only quicker, with a store of its
+//! own, and to a registry of the test.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -11,7 +12,7 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::Duration;
 
 use layerpin_sample_registry::images::Image;
-use layerpin_sample_registry::{Authority, Registry};
+use layerpin_sample_registry::{Authority, DockerRegistry, Registry};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -22,10 +23,13 @@ mod tools;
 
 #[test]
 fn the_image_holds_the_program_and_ca_certificates_and_that_is_all_it_takes() {
-    tools::needs!("buildah");
-    let store = Store::with_image();
+    tools::needs!("buildah", "docker-registry", "make");
+    let registry = DockerRegistry::start().unwrap();
+    let store = Store::new(&registry.host());
+    let name = store.follow_the_page();
 
-    let (config, files) = store.contents();
+    let (digest, config, files) = store.contents(&name);
+    assert_eq!(pushed_config(&name), digest, "what was pushed is another image");
     let paths: Vec<_> = files.iter().map(|(path, file)| (path.as_str(), file.kind)).collect();
     assert_eq!(
         paths,
@@ -60,7 +64,7 @@ fn the_image_holds_the_program_and_ca_certificates_and_that_is_all_it_takes() {
     );
     assert_eq!(config["ExposedPorts"], json!({"8443/tcp": {}, "9443/tcp": {}}));
 
-    let container = store.buildah(&["from", NAME]);
+    let container = store.buildah(&["from", &name]);
     let container = container.trim_end();
     let run = ["run", "--isolation", "chroot"];
     let told = store.buildah(&[&run[..], &[container, "--", "/usr/bin/layerpin", "--version"]].concat());
@@ -98,12 +102,12 @@ fn the_image_holds_the_program_and_ca_certificates_and_that_is_all_it_takes() {
     assert!(warnings.contains(&format!("pinned `{name}:1` to {}", &digest.to_string()[..19])), "{answer}");
 }
 
-const NAME: &str = "localhost/layerpin:test";
-
 /// Images of `buildah`, away from those of the user.
 struct Store {
     folder: TempDir,
     bundle: String,
+    /// Of the registry that images are pushed to.
+    host: String,
 }
 
 struct Entry {
@@ -112,38 +116,67 @@ struct Entry {
 }
 
 impl Store {
-    /// With the image in it, built from what the other tests have compiled.
-    fn with_image() -> Self {
+    /// Without an image in it. The registry at `host` is spoken to in the open.
+    fn new(host: &str) -> Self {
         // Where the build has room for more than one copy of the program; the system's may be small.
         let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
-        for name in ["root", "run", "tmp"] {
-            std::fs::create_dir(folder.path().join(name)).unwrap();
+        std::fs::create_dir(folder.path().join("tmp")).unwrap();
+        let store = Self { folder, bundle: Authority::new().ca_pem(), host: host.to_owned() };
+        let path = |name| store.path(name).display().to_string();
+        for (name, text) in [
+            ("bundle.crt", store.bundle.clone()),
+            (
+                "storage.conf",
+                format!(
+                    "[storage]\ndriver = \"vfs\"\ngraphroot = \"{}\"\nrunroot = \"{}\"\n",
+                    path("root"),
+                    path("run")
+                ),
+            ),
+            ("registries.conf", format!("[[registry]]\nlocation = \"{host}\"\ninsecure = true\n")),
+        ] {
+            std::fs::write(store.path(name), text).unwrap();
         }
-        let store = Self { folder, bundle: Authority::new().ca_pem() };
-        std::fs::write(store.path("bundle.crt"), &store.bundle).unwrap();
-        let tool = format!("buildah {}", store.options().join(" "));
-        run(Command::new(repository().join("deploy/image.sh"))
-            .arg(NAME)
-            .env("PROFILE", "dev")
-            .env("CA_BUNDLE", store.path("bundle.crt"))
-            .env("CONTAINER_TOOL", tool)
-            .env("TMPDIR", store.path("tmp")));
         store
+    }
+
+    /// Runs what `docs/getting-started.md` has for the image, and returns the image's name.
+    fn follow_the_page(&self) -> String {
+        let page = std::fs::read_to_string(repository().join("docs/getting-started.md")).unwrap();
+        let (_, section) = page.split_once("\n## The image\n").expect("a section on the image");
+        let block = section.split("```sh\n").nth(1).and_then(|rest| rest.split("```").next());
+        let block = block.expect("a block of commands").replace("registry.example.com", &self.host);
+        let [build, push] = &*block.lines().collect::<Vec<_>>() else { panic!("{block}") };
+        let name = build.strip_prefix("make image IMAGE=").expect("the image is built first");
+        assert_eq!(push.strip_prefix("buildah push "), Some(name));
+        run(self
+            .at_home(Command::new("sh"))
+            .args(["-e", "-c", &block])
+            .current_dir(repository())
+            .env("PROFILE", "dev")
+            .env("CA_BUNDLE", self.path("bundle.crt"))
+            // Those of a `make` that runs this test.
+            .env_remove("MAKEFLAGS")
+            .env_remove("MAKELEVEL"));
+        name.to_owned()
     }
 
     fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
-    fn options(&self) -> [String; 6] {
-        let path = |name| self.path(name).to_str().unwrap().to_owned();
-        let [driver, root, run] = ["--storage-driver", "--root", "--runroot"].map(str::to_owned);
-        [driver, "vfs".into(), root, path("root"), run, path("run")]
+    /// The command, with this store in the place of the user's.
+    fn at_home(&self, mut command: Command) -> Command {
+        command
+            .env("CONTAINERS_STORAGE_CONF", self.path("storage.conf"))
+            .env("CONTAINERS_REGISTRIES_CONF", self.path("registries.conf"))
+            .env("TMPDIR", self.path("tmp"));
+        command
     }
 
     fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new("buildah");
-        command.args(self.options()).args(arguments).env("TMPDIR", self.path("tmp"));
+        let mut command = self.at_home(Command::new("buildah"));
+        command.args(arguments);
         command
     }
 
@@ -151,10 +184,10 @@ impl Store {
         run(&mut self.command(arguments))
     }
 
-    /// The configuration of the image, and everything in its layers by path.
-    fn contents(&self) -> (Value, BTreeMap<String, Entry>) {
+    /// The configuration of the image with its digest, and everything in its layers by path.
+    fn contents(&self, name: &str) -> (String, Value, BTreeMap<String, Entry>) {
         let layout = self.path("layout");
-        self.buildah(&["push", NAME, &format!("oci:{}:image", layout.to_str().unwrap())]);
+        self.buildah(&["push", name, &format!("oci:{}:image", layout.to_str().unwrap())]);
         let blob = |descriptor: &Value| {
             let digest = descriptor["digest"].as_str().unwrap();
             File::open(layout.join("blobs").join(digest.replace(':', "/"))).unwrap()
@@ -184,8 +217,24 @@ impl Store {
                 files.insert(path, Entry { kind, content });
             }
         }
-        (image["config"].clone(), files)
+        let digest = manifest["config"]["digest"].as_str().unwrap().to_owned();
+        (digest, image["config"].clone(), files)
     }
+}
+
+/// The digest of the configuration of the image that a registry has by this name.
+fn pushed_config(name: &str) -> String {
+    let (host, rest) = name.split_once('/').unwrap();
+    let (repository, tag) = rest.rsplit_once(':').unwrap();
+    layerpin::install_crypto_provider();
+    let client = reqwest::Client::builder().no_proxy().timeout(PATIENCE).build().unwrap();
+    let request = client
+        .get(format!("http://{host}/v2/{repository}/manifests/{tag}"))
+        .header("accept", "application/vnd.oci.image.manifest.v1+json");
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let text = runtime.block_on(async { request.send().await.unwrap().text().await.unwrap() });
+    let manifest: Value = serde_json::from_str(&text).unwrap();
+    manifest["config"]["digest"].as_str().unwrap_or_else(|| panic!("{text}")).to_owned()
 }
 
 /// The server in a container; dropping it ends it.
