@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use base64::prelude::{BASE64_STANDARD, Engine};
 use layerpin::facts::Fact;
 use layerpin::sources::ClusterSource;
 use layerpin::sources::cluster::access::{Access, Choice, Environment};
@@ -162,14 +163,41 @@ async fn a_kubeconfig_that_cannot_be_used_is_named_with_what_to_do() {
             Some(with(&|kubeconfig| {
                 kubeconfig["clusters"][0]["cluster"]["certificate-authority-data"] = "cnViYmlzaA==".into()
             })),
-            "context `fake`: `certificate-authority` of its cluster holds no certificate in PEM".to_owned(),
+            "context `fake`: `certificate-authority-data` of its cluster: line 1: there is no certificate in PEM; \
+             mend it or take it out"
+                .to_owned(),
+        ),
+        (
+            Some(with(&|kubeconfig| {
+                let good = &server.authority;
+                let broken = "-----BEGIN CERTIFICATE-----\nrubbish!\n-----END CERTIFICATE-----";
+                let bundle = format!("{}\n{broken}\n{}", good.trim_end(), good);
+                kubeconfig["clusters"][0]["cluster"]["certificate-authority-data"] =
+                    BASE64_STANDARD.encode(bundle).into();
+            })),
+            format!(
+                "context `fake`: `certificate-authority-data` of its cluster: line {}: the certificate that begins \
+                 here is no base64; mend it or take it out",
+                server.authority.trim_end().lines().count() + 1
+            ),
+        ),
+        (
+            Some(with(&|kubeconfig| {
+                let cluster = &mut kubeconfig["clusters"][0]["cluster"];
+                cluster["certificate-authority-data"] = Value::Null;
+                cluster["certificate-authority"] = "missing.crt".into();
+            })),
+            "context `fake`: `certificate-authority` of its cluster, FOLDER/missing.crt: No such file or directory \
+             (os error 2); name another file"
+                .to_owned(),
         ),
         (
             Some(with(&|kubeconfig| {
                 kubeconfig["users"][0]["user"] =
                     json!({"client-certificate": "missing.crt", "client-key": "missing.key"})
             })),
-            "failed to load client certificate: failed to read file '\"FOLDER/missing.crt\"': No such file"
+            "`client-certificate` of its user: FOLDER/missing.crt: No such file or directory (os error 2); name \
+             another file"
                 .to_owned(),
         ),
         (
@@ -308,7 +336,6 @@ async fn a_verb_that_ends_reads_the_cluster_once_and_waits_for_it_no_longer_than
 
 #[tokio::test]
 async fn the_api_server_must_be_signed_by_the_authority_of_the_kubeconfig() {
-    use base64::prelude::{BASE64_STANDARD, Engine};
     let server = openshift().await;
     let other = layerpin_sample_registry::Authority::named("another").ca_pem();
     let with = |bundle: &str| {

@@ -8,13 +8,13 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use axum::http::Uri;
+use base64::prelude::{BASE64_STANDARD, Engine};
 use hyper_util::client::proxy::matcher::Matcher;
 use kube::Config;
-use kube::config::{Kubeconfig, KubeconfigError};
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
+use kube::config::{Cluster, Kubeconfig, KubeconfigError, LoadDataError};
 
 use crate::image_reference::shown;
+use crate::sources::registry::certificates::Authorities;
 
 /// What the user says of the cluster.
 #[derive(Clone, Debug, Default)]
@@ -115,20 +115,19 @@ impl Access {
                 "there is no context `{name}`; name another with --context (there is {known})"
             )));
         }
-        let has_proxy = {
+        let cluster = {
             let context = kubeconfig.contexts.iter().find(|context| context.name == chosen);
             let cluster = context.and_then(|named| Some(named.context.as_ref()?.cluster.as_str()));
             let cluster = kubeconfig.clusters.iter().find(|named| Some(named.name.as_str()) == cluster);
-            cluster.and_then(|named| named.cluster.as_ref()?.proxy_url.as_ref()).is_some()
+            cluster.and_then(|named| named.cluster.clone())
         };
+        let has_proxy = cluster.as_ref().is_some_and(|cluster| cluster.proxy_url.is_some());
         kubeconfig.current_context = Some(chosen.clone());
         let in_context = |fault: String| wrong(format!("context `{}`: {fault}", shown(&chosen)));
-        let mut config = Config::try_from(kubeconfig).map_err(|error| in_context(words(&error)))?;
-        if config.root_cert.as_ref().is_some_and(Vec::is_empty) {
-            return Err(in_context(
-                "`certificate-authority` of its cluster holds no certificate in PEM".to_owned(),
-            ));
+        if let Some(cluster) = &cluster {
+            check_authority(cluster).map_err(in_context)?;
         }
+        let mut config = Config::try_from(kubeconfig).map_err(|error| in_context(words(&error)))?;
         if !has_proxy && !wants_proxy(&config.cluster_url) {
             config.proxy_url = None;
         }
@@ -150,8 +149,9 @@ impl Access {
         let url = url.parse().map_err(|error| wrong(format!("{} is no address: {error}", shown(&url))))?;
         let mut config = Config::new(url);
         config.auth_info.token_file = Some(token.display().to_string());
-        let roots: Result<Vec<_>, _> = CertificateDer::pem_file_iter(&authority).and_then(Iterator::collect);
-        let roots = roots.map_err(|error| wrong(format!("ca.crt: {error}")))?;
+        let pem = std::fs::read(&authority).map_err(|error| wrong(format!("ca.crt: {error}")))?;
+        let roots = Authorities::parse(&String::from_utf8_lossy(&pem));
+        let roots = roots.map_err(|fault| wrong(format!("ca.crt: {fault}")))?.into_certificates();
         config.root_cert = Some(roots.iter().map(|root| root.to_vec()).collect());
         // Read again about once a minute, as the token is.
         config.root_cert_file = Some(authority);
@@ -175,6 +175,27 @@ fn read(path: &Path) -> Result<Kubeconfig, AccessError> {
     })
 }
 
+/// By whom the API server is trusted, looked at before anybody else does: what is wrong with it is told by
+/// the line. What stands in the file itself comes before what another file says, as with kubectl.
+fn check_authority(cluster: &Cluster) -> Result<(), String> {
+    let data = cluster.certificate_authority_data.as_deref().filter(|data| !data.is_empty());
+    let (field, pem) = match (data, &cluster.certificate_authority) {
+        (Some(data), _) => {
+            let field = "`certificate-authority-data` of its cluster".to_owned();
+            let pem = BASE64_STANDARD.decode(data).map_err(|_| format!("{field} is no base64"))?;
+            (field, pem)
+        }
+        (None, Some(path)) => {
+            let field = format!("`certificate-authority` of its cluster, {path}");
+            let pem = std::fs::read(path).map_err(|error| format!("{field}: {error}; name another file"))?;
+            (field, pem)
+        }
+        (None, None) => return Ok(()),
+    };
+    let found = Authorities::parse(&String::from_utf8_lossy(&pem));
+    found.map(drop).map_err(|fault| format!("{field}: {fault}; mend it or take it out"))
+}
+
 /// What is wrong, without any of the file's text, which holds credentials.
 pub(super) fn words(error: &KubeconfigError) -> String {
     match error {
@@ -189,7 +210,21 @@ pub(super) fn words(error: &KubeconfigError) -> String {
         KubeconfigError::ParseProxyUrl(error) => {
             format!("the proxy (`proxy-url` of its cluster, or HTTPS_PROXY) is no address: {error}")
         }
+        KubeconfigError::LoadClientCertificate(error) => {
+            format!("`client-certificate` of its user: {}", of_file(error))
+        }
+        KubeconfigError::LoadClientKey(error) => format!("`client-key` of its user: {}", of_file(error)),
+        KubeconfigError::ParseCertificates(_) => "`client-certificate` of its user is no PEM".to_owned(),
         other => other.to_string(),
+    }
+}
+
+/// What is wrong with a file that is named, or with what stands in its place.
+fn of_file(error: &LoadDataError) -> String {
+    match error {
+        LoadDataError::ReadFile(error, path) => format!("{}: {error}; name another file", path.display()),
+        LoadDataError::DecodeBase64(_) => "its data is no base64".to_owned(),
+        LoadDataError::NoBase64DataOrFile => "it is missing".to_owned(),
     }
 }
 
