@@ -23,6 +23,7 @@ use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
 use rustls::{RootCertStore, ServerConfig};
+use x509_parser::x509::X509Version;
 
 use self::protocol::Protocol;
 use crate::last_seen::LastSeen;
@@ -105,7 +106,7 @@ impl ServingCertificate {
         let chain = vec![certificate.der().clone()];
         let key = PrivateKeyDer::try_from(leaf_key.serialize_der())
             .map_err(|error| CertificateError::Made(error.to_owned()))?;
-        let pair = Pair::new(chain, key).map_err(CertificateError::Made)?;
+        let pair = Pair::new(chain, key).map_err(|misfit| CertificateError::Made(misfit.into_reason()))?;
         let this = Self { files: None, current: ArcSwap::from_pointee(pair), seen: LastSeen::default() };
         Ok((this, authority_certificate.pem()))
     }
@@ -244,10 +245,15 @@ impl PairFiles {
             reason: "there is no private key in PEM; one that begins with `BEGIN PRIVATE KEY` is expected"
                 .to_owned(),
         })?;
-        Pair::new(chain, key).map_err(|reason| CertificateError::Pair {
-            certificate: self.certificate.clone(),
-            key: self.key.clone(),
-            reason,
+        Pair::new(chain, key).map_err(|error| match error {
+            Misfit::Certificate(reason) => {
+                CertificateError::Unusable { path: self.certificate.clone(), reason }
+            }
+            Misfit::Pair(reason) => CertificateError::Pair {
+                certificate: self.certificate.clone(),
+                key: self.key.clone(),
+                reason,
+            },
         })
     }
 }
@@ -259,14 +265,46 @@ impl Content {
 }
 
 impl Pair {
-    fn new(chain: Vec<CertificateDer<'static>>, key: PrivateKeyDer<'static>) -> Result<Self, String> {
-        let leaf = chain.first().ok_or("there is no certificate")?;
-        let (_, parsed) = x509_parser::parse_x509_certificate(leaf).map_err(|error| error.to_string())?;
+    fn new(chain: Vec<CertificateDer<'static>>, key: PrivateKeyDer<'static>) -> Result<Self, Misfit> {
+        let of_certificate = |reason: String| Misfit::Certificate(format!("the first certificate {reason}"));
+        let leaf = chain.first().ok_or_else(|| of_certificate("is missing".to_owned()))?;
+        let (_, parsed) = x509_parser::parse_x509_certificate(leaf)
+            .map_err(|error| of_certificate(format!("cannot be read: {error}")))?;
+        if parsed.version() != X509Version::V3 {
+            let version = parsed.version().0 + 1;
+            return Err(of_certificate(format!(
+                "is of X.509 version {version}, which no client accepts; make one of version 3, with the names \
+                 of the server in `subjectAltName`"
+            )));
+        }
         let begin = parsed.validity().not_before.timestamp();
         let expiry = parsed.validity().not_after.timestamp();
-        let key = CertifiedKey::from_der(chain, key, &aws_lc_rs::default_provider())
-            .map_err(|error| error.to_string())?;
+        let key =
+            CertifiedKey::from_der(chain, key, &aws_lc_rs::default_provider()).map_err(
+                |error| match error {
+                    rustls::Error::InvalidCertificate(reason) => {
+                        of_certificate(format!("cannot be used: {reason}"))
+                    }
+                    other => Misfit::Pair(other.to_string()),
+                },
+            )?;
         Ok(Self { key: Arc::new(key), begin, expiry })
+    }
+}
+
+/// Why a chain and a key are no pair.
+enum Misfit {
+    /// The certificate is no good with any key.
+    Certificate(String),
+    /// The key is, or it is another's.
+    Pair(String),
+}
+
+impl Misfit {
+    fn into_reason(self) -> String {
+        match self {
+            Self::Certificate(reason) | Self::Pair(reason) => reason,
+        }
     }
 }
 
@@ -289,7 +327,7 @@ pub enum CertificateError {
         /// Why.
         reason: String,
     },
-    /// Certificate and key do not belong together, or one is broken.
+    /// Certificate and key do not belong together, or the key is broken.
     #[error(
         "{} and {} do not fit together: {reason}; the key must be that of the first certificate",
         certificate.display(),
@@ -398,6 +436,11 @@ mod tests {
             ("", key.as_str(), "tls.crt cannot be used: there is no certificate in PEM; "),
             (&certificate, &other, "do not fit together"),
             (&key, &key, "tls.crt cannot be used: there is no certificate in PEM; "),
+            (
+                VERSION_1,
+                &key,
+                "tls.crt cannot be used: the first certificate is of X.509 version 1, which no ",
+            ),
         ] {
             files.write(certificate, key);
             let error =
@@ -414,4 +457,16 @@ mod tests {
         assert!((SELF_SIGNED_SECONDS - 60..=SELF_SIGNED_SECONDS).contains(&left), "{left}");
         assert!(authority.starts_with("-----BEGIN CERTIFICATE-----") && !authority.contains("PRIVATE"));
     }
+
+    /// As `openssl x509 -req -signkey` makes it where no extension is asked for.
+    const VERSION_1: &str = "\
+-----BEGIN CERTIFICATE-----
+MIIBIjCByQIUW4Bte3G8paaxrRbcZjFzqum5RPUwCgYIKoZIzj0EAwIwEzERMA8G
+A1UEAwwIbGF5ZXJwaW4wIBcNMjYxMTI2MTcyNDI4WhgPMjEyNjExMDIxNzI0Mjha
+MBMxETAPBgNVBAMMCGxheWVycGluMFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAE
+9TOQczRGHOEmiD0CobTDffEneyiguSjTGfGXuBS5BjznqchU3S4csVIYY6jFap4O
+DPyNhCjoCTJ/h4erYhcYozAKBggqhkjOPQQDAgNIADBFAiEAs71WYzYl1cKynXLr
+GjDQeX9Gguq301WJPmNoyq9Waa4CIEfvBy+Fo6ZpUtTVml+sxiWCA5aTiutB/1ue
+xwecTq9b
+-----END CERTIFICATE-----";
 }
