@@ -3,6 +3,7 @@
 
 use std::fmt::Display;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -14,23 +15,29 @@ use crate::tls::{Reload as CertificateReload, ServingCertificate};
 
 /// Looks at everything again and again, for ever. Each change is one line of log.
 pub(super) async fn watch(state: Arc<State>) {
+    let policy_fault = Arc::new(Lasting::default());
     loop {
         tokio::time::sleep(PAUSE).await;
-        let state = Arc::clone(&state);
-        if let Err(error) = tokio::task::spawn_blocking(move || look(&state)).await {
+        let (state, policy_fault) = (Arc::clone(&state), Arc::clone(&policy_fault));
+        if let Err(error) = tokio::task::spawn_blocking(move || look(&state, &policy_fault)).await {
             tracing::error!(%error, "files could not be read again");
         }
     }
 }
 
-fn look(state: &State) {
+fn look(state: &State, policy_fault: &Lasting) {
     match state.policy.reload() {
-        PolicyReload::Same => {}
+        PolicyReload::Same => {
+            if state.policy.fault().is_some() && policy_fault.counts_again() {
+                state.metrics.policy_reload_failure();
+            }
+        }
         PolicyReload::Changed(policy) => {
             state.metrics.policy(&policy);
             tracing::info!(policy = policy.name(), hash = policy.hash(), "policy changed");
         }
         PolicyReload::Faulty(error) => {
+            policy_fault.begins();
             state.metrics.policy_reload_failure();
             tracing::error!(%error, "policy not taken over; the one before it is in force");
         }
@@ -59,6 +66,22 @@ fn look(state: &State) {
     tell("certificates of registries", registry.certificates().reload());
 }
 
+/// A fault that is told once and counted once a minute for as long as it lasts: an alert on a counter
+/// that stands still would end before the fault does.
+#[derive(Default)]
+struct Lasting(AtomicU32);
+
+impl Lasting {
+    fn begins(&self) {
+        self.0.store(0, Ordering::Relaxed);
+    }
+
+    /// To be asked at each look that finds the fault still there.
+    fn counts_again(&self) -> bool {
+        (self.0.fetch_add(1, Ordering::Relaxed) + 1).is_multiple_of(LOOKS_A_MINUTE)
+    }
+}
+
 /// A line of log where clients will not accept the certificate. That it ends later is for the alert.
 pub(super) fn tell_of_fault(certificate: &ServingCertificate) {
     if let Some(fault) = certificate.fault(Timestamp::now()) {
@@ -77,3 +100,18 @@ fn tell(what: &str, outcome: Result<Reloaded, impl Display>) {
 
 /// A mounted Secret or ConfigMap is a minute late anyway.
 const PAUSE: Duration = Duration::from_secs(1);
+const LOOKS_A_MINUTE: u32 = 60;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fault_that_lasts_is_counted_once_a_minute_from_its_beginning() {
+        let fault = Lasting::default();
+        let counted = |looks: u32| (0..looks).filter(|_| fault.counts_again()).count();
+        assert_eq!(counted(59), 0);
+        fault.begins();
+        assert_eq!([counted(59), counted(1), counted(120)], [0, 1, 2]);
+    }
+}
