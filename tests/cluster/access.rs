@@ -129,6 +129,27 @@ async fn the_server_listens_before_its_cluster_answers_and_says_what_is_missing(
 }
 
 #[tokio::test]
+async fn a_kind_that_may_be_listed_and_not_watched_is_unknown_and_told_once() {
+    let server = openshift().await;
+    server.forbid_to_watch(NODES);
+    let layerpin = named(Setup::serve(), &server.kubeconfig()).start();
+    let refused = "[+]cluster ok: Nodes not read from the cluster: /api/v1/nodes is forbidden: User \"layerpin\" cannot watch it";
+    let (status, _) = readiness(&layerpin, "the refusal is told", |line| line == refused).await;
+    assert_eq!(status, 200);
+    let watches = server.requests(&format!("WATCH {NODES}"));
+    eventually("it is tried again and again", async || {
+        (server.requests(&format!("WATCH {NODES}")) >= watches + 3).then_some(())
+    })
+    .await;
+    // The list alone is no reason to take it for known and, a moment later, for unknown again.
+    let of_nodes = |message: &str| {
+        layerpin.log.with_message(message).iter().filter(|line| line["kind"] == "Nodes").count()
+    };
+    assert_eq!(of_nodes("not read from the cluster any more; nothing is taken for known"), 1);
+    assert_eq!(of_nodes("read from the cluster"), 0);
+}
+
+#[tokio::test]
 async fn a_kubeconfig_that_cannot_be_used_is_named_with_what_to_do() {
     let server = openshift().await;
     let secret = "hunter2hunter2";

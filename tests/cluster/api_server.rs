@@ -52,6 +52,8 @@ struct State {
     collections: BTreeMap<String, BTreeMap<String, Value>>,
     events: Vec<Event>,
     forbidden: HashSet<String>,
+    /// Kinds that may be listed and not watched.
+    unwatchable: HashSet<String>,
     /// How many bytes of Ignition every MachineConfig comes with.
     ignition: usize,
     frozen: bool,
@@ -178,6 +180,13 @@ impl ApiServer {
         });
     }
 
+    /// Forbids to watch a kind, which may still be listed.
+    pub(crate) fn forbid_to_watch(&self, path: &str) {
+        self.change(|state| {
+            state.unwatchable.insert(path.to_owned());
+        });
+    }
+
     /// Ends every watch with 410 Gone, and all further ones from before this moment.
     pub(crate) fn forget(&self) {
         self.change(|state| {
@@ -277,6 +286,10 @@ async fn answer(Shared(inner): Shared<Arc<Inner>>, request: Request) -> Response
     let state = inner.locked();
     if state.forbidden.contains(&path) {
         let message = format!("{path} is forbidden: User \"layerpin\" cannot list it");
+        return status(StatusCode::FORBIDDEN, &message);
+    }
+    if what == "WATCH" && state.unwatchable.contains(&path) {
+        let message = format!("{path} is forbidden: User \"layerpin\" cannot watch it");
         return status(StatusCode::FORBIDDEN, &message);
     }
     let Some(objects) = state.collections.get(&path) else {

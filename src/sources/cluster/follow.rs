@@ -112,7 +112,11 @@ impl<T: Clone + PartialEq + Debug + Send + Sync + 'static> Slot<T> {
             let failure = match listing {
                 Ok(Listing { path, objects, version }) => {
                     let mut objects = Arc::new(objects);
-                    self.put(Fact::Known(Arc::clone(&objects)));
+                    // After a refusal an open watch counts, below: who may list and not watch would be known
+                    // and unknown by turns.
+                    if !self.is_refused() {
+                        self.put(Fact::Known(Arc::clone(&objects)));
+                    }
                     let begun = Instant::now();
                     let end = self.watch(connection, path, version, &mut objects, pace).await;
                     if begun.elapsed() > pause * 2 {
@@ -177,6 +181,9 @@ impl<T: Clone + PartialEq + Debug + Send + Sync + 'static> Slot<T> {
         let request = Request::new(path).watch(&parameters, version);
         let request = request.map_err(|error| connection.nonsense(error.to_string()))?;
         let mut body = connection.open(request, Instant::now() + pace.call).await?.into_body();
+        if self.is_refused() {
+            self.put(Fact::Known(Arc::clone(objects)));
+        }
         let deadline = Instant::now() + pace.watch + pace.call;
         let mut lines = Vec::new();
         loop {
@@ -293,6 +300,11 @@ impl<T: Clone + PartialEq + Debug + Send + Sync + 'static> Slot<T> {
         state.trouble = Some((since, failure));
         drop(state);
         self.changed.notify_one();
+    }
+
+    /// Whether the API server said plainly that it will not tell, and has not told since.
+    fn is_refused(&self) -> bool {
+        matches!(self.locked().trouble, Some((_, Failure::Forbidden { .. })))
     }
 
     fn locked(&self) -> std::sync::MutexGuard<'_, State<T>> {
