@@ -89,6 +89,111 @@ fn a_denial_is_told_whole_whatever_the_verb() {
 }
 
 #[test]
+fn an_image_without_a_role_is_judged_once_it_gets_one() {
+    let Some(cluster) = take_turn() else { return };
+    let image = Tag::push(&cluster.registry, "role/os");
+    let role = "machineconfiguration.openshift.io/role=worker";
+    for (name, text) in [("role-later", &*image.reference()), ("role-never", "os:4.18")] {
+        let mut object = machine_config(name, text);
+        object["metadata"]["labels"].take();
+        cluster.apply(&object).accepted("no pool takes it");
+        assert_eq!(cluster.stored(name).unwrap()["spec"]["osImageURL"], text);
+    }
+    cluster
+        .kubectl(Caller::User, &["label", "machineconfig", "role-later", role])
+        .accepted("a tag is pinned");
+    let stored = cluster.stored("role-later").unwrap();
+    assert_eq!(stored["spec"]["osImageURL"], image.pinned_to(&image.digest));
+    let reason = cluster
+        .kubectl(Caller::User, &["label", "machineconfig", "role-never", role])
+        .refused("a short name must reach no pool");
+    assert!(reason.contains("[malformed-reference] "), "{reason}");
+}
+
+#[test]
+fn a_generated_name_and_a_forced_replacement_are_pinned() {
+    let Some(cluster) = take_turn() else { return };
+    let image = Tag::push(&cluster.registry, "generated/os");
+    let mut object = machine_config("", &image.reference());
+    object["metadata"]["name"].take();
+    object["metadata"]["generateName"] = "generated-".into();
+    let create = ["create", "--output=jsonpath={.metadata.name} {.spec.osImageURL}"];
+    let created = cluster.kubectl_on(Caller::User, &create, &object).accepted("a tag is pinned").stdout;
+    let (name, found) = created.split_once(' ').unwrap();
+    assert_eq!(found, image.pinned_to(&image.digest));
+
+    // It is deleted and made again, so there is no pin to be held.
+    let moved = image.move_on(&cluster.registry);
+    let mut again = machine_config(name, &image.reference());
+    again["metadata"]["annotations"] = json!({"layerpin.io/repin": "true"});
+    cluster.kubectl_on(Caller::User, &["replace", "--force"], &again).accepted("a tag is pinned");
+    let stored = cluster.stored(name).unwrap();
+    assert_eq!(stored["spec"]["osImageURL"], image.pinned_to(&moved));
+    assert_eq!(annotation(&stored, "layerpin.io/repin"), None);
+}
+
+#[test]
+fn two_who_apply_the_same_tag_conflict_and_who_forces_it_keeps_the_pin() {
+    let Some(cluster) = take_turn() else { return };
+    let image = Tag::push(&cluster.registry, "managers/os");
+    let object = machine_config("managers", &image.reference());
+    let apply = |manager: &str, more: &[&str]| {
+        let manager = format!("--field-manager={manager}");
+        let arguments = [&["apply", "--server-side", &manager], more].concat();
+        cluster.kubectl_on(Caller::User, &arguments, &object)
+    };
+    apply("one", &[]).accepted("a tag is pinned");
+    let before = cluster.stored("managers").unwrap();
+    let conflict = apply("two", &[]).refused("the tag is not what is stored, and that is another's");
+    assert!(conflict.contains("conflict with \"one\": .spec.osImageURL"), "{conflict}");
+    apply("two", &["--force-conflicts"]).accepted("the pin holds");
+    let after = cluster.stored("managers").unwrap();
+    assert_eq!(after["spec"], before["spec"]);
+    assert_eq!(after["metadata"]["generation"], before["metadata"]["generation"]);
+    assert_eq!(annotation(&after, "layerpin.io/pinned-from"), Some(&*image.record_of(&image.digest)));
+}
+
+#[test]
+fn what_has_no_image_in_whatever_way_passes_and_an_image_that_comes_later_is_judged() {
+    let Some(cluster) = take_turn() else { return };
+    for (name, spec) in [
+        ("none-null", json!({"osImageURL": null, "baseOSExtensionsContainerImage": null})),
+        ("none-empty", json!({})),
+        ("none-missing", serde_json::Value::Null),
+    ] {
+        let mut object = machine_config(name, "");
+        object["spec"] = spec;
+        if object["spec"].is_null() {
+            object.as_object_mut().unwrap().remove("spec");
+        }
+        let answer = cluster.kubectl_on(Caller::User, &["create"], &object).accepted("no image is none");
+        assert_eq!(answer.stderr, "", "{name}");
+        let patch = r#"--patch={"spec":{"osImageURL":"os:4.18"}}"#;
+        let reason = cluster
+            .kubectl(Caller::User, &["patch", "machineconfig", name, "--type=merge", patch])
+            .refused("a short name is no pull spec");
+        assert!(reason.contains("[malformed-reference] "), "{name}: {reason}");
+    }
+}
+
+#[test]
+fn neither_names_nor_annotations_like_the_operators_exempt_anybody() {
+    let Some(cluster) = take_turn() else { return };
+    let namesake = "system:serviceaccount:openshift-machine-config-operator:default";
+    cluster.let_write("namesake", &[namesake]);
+    let mut rendered = machine_config("rendered-worker-00000000000000000000000000000000", "os:4.18");
+    rendered["metadata"]["annotations"] =
+        json!({"machineconfiguration.openshift.io/generated-by-controller-version": "abc"});
+    for caller in [&[][..], &[&*format!("--as={namesake}")]] {
+        // Only the admin may speak for somebody else.
+        let arguments = [&["create"], caller].concat();
+        let reason =
+            cluster.kubectl_on(Caller::Admin, &arguments, &rendered).refused("anybody can copy that");
+        assert!(reason.contains("[malformed-reference] "), "{reason}");
+    }
+}
+
+#[test]
 fn a_machine_config_of_the_largest_size_is_pinned() {
     let Some(cluster) = take_turn() else { return };
     let image = Tag::push(&cluster.registry, "large/os");
