@@ -122,14 +122,16 @@ impl ServingCertificate {
     pub fn fault(&self, now: Timestamp) -> Option<String> {
         let pair = self.current.load();
         let at = |second| Timestamp::from_second(second).map_or_else(|_| "never".into(), |at| at.to_string());
+        let file = self.files.as_ref().map(|files| format!(" {}", files.certificate.display()));
+        let file = file.unwrap_or_default();
         if pair.expiry <= now.as_second() {
             let end = at(pair.expiry);
             Some(format!(
-                "the serving certificate has ended at {end}; renew it, and the new one is taken over"
+                "the serving certificate{file} has ended at {end}; renew it, and the new one is taken over"
             ))
         } else if pair.begin > now.as_second() {
             let begin = at(pair.begin);
-            Some(format!("the serving certificate does not count before {begin}; is the clock right?"))
+            Some(format!("the serving certificate{file} does not count before {begin}; is the clock right?"))
         } else {
             None
         }

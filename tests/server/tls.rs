@@ -64,12 +64,12 @@ async fn a_certificate_that_does_not_count_is_told_at_the_start_and_mended_witho
         (
             2000,
             2001,
-            "the serving certificate has ended at 2001-01-01T00:00:00Z; renew it, and the new one is taken over",
+            "the serving certificate tls/tls.crt has ended at 2001-01-01T00:00:00Z; renew it, and the new one is taken over",
         ),
         (
             3000,
             3001,
-            "the serving certificate does not count before 3000-01-01T00:00:00Z; is the clock right?",
+            "the serving certificate tls/tls.crt does not count before 3000-01-01T00:00:00Z; is the clock right?",
         ),
     ] {
         let setup = Setup::serve().known_by(&authority);
