@@ -110,7 +110,7 @@ impl Traffic {
         traffic
     }
 
-    /// From now on these are the right answers to `writes`. Requests under way are held to those before.
+    /// From now on these are the right answers to `writes`. For a request under way those before are as well.
     pub(super) fn expect(&self, writes: Writes, answers: &[&'static str]) {
         self.shared.state().expected.insert(writes, answers.to_vec());
     }
@@ -229,14 +229,15 @@ impl Writer {
                 }
             }
         };
+        let mut state = self.shared.state();
+        // What is right may have changed meanwhile, and what happened since may have cost this answer.
+        let expected = [expected, state.expected[&self.writes].clone()].concat();
         let is_right = expected.contains(&&*answer);
         if !is_right {
             let expected = expected.join(" or ");
-            self.shared
-                .state()
-                .wrong
-                .push(format!("{method} {url}: expected {expected}, found {answer}: {whole}"));
+            state.wrong.push(format!("{method} {url}: expected {expected}, found {answer}: {whole}"));
         }
+        drop(state);
         // One that is expected not to be served has not written anything.
         let is_served = answer != UNSERVED;
         (answer, is_right && is_served)
