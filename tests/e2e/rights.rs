@@ -3,6 +3,7 @@
 
 use layerpin_sample_registry::images::Image;
 use layerpin_sample_registry::keep_printed;
+use reqwest::tls::Version;
 use serde_json::{Value, json};
 
 use crate::cluster::{Turn, machine_config, take_turn};
@@ -159,6 +160,35 @@ fn without_the_pull_secret(turn: &Turn, account: &Account<'_>) {
     );
     account.says(&layerpin, &line);
     account.give_the_pull_secret();
+}
+
+#[test]
+fn the_tls_profile_of_the_cluster_is_followed() {
+    let Some(turn) = take_turn() else { return };
+    let account = Account::new(&turn);
+    let layerpin = account.start("layerpin-of-profile");
+    account.says(&layerpin, "[+]cluster ok");
+    let speaks = |version| {
+        layerpin::install_crypto_provider();
+        let authority = reqwest::Certificate::from_pem(turn.authority_pem().as_bytes()).unwrap();
+        let client = reqwest::Client::builder().tls_certs_only([authority]).no_proxy();
+        let client = client.tls_version_min(version).tls_version_max(version).build().unwrap();
+        let sent = client.get(format!("{}/healthz", layerpin.admin_url)).send();
+        tokio::runtime::Runtime::new().unwrap().block_on(sent).is_ok()
+    };
+    let spoken = || [Version::TLS_1_2, Version::TLS_1_3].map(speaks);
+    let comes_to = |claim: &str, expected: [bool; 2]| {
+        eventually(claim, || if spoken() == expected { Ok(()) } else { Err(layerpin.log()) });
+    };
+    assert_eq!(spoken(), [true, true]);
+    let modern = json!({
+        "apiVersion": "config.openshift.io/v1", "kind": "APIServer", "metadata": {"name": "cluster"},
+        "spec": {"tlsSecurityProfile": {"type": "Modern", "modern": {}}},
+    });
+    turn.kubectl_on(Caller::Admin, &["apply"], &modern).accepted("a profile");
+    comes_to("TLS 1.2 is over", [false, true]);
+    turn.kubectl_on(Caller::Admin, &["delete"], &modern).accepted("no profile");
+    comes_to("TLS 1.2 is back", [true, true]);
 }
 
 #[test]
