@@ -638,4 +638,16 @@ mod tests {
         let bare: Value = serde_json::from_slice(&respond("u-1", &Answer::pass())).unwrap();
         assert_eq!(bare["response"], json!({"uid": "u-1", "allowed": true}));
     }
+
+    #[test]
+    fn the_manifests_leave_the_same_accounts_alone() {
+        let webhooks = include_str!("../deploy/base/webhooks.yaml");
+        let policy = include_str!("../policies/without-webhook/base/policy.yaml");
+        for (manifest, places) in [(webhooks, 2), (policy, 1)] {
+            let quoted = |account: &str| manifest.matches(&format!("'{account}'")).count();
+            assert_eq!(OPERATOR_ACCOUNTS.map(quoted), [places; 2], "{manifest}");
+            let named = manifest.matches("'system:serviceaccount:").count();
+            assert_eq!(named, OPERATOR_ACCOUNTS.len() * places, "{manifest}");
+        }
+    }
 }
