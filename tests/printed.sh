@@ -10,12 +10,11 @@ shift
 rm -rf "$LAYERPIN_PRINTED"
 mkdir -p "$LAYERPIN_PRINTED"
 
-# What tests print that pass is kept and not shown, as without this script.
-hide_successes='
-    /^successes:$/ { hidden = 1 }
-    /^failures:$/ || /^test result:/ { hidden = 0 }
-    !hidden { print; fflush() }'
-"$@" -- --show-output 2>&1 | tee "$LAYERPIN_PRINTED/output.log" | awk "$hide_successes"
+# What tests print that pass is kept and not shown, as without this script. Line by line: a run takes
+# minutes, and awk would hold them back.
+end='^(failures:$|test result:)'
+hide_successes="/^successes:\$/,/$end/{/$end/!d}"
+"$@" -- --show-output 2>&1 | tee "$LAYERPIN_PRINTED/output.log" | sed --unbuffered --regexp-extended "$hide_successes"
 
 cargo test --locked --test printed
 rm -rf "$LAYERPIN_PRINTED"
