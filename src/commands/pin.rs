@@ -289,7 +289,14 @@ fn diff(name: &str, before: &str, after: &str) -> String {
         true => (name.to_owned(), name.to_owned()),
         false => (format!("a/{name}"), format!("b/{name}")),
     };
-    let diff = TextDiff::from_lines(before, after).unified_diff().header(&old, &new).to_string();
+    // `TextDiff::from_lines` would part lines at a lone carriage return too, where patch does not.
+    let lines = |text| str::split_inclusive(text, '\n').collect::<Vec<_>>();
+    let diff = TextDiff::configure()
+        .newline_terminated(true)
+        .diff_slices(&lines(before), &lines(after))
+        .unified_diff()
+        .header(&header_name(&old), &header_name(&new))
+        .to_string();
     if !std::io::stdout().is_terminal() {
         return diff;
     }
@@ -302,6 +309,23 @@ fn diff(name: &str, before: &str, after: &str) -> String {
         }
     }
     shown
+}
+
+/// A name as the header of a diff has it: a tab ends one with spaces, where patch would look for a time,
+/// and one with a character that needs it is quoted, as Git does.
+fn header_name(name: &str) -> String {
+    if !name.contains(|character: char| character.is_control() || matches!(character, '"' | '\\')) {
+        return if name.contains(' ') { format!("{name}\t") } else { name.to_owned() };
+    }
+    let mut quoted = String::from('"');
+    for byte in name.bytes() {
+        match byte {
+            b'"' | b'\\' => quoted.extend(['\\', char::from(byte)]),
+            0x20..=0x7e => quoted.push(char::from(byte)),
+            _ => quoted.push_str(&format!("\\{byte:03o}")),
+        }
+    }
+    quoted + "\""
 }
 
 /// Questions that are in work at one time. The client of each registry has its own, lower, bound.

@@ -56,6 +56,32 @@ fn the_diff_is_one_that_patch_takes() {
 }
 
 #[test]
+fn the_diff_of_an_odd_name_or_of_a_lone_carriage_return_is_one_that_git_takes() {
+    let text = machine_config("os", TAG).replace("# the layered image", "# one\r  # two");
+    for name in ["the worker.yaml", "a\"b\\c\td é.yaml", "ä.yaml"] {
+        let workplace = Workplace::new();
+        workplace.write(name, &text);
+        let output = workplace.command(&[name]).output().unwrap();
+        assert!(output.status.success(), "{name}: {output:?}");
+        std::fs::write(workplace.path("pin.diff"), output.stdout).unwrap();
+        let Ok(applied) = std::process::Command::new("git")
+            .args(["apply", "pin.diff"])
+            .current_dir(workplace.path("."))
+            .output()
+        else {
+            println!("skipped: git is not installed");
+            return;
+        };
+        assert!(applied.status.success(), "{name}: {applied:?}");
+        let written = workplace.read(name);
+        workplace.write(name, &text);
+        assert_eq!(workplace.pin(&["--write", name]).code, 0);
+        assert_eq!(workplace.read(name), written);
+        assert!(written.contains("# one\r  # two"));
+    }
+}
+
+#[test]
 fn check_only_tells_and_ends_with_1() {
     let workplace = workplace();
     let told = "worker.yaml:7:15: would pin `REGISTRY/acme/os:4.18` to DIGEST\n";
