@@ -234,6 +234,9 @@ impl ReferenceError {
                 "copy the whole digest; `skopeo inspect --format '{{.Digest}}' docker://IMAGE` prints it"
                     .to_owned()
             }
+            ReferenceFault::Brackets => {
+                "give the registry a name in DNS: registry.example.com/path@sha256:<digest>".to_owned()
+            }
             ReferenceFault::UpperCase => format!("write it in lower case: `{}`", self.text.to_lowercase()),
             _ => "write registry/path@sha256:<digest>".to_owned(),
         }
@@ -279,6 +282,10 @@ pub enum ReferenceFault {
     /// A separator where a letter or digit should stand.
     #[error("has a separator where a letter or digit should stand")]
     Separator,
+    /// An IPv6 address. The grammar of `containers/image` has no brackets (`docker/reference/regexp.go`),
+    /// though that of the `distribution` project has them by now.
+    #[error("is an address in brackets; nodes accept a host name or an IPv4 address")]
+    Brackets,
     /// The port is no number.
     #[error("has a port that is not a number")]
     Port,
@@ -384,7 +391,9 @@ impl Parser<'_> {
     fn host(&self, end: usize) -> Result<(), ReferenceError> {
         let host = &self.text[..end];
         let (name, port) = host.split_once(':').map_or((host, None), |(name, port)| (name, Some(port)));
-        let fault = if let Some(character) =
+        let fault = if host.starts_with('[') {
+            Some(ReferenceFault::Brackets)
+        } else if let Some(character) =
             name.chars().find(|c| !c.is_ascii_alphanumeric() && !matches!(c, '.' | '-'))
         {
             Some(ReferenceFault::Character(character))
@@ -586,6 +595,11 @@ mod tests {
                 "the registry `quay.io:x` of `quay.io:x/acme/os` has a port that is not a number",
             ),
             (
+                "[2001:db8::1]:5000/acme/os:4.18",
+                "the registry `[2001:db8::1]:5000` of `[2001:db8::1]:5000/acme/os:4.18` is an address in brackets; \
+                 nodes accept a host name or an IPv4 address",
+            ),
+            (
                 "quay.io/acme/os@sha256:abc",
                 "the digest `sha256:abc` of `quay.io/acme/os@sha256:abc` has 3 hex digits where sha256 has 64",
             ),
@@ -605,6 +619,10 @@ mod tests {
         assert_eq!(help("ostree-unverified-registry:quay.io/acme/os:1"), "write `quay.io/acme/os:1`");
         assert_eq!(help(" quay.io/acme/os:1\n"), "write `quay.io/acme/os:1`");
         assert_eq!(help("quay.io/Acme/os"), "write it in lower case: `quay.io/acme/os`");
+        assert_eq!(
+            help("[::1]/os:1"),
+            "give the registry a name in DNS: registry.example.com/path@sha256:<digest>"
+        );
     }
 
     #[test]
