@@ -89,7 +89,8 @@ impl Run {
 
     /// Answers `questions` into `facts` by `deadline`, from what is known where that holds an answer.
     pub async fn know(&self, questions: &[Question], facts: &mut Facts, deadline: Instant) {
-        let answers = join_all(questions.iter().map(|question| self.settle(question, deadline))).await;
+        let settling = questions.iter().map(|question| self.settle(question, questions, deadline));
+        let answers = join_all(settling).await;
         for (question, answer) in questions.iter().zip(answers) {
             if let Some(answer) = answer.get() {
                 facts.take_answer(question, answer);
@@ -102,13 +103,19 @@ impl Run {
         self.known.into_inner().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Sees to it that `question` is answered. Whoever comes while it is being asked waits for that
+    /// Sees to it that `question`, which is asked together with those `beside` it, is answered. Whoever comes while it is being asked waits for that
     /// answer, which is there by the deadline of the one who came first, and so by its own.
-    async fn settle(&self, question: &Question, deadline: Instant) -> Arc<OnceCell<Facts>> {
+    async fn settle(
+        &self,
+        question: &Question,
+        beside: &[Question],
+        deadline: Instant,
+    ) -> Arc<OnceCell<Facts>> {
         let cell = Arc::clone(lock(&self.asked).entry(question.clone()).or_default());
         cell.get_or_init(|| async {
             let mut answer = lock(&self.known).without_answers();
-            self.sources.gather(std::slice::from_ref(question), &mut answer, &self.policy, deadline).await;
+            let alone = std::slice::from_ref(question);
+            self.sources.gather_beside(alone, beside, &mut answer, &self.policy, deadline).await;
             lock(&self.known).take_answer(question, &answer);
             answer
         })

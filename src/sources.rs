@@ -117,6 +117,19 @@ impl Sources {
         policy: &Policy,
         deadline: Instant,
     ) {
+        self.gather_beside(questions, questions, facts, policy, deadline).await;
+    }
+
+    /// The same for a caller that gathers `beside`, all that it asks together, in parts of which
+    /// `questions` are one: what another part reads of an image is not asked for here.
+    pub async fn gather_beside(
+        &self,
+        questions: &[Question],
+        beside: &[Question],
+        facts: &mut Facts,
+        policy: &Policy,
+        deadline: Instant,
+    ) {
         let mut distinct: Vec<Question> = Vec::new();
         for question in questions {
             if let Origin::Recorded(recorded) = &self.origin
@@ -133,7 +146,7 @@ impl Sources {
         }
         let answers = distinct.iter().map(|question| {
             let closed = closed(question, facts, policy);
-            self.answer(question, &distinct, closed, deadline)
+            self.answer(question, beside, closed, deadline)
         });
         for answer in join_all(answers).await {
             match answer {

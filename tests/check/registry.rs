@@ -3,7 +3,7 @@
 use layerpin_sample_registry::images::Image;
 use layerpin_sample_registry::{Fault, Registry};
 
-use crate::tree::{Tree, machine_config};
+use crate::tree::{Tree, ended, machine_config, policy};
 
 /// A tree of `files` MachineConfigs that name `images` tags in turn.
 fn many(registry: &Registry, files: usize, images: usize) -> Tree {
@@ -27,6 +27,34 @@ fn each_distinct_reference_is_asked_once() {
     assert_eq!(report["summary"]["denied"], 200, "every tag floats");
     assert_eq!(registry.count("HEAD", "/manifests/"), 10);
     assert_eq!(registry.count("GET", "/manifests/"), 0);
+}
+
+#[test]
+fn an_image_by_digest_is_told_from_the_body_that_lineage_reads() {
+    let registry = Registry::start().unwrap();
+    let base = Image::base("4.18.1");
+    let base_digest = registry.push("ocp/os", None, &base);
+    let image = Image::derived(&base, &[("etc/motd", b"ours")]);
+    let digest = registry.push("acme/os", None, &image);
+    let pinned = format!("{}/acme/os@{digest}", registry.host());
+    let tree = Tree::of(&[("a.yaml", &machine_config("a", &pinned))]);
+    tree.write("b.yaml", machine_config("b", &pinned));
+    tree.judge_by(&policy(&[("foreign-base", "deny")], ""));
+    let base = format!("{}/ocp/os@{base_digest}", registry.host());
+    for arguments in
+        [&["check", "--base-image", &base, "."][..], &["explain", "--base-image", &base, &pinned]]
+    {
+        registry.clear_requests();
+        let ended = ended(tree.command(arguments));
+        assert_eq!(ended.status, 0, "{ended:?}");
+        let asked = |method| registry.count(method, &format!("/acme/os/manifests/{digest}"));
+        assert_eq!((asked("HEAD"), asked("GET")), (0, 1), "{arguments:?}");
+    }
+    // Where no rule looks into the image, the head is enough.
+    tree.judge_by(&policy(&[], ""));
+    registry.clear_requests();
+    assert_eq!(tree.check(["."]).status, 0);
+    assert_eq!((registry.count("HEAD", "/manifests/"), registry.count("GET", "/manifests/")), (1, 0));
 }
 
 #[test]
