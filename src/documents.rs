@@ -1,14 +1,14 @@
 //! From the text of one file to the MachineConfigs in it.
 //!
 //! A file may hold many documents, lists of objects, documents of other kinds (passed over), and
-//! ConfigMaps that carry MachineConfigs as text, as install-time manifests and HyperShift's node
-//! pools do. Each MachineConfig comes out as a [`Document`]; whatever cannot be read comes out as a
+//! objects that carry MachineConfigs in them, such as ConfigMaps and policies. Each MachineConfig comes out as a [`Document`]; whatever cannot be read comes out as a
 //! [`Fault`] with its place, and never keeps the others from being read. Pure: text in, data out;
 //! [`crate::files`] finds and reads the files.
 //!
 //! A text with `{{ … }}` or `{% … %}` in it is a template until it parses as YAML with the value in question
 //! spelled out. It is told apart from YAML that is broken, since there is nothing to mend in it.
 
+mod carriers;
 mod embedded;
 mod json;
 mod site;
@@ -18,19 +18,19 @@ mod value;
 use std::fmt;
 use std::ops::Range;
 
-use self::embedded::Embedding;
+use self::carriers::Carried;
 use self::site::Cursor;
 pub use self::site::Site;
 pub(crate) use self::site::{Form, Obstacle, ObstacleKind, Spot};
 pub use self::tree::mentions;
 use self::tree::{Base, Broken, Content, NodeId, Stop, Tree, Trees};
-use self::value::{Unfit, Values, follow};
+use self::value::{Unfit, Values};
 use crate::image_reference::shown;
 use crate::machine_config::{Field, GROUP, Origin, Place, Subject};
 
 /// Reads every MachineConfig in `text`, which is YAML or JSON.
 pub fn read(text: &str) -> Documents {
-    read_at(text, 0)
+    read_carried(text, Carried::default())
 }
 
 /// What a text holds, in the order of the text.
@@ -73,6 +73,8 @@ pub enum FaultKind {
     Syntax,
     /// The document is a template that something else turns into YAML.
     Template,
+    /// What is judged stands in an OpenShift template, and has a parameter in it.
+    Parameter,
     /// The document is a MachineConfig that cannot be one: a field of the wrong type, no name, a
     /// duplicate key.
     Object,
@@ -106,13 +108,14 @@ impl Fault {
     ///
     /// A file that was named is expected to be judged, so each of its faults is an error. In a
     /// folder a template is passed over, because charts stand beside plain manifests, with a note
-    /// where it says `kind: MachineConfig`. What else is no YAML may hide a MachineConfig, and is an
+    /// where it says `kind: MachineConfig`, and so is what has a parameter. What else is no YAML may hide a MachineConfig, and is an
     /// error there too.
     pub fn weight(&self, given: Given) -> Weight {
         match (given, self.kind) {
             (Given::ByName, _) => Weight::Error,
             (_, FaultKind::Template) if self.concerns_a_machine_config => Weight::Note,
             (_, FaultKind::Template) => Weight::Nothing,
+            (_, FaultKind::Parameter) => Weight::Note,
             (Given::InFolderAsJson, FaultKind::Syntax) if !self.concerns_a_machine_config => Weight::Nothing,
             _ => Weight::Error,
         }
@@ -124,6 +127,9 @@ impl Fault {
             FaultKind::Syntax => "mend the YAML there",
             FaultKind::Template => {
                 "render it first, and give what comes out: helm template CHART, or kustomize build DIR, writes YAML"
+            }
+            FaultKind::Parameter => {
+                "fill it in first, and give what comes out: oc process --local -f FILE -o yaml"
             }
             FaultKind::Object => {
                 "mend the object there; `oc apply --dry-run=server -f FILE` says what it wants"
@@ -139,26 +145,26 @@ impl fmt::Display for Fault {
     }
 }
 
-fn read_at(text: &str, depth: usize) -> Documents {
+fn read_carried(text: &str, carried: Carried) -> Documents {
     match json::objects(text) {
-        Some(json) if json.broken.is_none() && json.objects.len() > 1 => read_objects(text, &json, depth),
+        Some(json) if json.broken.is_none() && json.objects.len() > 1 => read_objects(text, &json, carried),
         Some(json) if json.broken.is_some() => {
             // It may be YAML that looks like JSON at first. Where it is neither, whichever reading
             // comes farther tells the fault.
-            let (yaml, yaml_stops) = Reader::new(text, depth).read([(text, Base::START)]);
+            let (yaml, yaml_stops) = Reader::new(text, carried).read([(text, Base::START)]);
             match json.broken.as_ref() {
                 Some(broken) if yaml_stops.is_some_and(|stops| stops <= broken.offset) => {
-                    read_objects(text, &json, depth)
+                    read_objects(text, &json, carried)
                 }
                 _ => yaml,
             }
         }
-        _ => Reader::new(text, depth).read([(text, Base::START)]).0,
+        _ => Reader::new(text, carried).read([(text, Base::START)]).0,
     }
 }
 
-fn read_objects(text: &str, json: &json::Objects<'_>, depth: usize) -> Documents {
-    let mut documents = Reader::new(text, depth).read(json.objects.iter().copied()).0;
+fn read_objects(text: &str, json: &json::Objects<'_>, carried: Carried) -> Documents {
+    let mut documents = Reader::new(text, carried).read(json.objects.iter().copied()).0;
     if let Some(broken) = &json.broken {
         let from = json.objects.last().map_or(0, |(object, base)| base.offset + object.len());
         documents.faults.push(syntax_fault(text, broken, from..text.len()));
@@ -169,13 +175,13 @@ fn read_objects(text: &str, json: &json::Objects<'_>, depth: usize) -> Documents
 /// Reads the documents of one text.
 struct Reader<'t> {
     text: &'t str,
-    depth: usize,
+    carried: Carried,
     read: Documents,
 }
 
 impl<'t> Reader<'t> {
-    fn new(text: &'t str, depth: usize) -> Self {
-        Self { text, depth, read: Documents::default() }
+    fn new(text: &'t str, carried: Carried) -> Self {
+        Self { text, carried, read: Documents::default() }
     }
 
     /// Reads the `parts` of the text. Gives the byte of the first fault of syntax as well.
@@ -185,7 +191,7 @@ impl<'t> Reader<'t> {
             let mut trees = Trees::new(part, base);
             while let Some((span, outcome)) = trees.next() {
                 match outcome {
-                    Ok(tree) => ObjectReader::new(&tree, self.text, self.depth, &mut self.read).read(),
+                    Ok(tree) => ObjectReader::new(&tree, self.text, self.carried, &mut self.read).read(),
                     Err(Stop::OtherKind) => self.read.passed_over += 1,
                     Err(Stop::Broken(broken)) => {
                         stops.get_or_insert(broken.offset);
@@ -203,7 +209,7 @@ struct ObjectReader<'a, 't> {
     tree: &'a Tree<'t>,
     values: Values<'a, 't>,
     text: &'a str,
-    depth: usize,
+    carried: Carried,
     objects: usize,
     read: &'a mut Documents,
 }
@@ -216,8 +222,8 @@ enum Presumed {
 }
 
 impl<'a, 't> ObjectReader<'a, 't> {
-    fn new(tree: &'a Tree<'t>, text: &'a str, depth: usize, read: &'a mut Documents) -> Self {
-        Self { tree, values: Values::new(tree), text, depth, objects: 0, read }
+    fn new(tree: &'a Tree<'t>, text: &'a str, carried: Carried, read: &'a mut Documents) -> Self {
+        Self { tree, values: Values::new(tree), text, carried, objects: 0, read }
     }
 
     fn read(mut self) {
@@ -238,17 +244,19 @@ impl<'a, 't> ObjectReader<'a, 't> {
         };
         let text = |key: &str| object.entry(key).and_then(|entry| entry.text()).unwrap_or_default();
         let (kind, api_version) = (text("kind"), text("apiVersion"));
-        let is_ours = api_version.split_once('/').is_some_and(|(group, _)| group == GROUP);
+        let group = api_version.split_once('/').map_or("", |(group, _)| group);
+        let is_ours = group == GROUP;
         match kind {
             "MachineConfig" if is_ours => self.machine_config(id, object, path, presumed),
             "" if api_version.is_empty() && matches!(presumed, Presumed::MachineConfig) => {
                 self.machine_config(id, object, path, presumed)
             }
-            "List" => self.items(object, &path, nesting, Presumed::Nothing)?,
+            "List" => self.items(object, "items", &path, nesting, Presumed::Nothing)?,
             // The API server leaves kind and version out of the items of its own lists.
-            "MachineConfigList" if is_ours => self.items(object, &path, nesting, Presumed::MachineConfig)?,
-            "ConfigMap" => self.config_map(object, &path),
-            _ => self.read.passed_over += 1,
+            "MachineConfigList" if is_ours => {
+                self.items(object, "items", &path, nesting, Presumed::MachineConfig)?;
+            }
+            _ => self.carrier(object, kind, group, &path, nesting)?,
         }
         Ok(())
     }
@@ -256,14 +264,15 @@ impl<'a, 't> ObjectReader<'a, 't> {
     fn items(
         &mut self,
         list: Cursor<'_, '_>,
+        key: &str,
         path: &str,
         nesting: usize,
         presumed: Presumed,
     ) -> Result<(), Unfit> {
-        let Some(items) = list.entry("items") else { return Ok(()) };
+        let Some(items) = list.entry(key) else { return Ok(()) };
         let Content::Sequence(items) = &self.tree.node(items.node()).content else { return Ok(()) };
         for (index, item) in items.iter().enumerate() {
-            self.object(*item, format!("{path}/items/{index}"), nesting + 1, presumed)?;
+            self.object(*item, format!("{path}/{key}/{index}"), nesting + 1, presumed)?;
         }
         Ok(())
     }
@@ -314,54 +323,23 @@ impl<'a, 't> ObjectReader<'a, 't> {
             Unfit { at: nearest, message: refused.message }
         })?;
         for field in Field::ALL {
-            if let Some(at) = image(field)
-                && subject.object.text(field).contains("{{")
-            {
+            let Some(at) = image(field) else { continue };
+            let text = subject.object.text(field);
+            if text.contains("{{") {
                 return Err(Unfit { at: at.written(), message: TEMPLATE.to_owned() });
+            }
+            if self.carried.has_parameters && text.contains("${") {
+                self.read.faults.push(Fault {
+                    kind: FaultKind::Parameter,
+                    place: Some(at.place()),
+                    message: format!("`{}` has a parameter of the template in it", shown(text)),
+                    concerns_a_machine_config: true,
+                });
+                return Ok(());
             }
         }
         self.read.documents.push(Document { subject, site: Site::of(self.tree, id) });
         Ok(())
-    }
-
-    /// Reads the documents in the data of a ConfigMap.
-    fn config_map(&mut self, object: Cursor<'_, '_>, path: &str) {
-        let before = (self.read.documents.len(), self.read.faults.len());
-        let data = object.entry("data").map(|data| &self.tree.node(data.node()).content);
-        if let Some(Content::Mapping { entries, .. }) = data
-            && self.depth < MAX_EMBEDDING
-        {
-            for (key, value) in entries {
-                self.embedded(*key, *value, path);
-            }
-        }
-        if before == (self.read.documents.len(), self.read.faults.len()) {
-            self.read.passed_over += 1;
-        }
-    }
-
-    fn embedded(&mut self, key: NodeId, value: NodeId, path: &str) {
-        let Ok(value) = follow(self.tree, value) else { return };
-        let node = self.tree.node(value);
-        let Some(inner) = node.content.text() else { return };
-        let Documents { mut documents, mut faults, .. } = read_at(inner, self.depth + 1);
-        // A ConfigMap holds texts of every sort: a script is not broken YAML.
-        faults.retain(|fault| fault.concerns_a_machine_config);
-        if documents.is_empty() && faults.is_empty() {
-            return;
-        }
-        let embedding = Embedding::of(node, self.text);
-        let key = self.tree.node(key).content.text().unwrap_or_default();
-        let path = format!("{path}/data/{}", key.replace('~', "~0").replace('/', "~1"));
-        for document in &mut documents {
-            document.subject.origin.move_into(&path, |place| embedding.place(place));
-            embedding.move_site(&mut document.site);
-        }
-        for fault in &mut faults {
-            fault.place = fault.place.map(|place| embedding.place(place));
-        }
-        self.read.documents.append(&mut documents);
-        self.read.faults.append(&mut faults);
     }
 
     fn fault(&mut self, unfit: Unfit) {
@@ -446,8 +424,6 @@ const TEMPLATE_MARKS: [&str; 2] = ["{{", "{%"];
 const MAX_OBJECTS: usize = 200_000;
 /// Lists in lists.
 const MAX_NESTING: usize = 32;
-/// ConfigMaps in ConfigMaps: a node pool's among install-time manifests makes two.
-const MAX_EMBEDDING: usize = 4;
 
 #[cfg(test)]
 mod tests;

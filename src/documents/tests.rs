@@ -126,6 +126,98 @@ fn a_config_map_carries_machine_configs_in_its_data() {
 }
 
 #[test]
+fn a_template_carries_objects_and_parameters_in_what_is_judged_are_told() {
+    let item = |name: &str, image: &str| format!("- {}", indented(&yaml(name, image), "  ").trim_start());
+    let template = |api_version: &str| {
+        format!(
+            "apiVersion: {api_version}\nkind: Template\nmetadata: {{name: t}}\nobjects:\n{}{}- kind: Pod\n{}\
+             parameters: [{{name: TAG}}]\n",
+            item("a", "r.io/a:1"),
+            item("b", "r.io/b:${TAG}"),
+            item("'${TAG}'", "r.io/c:1")
+        )
+    };
+    for api_version in ["template.openshift.io/v1", "v1"] {
+        assert_eq!(
+            told(&template(api_version)),
+            [
+                "a 5 /objects/0 r.io/a:1 10:17",
+                "${TAG} 18 /objects/3 r.io/c:1 23:17",
+                "Parameter 16:17 true `r.io/b:${TAG}` has a parameter of the template in it",
+                "1 others",
+            ]
+        );
+    }
+    assert_eq!(told(&template("example.com/v1")), ["1 others"]);
+    // Text in a template has its parameters too, and elsewhere `${…}` is no parameter.
+    let map = format!("kind: ConfigMap\ndata:\n  x: |\n{}", indented(&yaml("a", "r.io/a:${TAG}"), "    "));
+    assert_eq!(told(&map), ["a 4 /data/x r.io/a:${TAG} 9:19"]);
+    let inside = format!("kind: Template\nobjects:\n- {}", indented(&map, "  ").trim_start());
+    assert_eq!(told(&inside), ["Parameter 11:21 true `r.io/a:${TAG}` has a parameter of the template in it"]);
+}
+
+#[test]
+fn policies_carry_the_objects_that_they_define() {
+    let policy = |kind: &str, key: &str, items: &str| {
+        format!(
+            "apiVersion: policy.open-cluster-management.io/v1\nkind: {kind}\nmetadata: {{name: p}}\nspec:\n  {key}:\n{}",
+            indented(items, "  ")
+        )
+    };
+    let item = |compliance: &str, object: &str| {
+        format!("- complianceType: {compliance}\n  objectDefinition:\n{}", indented(object, "    "))
+    };
+    let items = item("musthave", &yaml("a", "r.io/a:1")) + &item("MustNotHave", &yaml("b", "r.io/b:1"));
+    let configuration = policy("ConfigurationPolicy", "object-templates", &items);
+    assert_eq!(told(&configuration), ["a 8 /spec/object-templates/0/objectDefinition r.io/a:1 13:21"]);
+    let outer = policy("Policy", "policy-templates", &item("musthave", &configuration));
+    let path = "/spec/policy-templates/0/objectDefinition/spec/object-templates/0/objectDefinition";
+    assert_eq!(told(&outer), [format!("a 15 {path} r.io/a:1 20:27")]);
+    // The kind may come after what it is the kind of.
+    let (head, rest) = outer.split_at(outer.find("metadata").unwrap());
+    assert_eq!(told(&format!("{rest}{head}")), [format!("a 13 {path} r.io/a:1 18:27")]);
+    let others = policy("ConfigurationPolicy", "object-templates", &item("musthave", "kind: Pod\n"));
+    assert_eq!(told(&others), ["1 others"]);
+    assert_eq!(told(&configuration.replace("open-cluster-management.io", "example.com")), ["1 others"]);
+    // What the cluster itself renders says nothing yet, and is told where it speaks of one.
+    let raw = |text: &str| {
+        policy("ConfigurationPolicy", "object-templates-raw", &indented(text, "  ")).replace("raw:", "raw: |")
+    };
+    assert_eq!(
+        told(&raw("{{ range }}\nkind: MachineConfig\n")),
+        ["Template 6:5 true a template, which says nothing before it is rendered"]
+    );
+    assert_eq!(told(&raw("{{ range }}\nkind: Pod\n")), ["1 others"]);
+}
+
+#[test]
+fn a_kustomization_carries_patches_as_text() {
+    let patches = format!(
+        "patches:\n- path: other.yaml\n- target: {{kind: MachineConfig}}\n  patch: |-\n{}\
+         - patch: |-\n    - op: replace\n      path: /spec/osImageURL\n      value: r.io/c:1\n\
+         patchesStrategicMerge:\n- other.yaml\n- |\n{}",
+        indented(&yaml("a", "r.io/a:1"), "    "),
+        indented(&yaml("b", "r.io/b:1"), "  ")
+    );
+    let expected =
+        |shift: u64| [(5 + shift, "a /patches/1/patch", 19), (18 + shift, "b /patchesStrategicMerge/1", 17)];
+    for (head, shift) in [
+        ("", 0),
+        ("apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\n", 2),
+        ("apiVersion: kustomize.config.k8s.io/v1alpha1\nkind: Component\n", 2),
+    ] {
+        let seen = told(&format!("{head}{patches}"));
+        let expected = expected(shift).map(|(line, rest, column)| {
+            let (name, path) = rest.split_once(' ').unwrap();
+            format!("{name} {line} {path} r.io/{name}:1 {}:{column}", line + 5)
+        });
+        assert_eq!(seen, expected);
+    }
+    let other = format!("apiVersion: example.com/v1\nkind: Kustomization\n{patches}");
+    assert_eq!(told(&other), ["1 others"]);
+}
+
+#[test]
 fn aliases_and_merge_keys_are_followed() {
     let text = format!(
         "x-image: &os r.io/os:1\nx-base: &base {{osImageURL: r.io/base:1, fips: false}}\n{HEAD}metadata: &m\n  name: a\nspec:\n  osImageURL: *os\n---\n\
@@ -241,6 +333,7 @@ fn a_folder_may_hold_templates_and_relatives_of_json_but_no_broken_yaml() {
         (FaultKind::Syntax, false, Weight::Error, Weight::Nothing),
         (FaultKind::Template, true, Weight::Note, Weight::Note),
         (FaultKind::Template, false, Weight::Nothing, Weight::Nothing),
+        (FaultKind::Parameter, true, Weight::Note, Weight::Note),
         (FaultKind::Object, true, Weight::Error, Weight::Error),
     ] {
         let fault = fault(kind, concerns);

@@ -412,10 +412,20 @@ enum Keep {
     Object,
     /// The items of a list.
     Items,
+    /// The objects that a policy defines.
+    Definitions,
+    /// One of them, with what is wanted of it.
+    Definition,
     /// The `spec` of an object.
     Spec,
     /// The `data` of a ConfigMap.
     Data,
+    /// The patches of a kustomization.
+    Patches,
+    /// One of them.
+    Patch,
+    /// Texts in a row.
+    Texts,
     /// A text that may hold documents of its own.
     Text,
     /// All of it.
@@ -433,6 +443,9 @@ impl Keep {
     fn item(self) -> Self {
         match self {
             Self::Items => Self::Object,
+            Self::Definitions => Self::Definition,
+            Self::Patches => Self::Patch,
+            Self::Texts => Self::Text,
             Self::Whole => Self::Whole,
             _ => Self::Nothing,
         }
@@ -445,10 +458,16 @@ impl Keep {
             // Merge keys bring entries of other mappings.
             (Self::Root | Self::Object, Some("apiVersion" | "kind" | "metadata" | "<<")) => Self::Whole,
             (Self::Root | Self::Object, Some("spec")) => Self::Spec,
-            (Self::Root | Self::Object, Some("items")) => Self::Items,
+            (Self::Root | Self::Object, Some("items" | "objects")) => Self::Items,
             (Self::Root | Self::Object, Some("data")) => Self::Data,
+            (Self::Root | Self::Object, Some("patches")) => Self::Patches,
+            (Self::Root | Self::Object, Some("patchesStrategicMerge")) => Self::Texts,
             (Self::Spec, Some("config")) => Self::Nothing,
+            (Self::Spec, Some("policy-templates" | "object-templates")) => Self::Definitions,
+            (Self::Spec, Some("object-templates-raw")) | (Self::Patch, Some("patch")) => Self::Text,
             (Self::Spec, _) => Self::Whole,
+            (Self::Definition, Some("objectDefinition")) => Self::Object,
+            (Self::Definition, Some("complianceType" | "<<")) => Self::Whole,
             (Self::Data, _) => Self::Text,
             _ => Self::Nothing,
         }
@@ -457,7 +476,18 @@ impl Keep {
 
 /// Tells whether an object of `kind` may be or hold a MachineConfig.
 fn may_hold(kind: &str) -> bool {
-    matches!(kind, "MachineConfig" | "MachineConfigList" | "List" | "ConfigMap")
+    matches!(
+        kind,
+        "MachineConfig"
+            | "MachineConfigList"
+            | "List"
+            | "ConfigMap"
+            | "Template"
+            | "Policy"
+            | "ConfigurationPolicy"
+            | "Kustomization"
+            | "Component"
+    )
 }
 
 /// Tells whether `text` speaks of MachineConfigs at all; where it does not, it holds none.

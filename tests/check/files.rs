@@ -170,6 +170,29 @@ fn a_template_in_a_folder_is_passed_over_with_a_word() {
 }
 
 #[test]
+fn objects_of_a_template_are_judged_and_one_with_a_parameter_is_passed_over_with_a_word() {
+    let item =
+        |name: &str, image: &str| machine_config(name, image).trim_end().replace('\n', "\n  ").to_owned();
+    let template = format!(
+        "kind: Template\napiVersion: template.openshift.io/v1\nobjects:\n- {}\n- {}\n",
+        item("tagged", "quay.io/acme/os:4.18"),
+        item("open", "quay.io/acme/os:${TAG}")
+    );
+    let tree = Tree::known(&[("t/template.yaml", &template)]);
+    let found = tree.check(["--facts", "facts.json", "t"]);
+    assert_eq!(found.status, 1);
+    assert!(found.output.contains("--> t/template.yaml:11:17 ("), "{}", found.output);
+    assert_eq!(
+        found.error,
+        "warning: t/template.yaml:19:17: `quay.io/acme/os:${TAG}` has a parameter of the template in it\n  \
+         help: fill it in first, and give what comes out: oc process --local -f FILE -o yaml\n\
+         1 MachineConfig in 1 file: 1 denied\n"
+    );
+    let named = tree.check(["--facts", "facts.json", "t/template.yaml"]);
+    assert_eq!(named.status, 2, "a file that is named is to be judged");
+}
+
+#[test]
 fn broken_yaml_in_a_folder_is_an_error_and_settings_with_comments_are_not() {
     let tree = Tree::known(&[
         ("broken.yaml", "a: [1\nb: 2\n"),

@@ -70,7 +70,8 @@ fn each_says_the_same_as_before_but_for_its_pins() {
     assert!(!again.stderr.contains(": pinned "), "{}", again.stderr);
 }
 
-/// Every document of a text, by another parser. The texts in ConfigMaps are taken for documents.
+/// Every document of a text, by another parser. The texts in ConfigMaps and kustomizations are taken for
+/// documents.
 fn parsed(text: &str) -> Vec<Value> {
     let text = text.trim_start_matches('\u{feff}');
     let mut values: Vec<Value> = match serde_json::Deserializer::from_str(text).into_iter().collect() {
@@ -83,15 +84,18 @@ fn parsed(text: &str) -> Vec<Value> {
         }
     };
     for value in &mut values {
-        if let Some(data) = value.get_mut("data").and_then(Value::as_object_mut) {
-            for entry in data.values_mut() {
-                if let Some(inner) = entry.as_str().filter(|inner| inner.contains("kind")) {
-                    *entry = json!({"items": parsed(inner)});
-                }
-            }
-        }
+        let data = value.get_mut("data").and_then(Value::as_object_mut).map(|data| data.values_mut());
+        data.into_iter().flatten().for_each(unpack);
+        let patches = value.get_mut("patches").and_then(Value::as_array_mut);
+        patches.into_iter().flatten().filter_map(|patch| patch.get_mut("patch")).for_each(unpack);
     }
     values
+}
+
+fn unpack(text: &mut Value) {
+    if let Some(inner) = text.as_str().filter(|inner| inner.contains("kind")) {
+        *text = json!({"items": parsed(inner)});
+    }
 }
 
 /// The MachineConfig called `name` inside a document.
@@ -101,10 +105,11 @@ fn find<'a>(value: &'a mut Value, name: &str) -> Option<&'a mut Value> {
     if given == Some(name.trim_end_matches('*')) && value.get("spec").is_some() {
         return Some(value);
     }
-    if value.get("data").is_some() {
-        return value["data"].as_object_mut()?.values_mut().find_map(|entry| find(entry, name));
+    match value {
+        Value::Object(entries) => entries.values_mut().find_map(|entry| find(entry, name)),
+        Value::Array(items) => items.iter_mut().find_map(|item| find(item, name)),
+        _ => None,
     }
-    value.get_mut("items")?.as_array_mut()?.iter_mut().find_map(|item| find(item, name))
 }
 
 /// The manifests, and the facts by which every tag in them names one digest.

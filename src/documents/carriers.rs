@@ -1,0 +1,166 @@
+//! Objects of other kinds that carry MachineConfigs: ConfigMaps, templates, policies, kustomizations.
+//!
+//! Owns where in them a MachineConfig may stand, as an object or as a text, and what is different about
+//! one that is carried. Which kinds there are is a list: whatever else may hold one is passed over.
+
+use super::embedded::Embedding;
+use super::site::Cursor;
+use super::tree::{Content, NodeId};
+use super::value::{Unfit, follow};
+use super::{
+    Documents, Fault, FaultKind, ObjectReader, Presumed, TEMPLATE, read_carried, says_machine_config,
+};
+
+/// What is known of a text by what carries it.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Carried {
+    /// In how many texts it stands.
+    pub(super) depth: usize,
+    /// It stands in an OpenShift template, which puts values in the place of `${NAME}` and `${{NAME}}`.
+    pub(super) has_parameters: bool,
+}
+
+impl ObjectReader<'_, '_> {
+    /// Reads an object of a `kind` that is not a MachineConfig, nor a list of objects.
+    pub(super) fn carrier(
+        &mut self,
+        object: Cursor<'_, '_>,
+        kind: &str,
+        group: &str,
+        path: &str,
+        nesting: usize,
+    ) -> Result<(), Unfit> {
+        let before = self.seen();
+        match (kind, group) {
+            ("ConfigMap", _) => self.config_map(object, path),
+            // Before templates had a group they were `v1`.
+            ("Template", "template.openshift.io" | "") => {
+                let outside = self.carried;
+                self.carried.has_parameters = true;
+                let outcome = self.items(object, "objects", path, nesting, Presumed::Nothing);
+                self.carried = outside;
+                outcome?;
+            }
+            ("Policy", POLICIES) => self.definitions(object, "policy-templates", path, nesting)?,
+            ("ConfigurationPolicy", POLICIES) => {
+                self.definitions(object, "object-templates", path, nesting)?;
+                self.raw_definitions(object);
+            }
+            // In a kustomization.yaml kind and version may be left out.
+            ("Kustomization" | "Component", "kustomize.config.k8s.io") | ("", "") => {
+                self.patches(object, path);
+            }
+            _ => {}
+        }
+        if before == self.seen() {
+            self.read.passed_over += 1;
+        }
+        Ok(())
+    }
+
+    fn seen(&self) -> (usize, usize, usize) {
+        (self.read.documents.len(), self.read.faults.len(), self.read.passed_over)
+    }
+
+    /// Reads the documents in the data of a ConfigMap.
+    fn config_map(&mut self, object: Cursor<'_, '_>, path: &str) {
+        let data = object.entry("data").map(|data| &self.tree.node(data.node()).content);
+        let Some(Content::Mapping { entries, .. }) = data else { return };
+        for (key, value) in entries {
+            let key = self.tree.node(*key).content.text().unwrap_or_default();
+            let key = key.replace('~', "~0").replace('/', "~1");
+            self.embedded(*value, &format!("{path}/data/{key}"));
+        }
+    }
+
+    /// Reads the objects that a policy of Advanced Cluster Management defines.
+    fn definitions(
+        &mut self,
+        policy: Cursor<'_, '_>,
+        key: &str,
+        path: &str,
+        nesting: usize,
+    ) -> Result<(), Unfit> {
+        for (index, item) in self.sequence(policy.entry("spec").and_then(|spec| spec.entry(key))) {
+            let Some(item) = Cursor::at(self.tree, item) else { continue };
+            let compliance = item.entry("complianceType").and_then(|entry| entry.text()).unwrap_or_default();
+            // What must not be there is not put there.
+            if compliance.eq_ignore_ascii_case("mustnothave") {
+                continue;
+            }
+            if let Some(definition) = item.entry("objectDefinition") {
+                let path = format!("{path}/spec/{key}/{index}/objectDefinition");
+                self.object(definition.written(), path, nesting + 1, Presumed::Nothing)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Tells of a MachineConfig in the text of a policy that the cluster itself renders.
+    fn raw_definitions(&mut self, policy: Cursor<'_, '_>) {
+        let raw = policy.entry("spec").and_then(|spec| spec.entry("object-templates-raw"));
+        if let Some(raw) = raw
+            && raw.text().is_some_and(says_machine_config)
+        {
+            self.read.faults.push(Fault {
+                kind: FaultKind::Template,
+                place: Some(raw.place()),
+                message: TEMPLATE.to_owned(),
+                concerns_a_machine_config: true,
+            });
+        }
+    }
+
+    /// Reads the patches that stand in a kustomization as text. What a JSON patch is for only a build
+    /// can tell.
+    fn patches(&mut self, kustomization: Cursor<'_, '_>, path: &str) {
+        for (index, item) in self.sequence(kustomization.entry("patches")) {
+            let patch = Cursor::at(self.tree, item).and_then(|item| item.entry("patch"));
+            if let Some(patch) = patch {
+                self.embedded(patch.node(), &format!("{path}/patches/{index}/patch"));
+            }
+        }
+        for (index, item) in self.sequence(kustomization.entry(STRATEGIC)) {
+            self.embedded(item, &format!("{path}/{STRATEGIC}/{index}"));
+        }
+    }
+
+    fn sequence(&self, list: Option<Cursor<'_, '_>>) -> Vec<(usize, NodeId)> {
+        match list.map(|list| &self.tree.node(list.node()).content) {
+            Some(Content::Sequence(items)) => items.iter().copied().enumerate().collect(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// Reads the documents in the text of a scalar, which stands at `path`.
+    fn embedded(&mut self, value: NodeId, path: &str) {
+        let Ok(value) = follow(self.tree, value) else { return };
+        let node = self.tree.node(value);
+        let Some(inner) = node.content.text() else { return };
+        if self.carried.depth >= MAX_EMBEDDING {
+            return;
+        }
+        let carried = Carried { depth: self.carried.depth + 1, ..self.carried };
+        let Documents { mut documents, mut faults, .. } = read_carried(inner, carried);
+        // A ConfigMap holds texts of every sort: a script is not broken YAML.
+        faults.retain(|fault| fault.concerns_a_machine_config);
+        if documents.is_empty() && faults.is_empty() {
+            return;
+        }
+        let embedding = Embedding::of(node, self.text);
+        for document in &mut documents {
+            document.subject.origin.move_into(path, |place| embedding.place(place));
+            embedding.move_site(&mut document.site);
+        }
+        for fault in &mut faults {
+            fault.place = fault.place.map(|place| embedding.place(place));
+        }
+        self.read.documents.append(&mut documents);
+        self.read.faults.append(&mut faults);
+    }
+}
+
+const POLICIES: &str = "policy.open-cluster-management.io";
+const STRATEGIC: &str = "patchesStrategicMerge";
+/// ConfigMaps in ConfigMaps: a node pool's among install-time manifests makes two.
+const MAX_EMBEDDING: usize = 4;
