@@ -23,7 +23,7 @@ use self::site::Cursor;
 pub use self::site::Site;
 pub(crate) use self::site::{Form, Obstacle, ObstacleKind, Spot};
 pub use self::tree::mentions;
-use self::tree::{Base, Broken, Content, NodeId, Stop, Tree, Trees};
+use self::tree::{Base, Broken, Content, Stop, Tree, Trees};
 use self::value::{Unfit, Values};
 use crate::image_reference::shown;
 use crate::machine_config::{Field, GROUP, Origin, Place, Subject};
@@ -227,29 +227,32 @@ impl<'a, 't> ObjectReader<'a, 't> {
     }
 
     fn read(mut self) {
-        if let Err(unfit) = self.object(self.tree.root, String::new(), 0, Presumed::Nothing) {
+        let Some(root) = Cursor::at(self.tree, self.tree.root) else { return };
+        if let Err(unfit) = self.object(root, String::new(), 0, Presumed::Nothing) {
             self.fault(unfit);
         }
     }
 
-    fn object(&mut self, id: NodeId, path: String, nesting: usize, presumed: Presumed) -> Result<(), Unfit> {
+    fn object(
+        &mut self,
+        object: Cursor<'_, '_>,
+        path: String,
+        nesting: usize,
+        presumed: Presumed,
+    ) -> Result<(), Unfit> {
         self.objects += 1;
         if self.objects > MAX_OBJECTS || nesting > MAX_NESTING {
             let message = format!("more than {MAX_OBJECTS} objects, or lists in {MAX_NESTING} lists");
-            return Err(Unfit { at: id, message });
+            return Err(Unfit { at: object.written(), message });
         }
-        let Some(object) = Cursor::at(self.tree, id) else {
-            self.read.passed_over += 1;
-            return Ok(());
-        };
         let text = |key: &str| object.entry(key).and_then(|entry| entry.text()).unwrap_or_default();
         let (kind, api_version) = (text("kind"), text("apiVersion"));
         let group = api_version.split_once('/').map_or("", |(group, _)| group);
         let is_ours = group == GROUP;
         match kind {
-            "MachineConfig" if is_ours => self.machine_config(id, object, path, presumed),
+            "MachineConfig" if is_ours => self.machine_config(object, path, presumed),
             "" if api_version.is_empty() && matches!(presumed, Presumed::MachineConfig) => {
-                self.machine_config(id, object, path, presumed)
+                self.machine_config(object, path, presumed)
             }
             "List" => self.items(object, "items", &path, nesting, Presumed::Nothing)?,
             // The API server leaves kind and version out of the items of its own lists.
@@ -269,27 +272,25 @@ impl<'a, 't> ObjectReader<'a, 't> {
         nesting: usize,
         presumed: Presumed,
     ) -> Result<(), Unfit> {
-        let Some(items) = list.entry(key) else { return Ok(()) };
-        let Content::Sequence(items) = &self.tree.node(items.node()).content else { return Ok(()) };
+        let Some(list) = list.entry(key) else { return Ok(()) };
+        let Content::Sequence(items) = &self.tree.node(list.node()).content else { return Ok(()) };
         for (index, item) in items.iter().enumerate() {
-            self.object(*item, format!("{path}/{key}/{index}"), nesting + 1, presumed)?;
+            match list.item(*item) {
+                Some(item) => self.object(item, format!("{path}/{key}/{index}"), nesting + 1, presumed)?,
+                None => self.read.passed_over += 1,
+            }
         }
         Ok(())
     }
 
-    fn machine_config(&mut self, id: NodeId, object: Cursor<'_, '_>, path: String, presumed: Presumed) {
-        if let Err(unfit) = self.judge(id, object, path, presumed) {
+    fn machine_config(&mut self, object: Cursor<'_, '_>, path: String, presumed: Presumed) {
+        if let Err(unfit) = self.judge(object, path, presumed) {
             self.fault(unfit);
         }
     }
 
-    fn judge(
-        &mut self,
-        id: NodeId,
-        object: Cursor<'_, '_>,
-        path: String,
-        presumed: Presumed,
-    ) -> Result<(), Unfit> {
+    fn judge(&mut self, object: Cursor<'_, '_>, path: String, presumed: Presumed) -> Result<(), Unfit> {
+        let id = object.written();
         if self.tree.is_cut {
             let message = "the document holds more values than can be kept".to_owned();
             return Err(Unfit { at: id, message });
@@ -338,7 +339,7 @@ impl<'a, 't> ObjectReader<'a, 't> {
                 return Ok(());
             }
         }
-        self.read.documents.push(Document { subject, site: Site::of(self.tree, id) });
+        self.read.documents.push(Document { subject, site: Site::of(object) });
         Ok(())
     }
 

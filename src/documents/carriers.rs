@@ -5,8 +5,8 @@
 
 use super::embedded::Embedding;
 use super::site::Cursor;
-use super::tree::{Content, NodeId};
-use super::value::{Unfit, follow};
+use super::tree::Content;
+use super::value::Unfit;
 use super::{
     Documents, Fault, FaultKind, ObjectReader, Presumed, TEMPLATE, read_carried, says_machine_config,
 };
@@ -64,12 +64,12 @@ impl ObjectReader<'_, '_> {
 
     /// Reads the documents in the data of a ConfigMap.
     fn config_map(&mut self, object: Cursor<'_, '_>, path: &str) {
-        let data = object.entry("data").map(|data| &self.tree.node(data.node()).content);
-        let Some(Content::Mapping { entries, .. }) = data else { return };
+        let Some(data) = object.entry("data") else { return };
+        let Content::Mapping { entries, .. } = &self.tree.node(data.node()).content else { return };
         for (key, value) in entries {
             let key = self.tree.node(*key).content.text().unwrap_or_default();
             let key = key.replace('~', "~0").replace('/', "~1");
-            self.embedded(*value, &format!("{path}/data/{key}"));
+            self.embedded(data.item(*value), &format!("{path}/data/{key}"));
         }
     }
 
@@ -81,8 +81,9 @@ impl ObjectReader<'_, '_> {
         path: &str,
         nesting: usize,
     ) -> Result<(), Unfit> {
-        for (index, item) in self.sequence(policy.entry("spec").and_then(|spec| spec.entry(key))) {
-            let Some(item) = Cursor::at(self.tree, item) else { continue };
+        let definitions = policy.entry("spec").and_then(|spec| spec.entry(key));
+        for (index, item) in self.sequence(definitions).into_iter().enumerate() {
+            let Some(item) = item else { continue };
             let compliance = item.entry("complianceType").and_then(|entry| entry.text()).unwrap_or_default();
             // What must not be there is not put there.
             if compliance.eq_ignore_ascii_case("mustnothave") {
@@ -90,7 +91,7 @@ impl ObjectReader<'_, '_> {
             }
             if let Some(definition) = item.entry("objectDefinition") {
                 let path = format!("{path}/spec/{key}/{index}/objectDefinition");
-                self.object(definition.written(), path, nesting + 1, Presumed::Nothing)?;
+                self.object(definition, path, nesting + 1, Presumed::Nothing)?;
             }
         }
         Ok(())
@@ -114,28 +115,28 @@ impl ObjectReader<'_, '_> {
     /// Reads the patches that stand in a kustomization as text. What a JSON patch is for only a build
     /// can tell.
     fn patches(&mut self, kustomization: Cursor<'_, '_>, path: &str) {
-        for (index, item) in self.sequence(kustomization.entry("patches")) {
-            let patch = Cursor::at(self.tree, item).and_then(|item| item.entry("patch"));
-            if let Some(patch) = patch {
-                self.embedded(patch.node(), &format!("{path}/patches/{index}/patch"));
-            }
+        for (index, item) in self.sequence(kustomization.entry("patches")).into_iter().enumerate() {
+            let patch = item.and_then(|item| item.entry("patch"));
+            self.embedded(patch, &format!("{path}/patches/{index}/patch"));
         }
-        for (index, item) in self.sequence(kustomization.entry(STRATEGIC)) {
+        for (index, item) in self.sequence(kustomization.entry(STRATEGIC)).into_iter().enumerate() {
             self.embedded(item, &format!("{path}/{STRATEGIC}/{index}"));
         }
     }
 
-    fn sequence(&self, list: Option<Cursor<'_, '_>>) -> Vec<(usize, NodeId)> {
-        match list.map(|list| &self.tree.node(list.node()).content) {
-            Some(Content::Sequence(items)) => items.iter().copied().enumerate().collect(),
+    /// The items of a list; `None` for an alias to nowhere.
+    fn sequence<'b, 'c>(&self, list: Option<Cursor<'b, 'c>>) -> Vec<Option<Cursor<'b, 'c>>> {
+        let Some(list) = list else { return Vec::new() };
+        match &self.tree.node(list.node()).content {
+            Content::Sequence(items) => items.iter().map(|item| list.item(*item)).collect(),
             _ => Vec::new(),
         }
     }
 
     /// Reads the documents in the text of a scalar, which stands at `path`.
-    fn embedded(&mut self, value: NodeId, path: &str) {
-        let Ok(value) = follow(self.tree, value) else { return };
-        let node = self.tree.node(value);
+    fn embedded(&mut self, value: Option<Cursor<'_, '_>>, path: &str) {
+        let Some(value) = value else { return };
+        let node = self.tree.node(value.node());
         let Some(inner) = node.content.text() else { return };
         if self.carried.depth >= MAX_EMBEDDING {
             return;
@@ -151,6 +152,9 @@ impl ObjectReader<'_, '_> {
         for document in &mut documents {
             document.subject.origin.move_into(path, |place| embedding.place(place));
             embedding.move_site(&mut document.site);
+            if let Some(obstacle) = value.obstacle() {
+                document.site.mark(obstacle);
+            }
         }
         for fault in &mut faults {
             fault.place = fault.place.map(|place| embedding.place(place));

@@ -81,9 +81,8 @@ pub(crate) enum ObstacleKind {
 }
 
 impl Site {
-    /// Finds what a pin may touch in the object `id`.
-    pub(super) fn of(tree: &Tree<'_>, id: NodeId) -> Self {
-        let Some(object) = Cursor::at(tree, id) else { return Self::default() };
+    /// Finds what a pin may touch in the object at which `object` stands.
+    pub(super) fn of(object: Cursor<'_, '_>) -> Self {
         let spec = object.entry("spec");
         let metadata = object.entry("metadata");
         let annotations = metadata.as_ref().and_then(|metadata| metadata.entry("annotations"));
@@ -95,6 +94,13 @@ impl Site {
             repin: annotation(REPIN_ANNOTATION),
             annotations: annotations.as_ref().and_then(Cursor::spot),
             metadata: metadata.as_ref().and_then(Cursor::spot),
+        }
+    }
+
+    /// Marks every spot with what stands in the way of the whole object.
+    pub(super) fn mark(&mut self, obstacle: Obstacle) {
+        for spot in self.spots() {
+            spot.obstacle.get_or_insert(obstacle);
         }
     }
 
@@ -130,6 +136,16 @@ impl<'a, 't> Cursor<'a, 't> {
     /// Stands at `id`. `None` when it is an alias to nowhere.
     pub(super) fn at(tree: &'a Tree<'t>, id: NodeId) -> Option<Self> {
         Self { tree, key: None, written: id, node: id, obstacle: None }.arrive(id)
+    }
+
+    /// The value `id` in the sequence or mapping at which it stands. `None` when it is an alias to nowhere.
+    pub(super) fn item(&self, id: NodeId) -> Option<Self> {
+        Self { key: None, ..*self }.arrive(id)
+    }
+
+    /// What stands in the way of changing the bytes of the value.
+    pub(super) fn obstacle(&self) -> Option<Obstacle> {
+        self.obstacle
     }
 
     /// The value of `key` in the mapping at which it stands, also when a merge key brings it.

@@ -218,8 +218,14 @@ impl Editor<'_> {
             };
             let flow = self.flow(self.metadata, parents);
             let quote = Quote::of(self.text, Some(&annotations.key));
-            let map = flow.map_of(new, quote, self.line_break());
-            changes.push(Change { range: annotations.value.clone(), text: map });
+            let Range { start, end } = annotations.value;
+            let has_comment = !self.text[start..end].trim_matches(['{', '}']).trim().is_empty();
+            changes.push(if has_comment {
+                let entries: Vec<_> = new.iter().map(|entry| flow.entry(entry, quote)).collect();
+                Change { range: start + 1..start + 1, text: entries.join(flow.comma()) }
+            } else {
+                Change { range: start..end, text: flow.map_of(new, quote, self.line_break()) }
+            });
             return Ok(());
         }
         let flow = self.flow(annotations, keys);

@@ -87,6 +87,10 @@ fn annotations_that_are_there_get_one_more() {
         ("annotations: null # none", "annotations: {layerpin.io/pinned-from: r.io/os:1@DIGEST} # none"),
         ("annotations: {}", "annotations: {layerpin.io/pinned-from: r.io/os:1@DIGEST}"),
         ("annotations: { }", "annotations: {layerpin.io/pinned-from: r.io/os:1@DIGEST}"),
+        (
+            "annotations: { # none\n    # yet\n   }",
+            "annotations: {layerpin.io/pinned-from: r.io/os:1@DIGEST # none\n    # yet\n   }",
+        ),
         ("annotations: {a: b}", "annotations: {layerpin.io/pinned-from: r.io/os:1@DIGEST, a: b}"),
         ("annotations: { 'a': b }", "annotations: { 'layerpin.io/pinned-from': r.io/os:1@DIGEST, 'a': b }"),
         (
@@ -270,6 +274,18 @@ fn what_cannot_be_edited_exactly_is_refused_with_its_place() {
             (5, 3),
             "`spec.osImageURL` has an anchor that an alias refers to, so its text stands for other values too",
             format!("take the anchor away and write it out at each place: {value}"),
+        ),
+        (
+            "kind: List\nitems: &items\n- apiVersion: machineconfiguration.openshift.io/v1\n  kind: MachineConfig\n  metadata: {name: os}\n  spec: {osImageURL: r.io/os:1}\nother: *items\n",
+            (3, 3),
+            "`spec.osImageURL` has an anchor that an alias refers to, so its text stands for other values too",
+            format!("take the anchor away and write it out at each place: {value}"),
+        ),
+        (
+            "kind: ConfigMap\nmetadata:\n  annotations:\n    a: &text |\n      apiVersion: machineconfiguration.openshift.io/v1\n      kind: MachineConfig\n      metadata: {name: os}\n      spec: {osImageURL: r.io/os:1}\ndata:\n  a: *text\n",
+            (10, 6),
+            "`spec.osImageURL` is reached through an alias, so its text stands for other values too",
+            format!("write it out in place of the alias: {value}"),
         ),
         (
             "x: &base {osImageURL: r.io/os:1}\nHEAD\nmetadata: {name: os}\nspec:\n  <<: *base\n",
