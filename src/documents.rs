@@ -245,6 +245,12 @@ impl<'a, 't> ObjectReader<'a, 't> {
             let message = format!("more than {MAX_OBJECTS} objects, or lists in {MAX_NESTING} lists");
             return Err(Unfit { at: object.written(), message });
         }
+        // JSON with a comment before it is a sentence to a reader of YAML.
+        let is_outermost = nesting == 0 && self.carried.depth == 0;
+        if is_outermost && object.text().is_some_and(says_machine_config) {
+            let message = "a text, not an object".to_owned();
+            return Err(Unfit { at: object.written(), message });
+        }
         let text = |key: &str| object.entry(key).and_then(|entry| entry.text()).unwrap_or_default();
         let (kind, api_version) = (text("kind"), text("apiVersion"));
         let group = api_version.split_once('/').map_or("", |(group, _)| group);

@@ -393,4 +393,6 @@ fn what_is_no_mapping_at_all_is_passed_over() {
     for text in ["", "# nothing\n", "---\n---\n", "a sentence\n", "- a\n- b\n", "42\n", "null\n"] {
         assert_eq!(read(text).documents.len() + read(text).faults.len(), 0, "{text}");
     }
+    let commented = format!("// ours\n{}", json("a", "r.io/a:1"));
+    assert_eq!(told(&commented), ["Object 1:1 true a text, not an object"]);
 }
