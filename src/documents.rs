@@ -30,7 +30,7 @@ use crate::machine_config::{Field, GROUP, Origin, Place, Subject};
 
 /// Reads every MachineConfig in `text`, which is YAML or JSON.
 pub fn read(text: &str) -> Documents {
-    read_carried(text, Carried::default())
+    read_carried(text, Carried::by_nothing(text))
 }
 
 /// What a text holds, in the order of the text.
@@ -42,6 +42,8 @@ pub struct Documents {
     pub faults: Vec<Fault>,
     /// How many documents and objects are of other kinds.
     pub passed_over: usize,
+    /// The bytes of texts in texts that were read.
+    spent: usize,
 }
 
 /// One MachineConfig of a text.

@@ -12,12 +12,23 @@ use super::{
 };
 
 /// What is known of a text by what carries it.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Carried {
     /// In how many texts it stands.
     pub(super) depth: usize,
     /// It stands in an OpenShift template, which puts values in the place of `${NAME}` and `${{NAME}}`.
     pub(super) has_parameters: bool,
+    /// The bytes of texts in texts that were read before it.
+    spent: usize,
+    /// The most of them that are read.
+    allowance: usize,
+}
+
+impl Carried {
+    /// Nothing carries `text`: it is a file.
+    pub(super) fn by_nothing(text: &str) -> Self {
+        Self { depth: 0, has_parameters: false, spent: 0, allowance: text.len() * MAX_COPIES }
+    }
 }
 
 impl ObjectReader<'_, '_> {
@@ -32,7 +43,7 @@ impl ObjectReader<'_, '_> {
     ) -> Result<(), Unfit> {
         let before = self.seen();
         match (kind, group) {
-            ("ConfigMap", _) => self.config_map(object, path),
+            ("ConfigMap", _) => self.config_map(object, path)?,
             // Before templates had a group they were `v1`.
             ("Template", "template.openshift.io" | "") => {
                 let outside = self.carried;
@@ -48,7 +59,7 @@ impl ObjectReader<'_, '_> {
             }
             // In a kustomization.yaml kind and version may be left out.
             ("Kustomization" | "Component", "kustomize.config.k8s.io") | ("", "") => {
-                self.patches(object, path);
+                self.patches(object, path)?;
             }
             _ => {}
         }
@@ -63,14 +74,15 @@ impl ObjectReader<'_, '_> {
     }
 
     /// Reads the documents in the data of a ConfigMap.
-    fn config_map(&mut self, object: Cursor<'_, '_>, path: &str) {
-        let Some(data) = object.entry("data") else { return };
-        let Content::Mapping { entries, .. } = &self.tree.node(data.node()).content else { return };
+    fn config_map(&mut self, object: Cursor<'_, '_>, path: &str) -> Result<(), Unfit> {
+        let Some(data) = object.entry("data") else { return Ok(()) };
+        let Content::Mapping { entries, .. } = &self.tree.node(data.node()).content else { return Ok(()) };
         for (key, value) in entries {
             let key = self.tree.node(*key).content.text().unwrap_or_default();
             let key = key.replace('~', "~0").replace('/', "~1");
-            self.embedded(data.item(*value), &format!("{path}/data/{key}"));
+            self.embedded(data.item(*value), &format!("{path}/data/{key}"))?;
         }
+        Ok(())
     }
 
     /// Reads the objects that a policy of Advanced Cluster Management defines.
@@ -114,14 +126,15 @@ impl ObjectReader<'_, '_> {
 
     /// Reads the patches that stand in a kustomization as text. What a JSON patch is for only a build
     /// can tell.
-    fn patches(&mut self, kustomization: Cursor<'_, '_>, path: &str) {
+    fn patches(&mut self, kustomization: Cursor<'_, '_>, path: &str) -> Result<(), Unfit> {
         for (index, item) in self.sequence(kustomization.entry("patches")).into_iter().enumerate() {
             let patch = item.and_then(|item| item.entry("patch"));
-            self.embedded(patch, &format!("{path}/patches/{index}/patch"));
+            self.embedded(patch, &format!("{path}/patches/{index}/patch"))?;
         }
         for (index, item) in self.sequence(kustomization.entry(STRATEGIC)).into_iter().enumerate() {
-            self.embedded(item, &format!("{path}/{STRATEGIC}/{index}"));
+            self.embedded(item, &format!("{path}/{STRATEGIC}/{index}"))?;
         }
+        Ok(())
     }
 
     /// The items of a list; `None` for an alias to nowhere.
@@ -134,19 +147,25 @@ impl ObjectReader<'_, '_> {
     }
 
     /// Reads the documents in the text of a scalar, which stands at `path`.
-    fn embedded(&mut self, value: Option<Cursor<'_, '_>>, path: &str) {
-        let Some(value) = value else { return };
+    fn embedded(&mut self, value: Option<Cursor<'_, '_>>, path: &str) -> Result<(), Unfit> {
+        let Some(value) = value else { return Ok(()) };
         let node = self.tree.node(value.node());
-        let Some(inner) = node.content.text() else { return };
+        let Some(inner) = node.content.text() else { return Ok(()) };
         if self.carried.depth >= MAX_EMBEDDING {
-            return;
+            return Ok(());
         }
-        let carried = Carried { depth: self.carried.depth + 1, ..self.carried };
-        let Documents { mut documents, mut faults, .. } = read_carried(inner, carried);
+        let spent = self.carried.spent + self.read.spent + inner.len();
+        if spent > self.carried.allowance {
+            let message = format!("the aliases bring more than {MAX_COPIES} times the text of the file");
+            return Err(Unfit { at: value.written(), message });
+        }
+        let carried = Carried { depth: self.carried.depth + 1, spent, ..self.carried };
+        let Documents { mut documents, mut faults, spent, .. } = read_carried(inner, carried);
+        self.read.spent += inner.len() + spent;
         // A ConfigMap holds texts of every sort: a script is not broken YAML.
         faults.retain(|fault| fault.concerns_a_machine_config);
         if documents.is_empty() && faults.is_empty() {
-            return;
+            return Ok(());
         }
         let embedding = Embedding::of(node, self.text);
         for document in &mut documents {
@@ -161,6 +180,7 @@ impl ObjectReader<'_, '_> {
         }
         self.read.documents.append(&mut documents);
         self.read.faults.append(&mut faults);
+        Ok(())
     }
 }
 
@@ -168,3 +188,6 @@ const POLICIES: &str = "policy.open-cluster-management.io";
 const STRATEGIC: &str = "patchesStrategicMerge";
 /// ConfigMaps in ConfigMaps: a node pool's among install-time manifests makes two.
 const MAX_EMBEDDING: usize = 4;
+/// Each text in a text is in the file once, for each text that it stands in, unless aliases bring it
+/// again and again.
+const MAX_COPIES: usize = 16;

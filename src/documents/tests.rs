@@ -255,6 +255,26 @@ fn what_an_alias_bomb_would_unfold_to_is_never_built() {
 }
 
 #[test]
+fn a_text_that_aliases_bring_again_and_again_is_read_a_bounded_number_of_times() {
+    let map = |copies: usize| {
+        let copies: String = (0..copies).map(|copy| format!("  k{copy}: *t\n")).collect();
+        let text = indented(&yaml("a", "r.io/a:1"), "    ") + &"    # padding\n".repeat(1000);
+        format!("kind: ConfigMap\ndata:\n  x: &t |\n{text}{copies}")
+    };
+    assert_eq!(told(&map(9)).len(), 10);
+    let seen = told(&map(1000));
+    assert!(seen.len() < 60, "{}", seen.len());
+    assert!(
+        seen.last().unwrap().ends_with(" true the aliases bring more than 16 times the text of the file"),
+        "{seen:?}"
+    );
+    // Also when each of them is a text in a text.
+    let nested = format!("kind: ConfigMap\ndata:\n  x: &t |\n{}  y: *t\n", indented(&map(1000), "    "));
+    let seen = told(&nested);
+    assert!(seen.len() < 120, "{}", seen.len());
+}
+
+#[test]
 fn a_document_that_cannot_be_read_does_not_hide_the_others() {
     let good = yaml("good", "r.io/a:1");
     for (bad, fault) in [
