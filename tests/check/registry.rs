@@ -79,7 +79,7 @@ fn the_timeout_is_for_each_object_and_the_others_are_judged() {
         ("a.yaml", &machine_config("a", &format!("{}/acme/os@{digest}", silent.host()))),
         ("b.yaml", &machine_config("b", &format!("{}/acme/os@{digest}", sound.host()))),
     ]);
-    let report = tree.report(&["--timeout", "300ms", "."]);
+    let report = tree.report(&["--timeout", "3s", "."]);
     let verdicts: Vec<_> =
         report["objects"].as_array().unwrap().iter().map(|object| object["verdict"].clone()).collect();
     assert_eq!(verdicts, ["warn", "pass"]);
