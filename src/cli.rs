@@ -35,9 +35,10 @@ pub enum Command {
     Serve(Box<Serve>),
     /// Judge MachineConfigs in files, as they stand
     ///
-    /// Reads YAML and JSON: many documents in a file, lists, and MachineConfigs that a ConfigMap carries
-    /// in its data. Documents of other kinds are passed over. Of a folder, the files are read that end in
-    /// .yaml, .yml or .json, less what Git ignores; a file that is named is read whatever it is called.
+    /// Reads YAML and JSON: many documents in a file, lists, and MachineConfigs that a ConfigMap, an
+    /// OpenShift Template, a policy of Advanced Cluster Management or a kustomization carries. Documents
+    /// of other kinds are passed over. Of a folder, the files are read that end in .yaml, .yml or .json,
+    /// less what Git ignores; a file that is named is read whatever it is called.
     ///
     /// Exit status: 0 when nothing costs more than a warning, 1 when something is denied, 2 when
     /// something could not be done; what could be judged is reported all the same.
