@@ -1,9 +1,9 @@
 //! From the text of one file to the MachineConfigs in it.
 //!
 //! A file may hold many documents, lists of objects, documents of other kinds (passed over), and
-//! objects that carry MachineConfigs in them, such as ConfigMaps and policies. Each MachineConfig comes out as a [`Document`]; whatever cannot be read comes out as a
-//! [`Fault`] with its place, and never keeps the others from being read. Pure: text in, data out;
-//! [`crate::files`] finds and reads the files.
+//! objects that carry MachineConfigs in them, such as ConfigMaps and policies. Each MachineConfig comes
+//! out as a [`Document`]; whatever cannot be read comes out as a [`Fault`] with its place, and never
+//! keeps the others from being read. Pure: text in, data out; [`crate::files`] finds and reads the files.
 //!
 //! A text with `{{ … }}` or `{% … %}` in it is a template until it parses as YAML with the value in question
 //! spelled out. It is told apart from YAML that is broken, since there is nothing to mend in it.

@@ -336,7 +336,7 @@ pub fn respond(uid: &str, answer: &Answer) -> Vec<u8> {
             status: answer.denial.as_deref().map(|message| Status {
                 code: 403,
                 reason: "Forbidden",
-                message: message.to_owned(),
+                message,
             }),
             patch_type: patch.map(|_| "JSONPatch"),
             patch: patch.map(|patch| BASE64_STANDARD.encode(serde_json::to_vec(patch).unwrap_or_default())),
@@ -362,22 +362,22 @@ struct Response<'a> {
     uid: &'a str,
     allowed: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
-    status: Option<Status>,
+    status: Option<Status<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     patch_type: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     patch: Option<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    warnings: Vec<String>,
+    warnings: Vec<Cow<'a, str>>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     audit_annotations: &'a BTreeMap<&'static str, String>,
 }
 
 #[derive(Serialize)]
-struct Status {
+struct Status<'a> {
     code: u16,
     reason: &'static str,
-    message: String,
+    message: &'a str,
 }
 
 /// A denial: the first line stands alone, what explains it follows indented.
@@ -399,11 +399,14 @@ fn warning(finding: &Finding) -> String {
     if long.chars().count() <= AIMED_WARNING { long } else { short }
 }
 
-fn fit(warning: &str) -> String {
+fn fit(warning: &str) -> Cow<'_, str> {
+    if warning.len() <= MAX_WARNING && !warning.chars().any(char::is_control) {
+        return Cow::Borrowed(warning);
+    }
     let clean: String =
         warning.chars().map(|character| if character.is_control() { ' ' } else { character }).collect();
     match clean.char_indices().nth(MAX_WARNING) {
-        None => clean,
+        None => Cow::Owned(clean),
         Some(_) => clean.chars().take(MAX_WARNING - 1).chain(['…']).collect(),
     }
 }

@@ -103,8 +103,9 @@ impl Run {
         self.known.into_inner().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Sees to it that `question`, which is asked together with those `beside` it, is answered. Whoever comes while it is being asked waits for that
-    /// answer, which is there by the deadline of the one who came first, and so by its own.
+    /// Sees to it that `question`, which is asked together with those `beside` it, is answered. Whoever
+    /// comes while it is being asked waits for that answer, which is there by the deadline of the one who
+    /// came first, and so by its own.
     async fn settle(
         &self,
         question: &Question,

@@ -1,5 +1,7 @@
 //! `older-os`: an operating system older than the release's, or than what the pool runs.
 
+use std::cell::LazyCell;
+
 use super::{Case, Certainty, Input, Observation, Place, Rule, told_once};
 use crate::facts::Fact;
 use crate::facts::image::Platform;
@@ -41,7 +43,7 @@ fn judge(case: &Case<'_>) -> Vec<Observation> {
     let unknown = case.by_lineage(|image, lineage| {
         case.unknown_lineage("has an older operating system than its base", image, lineage)
     });
-    let versions = versions(case, &image.asked());
+    let versions = LazyCell::new(|| versions(case, &image.asked()));
     let mut seen = Vec::new();
     for lineage in case.lineage {
         let place = Place { pool: lineage.pool.as_deref(), platform: lineage.platform.as_ref() };
@@ -51,7 +53,7 @@ fn judge(case: &Case<'_>) -> Vec<Observation> {
             _ => lineage.accepted.first(),
         };
         let Some(base) = own_base else { continue };
-        for (platform, own) in &versions {
+        for (platform, own) in versions.iter() {
             if lineage.platform.as_ref().is_some_and(|of| of != *platform) {
                 continue;
             }
@@ -64,7 +66,7 @@ fn judge(case: &Case<'_>) -> Vec<Observation> {
     for pool in case.pools {
         let Some(current) = current(case, pool) else { continue };
         let needed = pool.platforms().filter(|needed| !needed.is_empty());
-        for (platform, own) in &versions {
+        for (platform, own) in versions.iter() {
             let of_current = version_on(case, &current, platform);
             let older_than = of_current.filter(|of_current| own.is_older_than(of_current));
             if needed.as_ref().is_none_or(|needed| needed.contains(platform))
