@@ -6,6 +6,7 @@
 #   PROFILE         how the program is compiled; `dev` is quick [default: release]
 #   CA_BUNDLE       the CA certificates [default: those of this machine]
 #   CONTAINER_TOOL  the command that builds, with options [default: buildah, else podman]
+#   LAYERPIN_REVISION  the commit, for a label and for `layerpin_build_info` [default: that of the checkout]
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -30,6 +31,8 @@ grep -q -e '-----BEGIN CERTIFICATE-----' "$bundle" || fail "$bundle (CA_BUNDLE) 
 read -ra tool <<<"${CONTAINER_TOOL:-$(first buildah podman)}"
 [[ ${#tool[@]} -gt 0 ]] || fail "neither buildah nor podman is on PATH: install one, or name it as CONTAINER_TOOL"
 
+export LAYERPIN_REVISION=${LAYERPIN_REVISION:-$(git rev-parse --verify --quiet HEAD 2>/dev/null || echo unknown)}
+
 # Only the program itself is linked otherwise than usual, so that what is compiled already serves, and
 # the one in target/release stays as it is.
 build=${CARGO_BUILD_BUILD_DIR:-${CARGO_TARGET_DIR:-$PWD/target}}
@@ -44,4 +47,5 @@ mkdir -p "$context"
 cp "$build/image/$folder/layerpin" "$context/layerpin"
 cp "$bundle" "$context/ca-certificates.crt"
 version=$("$context/layerpin" --version)
-"${tool[@]}" build --file deploy/Containerfile --build-arg "VERSION=${version#layerpin }" --tag "$image" "$context"
+"${tool[@]}" build --file deploy/Containerfile --build-arg "VERSION=${version#layerpin }" \
+    --build-arg "REVISION=$LAYERPIN_REVISION" --tag "$image" "$context"

@@ -55,6 +55,7 @@ fn the_image_holds_the_program_and_ca_certificates_and_that_is_all_it_takes() {
             "org.opencontainers.image.title": "layerpin",
             "org.opencontainers.image.description": description,
             "org.opencontainers.image.version": version,
+            "org.opencontainers.image.revision": REVISION,
             "org.opencontainers.image.licenses": "Apache-2.0",
         })
     );
@@ -100,7 +101,13 @@ fn the_image_holds_the_program_and_ca_certificates_and_that_is_all_it_takes() {
     assert_eq!(answer["response"]["uid"], "1");
     let warnings = answer["response"]["warnings"].to_string();
     assert!(warnings.contains(&format!("pinned `{name}:1` to {}", &digest.to_string()[..19])), "{answer}");
+    let built = format!("layerpin_build_info{{version=\"{version}\",revision=\"{REVISION}\"}} 1\n");
+    let metrics = server.metrics();
+    assert!(metrics.contains(&built), "{metrics}");
 }
+
+/// No commit has it.
+const REVISION: &str = "0123456789abcdef-of-the-test";
 
 /// Images of `buildah`, away from those of the user.
 struct Store {
@@ -154,6 +161,7 @@ impl Store {
             .args(["-e", "-c", &block])
             .current_dir(repository())
             .env("PROFILE", "dev")
+            .env("LAYERPIN_REVISION", REVISION)
             .env("CA_BUNDLE", self.path("bundle.crt"))
             // Those of a `make` that runs this test.
             .env_remove("MAKEFLAGS")
@@ -241,6 +249,7 @@ fn pushed_config(name: &str) -> String {
 struct Serving {
     child: Child,
     url: String,
+    admin_url: String,
     authority: String,
 }
 
@@ -263,19 +272,29 @@ impl Serving {
             .spawn()
             .unwrap();
         let output = child.stdout.take().unwrap();
-        let mut this = Self { child, url: String::new(), authority: authority.ca_pem() };
-        this.url = address(output);
+        let (url, admin_url) = (String::new(), String::new());
+        let mut this = Self { child, url, admin_url, authority: authority.ca_pem() };
+        [this.url, this.admin_url] = addresses(output);
         this
     }
 
     fn review(&self, path: &str, review: &Value) -> Value {
+        let url = format!("{}{path}", self.url);
+        let text = self.answer(|client| client.post(url).body(review.to_string()));
+        serde_json::from_str(&text).unwrap()
+    }
+
+    fn metrics(&self) -> String {
+        self.answer(|client| client.get(format!("{}/metrics", self.admin_url)))
+    }
+
+    fn answer(&self, ask: impl FnOnce(reqwest::Client) -> reqwest::RequestBuilder) -> String {
         layerpin::install_crypto_provider();
         let authority = reqwest::Certificate::from_pem(self.authority.as_bytes()).unwrap();
         let client = reqwest::Client::builder().tls_certs_only([authority]).no_proxy().timeout(PATIENCE);
-        let request = client.build().unwrap().post(format!("{}{path}", self.url)).body(review.to_string());
+        let request = ask(client.build().unwrap());
         let runtime = tokio::runtime::Runtime::new().unwrap();
-        let text = runtime.block_on(async { request.send().await.unwrap().text().await.unwrap() });
-        serde_json::from_str(&text).unwrap()
+        runtime.block_on(async { request.send().await.unwrap().text().await.unwrap() })
     }
 }
 
@@ -298,16 +317,18 @@ impl Drop for Serving {
     }
 }
 
-/// What the server says it listens on.
-fn address(output: ChildStdout) -> String {
+/// What the server says it listens on: the webhooks' address, and that of probes and metrics.
+fn addresses(output: ChildStdout) -> [String; 2] {
     let (sender, lines) = mpsc::channel();
     std::thread::spawn(move || {
         for line in BufReader::new(output).lines().map_while(Result::ok) {
             let _ = sender.send(line);
         }
     });
-    let line = lines.recv_timeout(PATIENCE).expect("the server tells its address");
-    line.strip_prefix("listening on ").unwrap_or_else(|| panic!("{line}")).to_owned()
+    ["listening on ", "admin listening on "].map(|words| {
+        let line = lines.recv_timeout(PATIENCE).expect("the server tells its addresses");
+        line.strip_prefix(words).unwrap_or_else(|| panic!("{line}")).to_owned()
+    })
 }
 
 fn run(command: &mut Command) -> String {
