@@ -77,6 +77,8 @@ pub enum FaultKind {
     Template,
     /// What is judged stands in an OpenShift template, and has a parameter in it.
     Parameter,
+    /// The document says `kind: MachineConfig`, and an `apiVersion` that is no MachineConfig's.
+    ApiVersion,
     /// The document is a MachineConfig that cannot be one: a field of the wrong type, no name, a
     /// duplicate key.
     Object,
@@ -110,14 +112,14 @@ impl Fault {
     ///
     /// A file that was named is expected to be judged, so each of its faults is an error. In a
     /// folder a template is passed over, because charts stand beside plain manifests, with a note
-    /// where it says `kind: MachineConfig`, and so is what has a parameter. What else is no YAML may hide a MachineConfig, and is an
-    /// error there too.
+    /// where it says `kind: MachineConfig`, and so is what has a parameter or another `apiVersion`. What
+    /// else is no YAML may hide a MachineConfig, and is an error there too.
     pub fn weight(&self, given: Given) -> Weight {
         match (given, self.kind) {
             (Given::ByName, _) => Weight::Error,
             (_, FaultKind::Template) if self.concerns_a_machine_config => Weight::Note,
             (_, FaultKind::Template) => Weight::Nothing,
-            (_, FaultKind::Parameter) => Weight::Note,
+            (_, FaultKind::Parameter | FaultKind::ApiVersion) => Weight::Note,
             (Given::InFolderAsJson, FaultKind::Syntax) if !self.concerns_a_machine_config => Weight::Nothing,
             _ => Weight::Error,
         }
@@ -133,6 +135,7 @@ impl Fault {
             FaultKind::Parameter => {
                 "fill it in first, and give what comes out: oc process --local -f FILE -o yaml"
             }
+            FaultKind::ApiVersion => "write `apiVersion: machineconfiguration.openshift.io/v1`",
             FaultKind::Object => {
                 "mend the object there; `oc apply --dry-run=server -f FILE` says what it wants"
             }
@@ -254,13 +257,16 @@ impl<'a, 't> ObjectReader<'a, 't> {
             return Err(Unfit { at: object.written(), message });
         }
         let text = |key: &str| object.entry(key).and_then(|entry| entry.text()).unwrap_or_default();
-        let (kind, api_version) = (text("kind"), text("apiVersion"));
+        let (kind, api_version) = match (text("kind"), text("apiVersion"), presumed) {
+            ("" | "MachineConfig", "", Presumed::MachineConfig) => ("MachineConfig", DEFAULT_API_VERSION),
+            (kind, api_version, _) => (kind, api_version),
+        };
         let group = api_version.split_once('/').map_or("", |(group, _)| group);
         let is_ours = group == GROUP;
         match kind {
             "MachineConfig" if is_ours => self.machine_config(object, path, presumed),
-            "" if api_version.is_empty() && matches!(presumed, Presumed::MachineConfig) => {
-                self.machine_config(object, path, presumed)
+            "MachineConfig" if may_mean_ours(group) && is_object(object) => {
+                self.other_api_version(object, api_version);
             }
             "List" => self.items(object, "items", &path, nesting, Presumed::Nothing)?,
             // The API server leaves kind and version out of the items of its own lists.
@@ -291,6 +297,19 @@ impl<'a, 't> ObjectReader<'a, 't> {
         Ok(())
     }
 
+    fn other_api_version(&mut self, object: Cursor<'_, '_>, api_version: &str) {
+        let (at, message) = match object.entry("apiVersion") {
+            None => (object, "`kind: MachineConfig` without an `apiVersion`".to_owned()),
+            Some(entry) => {
+                let api_version = shown(api_version);
+                let what = format!("`kind: MachineConfig` with the `apiVersion` `{api_version}`");
+                (entry, format!("{what}, which no MachineConfig has"))
+            }
+        };
+        let at = at.written();
+        self.fault_of(FaultKind::ApiVersion, Unfit { at, message });
+    }
+
     fn machine_config(&mut self, object: Cursor<'_, '_>, path: String, presumed: Presumed) {
         if let Err(unfit) = self.judge(object, path, presumed) {
             self.fault(unfit);
@@ -305,7 +324,7 @@ impl<'a, 't> ObjectReader<'a, 't> {
         }
         let mut value = self.values.value(id)?;
         if let (Presumed::MachineConfig, Some(map)) = (presumed, value.as_object_mut()) {
-            map.entry("apiVersion").or_insert_with(|| format!("{GROUP}/v1").into());
+            map.entry("apiVersion").or_insert_with(|| DEFAULT_API_VERSION.into());
             map.entry("kind").or_insert_with(|| "MachineConfig".into());
         }
         for path in [&["metadata"][..], &["metadata", "labels"], &["metadata", "annotations"], &["spec"]] {
@@ -352,12 +371,17 @@ impl<'a, 't> ObjectReader<'a, 't> {
     }
 
     fn fault(&mut self, unfit: Unfit) {
+        self.fault_of(FaultKind::Object, unfit);
+    }
+
+    /// Tells what is unfit, as a fault of `kind` unless it is a template.
+    fn fault_of(&mut self, kind: FaultKind, unfit: Unfit) {
         let node = self.tree.node(unfit.at);
         // Of an embedded text `self.text` is the inner one, and so are the spans.
         let written = self.text.get(node.span.clone()).unwrap_or_default();
         let (kind, message) = match written.contains("{{") {
             true => (FaultKind::Template, TEMPLATE.to_owned()),
-            false => (FaultKind::Object, unfit.message),
+            false => (kind, unfit.message),
         };
         self.read.faults.push(Fault {
             kind,
@@ -366,6 +390,18 @@ impl<'a, 't> ObjectReader<'a, 't> {
             concerns_a_machine_config: true,
         });
     }
+}
+
+/// Tells whether the author of a `kind: MachineConfig` in `group` may have meant OpenShift's: it is
+/// missing, or has a word of the right one in it. Talos and others have a kind of that name too.
+fn may_mean_ours(group: &str) -> bool {
+    let group = group.to_ascii_lowercase();
+    group.is_empty() || ["openshift", "machineconfiguration"].iter().any(|word| group.contains(word))
+}
+
+/// Tells whether `value` is an object, not a reference to one such as the target of a patch.
+fn is_object(value: Cursor<'_, '_>) -> bool {
+    value.entry("metadata").is_some() || value.entry("spec").is_some()
 }
 
 /// The fault of a document at `span` of `text` that is no YAML: where it has the marks of a
@@ -425,6 +461,9 @@ fn says_machine_config(text: &str) -> bool {
 }
 
 const TEMPLATE: &str = "a template, which says nothing before it is rendered";
+
+/// What the items of a `MachineConfigList` are when they do not say so.
+const DEFAULT_API_VERSION: &str = "machineconfiguration.openshift.io/v1";
 
 /// How the actions of Go's and of Jinja's templates begin.
 const TEMPLATE_MARKS: [&str; 2] = ["{{", "{%"];

@@ -314,6 +314,38 @@ fn a_document_that_cannot_be_read_does_not_hide_the_others() {
 }
 
 #[test]
+fn a_machine_config_of_no_or_of_a_mistyped_group_is_told_and_one_of_others_passed_over() {
+    let text =
+        |api_version: &str| format!("{api_version}kind: MachineConfig\nmetadata: {{name: a}}\nspec: {{}}\n");
+    for group in [
+        "machineconfig.openshift.io/v1",
+        "machineconfiguration.opensift.io/v1",
+        "config.OpenShift.io/v1",
+        "v1",
+    ] {
+        let expected = format!(
+            "ApiVersion 1:13 true `kind: MachineConfig` with the `apiVersion` `{group}`, which no MachineConfig has"
+        );
+        assert_eq!(told(&text(&format!("apiVersion: {group}\n"))), [expected]);
+    }
+    let missing = "ApiVersion 1:1 true `kind: MachineConfig` without an `apiVersion`";
+    assert_eq!(told(&text("")), [missing]);
+    assert_eq!(
+        told(&text("apiVersion: '{{ .Values.api }}'\n")),
+        ["Template 1:13 true a template, which says nothing before it is rendered"]
+    );
+    for group in ["machineconfig.talos.dev/v1alpha1", "cluster.x-k8s.io/v1beta1", "example.com/v1"] {
+        assert_eq!(told(&text(&format!("apiVersion: {group}\n"))), ["1 others"], "{group}");
+    }
+    // A reference to a MachineConfig is none.
+    assert_eq!(told("kind: MachineConfig\nname: a\n"), ["1 others"]);
+    // In their own list they need not say what they are, nor all of it.
+    let list = "apiVersion: machineconfiguration.openshift.io/v1\nkind: MachineConfigList\nitems:\n\
+                - kind: MachineConfig\n  metadata: {name: a}\n  spec: {osImageURL: r.io/os:1}\n";
+    assert_eq!(told(list), ["a 4 /items/0 r.io/os:1 6:22"]);
+}
+
+#[test]
 fn templates_are_told_apart_from_broken_yaml() {
     let head = format!("{HEAD}metadata: {{name: a}}\nspec:\n");
     for (text, place) in [
@@ -354,6 +386,7 @@ fn a_folder_may_hold_templates_and_relatives_of_json_but_no_broken_yaml() {
         (FaultKind::Template, true, Weight::Note, Weight::Note),
         (FaultKind::Template, false, Weight::Nothing, Weight::Nothing),
         (FaultKind::Parameter, true, Weight::Note, Weight::Note),
+        (FaultKind::ApiVersion, true, Weight::Note, Weight::Note),
         (FaultKind::Object, true, Weight::Error, Weight::Error),
     ] {
         let fault = fault(kind, concerns);

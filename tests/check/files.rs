@@ -193,6 +193,28 @@ fn objects_of_a_template_are_judged_and_one_with_a_parameter_is_passed_over_with
 }
 
 #[test]
+fn a_machine_config_without_its_api_version_is_told_in_a_folder_and_an_error_when_named() {
+    let object = machine_config("a", "quay.io/acme/os:4.18");
+    let (_, headless) = object.split_once('\n').unwrap();
+    let other = object.replace("machineconfiguration.openshift.io/v1", "machineconfig.openshift.io/v1");
+    let tree = Tree::known(&[("t/headless.yaml", headless), ("t/other.yaml", &other)]);
+    let found = tree.check(["--facts", "facts.json", "t"]);
+    assert_eq!(
+        (found.status, found.error.as_str()),
+        (
+            0,
+            "warning: t/headless.yaml:1:1: `kind: MachineConfig` without an `apiVersion`\n  \
+             help: write `apiVersion: machineconfiguration.openshift.io/v1`\n\
+             warning: t/other.yaml:1:13: `kind: MachineConfig` with the `apiVersion` \
+             `machineconfig.openshift.io/v1`, which no MachineConfig has\n  \
+             help: write `apiVersion: machineconfiguration.openshift.io/v1`\n\
+             no MachineConfigs in 2 files\n"
+        )
+    );
+    assert_eq!(tree.check(["--facts", "facts.json", "t/other.yaml"]).status, 2);
+}
+
+#[test]
 fn broken_yaml_in_a_folder_is_an_error_and_settings_with_comments_are_not() {
     let tree = Tree::known(&[
         ("broken.yaml", "a: [1\nb: 2\n"),
