@@ -35,9 +35,9 @@ pub enum Command {
     Serve(Box<Serve>),
     /// Judge MachineConfigs in files, as they stand
     ///
-    /// Reads YAML and JSON: many documents in a file, lists, and MachineConfigs that a ConfigMap, an
-    /// OpenShift Template, a policy of Advanced Cluster Management or a kustomization carries. Documents
-    /// of other kinds are passed over. Of a folder, the files are read that end in .yaml, .yml or .json,
+    /// Reads YAML and JSON: many documents in a file, lists, and MachineConfigs that objects of other kinds
+    /// carry: a ConfigMap, the text of a Secret, an OpenShift Template, a policy or ManifestWork of Advanced
+    /// Cluster Management, a SyncSet of Hive, a kustomization. Documents of other kinds are passed over. Of a folder, the files are read that end in .yaml, .yml or .json,
     /// less what Git ignores; a file that is named is read whatever it is called.
     ///
     /// Exit status: 0 when nothing costs more than a warning, 1 when something is denied, 2 when

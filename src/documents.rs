@@ -79,6 +79,8 @@ pub enum FaultKind {
     Parameter,
     /// The document says `kind: MachineConfig`, and an `apiVersion` that is no MachineConfig's.
     ApiVersion,
+    /// A text in base64 speaks of a MachineConfig.
+    Encoded,
     /// The document is a MachineConfig that cannot be one: a field of the wrong type, no name, a
     /// duplicate key.
     Object,
@@ -112,14 +114,14 @@ impl Fault {
     ///
     /// A file that was named is expected to be judged, so each of its faults is an error. In a
     /// folder a template is passed over, because charts stand beside plain manifests, with a note
-    /// where it says `kind: MachineConfig`, and so is what has a parameter or another `apiVersion`. What
-    /// else is no YAML may hide a MachineConfig, and is an error there too.
+    /// where it says `kind: MachineConfig`, and so is what has a parameter or another `apiVersion` or is
+    /// encoded. What else is no YAML may hide a MachineConfig, and is an error there too.
     pub fn weight(&self, given: Given) -> Weight {
         match (given, self.kind) {
             (Given::ByName, _) => Weight::Error,
             (_, FaultKind::Template) if self.concerns_a_machine_config => Weight::Note,
             (_, FaultKind::Template) => Weight::Nothing,
-            (_, FaultKind::Parameter | FaultKind::ApiVersion) => Weight::Note,
+            (_, FaultKind::Parameter | FaultKind::ApiVersion | FaultKind::Encoded) => Weight::Note,
             (Given::InFolderAsJson, FaultKind::Syntax) if !self.concerns_a_machine_config => Weight::Nothing,
             _ => Weight::Error,
         }
@@ -136,6 +138,9 @@ impl Fault {
                 "fill it in first, and give what comes out: oc process --local -f FILE -o yaml"
             }
             FaultKind::ApiVersion => "write `apiVersion: machineconfiguration.openshift.io/v1`",
+            FaultKind::Encoded => {
+                "write it as text (a Secret has `stringData` for that), or give what `base64 --decode` makes of it"
+            }
             FaultKind::Object => {
                 "mend the object there; `oc apply --dry-run=server -f FILE` says what it wants"
             }
@@ -219,11 +224,16 @@ struct ObjectReader<'a, 't> {
     read: &'a mut Documents,
 }
 
-/// What an object of a list is when it does not say so itself.
+/// What an object of a list is when it does not say so itself: the API server leaves kind and version
+/// out of the items of its own lists. Both are empty where nothing is presumed.
 #[derive(Clone, Copy)]
-enum Presumed {
-    Nothing,
-    MachineConfig,
+struct Presumed<'p> {
+    kind: &'p str,
+    api_version: &'p str,
+}
+
+impl Presumed<'_> {
+    const NOTHING: Self = Self { kind: "", api_version: "" };
 }
 
 impl<'a, 't> ObjectReader<'a, 't> {
@@ -233,7 +243,11 @@ impl<'a, 't> ObjectReader<'a, 't> {
 
     fn read(mut self) {
         let Some(root) = Cursor::at(self.tree, self.tree.root) else { return };
-        if let Err(unfit) = self.object(root, String::new(), 0, Presumed::Nothing) {
+        let outcome = match &self.tree.node(root.node()).content {
+            Content::Sequence(_) => self.objects(root, "", 0, Presumed::NOTHING),
+            _ => self.object(root, String::new(), 0, Presumed::NOTHING),
+        };
+        if let Err(unfit) = outcome {
             self.fault(unfit);
         }
     }
@@ -243,7 +257,7 @@ impl<'a, 't> ObjectReader<'a, 't> {
         object: Cursor<'_, '_>,
         path: String,
         nesting: usize,
-        presumed: Presumed,
+        presumed: Presumed<'_>,
     ) -> Result<(), Unfit> {
         self.objects += 1;
         if self.objects > MAX_OBJECTS || nesting > MAX_NESTING {
@@ -257,9 +271,11 @@ impl<'a, 't> ObjectReader<'a, 't> {
             return Err(Unfit { at: object.written(), message });
         }
         let text = |key: &str| object.entry(key).and_then(|entry| entry.text()).unwrap_or_default();
-        let (kind, api_version) = match (text("kind"), text("apiVersion"), presumed) {
-            ("" | "MachineConfig", "", Presumed::MachineConfig) => ("MachineConfig", DEFAULT_API_VERSION),
-            (kind, api_version, _) => (kind, api_version),
+        let said = (text("kind"), text("apiVersion"));
+        let (kind, api_version) = match said {
+            ("", "") => (presumed.kind, presumed.api_version),
+            (kind, "") if kind == presumed.kind => (kind, presumed.api_version),
+            said => said,
         };
         let group = api_version.split_once('/').map_or("", |(group, _)| group);
         let is_ours = group == GROUP;
@@ -268,12 +284,13 @@ impl<'a, 't> ObjectReader<'a, 't> {
             "MachineConfig" if may_mean_ours(group) && is_object(object) => {
                 self.other_api_version(object, api_version);
             }
-            "List" => self.items(object, "items", &path, nesting, Presumed::Nothing)?,
-            // The API server leaves kind and version out of the items of its own lists.
-            "MachineConfigList" if is_ours => {
-                self.items(object, "items", &path, nesting, Presumed::MachineConfig)?;
-            }
-            _ => self.carrier(object, kind, group, &path, nesting)?,
+            _ => match kind.strip_suffix("List") {
+                Some("") => self.items(object, "items", &path, nesting, Presumed::NOTHING)?,
+                Some(kind) => {
+                    self.items(object, "items", &path, nesting, Presumed { kind, api_version })?;
+                }
+                None => self.carrier(object, kind, group, &path, nesting)?,
+            },
         }
         Ok(())
     }
@@ -284,13 +301,26 @@ impl<'a, 't> ObjectReader<'a, 't> {
         key: &str,
         path: &str,
         nesting: usize,
-        presumed: Presumed,
+        presumed: Presumed<'_>,
     ) -> Result<(), Unfit> {
-        let Some(list) = list.entry(key) else { return Ok(()) };
+        match list.entry(key) {
+            Some(list) => self.objects(list, &format!("{path}/{key}"), nesting, presumed),
+            None => Ok(()),
+        }
+    }
+
+    /// Reads the objects of the sequence at `path`.
+    fn objects(
+        &mut self,
+        list: Cursor<'_, '_>,
+        path: &str,
+        nesting: usize,
+        presumed: Presumed<'_>,
+    ) -> Result<(), Unfit> {
         let Content::Sequence(items) = &self.tree.node(list.node()).content else { return Ok(()) };
         for (index, item) in items.iter().enumerate() {
             match list.item(*item) {
-                Some(item) => self.object(item, format!("{path}/{key}/{index}"), nesting + 1, presumed)?,
+                Some(item) => self.object(item, format!("{path}/{index}"), nesting + 1, presumed)?,
                 None => self.read.passed_over += 1,
             }
         }
@@ -310,22 +340,24 @@ impl<'a, 't> ObjectReader<'a, 't> {
         self.fault_of(FaultKind::ApiVersion, Unfit { at, message });
     }
 
-    fn machine_config(&mut self, object: Cursor<'_, '_>, path: String, presumed: Presumed) {
+    fn machine_config(&mut self, object: Cursor<'_, '_>, path: String, presumed: Presumed<'_>) {
         if let Err(unfit) = self.judge(object, path, presumed) {
             self.fault(unfit);
         }
     }
 
-    fn judge(&mut self, object: Cursor<'_, '_>, path: String, presumed: Presumed) -> Result<(), Unfit> {
+    fn judge(&mut self, object: Cursor<'_, '_>, path: String, presumed: Presumed<'_>) -> Result<(), Unfit> {
         let id = object.written();
         if self.tree.is_cut {
             let message = "the document holds more values than can be kept".to_owned();
             return Err(Unfit { at: id, message });
         }
         let mut value = self.values.value(id)?;
-        if let (Presumed::MachineConfig, Some(map)) = (presumed, value.as_object_mut()) {
-            map.entry("apiVersion").or_insert_with(|| DEFAULT_API_VERSION.into());
-            map.entry("kind").or_insert_with(|| "MachineConfig".into());
+        if !presumed.kind.is_empty()
+            && let Some(map) = value.as_object_mut()
+        {
+            map.entry("apiVersion").or_insert_with(|| presumed.api_version.into());
+            map.entry("kind").or_insert_with(|| presumed.kind.into());
         }
         for path in [&["metadata"][..], &["metadata", "labels"], &["metadata", "annotations"], &["spec"]] {
             let at = path.iter().try_fold(object, |at, key| at.entry(key));
@@ -461,9 +493,6 @@ fn says_machine_config(text: &str) -> bool {
 }
 
 const TEMPLATE: &str = "a template, which says nothing before it is rendered";
-
-/// What the items of a `MachineConfigList` are when they do not say so.
-const DEFAULT_API_VERSION: &str = "machineconfiguration.openshift.io/v1";
 
 /// How the actions of Go's and of Jinja's templates begin.
 const TEMPLATE_MARKS: [&str; 2] = ["{{", "{%"];

@@ -1,11 +1,12 @@
-//! Objects of other kinds that carry MachineConfigs: ConfigMaps, templates, policies, kustomizations.
+//! Objects of other kinds that carry MachineConfigs: ConfigMaps, Secrets, templates, policies, work for
+//! other clusters, kustomizations.
 //!
 //! Owns where in them a MachineConfig may stand, as an object or as a text, and what is different about
 //! one that is carried. Which kinds there are is a list: whatever else may hold one is passed over.
 
 use super::embedded::Embedding;
 use super::site::Cursor;
-use super::tree::Content;
+use super::tree::{Content, mentions_encoded};
 use super::value::Unfit;
 use super::{
     Documents, Fault, FaultKind, ObjectReader, Presumed, TEMPLATE, read_carried, says_machine_config,
@@ -43,12 +44,36 @@ impl ObjectReader<'_, '_> {
     ) -> Result<(), Unfit> {
         let before = self.seen();
         match (kind, group) {
-            ("ConfigMap", _) => self.config_map(object, path)?,
+            ("ConfigMap", _) => {
+                self.texts(object, "data", path)?;
+                self.encoded(object, "binaryData");
+            }
+            ("Secret", "") => {
+                self.texts(object, "stringData", path)?;
+                self.encoded(object, "data");
+            }
+            ("ManifestWork", WORK) => {
+                if let Some(spec) = object.entry("spec") {
+                    self.manifests(spec, &format!("{path}/spec"), nesting)?;
+                }
+            }
+            ("ManifestWorkReplicaSet", WORK) => {
+                let template = object.entry("spec").and_then(|spec| spec.entry("manifestWorkTemplate"));
+                if let Some(template) = template {
+                    self.manifests(template, &format!("{path}/spec/manifestWorkTemplate"), nesting)?;
+                }
+            }
+            ("SyncSet" | "SelectorSyncSet", "hive.openshift.io") => {
+                if let Some(spec) = object.entry("spec") {
+                    let path = format!("{path}/spec");
+                    self.items(spec, "resources", &path, nesting, Presumed::NOTHING)?;
+                }
+            }
             // Before templates had a group they were `v1`.
             ("Template", "template.openshift.io" | "") => {
                 let outside = self.carried;
                 self.carried.has_parameters = true;
-                let outcome = self.items(object, "objects", path, nesting, Presumed::Nothing);
+                let outcome = self.items(object, "objects", path, nesting, Presumed::NOTHING);
                 self.carried = outside;
                 outcome?;
             }
@@ -73,16 +98,39 @@ impl ObjectReader<'_, '_> {
         (self.read.documents.len(), self.read.faults.len(), self.read.passed_over)
     }
 
-    /// Reads the documents in the data of a ConfigMap.
-    fn config_map(&mut self, object: Cursor<'_, '_>, path: &str) -> Result<(), Unfit> {
-        let Some(data) = object.entry("data") else { return Ok(()) };
-        let Content::Mapping { entries, .. } = &self.tree.node(data.node()).content else { return Ok(()) };
-        for (key, value) in entries {
-            let key = self.tree.node(*key).content.text().unwrap_or_default();
-            let key = key.replace('~', "~0").replace('/', "~1");
-            self.embedded(data.item(*value), &format!("{path}/data/{key}"))?;
+    /// Reads the documents in the texts under `key`.
+    fn texts(&mut self, object: Cursor<'_, '_>, key: &str, path: &str) -> Result<(), Unfit> {
+        for (name, value) in object.entry(key).map(|texts| texts.entries()).unwrap_or_default() {
+            let name = name.replace('~', "~0").replace('/', "~1");
+            self.embedded(value, &format!("{path}/{key}/{name}"))?;
         }
         Ok(())
+    }
+
+    /// Tells of what speaks of MachineConfigs under `key`, where all is base64. It is not decoded: what
+    /// is hidden there may be a secret, and its places are none of the file's.
+    fn encoded(&mut self, object: Cursor<'_, '_>, key: &str) {
+        let values = object.entry(key).map(|texts| texts.entries()).unwrap_or_default();
+        for value in values.into_iter().filter_map(|(_, value)| value) {
+            if value.text().is_some_and(mentions_encoded) {
+                self.read.faults.push(Fault {
+                    kind: FaultKind::Encoded,
+                    place: Some(value.place()),
+                    message: "base64 that speaks of a MachineConfig, and is not decoded".to_owned(),
+                    concerns_a_machine_config: true,
+                });
+            }
+        }
+    }
+
+    /// Reads the objects that work for another cluster puts there.
+    fn manifests(&mut self, work: Cursor<'_, '_>, path: &str, nesting: usize) -> Result<(), Unfit> {
+        match work.entry("workload") {
+            Some(workload) => {
+                self.items(workload, "manifests", &format!("{path}/workload"), nesting, Presumed::NOTHING)
+            }
+            None => Ok(()),
+        }
     }
 
     /// Reads the objects that a policy of Advanced Cluster Management defines.
@@ -103,7 +151,7 @@ impl ObjectReader<'_, '_> {
             }
             if let Some(definition) = item.entry("objectDefinition") {
                 let path = format!("{path}/spec/{key}/{index}/objectDefinition");
-                self.object(definition, path, nesting + 1, Presumed::Nothing)?;
+                self.object(definition, path, nesting + 1, Presumed::NOTHING)?;
             }
         }
         Ok(())
@@ -184,6 +232,7 @@ impl ObjectReader<'_, '_> {
     }
 }
 
+const WORK: &str = "work.open-cluster-management.io";
 const POLICIES: &str = "policy.open-cluster-management.io";
 const STRATEGIC: &str = "patchesStrategicMerge";
 /// ConfigMaps in ConfigMaps: a node pool's among install-time manifests makes two.

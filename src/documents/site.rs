@@ -143,6 +143,14 @@ impl<'a, 't> Cursor<'a, 't> {
         Self { key: None, ..*self }.arrive(id)
     }
 
+    /// The entries of the mapping at which it stands, without what merge keys bring. A value is `None`
+    /// when it is an alias to nowhere.
+    pub(super) fn entries(&self) -> Vec<(&'a str, Option<Self>)> {
+        let Content::Mapping { entries, .. } = &self.tree.node(self.node).content else { return Vec::new() };
+        let text = |key: NodeId| self.tree.node(key).content.text().unwrap_or_default();
+        entries.iter().map(|(key, value)| (text(*key), self.item(*value))).collect()
+    }
+
     /// What stands in the way of changing the bytes of the value.
     pub(super) fn obstacle(&self) -> Option<Obstacle> {
         self.obstacle

@@ -126,6 +126,81 @@ fn a_config_map_carries_machine_configs_in_its_data() {
 }
 
 #[test]
+fn a_secret_carries_machine_configs_as_text_and_what_is_base64_is_told() {
+    let head = "apiVersion: v1\nkind: Secret\nmetadata: {name: s}\n";
+    let text = indented(&yaml("a", "r.io/a:1"), "    ");
+    assert_eq!(
+        told(&format!("{head}stringData:\n  x.yaml: |\n{text}")),
+        ["a 6 /stringData/x.yaml r.io/a:1 11:19"]
+    );
+    assert_eq!(told(&format!("{head}data:\n  x.yaml: |\n{text}")), ["1 others"]);
+    let message = "base64 that speaks of a MachineConfig, and is not decoded";
+    // `kind: MachineConfig` at each of the three places in a group, and with broken lines.
+    for encoded in [
+        "a2luZDogTWFjaGluZUNvbmZpZwo=",
+        "IGtpbmQ6IE1hY2hpbmVDb25maWcK",
+        "ICBraW5kOiBNYWNoaW5lQ29uZmlnCg==",
+        "\"a2luZDogTWFjaGlu\\nZUNvbmZpZwo=\\n\"",
+    ] {
+        for (head, key) in [(head, "data"), ("kind: ConfigMap\n", "binaryData")] {
+            let line = head.lines().count() + 2;
+            assert_eq!(
+                told(&format!("{head}{key}:\n  other: cG9k\n  x.yaml: {encoded}\n")),
+                [format!("Encoded {}:11 true {message}", line + 1)]
+            );
+        }
+    }
+    assert_eq!(told(&format!("{head}data: {{x: a2luZDogUG9kCg==}}\n")), ["1 others"]);
+}
+
+#[test]
+fn lists_of_every_kind_are_read_and_those_without_one() {
+    let item = |name: &str| format!("- {}", indented(&yaml(name, "r.io/os:1"), "  ").trim_start());
+    let two = item("a") + &item("b");
+    assert_eq!(told(&two), ["a 1 /0 r.io/os:1 6:17", "b 7 /1 r.io/os:1 12:17"]);
+    let array = format!("[{},\n{}]\n", json("a", "r.io/a:1"), json("b", "r.io/b:1"));
+    assert_eq!(told(&array), ["a 1 /0 r.io/a:1 1:123", "b 2 /1 r.io/b:1 2:122"]);
+    assert_eq!(told(&format!("kind: AnyList\nitems:\n{two}")).len(), 2);
+    // The items of the API server's own lists leave out what they are.
+    let maps = format!(
+        "apiVersion: v1\nkind: ConfigMapList\nitems:\n- metadata: {{name: m}}\n  data:\n    x: |\n{}",
+        indented(&yaml("a", "r.io/a:1"), "      ")
+    );
+    assert_eq!(told(&maps), ["a 7 /items/0/data/x r.io/a:1 12:21"]);
+    assert_eq!(told(&maps.replace("ConfigMapList", "PodList")), ["1 others"]);
+}
+
+#[test]
+fn work_for_other_clusters_carries_objects() {
+    let item = format!("- {}- kind: Pod\n", indented(&yaml("a", "r.io/a:1"), "  ").trim_start());
+    let work = |kind: &str, outer: &str| {
+        let margin = "  ".repeat(outer.split('/').count());
+        let keys: String =
+            outer.split('/').enumerate().map(|(at, key)| format!("{}{key}:\n", "  ".repeat(at))).collect();
+        format!("apiVersion: {kind}\nmetadata: {{name: w}}\n{keys}{}", indented(&item, &margin))
+    };
+    for (kind, outer) in [
+        ("work.open-cluster-management.io/v1\nkind: ManifestWork", "spec/workload/manifests"),
+        (
+            "work.open-cluster-management.io/v1alpha1\nkind: ManifestWorkReplicaSet",
+            "spec/manifestWorkTemplate/workload/manifests",
+        ),
+        ("hive.openshift.io/v1\nkind: SyncSet", "spec/resources"),
+        ("hive.openshift.io/v1\nkind: SelectorSyncSet", "spec/resources"),
+    ] {
+        let depth = outer.split('/').count();
+        let line = 4 + depth;
+        let column = 2 * depth + 17;
+        assert_eq!(
+            told(&work(kind, outer)),
+            [format!("a {line} /{outer}/0 r.io/a:1 {}:{column}", line + 5), "1 others".to_owned()]
+        );
+        let elsewhere = kind.replace("open-cluster-management.io", "example.com").replace("hive.", "x.");
+        assert_eq!(told(&work(&elsewhere, outer)), ["1 others"]);
+    }
+}
+
+#[test]
 fn a_template_carries_objects_and_parameters_in_what_is_judged_are_told() {
     let item = |name: &str, image: &str| format!("- {}", indented(&yaml(name, image), "  ").trim_start());
     let template = |api_version: &str| {
@@ -387,6 +462,7 @@ fn a_folder_may_hold_templates_and_relatives_of_json_but_no_broken_yaml() {
         (FaultKind::Template, false, Weight::Nothing, Weight::Nothing),
         (FaultKind::Parameter, true, Weight::Note, Weight::Note),
         (FaultKind::ApiVersion, true, Weight::Note, Weight::Note),
+        (FaultKind::Encoded, true, Weight::Note, Weight::Note),
         (FaultKind::Object, true, Weight::Error, Weight::Error),
     ] {
         let fault = fault(kind, concerns);

@@ -267,7 +267,7 @@ impl<'t> Trees<'t> {
         let keep = if anchor != 0 && keep == Keep::Nothing { Keep::Whole } else { keep };
         match event {
             Event::Scalar(text, style, _, tag) => {
-                if keep == Keep::Text && !mentions(&text) {
+                if keep == Keep::Text && !mentions(&text) && !mentions_encoded(&text) {
                     return Ok(SKIPPED);
                 }
                 let properties = Properties::new(anchor, tag.as_ref(), "str");
@@ -418,7 +418,9 @@ enum Keep {
     Definition,
     /// The `spec` of an object.
     Spec,
-    /// The `data` of a ConfigMap.
+    /// What a `ManifestWork` brings.
+    Workload,
+    /// The data of a ConfigMap or Secret.
     Data,
     /// The patches of a kustomization.
     Patches,
@@ -442,7 +444,7 @@ impl Keep {
     /// What to keep of the items of a sequence.
     fn item(self) -> Self {
         match self {
-            Self::Items => Self::Object,
+            Self::Root | Self::Items => Self::Object,
             Self::Definitions => Self::Definition,
             Self::Patches => Self::Patch,
             Self::Texts => Self::Text,
@@ -459,11 +461,15 @@ impl Keep {
             (Self::Root | Self::Object, Some("apiVersion" | "kind" | "metadata" | "<<")) => Self::Whole,
             (Self::Root | Self::Object, Some("spec")) => Self::Spec,
             (Self::Root | Self::Object, Some("items" | "objects")) => Self::Items,
-            (Self::Root | Self::Object, Some("data")) => Self::Data,
+            (Self::Root | Self::Object, Some("data" | "stringData" | "binaryData")) => Self::Data,
             (Self::Root | Self::Object, Some("patches")) => Self::Patches,
             (Self::Root | Self::Object, Some("patchesStrategicMerge")) => Self::Texts,
             (Self::Spec, Some("config")) => Self::Nothing,
             (Self::Spec, Some("policy-templates" | "object-templates")) => Self::Definitions,
+            (Self::Spec, Some("resources")) | (Self::Workload, Some("manifests")) => Self::Items,
+            (Self::Spec, Some("workload")) => Self::Workload,
+            (Self::Spec, Some("manifestWorkTemplate")) => Self::Spec,
+            (Self::Workload, Some("<<")) => Self::Whole,
             (Self::Spec, Some("object-templates-raw")) | (Self::Patch, Some("patch")) => Self::Text,
             (Self::Spec, _) => Self::Whole,
             (Self::Definition, Some("objectDefinition")) => Self::Object,
@@ -476,25 +482,42 @@ impl Keep {
 
 /// Tells whether an object of `kind` may be or hold a MachineConfig.
 fn may_hold(kind: &str) -> bool {
-    matches!(
-        kind,
-        "MachineConfig"
-            | "MachineConfigList"
-            | "List"
-            | "ConfigMap"
-            | "Template"
-            | "Policy"
-            | "ConfigurationPolicy"
-            | "Kustomization"
-            | "Component"
-    )
+    // Whatever ends so and has `items` is a list to the tools of the cluster.
+    kind.ends_with("List")
+        || matches!(
+            kind,
+            "MachineConfig"
+                | "ConfigMap"
+                | "Secret"
+                | "Template"
+                | "Policy"
+                | "ConfigurationPolicy"
+                | "ManifestWork"
+                | "ManifestWorkReplicaSet"
+                | "SyncSet"
+                | "SelectorSyncSet"
+                | "Kustomization"
+                | "Component"
+        )
 }
 
-/// Tells whether `text` speaks of MachineConfigs at all; where it does not, it holds none.
+/// Tells whether `text` speaks of MachineConfigs at all, be it in base64; where it does not, it holds none.
 pub fn mentions(text: &str) -> bool {
-    text.contains("MachineConfig")
+    text.contains(NAME) || ENCODED_NAME.iter().any(|encoded| text.contains(encoded))
 }
 
+/// Tells whether `text` is base64 that speaks of MachineConfigs. Its lines may be broken anywhere.
+pub(super) fn mentions_encoded(text: &str) -> bool {
+    let text = match text.contains('\n') {
+        true => Cow::Owned(text.replace(['\r', '\n'], "")),
+        false => Cow::Borrowed(text),
+    };
+    ENCODED_NAME.iter().any(|encoded| text.contains(encoded))
+}
+
+const NAME: &str = "MachineConfig";
+/// What stays of it in base64, by how many of the bytes before it share a group of three with it.
+const ENCODED_NAME: [&str; 3] = ["TWFjaGluZUNvbmZpZ", "1hY2hpbmVDb25maW", "NYWNoaW5lQ29uZmln"];
 const SKIPPED: NodeId = 0;
 /// The values that are kept of one document. A MachineConfig without its Ignition config has some
 /// thirty, and a cluster some hundred MachineConfigs; this bounds what a hostile document costs.

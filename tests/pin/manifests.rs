@@ -70,8 +70,8 @@ fn each_says_the_same_as_before_but_for_its_pins() {
     assert!(!again.stderr.contains(": pinned "), "{}", again.stderr);
 }
 
-/// Every document of a text, by another parser. The texts in ConfigMaps and kustomizations are taken for
-/// documents.
+/// Every document of a text, by another parser. The texts in ConfigMaps, Secrets and kustomizations are
+/// taken for documents.
 fn parsed(text: &str) -> Vec<Value> {
     let text = text.trim_start_matches('\u{feff}');
     let mut values: Vec<Value> = match serde_json::Deserializer::from_str(text).into_iter().collect() {
@@ -84,12 +84,20 @@ fn parsed(text: &str) -> Vec<Value> {
         }
     };
     for value in &mut values {
-        let data = value.get_mut("data").and_then(Value::as_object_mut).map(|data| data.values_mut());
-        data.into_iter().flatten().for_each(unpack);
+        unpack_all(value);
+        let items = value.get_mut("items").and_then(Value::as_array_mut);
+        items.into_iter().flatten().for_each(unpack_all);
         let patches = value.get_mut("patches").and_then(Value::as_array_mut);
         patches.into_iter().flatten().filter_map(|patch| patch.get_mut("patch")).for_each(unpack);
     }
     values
+}
+
+fn unpack_all(value: &mut Value) {
+    for key in ["data", "stringData"] {
+        let data = value.get_mut(key).and_then(Value::as_object_mut).map(|data| data.values_mut());
+        data.into_iter().flatten().for_each(unpack);
+    }
 }
 
 fn unpack(text: &mut Value) {
