@@ -75,6 +75,8 @@ pub enum FaultKind {
     Syntax,
     /// The document is a template that something else turns into YAML.
     Template,
+    /// It stands in a policy, and the cluster turns it into what it says.
+    PolicyTemplate,
     /// What is judged stands in an OpenShift template, and has a parameter in it.
     Parameter,
     /// The document says `kind: MachineConfig`, and an `apiVersion` that is no MachineConfig's.
@@ -121,7 +123,10 @@ impl Fault {
             (Given::ByName, _) => Weight::Error,
             (_, FaultKind::Template) if self.concerns_a_machine_config => Weight::Note,
             (_, FaultKind::Template) => Weight::Nothing,
-            (_, FaultKind::Parameter | FaultKind::ApiVersion | FaultKind::Encoded) => Weight::Note,
+            (
+                _,
+                FaultKind::PolicyTemplate | FaultKind::Parameter | FaultKind::ApiVersion | FaultKind::Encoded,
+            ) => Weight::Note,
             (Given::InFolderAsJson, FaultKind::Syntax) if !self.concerns_a_machine_config => Weight::Nothing,
             _ => Weight::Error,
         }
@@ -133,6 +138,10 @@ impl Fault {
             FaultKind::Syntax => "mend the YAML there",
             FaultKind::Template => {
                 "render it first, and give what comes out: helm template CHART, or kustomize build DIR, writes YAML"
+            }
+            FaultKind::PolicyTemplate => {
+                "write the value out; else judge what the policy made on a cluster: oc get machineconfig NAME -o yaml | \
+                 layerpin check -"
             }
             FaultKind::Parameter => {
                 "fill it in first, and give what comes out: oc process --local -f FILE -o yaml"
@@ -373,7 +382,7 @@ impl<'a, 't> ObjectReader<'a, 't> {
         let image = |field: Field| object.entry("spec")?.entry(field.key());
         let places = Field::ALL.map(|field| image(field).map(|at| at.place()));
         let origin = Origin::new(object.place().line, places, path);
-        let subject = Subject::from_value(value, origin).map_err(|refused| {
+        let mut subject = Subject::from_value(value, origin).map_err(|refused| {
             let mut at = Some(object);
             let mut nearest = id;
             for key in &refused.path {
@@ -398,6 +407,8 @@ impl<'a, 't> ObjectReader<'a, 't> {
                 return Ok(());
             }
         }
+        // `${ROLE}` is the name of no pool: which pools it will reach is not known.
+        subject.object.labels.retain(|_, value| !self.carried.is_open(value));
         self.read.documents.push(Document { subject, site: Site::of(object) });
         Ok(())
     }
@@ -412,7 +423,7 @@ impl<'a, 't> ObjectReader<'a, 't> {
         // Of an embedded text `self.text` is the inner one, and so are the spans.
         let written = self.text.get(node.span.clone()).unwrap_or_default();
         let (kind, message) = match written.contains("{{") {
-            true => (FaultKind::Template, TEMPLATE.to_owned()),
+            true => (self.carried.template(), TEMPLATE.to_owned()),
             false => (kind, unfit.message),
         };
         self.read.faults.push(Fault {

@@ -19,6 +19,9 @@ pub(super) struct Carried {
     pub(super) depth: usize,
     /// It stands in an OpenShift template, which puts values in the place of `${NAME}` and `${{NAME}}`.
     pub(super) has_parameters: bool,
+    /// It stands in a policy of Advanced Cluster Management, whose controller renders `{{…}}` and
+    /// `{{hub…hub}}` in it on the cluster.
+    pub(super) is_in_policy: bool,
     /// The bytes of texts in texts that were read before it.
     spent: usize,
     /// The most of them that are read.
@@ -28,7 +31,25 @@ pub(super) struct Carried {
 impl Carried {
     /// Nothing carries `text`: it is a file.
     pub(super) fn by_nothing(text: &str) -> Self {
-        Self { depth: 0, has_parameters: false, spent: 0, allowance: text.len() * MAX_COPIES }
+        Self {
+            depth: 0,
+            has_parameters: false,
+            is_in_policy: false,
+            spent: 0,
+            allowance: text.len() * MAX_COPIES,
+        }
+    }
+}
+
+impl Carried {
+    /// The fault of what is a template in it.
+    pub(super) fn template(self) -> FaultKind {
+        if self.is_in_policy { FaultKind::PolicyTemplate } else { FaultKind::Template }
+    }
+
+    /// Tells whether something else writes `text` anew before a cluster sees it.
+    pub(super) fn is_open(self, text: &str) -> bool {
+        text.contains("{{") || self.has_parameters && text.contains("${")
     }
 }
 
@@ -77,10 +98,12 @@ impl ObjectReader<'_, '_> {
                 self.carried = outside;
                 outcome?;
             }
-            ("Policy", POLICIES) => self.definitions(object, "policy-templates", path, nesting)?,
-            ("ConfigurationPolicy", POLICIES) => {
-                self.definitions(object, "object-templates", path, nesting)?;
-                self.raw_definitions(object);
+            ("Policy" | "ConfigurationPolicy", POLICIES) => {
+                let outside = self.carried;
+                self.carried.is_in_policy = true;
+                let outcome = self.policy(object, kind, path, nesting);
+                self.carried = outside;
+                outcome?;
             }
             // In a kustomization.yaml kind and version may be left out.
             ("Kustomization" | "Component", "kustomize.config.k8s.io") | ("", "") => {
@@ -133,6 +156,21 @@ impl ObjectReader<'_, '_> {
         }
     }
 
+    fn policy(
+        &mut self,
+        policy: Cursor<'_, '_>,
+        kind: &str,
+        path: &str,
+        nesting: usize,
+    ) -> Result<(), Unfit> {
+        if kind == "Policy" {
+            return self.definitions(policy, "policy-templates", path, nesting);
+        }
+        self.definitions(policy, "object-templates", path, nesting)?;
+        self.raw_definitions(policy);
+        Ok(())
+    }
+
     /// Reads the objects that a policy of Advanced Cluster Management defines.
     fn definitions(
         &mut self,
@@ -164,7 +202,7 @@ impl ObjectReader<'_, '_> {
             && raw.text().is_some_and(says_machine_config)
         {
             self.read.faults.push(Fault {
-                kind: FaultKind::Template,
+                kind: self.carried.template(),
                 place: Some(raw.place()),
                 message: TEMPLATE.to_owned(),
                 concerns_a_machine_config: true,

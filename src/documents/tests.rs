@@ -126,6 +126,30 @@ fn a_config_map_carries_machine_configs_in_its_data() {
 }
 
 #[test]
+fn a_role_that_is_yet_to_be_filled_in_is_the_name_of_no_pool() {
+    let object = |role: &str| {
+        format!(
+            "{HEAD}metadata:\n  name: a\n  labels: {{x: y, machineconfiguration.openshift.io/role: '{role}'}}\n\
+             spec: {{osImageURL: r.io/a:1}}\n"
+        )
+    };
+    let template =
+        |role: &str| format!("kind: Template\nobjects:\n- {}", indented(&object(role), "  ").trim_start());
+    for (text, pools) in [
+        (template("worker"), vec!["worker"]),
+        (template("${ROLE}"), vec![]),
+        (template("${{ROLE}}-gpu"), vec![]),
+        (object("{{ .Values.pool }}"), vec![]),
+        // Elsewhere it is a text, which the API server will refuse.
+        (object("${ROLE}"), vec!["${ROLE}"]),
+    ] {
+        let read = read(&text);
+        assert_eq!(read.documents[0].subject.pools(), pools, "{text}");
+        assert_eq!(read.documents[0].subject.object.labels["x"], "y");
+    }
+}
+
+#[test]
 fn a_secret_carries_machine_configs_as_text_and_what_is_base64_is_told() {
     let head = "apiVersion: v1\nkind: Secret\nmetadata: {name: s}\n";
     let text = indented(&yaml("a", "r.io/a:1"), "    ");
@@ -260,8 +284,16 @@ fn policies_carry_the_objects_that_they_define() {
     };
     assert_eq!(
         told(&raw("{{ range }}\nkind: MachineConfig\n")),
-        ["Template 6:5 true a template, which says nothing before it is rendered"]
+        ["PolicyTemplate 6:5 true a template, which says nothing before it is rendered"]
     );
+    for value in ["'{{hub .ManagedClusterName hub}}'", "'r.io/a:{{ .Tag }}'"] {
+        let open = configuration.replace("r.io/a:1", value);
+        assert_eq!(
+            told(&open),
+            ["PolicyTemplate 13:21 true a template, which says nothing before it is rendered"]
+        );
+    }
+    assert!(!read(&raw("{{ range }}\nkind: MachineConfig\n")).faults[0].help().contains("helm"));
     assert_eq!(told(&raw("{{ range }}\nkind: Pod\n")), ["1 others"]);
 }
 
@@ -460,6 +492,7 @@ fn a_folder_may_hold_templates_and_relatives_of_json_but_no_broken_yaml() {
         (FaultKind::Syntax, false, Weight::Error, Weight::Nothing),
         (FaultKind::Template, true, Weight::Note, Weight::Note),
         (FaultKind::Template, false, Weight::Nothing, Weight::Nothing),
+        (FaultKind::PolicyTemplate, true, Weight::Note, Weight::Note),
         (FaultKind::Parameter, true, Weight::Note, Weight::Note),
         (FaultKind::ApiVersion, true, Weight::Note, Weight::Note),
         (FaultKind::Encoded, true, Weight::Note, Weight::Note),
