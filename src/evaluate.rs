@@ -6,7 +6,7 @@
 use jiff::tz::TimeZone;
 
 use crate::facts::Facts;
-use crate::lineage::{self, Lacking, Lineage};
+use crate::lineage::{self, Lacking, Lineage, words};
 use crate::machine_config::{Field, Subject};
 use crate::policy::{Level, Policy};
 use crate::pools;
@@ -27,7 +27,10 @@ pub fn evaluate(subject: &Subject, facts: &Facts, policy: &Policy) -> Verdict {
         if level == Level::Off {
             continue;
         }
-        for observation in (rule.judge)(&case) {
+        for mut observation in (rule.judge)(&case) {
+            if subject.origin.file().is_some() {
+                observation.help = words::help_of_a_run(&observation.help);
+            }
             let mut notes = observation.notes.clone();
             let exceptions: Vec<_> = policy.exceptions(rule, &subject.name).collect();
             if let Some(exception) = exceptions.iter().find(|exception| exception.holds_on(today)) {

@@ -271,8 +271,11 @@ fn bounded(source: impl Read, size: u64) -> io::Result<Bounded> {
     Ok(if bytes.len() as u64 > MAX_BYTES { Bounded::TooLarge } else { Bounded::Whole(bytes) })
 }
 
+/// Tells whether a text is UTF-16 by its mark, else by its first characters: where every other byte is
+/// zero it is no YAML in UTF-8.
 fn is_utf_16(bytes: &[u8]) -> bool {
-    bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff])
+    let begins_with_mark = bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]);
+    begins_with_mark || matches!(bytes, [a, 0, b, 0, ..] | [0, a, 0, b, ..] if *a != 0 && *b != 0)
 }
 
 /// The place after `text`, which is UTF-8.
@@ -297,9 +300,17 @@ pub(crate) fn io_message(error: &io::Error) -> String {
     without_number(&error.to_string())
 }
 
-/// What the system says, without the number that Rust adds.
-fn without_number(message: &str) -> String {
-    message.split(" (os error ").next().unwrap_or(message).to_owned()
+/// What the system says, without the number that Rust adds, wherever that stands.
+pub fn without_number(message: &str) -> String {
+    let mut parts = message.split(" (os error ");
+    let mut text = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        match part.split_once(')') {
+            Some((number, rest)) if number.bytes().all(|byte| byte.is_ascii_digit()) => text.push_str(rest),
+            _ => text.push_str(&format!(" (os error {part}")),
+        }
+    }
+    text
 }
 
 const SAVE_AS_UTF_8: &str = "save the file as UTF-8 text";
@@ -416,6 +427,8 @@ mod tests {
         for (input, place, message) in [
             (write("a.yaml", b"ok: 1\n\xc3\xa4\xff"), Some((2, 2)), "not UTF-8: byte 0xff"),
             (write("b.yaml", b"\xff\xfea\0"), None, "the text is UTF-16"),
+            (write("c.yaml", b"k\0i\0n\0d\0"), None, "the text is UTF-16"),
+            (write("d.yaml", b"\0k\0i\0n\0d"), None, "the text is UTF-16"),
             (large, None, "larger than 64 MiB, the most that is read of one file"),
             (Input::Named(folder.path().join("gone.yaml")), None, "No such file or directory"),
             (Input::Named(folder.path().to_owned()), None, "Is a directory"),
@@ -435,6 +448,18 @@ mod tests {
         let error = read[0].as_ref().unwrap_err().to_string();
         assert_eq!(error, format!("{}: No such file or directory", inputs[0].name()));
         assert_eq!(read[1].as_deref().unwrap(), "");
+    }
+
+    #[test]
+    fn the_number_of_an_error_is_left_out_wherever_it_stands() {
+        for (message, expected) in [
+            ("a: gone (os error 2)", "a: gone"),
+            ("a: gone (os error 2); name another", "a: gone; name another"),
+            ("a: gone (os error 2): b: full (os error 28)", "a: gone: b: full"),
+            ("a (os error x).yaml (os error 2", "a (os error x).yaml (os error 2"),
+        ] {
+            assert_eq!(without_number(message), expected);
+        }
     }
 
     #[test]

@@ -175,8 +175,7 @@ impl<'a> Case<'a> {
             certainty: Certainty::Unknown,
             message: format!("{what} is not known: {object} could not be read: {cause}"),
             notes: Vec::new(),
-            help: "apply again when the API server answers; `layerpin check` asks the same from outside"
-                .to_owned(),
+            help: format!("apply again when the API server answers{}", words::FROM_OUTSIDE),
             lacking: Some(Lacking::Cluster(cause.clone())),
         })
     }

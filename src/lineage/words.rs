@@ -223,6 +223,11 @@ impl Closest {
     }
 }
 
+/// A help as somebody takes it who applied nothing: a run over files is run again.
+pub fn help_of_a_run(help: &str) -> String {
+    help.replace("apply again", "run layerpin again").replace(FROM_OUTSIDE, "")
+}
+
 /// What brings an answer the next time.
 pub fn help_to_know(why: &Ignorance) -> String {
     let (cause, asked) = match why {
@@ -289,12 +294,28 @@ pub fn look(asked: &ImageReference) -> String {
 /// What to do about an index of no image that a node could run.
 pub const PUSH_PLATFORMS: &str =
     "push an image for the platforms of the nodes, and write the digest of its index";
+/// What helps at admission, where the server may not be allowed what the user is.
+pub const FROM_OUTSIDE: &str = "; `layerpin check` asks the same from outside";
 /// Bases that are listed in one finding.
 const MAX_BASES: usize = 3;
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_run_is_run_again() {
+        for (help, expected) in [
+            ("push the image, then apply again", "push the image, then run layerpin again"),
+            (
+                "apply again when the API server answers; `layerpin check` asks the same from outside",
+                "run layerpin again when the API server answers",
+            ),
+            ("ask without `--offline`", "ask without `--offline`"),
+        ] {
+            assert_eq!(help_of_a_run(help), expected);
+        }
+    }
 
     #[test]
     fn what_asking_again_does_not_mend_has_another_help() {

@@ -114,7 +114,9 @@ fn facts_that_cannot_be_written_fail_the_run_after_its_report() {
     assert_eq!(ended.status, 2);
     assert!(ended.output.starts_with("error[malformed-reference]: "), "{}", ended.output);
     assert!(
-        ended.error.starts_with("error: cannot write the facts to absent/facts.json: "),
+        ended
+            .error
+            .starts_with("error: cannot write the facts to absent/facts.json: No such file or directory\n"),
         "{}",
         ended.error
     );
