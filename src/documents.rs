@@ -293,6 +293,7 @@ impl<'a, 't> ObjectReader<'a, 't> {
             "MachineConfig" if may_mean_ours(group) && is_object(object) => {
                 self.other_api_version(object, api_version);
             }
+            "" if api_version.is_empty() && object.entry("op").is_some() => self.json_patch(object, path),
             _ => match kind.strip_suffix("List") {
                 Some("") => self.items(object, "items", &path, nesting, Presumed::NOTHING)?,
                 Some(kind) => {

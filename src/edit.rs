@@ -121,6 +121,10 @@ fn clear(spot: &Spot, name: &str, value: &str) -> Result<(), Inexact> {
             format!("{name} has a YAML tag that may change what it means"),
             format!("take the tag away, or write by hand: {value}"),
         ),
+        ObstacleKind::JsonPatch => (
+            format!("{name} is set by a JSON patch, which has no place for the record of the pin"),
+            format!("write by hand: {value}; a strategic merge patch layerpin can pin"),
+        ),
         ObstacleKind::QuotedText => (
             format!("{name} stands in a text that is quoted or folded, which cannot be edited exactly"),
             format!("write by hand: {value}; in a literal block (`key: |`) layerpin can edit it"),

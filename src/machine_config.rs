@@ -267,11 +267,17 @@ pub struct Origin {
     line: Option<u64>,
     places: [Option<Place>; 2],
     path: String,
+    is_json_patch: bool,
 }
 
 impl Origin {
     pub(crate) fn new(line: u64, places: [Option<Place>; 2], path: String) -> Self {
-        Self { file: None, line: Some(line), places, path }
+        Self { line: Some(line), places, path, ..Self::default() }
+    }
+
+    /// The same place, which is an operation of a JSON patch.
+    pub(crate) fn in_json_patch(self) -> Self {
+        Self { is_json_patch: true, ..self }
     }
 
     /// The file as messages name it. `None` when the text came another way.
@@ -285,8 +291,11 @@ impl Origin {
     }
 
     /// The command that pins the images of the file, fit for a shell. `None` when there is no file to
-    /// write to.
+    /// write to, or no place in it for the record of a pin, as in a JSON patch.
     pub fn pin_command(&self) -> Option<String> {
+        if self.is_json_patch {
+            return None;
+        }
         let file = self.file.as_deref().filter(|file| *file != crate::files::STANDARD_INPUT)?;
         let is_plain = |character: char| character.is_alphanumeric() || "/._-+=:,@%".contains(character);
         let argument = if file.chars().all(is_plain) {

@@ -4,13 +4,17 @@
 //! Owns where in them a MachineConfig may stand, as an object or as a text, and what is different about
 //! one that is carried. Which kinds there are is a list: whatever else may hold one is passed over.
 
+use serde_json::json;
+
 use super::embedded::Embedding;
-use super::site::Cursor;
+use super::site::{Cursor, Site};
 use super::tree::{Content, mentions_encoded};
 use super::value::Unfit;
 use super::{
-    Documents, Fault, FaultKind, ObjectReader, Presumed, TEMPLATE, read_carried, says_machine_config,
+    Document, Documents, Fault, FaultKind, ObjectReader, Presumed, TEMPLATE, read_carried,
+    says_machine_config,
 };
+use crate::machine_config::{Field, GROUP, Origin, Subject};
 
 /// What is known of a text by what carries it.
 #[derive(Clone, Copy, Debug)]
@@ -210,16 +214,64 @@ impl ObjectReader<'_, '_> {
         }
     }
 
-    /// Reads the patches that stand in a kustomization as text. What a JSON patch is for only a build
-    /// can tell.
+    /// Reads the patches that stand in a kustomization as text.
     fn patches(&mut self, kustomization: Cursor<'_, '_>, path: &str) -> Result<(), Unfit> {
-        for (index, item) in self.sequence(kustomization.entry("patches")).into_iter().enumerate() {
-            let patch = item.and_then(|item| item.entry("patch"));
-            self.embedded(patch, &format!("{path}/patches/{index}/patch"))?;
+        for key in ["patches", "patchesJson6902"] {
+            for (index, item) in self.sequence(kustomization.entry(key)).into_iter().enumerate() {
+                let Some(item) = item else { continue };
+                let before = self.read.documents.len();
+                self.embedded(item.entry("patch"), &format!("{path}/{key}/{index}/patch"))?;
+                let target = |key: &str| item.entry("target")?.entry(key)?.text();
+                let is_other = target("kind").is_some_and(is_another_kind);
+                let name = target("name").unwrap_or(ANY_NAME);
+                let mut read = self.read.documents.split_off(before);
+                read.retain_mut(|document| match document.subject.name == ANY_NAME {
+                    true if is_other => false,
+                    true => {
+                        document.subject.name = name.to_owned();
+                        true
+                    }
+                    false => true,
+                });
+                self.read.documents.append(&mut read);
+            }
         }
         for (index, item) in self.sequence(kustomization.entry(STRATEGIC)).into_iter().enumerate() {
             self.embedded(item, &format!("{path}/{STRATEGIC}/{index}"))?;
         }
+        Ok(())
+    }
+
+    /// Reads one operation of a JSON patch (RFC 6902). What it puts into a field that only MachineConfigs
+    /// have is judged as if it were alone in one; its target, where a kustomization names one, has the rest.
+    pub(super) fn json_patch(&mut self, operation: Cursor<'_, '_>, path: String) {
+        if let Err(unfit) = self.judge_operation(operation, path) {
+            self.fault(unfit);
+        }
+    }
+
+    fn judge_operation(&mut self, operation: Cursor<'_, '_>, path: String) -> Result<(), Unfit> {
+        let text = |key: &str| operation.entry(key).and_then(|entry| entry.text()).unwrap_or_default();
+        let field = Field::ALL.into_iter().find(|field| field.pointer() == text("path"));
+        let (Some(field), "add" | "replace", Some(value)) = (field, text("op"), operation.entry("value"))
+        else {
+            self.read.passed_over += 1;
+            return Ok(());
+        };
+        if self.carried.is_open(text("value")) {
+            return Err(Unfit { at: value.written(), message: TEMPLATE.to_owned() });
+        }
+        let object = json!({
+            "apiVersion": format!("{GROUP}/v1"),
+            "kind": "MachineConfig",
+            "metadata": {"name": ANY_NAME},
+            "spec": {field.key(): self.values.value(value.written())?},
+        });
+        let places = Field::ALL.map(|other| (other == field).then(|| value.place()));
+        let origin = Origin::new(operation.place().line, places, path).in_json_patch();
+        let subject = Subject::from_value(object, origin)
+            .map_err(|refused| Unfit { at: value.written(), message: refused.message })?;
+        self.read.documents.push(Document { subject, site: Site::of_patched(field, value) });
         Ok(())
     }
 
@@ -270,6 +322,13 @@ impl ObjectReader<'_, '_> {
     }
 }
 
+/// Tells whether a target of `kind`, which may be a regular expression, is surely no MachineConfig.
+fn is_another_kind(kind: &str) -> bool {
+    kind != "MachineConfig" && !kind.is_empty() && kind.bytes().all(|byte| byte.is_ascii_alphanumeric())
+}
+
+/// What is patched, where nothing names it.
+const ANY_NAME: &str = "*";
 const WORK: &str = "work.open-cluster-management.io";
 const POLICIES: &str = "policy.open-cluster-management.io";
 const STRATEGIC: &str = "patchesStrategicMerge";

@@ -76,6 +76,8 @@ pub(crate) enum ObstacleKind {
     Merge,
     /// The value, or something around it, has a tag that may change its meaning.
     Tag,
+    /// The value stands in a JSON patch.
+    JsonPatch,
     /// The object is the text of a scalar that is not a literal block.
     QuotedText,
 }
@@ -95,6 +97,14 @@ impl Site {
             annotations: annotations.as_ref().and_then(Cursor::spot),
             metadata: metadata.as_ref().and_then(Cursor::spot),
         }
+    }
+
+    /// The site of what a JSON patch puts into `field`: it has no place for a record.
+    pub(super) fn of_patched(field: Field, value: Cursor<'_, '_>) -> Self {
+        let mut site = Self::default();
+        site.images[field as usize] = value.spot();
+        site.mark(Obstacle { kind: ObstacleKind::JsonPatch, place: value.place() });
+        site
     }
 
     /// Marks every spot with what stands in the way of the whole object.

@@ -301,7 +301,7 @@ fn policies_carry_the_objects_that_they_define() {
 fn a_kustomization_carries_patches_as_text() {
     let patches = format!(
         "patches:\n- path: other.yaml\n- target: {{kind: MachineConfig}}\n  patch: |-\n{}\
-         - patch: |-\n    - op: replace\n      path: /spec/osImageURL\n      value: r.io/c:1\n\
+         - patch: |-\n    - op: replace\n      path: /spec/config\n      value: r.io/c:1\n\
          patchesStrategicMerge:\n- other.yaml\n- |\n{}",
         indented(&yaml("a", "r.io/a:1"), "    "),
         indented(&yaml("b", "r.io/b:1"), "  ")
@@ -322,6 +322,48 @@ fn a_kustomization_carries_patches_as_text() {
     }
     let other = format!("apiVersion: example.com/v1\nkind: Kustomization\n{patches}");
     assert_eq!(told(&other), ["1 others"]);
+}
+
+#[test]
+fn what_a_json_patch_puts_into_a_field_is_read() {
+    let operations = "- {op: test, path: /spec/osImageURL, value: r.io/old:1}\n\
+                      - op: replace\n  path: /spec/osImageURL\n  value: r.io/a:1\n\
+                      - {op: add, path: /spec/baseOSExtensionsContainerImage, value: r.io/x:1}\n\
+                      - {op: remove, path: /spec/osImageURL}\n\
+                      - {op: add, path: /spec/config, value: {a: b}}\n";
+    let both = |path: &str, name: &str, line: u64, column: u64| {
+        [
+            format!("{name} {line} {path}/1 r.io/a:1 {}:{column}", line + 2),
+            // `told` shows the one field alone.
+            format!("{name} {} {path}/2  0:0", line + 3),
+        ]
+    };
+    let seen = told(operations);
+    assert_eq!(seen[..2], both("", "*", 2, 10));
+    assert_eq!(seen[2..], ["3 others"]);
+    let extensions = &read(operations).documents[1].subject;
+    assert_eq!(extensions.object.text(Field::ExtensionsImage), "r.io/x:1");
+    assert_eq!(extensions.origin.place(Field::ExtensionsImage), Some(Place { line: 5, column: 64 }));
+    assert_eq!(extensions.origin.clone().in_file("a.yaml").pin_command(), None);
+    let array = r#"[{"op": "add", "path": "/spec/osImageURL", "value": "r.io/a:1"}]"#;
+    assert_eq!(told(array), ["* 1 /0 r.io/a:1 1:53"]);
+    for key in ["patches", "patchesJson6902"] {
+        let patch = |target: &str| {
+            format!("{key}:\n- target: {{{target}}}\n  patch: |\n{}", indented(operations, "    "))
+        };
+        let path = format!("/{key}/0/patch");
+        for (target, name) in
+            [("kind: MachineConfig, name: os", "os"), ("kind: Machine.*", "*"), ("labelSelector: a=b", "*")]
+        {
+            assert_eq!(told(&patch(target)), both(&path, name, 5, 14), "{target}");
+        }
+        assert_eq!(told(&patch("kind: ControllerConfig")), ["1 others"]);
+    }
+    // One operation that cannot be read does not hide the others.
+    for (value, fault) in [("'r.io/a:{{ .Tag }}'", "Template 4:10 true "), ("[a]", "Object 4:10 true ")] {
+        let seen = told(&operations.replace("r.io/a:1", value));
+        assert!(seen[0] == "* 5 /2  0:0" && seen[1].starts_with(fault), "{seen:?}");
+    }
 }
 
 #[test]

@@ -11,7 +11,7 @@ use std::ops::Range;
 
 use granit_parser::{Event, Marker, Options, Parser, ScalarStyle, Span, StrInput, StructureStyle, Tag};
 
-use crate::machine_config::Place;
+use crate::machine_config::{Field, Place};
 
 /// The number of a node in its tree.
 pub(super) type NodeId = usize;
@@ -426,6 +426,8 @@ enum Keep {
     Patches,
     /// One of them.
     Patch,
+    /// A value where only a scalar matters.
+    Scalar,
     /// Texts in a row.
     Texts,
     /// A text that may hold documents of its own.
@@ -462,7 +464,8 @@ impl Keep {
             (Self::Root | Self::Object, Some("spec")) => Self::Spec,
             (Self::Root | Self::Object, Some("items" | "objects")) => Self::Items,
             (Self::Root | Self::Object, Some("data" | "stringData" | "binaryData")) => Self::Data,
-            (Self::Root | Self::Object, Some("patches")) => Self::Patches,
+            (Self::Root | Self::Object, Some("patches" | "patchesJson6902")) => Self::Patches,
+            (Self::Object, Some("op" | "path" | "value")) => Self::Scalar,
             (Self::Root | Self::Object, Some("patchesStrategicMerge")) => Self::Texts,
             (Self::Spec, Some("config")) => Self::Nothing,
             (Self::Spec, Some("policy-templates" | "object-templates")) => Self::Definitions,
@@ -474,6 +477,7 @@ impl Keep {
             (Self::Spec, _) => Self::Whole,
             (Self::Definition, Some("objectDefinition")) => Self::Object,
             (Self::Definition, Some("complianceType" | "<<")) => Self::Whole,
+            (Self::Patch, Some("target" | "<<")) => Self::Whole,
             (Self::Data, _) => Self::Text,
             _ => Self::Nothing,
         }
@@ -501,9 +505,11 @@ fn may_hold(kind: &str) -> bool {
         )
 }
 
-/// Tells whether `text` speaks of MachineConfigs at all, be it in base64; where it does not, it holds none.
+/// Tells whether `text` speaks of MachineConfigs at all, be it in base64, or of what is judged in them, as
+/// a JSON patch does; where it does not, it holds none.
 pub fn mentions(text: &str) -> bool {
-    text.contains(NAME) || ENCODED_NAME.iter().any(|encoded| text.contains(encoded))
+    let names_a_field = || Field::ALL.iter().any(|field| text.contains(field.key()));
+    text.contains(NAME) || names_a_field() || ENCODED_NAME.iter().any(|encoded| text.contains(encoded))
 }
 
 /// Tells whether `text` is base64 that speaks of MachineConfigs. Its lines may be broken anywhere.
