@@ -26,7 +26,9 @@ pub enum Amount {
 pub fn start(amount: Amount) -> Log {
     let level = match amount {
         Amount::Work => "info",
-        Amount::Failures => "error",
+        // The client of Kubernetes calls each question that fails an error. What that costs, and why, is
+        // told with the findings.
+        Amount::Failures => "error,kube_client=off",
     };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
     let lines = Arc::new(Lines::default());

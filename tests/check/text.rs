@@ -112,3 +112,21 @@ fn a_wrong_command_line_ends_with_2() {
         assert!(ended.error.contains(message), "{message}: {}", ended.error);
     }
 }
+
+#[test]
+fn a_cluster_that_cannot_be_reached_is_told_with_the_findings_alone() {
+    let tree = Tree::of(&[("a.yaml", &machine_config("a", &format!("quay.io/acme/os@{DIGEST}")))]);
+    tree.judge_by(&policy(&[("foreign-base", "warn")], ""));
+    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let kubeconfig = format!(
+        "apiVersion: v1\nkind: Config\ncurrent-context: c\n\
+         clusters: [{{name: c, cluster: {{server: 'https://{closed}'}}}}]\n\
+         contexts: [{{name: c, context: {{cluster: c, user: u}}}}]\nusers: [{{name: u, user: {{token: x}}}}]\n"
+    );
+    tree.write("kubeconfig", kubeconfig);
+    // No registry is asked either.
+    tree.write("blocked.conf", "[[registry]]\nlocation = \"quay.io\"\nblocked = true\n");
+    let ended = tree.check(["--kubeconfig", "kubeconfig", "--registries-conf", "blocked.conf", "a.yaml"]);
+    assert_eq!(ended.error, "1 MachineConfig in 1 file: 1 denied\n", "{}", ended.output);
+    assert!(ended.output.contains(&format!("the API server {closed} cannot be reached")), "{}", ended.output);
+}
