@@ -159,7 +159,7 @@ async fn a_kubeconfig_that_cannot_be_used_is_named_with_what_to_do() {
         kubeconfig.to_string()
     };
     for (text, expected) in [
-        (None, "No such file or directory (os error 2); name another with --kubeconfig".to_owned()),
+        (None, "No such file or directory; name another with --kubeconfig".to_owned()),
         (
             Some("users: [{name: layerpin, user: {token: hunter2hunter2}\n".to_owned()),
             "line 1, column 9: it is no kubeconfig".to_owned(),
@@ -208,8 +208,8 @@ async fn a_kubeconfig_that_cannot_be_used_is_named_with_what_to_do() {
                 cluster["certificate-authority-data"] = Value::Null;
                 cluster["certificate-authority"] = "missing.crt".into();
             })),
-            "context `fake`: `certificate-authority` of its cluster, FOLDER/missing.crt: No such file or directory \
-             (os error 2); name another file"
+            "context `fake`: `certificate-authority` of its cluster, FOLDER/missing.crt: No such file or directory; \
+             name another file"
                 .to_owned(),
         ),
         (
@@ -217,13 +217,13 @@ async fn a_kubeconfig_that_cannot_be_used_is_named_with_what_to_do() {
                 kubeconfig["users"][0]["user"] =
                     json!({"client-certificate": "missing.crt", "client-key": "missing.key"})
             })),
-            "`client-certificate` of its user: FOLDER/missing.crt: No such file or directory (os error 2); name \
+            "`client-certificate` of its user: FOLDER/missing.crt: No such file or directory; name \
              another file"
                 .to_owned(),
         ),
         (
             Some(with(&|kubeconfig| kubeconfig["users"][0]["user"] = json!({"tokenFile": "missing"}))),
-            "the token file FOLDER/missing: No such file or directory (os error 2)".to_owned(),
+            "the token file FOLDER/missing: No such file or directory".to_owned(),
         ),
     ] {
         let setup = Setup::serve();

@@ -105,7 +105,7 @@ fn cases() -> Vec<Case> {
             Way::ThroughAProxy => {
                 unreachable(asked, &format!("through the proxy {}: tunnel error: unsuccessful", asked.proxy))
             }
-            _ => unreachable(asked, "Connection refused (os error 111)"),
+            _ => unreachable(asked, "Connection refused"),
         }),
         freezes(Fault::FreezeAfterAccept, &[]),
         untyped(freezes(Fault::FreezeAfterHeaders, &["HEAD", "GET"])),

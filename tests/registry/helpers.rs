@@ -111,6 +111,6 @@ async fn a_helper_that_never_ends_and_one_that_never_stops_talking_are_left() {
 #[tokio::test]
 async fn a_helper_that_is_not_installed_is_named() {
     let (_registry, host, asker) = parts(|host| json!({"credHelpers": {host: "not-installed"}}));
-    let reason = "docker-credential-not-installed cannot be run: No such file or directory (os error 2)";
+    let reason = "docker-credential-not-installed cannot be run: No such file or directory";
     assert_eq!(asker.ask(&format!("{host}/acme/os:1")).await, no_credential(&host, reason));
 }

@@ -13,6 +13,7 @@ use hyper_util::client::proxy::matcher::Matcher;
 use kube::Config;
 use kube::config::{Cluster, Kubeconfig, KubeconfigError, LoadDataError};
 
+use crate::files::io_message;
 use crate::image_reference::shown;
 use crate::sources::registry::certificates::Authorities;
 
@@ -149,7 +150,8 @@ impl Access {
         let url = url.parse().map_err(|error| wrong(format!("{} is no address: {error}", shown(&url))))?;
         let mut config = Config::new(url);
         config.auth_info.token_file = Some(token.display().to_string());
-        let pem = std::fs::read(&authority).map_err(|error| wrong(format!("ca.crt: {error}")))?;
+        let pem =
+            std::fs::read(&authority).map_err(|error| wrong(format!("ca.crt: {}", io_message(&error))))?;
         let roots = Authorities::parse(&String::from_utf8_lossy(&pem));
         let roots = roots.map_err(|fault| wrong(format!("ca.crt: {fault}")))?.into_certificates();
         config.root_cert = Some(roots.iter().map(|root| root.to_vec()).collect());
@@ -187,7 +189,8 @@ fn check_authority(cluster: &Cluster) -> Result<(), String> {
         }
         (None, Some(path)) => {
             let field = format!("`certificate-authority` of its cluster, {path}");
-            let pem = std::fs::read(path).map_err(|error| format!("{field}: {error}; name another file"))?;
+            let pem = std::fs::read(path)
+                .map_err(|error| format!("{field}: {}; name another file", io_message(&error)))?;
             (field, pem)
         }
         (None, None) => return Ok(()),
@@ -199,7 +202,9 @@ fn check_authority(cluster: &Cluster) -> Result<(), String> {
 /// What is wrong, without any of the file's text, which holds credentials.
 pub(super) fn words(error: &KubeconfigError) -> String {
     match error {
-        KubeconfigError::ReadConfig(error, _) => format!("{error}; name another with --kubeconfig"),
+        KubeconfigError::ReadConfig(error, _) => {
+            format!("{}; name another with --kubeconfig", io_message(error))
+        }
         KubeconfigError::Parse(error) => match error.location() {
             Some(at) => format!("line {}, column {}: it is no kubeconfig", at.line(), at.column()),
             None => "it is no kubeconfig".to_owned(),
@@ -222,7 +227,9 @@ pub(super) fn words(error: &KubeconfigError) -> String {
 /// What is wrong with a file that is named, or with what stands in its place.
 fn of_file(error: &LoadDataError) -> String {
     match error {
-        LoadDataError::ReadFile(error, path) => format!("{}: {error}; name another file", path.display()),
+        LoadDataError::ReadFile(error, path) => {
+            format!("{}: {}; name another file", path.display(), io_message(error))
+        }
         LoadDataError::DecodeBase64(_) => "its data is no base64".to_owned(),
         LoadDataError::NoBase64DataOrFile => "it is missing".to_owned(),
     }

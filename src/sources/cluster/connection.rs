@@ -17,6 +17,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
 
 use super::access::{Access, AccessError, words as kubeconfig_words};
+use crate::files::{io_message, without_number};
 use crate::image_reference::shown;
 
 /// A way to one API server.
@@ -344,11 +345,15 @@ fn plug_in_words(error: &AuthError, plug_in: &str) -> String {
         AuthError::AuthExecRun { out, .. } => {
             format!("the exec plug-in `{plug_in}` failed ({}); run it by hand to see why", out.status)
         }
-        AuthError::AuthExecStart(error) => format!("the exec plug-in `{plug_in}` cannot be started: {error}"),
+        AuthError::AuthExecStart(error) => {
+            format!("the exec plug-in `{plug_in}` cannot be started: {}", io_message(error))
+        }
         AuthError::AuthExecParse(_) | AuthError::ExecPluginFailed => {
             format!("the exec plug-in `{plug_in}` printed no ExecCredential")
         }
-        AuthError::ReadTokenFile(error, path) => format!("the token file {}: {error}", path.display()),
+        AuthError::ReadTokenFile(error, path) => {
+            format!("the token file {}: {}", path.display(), io_message(error))
+        }
         AuthError::AuthExec(_) => "the auth provider of the kubeconfig gave no token".to_owned(),
         other => other.to_string(),
     }
@@ -360,7 +365,7 @@ fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
     while let Some(source) = error.source() {
         error = source;
     }
-    shown(&error.to_string())
+    shown(&without_number(&error.to_string()))
 }
 
 const CONNECT: Duration = Duration::from_secs(5);

@@ -16,6 +16,7 @@ use tokio::time::timeout;
 
 use super::credential::Credential;
 use super::flights::{Flights, Worth};
+use crate::files::io_message;
 
 /// A question to a helper.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -80,7 +81,7 @@ impl Question {
     }
 
     async fn talk(&self, program: &str) -> Outcome {
-        let failed = |what: &str, error: std::io::Error| format!("{program} {what}: {error}");
+        let failed = |what: &str, error: std::io::Error| format!("{program} {what}: {}", io_message(&error));
         let mut child = Command::new(program)
             .arg("get")
             .stdin(Stdio::piped())

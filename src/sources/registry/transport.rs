@@ -23,6 +23,7 @@ use super::proxies::{Proxies, Proxy};
 use super::routes::Trust;
 use super::tokens::Authorization;
 use crate::facts::Cause;
+use crate::files::without_number;
 use crate::image_reference::shown;
 use crate::metrics::Metrics;
 
@@ -437,7 +438,7 @@ fn reason(error: &reqwest::Error) -> String {
         // What rustls says of it ends in a link to its manual.
         return "connection closed before message completed".to_owned();
     }
-    chain(error).last().map_or_else(String::new, |innermost| shown(&innermost.to_string()))
+    chain(error).last().map_or_else(String::new, |innermost| shown(&without_number(&innermost.to_string())))
 }
 
 fn next(url: &Url, reply: &Reply) -> Result<Url, SendError> {
