@@ -36,9 +36,10 @@ pub enum Command {
     /// Judge MachineConfigs in files, as they stand
     ///
     /// Reads YAML and JSON: many documents in a file, lists, and MachineConfigs that objects of other kinds
-    /// carry: a ConfigMap, the text of a Secret, an OpenShift Template, a policy or ManifestWork of Advanced
-    /// Cluster Management, a SyncSet of Hive, a kustomization. Documents of other kinds are passed over. Of a folder, the files are read that end in .yaml, .yml or .json,
-    /// less what Git ignores; a file that is named is read whatever it is called.
+    /// carry: a ConfigMap, the text of a Secret, an OpenShift Template, a policy or ManifestWork of
+    /// Advanced Cluster Management, a SyncSet of Hive, a kustomization. Documents of other kinds are passed
+    /// over. Of a folder, the files are read that end in .yaml, .yml or .json, less what Git ignores; a
+    /// file that is named is read whatever it is called.
     ///
     /// Exit status: 0 when nothing costs more than a warning, 1 when something is denied, 2 when
     /// something could not be done; what could be judged is reported all the same.

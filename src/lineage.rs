@@ -1,8 +1,9 @@
 //! Lineage: is an image built on a base of the release, pool by pool and platform by platform?
 //!
 //! Owns the judgement and its grades. Only layers prove anything ([`proof`]); which bases count is
-//! told by [`bases`], and why something is not known by [`ignorance`]. Labels and annotations, which anybody can write, never make an image derived:
-//! they only help to choose between two ways of saying that it is not.
+//! told by [`bases`], and why something is not known by [`ignorance`]. Labels and annotations, which
+//! anybody can write, never make an image derived: they only help to choose between two ways of saying
+//! that it is not.
 //!
 //! Pure. What it would have to know and does not, it says as questions; the engine asks them and
 //! judges again, until there are none.

@@ -1,8 +1,8 @@
 //! The few fields of a MachineConfig that are judged, and the object under judgement.
 //!
 //! Owns where those fields live (JSON pointers, annotation keys) and how an object is read from
-//! JSON or YAML; [`written`] is its form there. Everything else in the object, the Ignition config above all, is skipped while
-//! reading and never kept.
+//! JSON or YAML; [`written`] is its form there. Everything else in the object, the Ignition config above
+//! all, is skipped while reading and never kept.
 
 mod written;
 

@@ -37,7 +37,8 @@ enum Made {
         client: Client,
         since: Instant,
     },
-    /// It is being made, for which an exec plug-in may be at work. Whoever asks waits for this one rather than starting another.
+    /// It is being made, for which an exec plug-in may be at work. Whoever asks waits for this one rather
+    /// than starting another.
     Working(JoinHandle<Result<Client, String>>),
     Failed {
         reason: String,
