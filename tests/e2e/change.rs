@@ -20,6 +20,7 @@ use crate::kubectl::Caller;
 use crate::mount::swap_data;
 use crate::rights::Account;
 use crate::servers::Layerpin;
+use crate::webhooks::Webhooks;
 use balancer::Balancer;
 use traffic::{AS_SENT, FLOATING, MALFORMED, PINNED, Traffic, UNJUDGED, Writes};
 
@@ -28,7 +29,7 @@ fn certificate_and_authority_are_swapped_twice_and_no_review_is_lost() {
     let Some(turn) = take_turn_of_change() else { return };
     let mut authority = Authority::named("first");
     let layerpin = Mounted::new(&turn, "swapped", &authority, RECOMMENDED).start(&[]);
-    let put_in_force = |bundle: &str| turn.put_in_force(turn.webhooks(&layerpin.url, bundle, "Fail"));
+    let put_in_force = |bundle: &str| turn.put_in_force([Webhooks::at(&layerpin.url, bundle).under("Fail")]);
     put_in_force(&authority.ca_pem());
     let traffic = Traffic::start(&turn, "swapped");
     for name in ["second", "third"] {
@@ -55,7 +56,7 @@ fn a_policy_is_changed_broken_and_mended_and_every_answer_is_by_one_that_was_goo
     let Some(turn) = take_turn_of_change() else { return };
     let authority = Authority::new();
     let layerpin = Mounted::new(&turn, "policy", &authority, RECOMMENDED).start(&[]);
-    turn.put_in_force(turn.webhooks(&layerpin.url, &authority.ca_pem(), "Fail"));
+    turn.put_in_force([Webhooks::at(&layerpin.url, &authority.ca_pem()).under("Fail")]);
     let ready = |path: &str| turn.fetch_trusting(&layerpin, path, &authority);
     let failures = || {
         let metrics = ready("/metrics").accepted("reading the metrics").stdout;
@@ -99,7 +100,7 @@ fn replicas_are_rolled_one_after_the_other_and_no_review_is_lost() {
     let start = |name: &str| Layerpin::start(name, turn.folder(), &authority);
     let (mut replicas, balancer) = ([start("rolled-0"), start("rolled-1")], Balancer::start());
     replicas.iter().for_each(|replica| balancer.add(replica));
-    turn.put_in_force(turn.webhooks(&balancer.url(), &authority.ca_pem(), "Fail"));
+    turn.put_in_force([Webhooks::at(&balancer.url(), &authority.ca_pem()).under("Fail")]);
     let traffic = Traffic::start(&turn, "rolled");
     for (number, replica) in replicas.iter_mut().enumerate() {
         replica.signal(Signal::TERM);
@@ -128,7 +129,7 @@ fn a_killed_replica_costs_what_the_failure_policy_says_and_nothing_once_it_is_ou
         let ([first, second], balancer) = (names.map(start), Balancer::start());
         balancer.add(&first);
         balancer.add(&second);
-        turn.put_in_force(turn.webhooks(&balancer.url(), &authority.ca_pem(), failure_policy));
+        turn.put_in_force([Webhooks::at(&balancer.url(), &authority.ca_pem()).under(failure_policy)]);
         let traffic = Traffic::start(&turn, names[0]);
         let (mut killed, _left) = if balancer.is_in_use(&first) { (first, second) } else { (second, first) };
 
@@ -162,7 +163,7 @@ fn a_review_under_way_is_lost_with_its_replica_and_is_not_asked_for_again() {
     let create = ["create", "--dry-run=server", "--output=jsonpath={.spec.osImageURL}"];
     for (failure_policy, name) in [("Fail", "under-way-fail"), ("Ignore", "under-way-ignore")] {
         let mut layerpin = Layerpin::start(name, turn.folder(), &authority);
-        turn.put_in_force(turn.webhooks(&layerpin.url, &authority.ca_pem(), failure_policy));
+        turn.put_in_force([Webhooks::at(&layerpin.url, &authority.ca_pem()).under(failure_policy)]);
         turn.registry.set_fault(Fault::FreezeAfterAccept);
         let asked = || turn.registry.requests().iter().filter(|it| it.path.contains("/under-way/")).count();
         let before = asked();
@@ -222,19 +223,13 @@ fn a_registry_frozen_for_a_minute_costs_what_the_rules_say_under_either_failure_
     let authority = Authority::new();
     let layerpin = Layerpin::start("frozen", turn.folder(), &authority);
     // Side by side: a name says which of the two pairs of webhooks is asked.
-    let mut configurations = Vec::new();
-    for (failure_policy, negation) in [("Fail", "!"), ("Ignore", "")] {
-        for mut configuration in turn.webhooks(&layerpin.url, &authority.ca_pem(), failure_policy) {
-            configuration["metadata"]["name"] = format!("layerpin-{}", failure_policy.to_lowercase()).into();
-            let expression = format!("{negation}object.metadata.name.startsWith('ignore-')");
-            configuration["webhooks"][0]["matchConditions"]
-                .as_array_mut()
-                .unwrap()
-                .push(json!({ "name": "one-of-two", "expression": expression }));
-            configurations.push(configuration);
-        }
-    }
-    turn.put_in_force(configurations);
+    let pairs = [("Fail", "!"), ("Ignore", "")].map(|(failure_policy, negation)| {
+        let name = format!("layerpin-{}", failure_policy.to_lowercase());
+        let expression = format!("{negation}object.metadata.name.startsWith('ignore-')");
+        let webhooks = Webhooks::at(&layerpin.url, &authority.ca_pem()).under(failure_policy);
+        webhooks.named(&name).on_condition("one-of-two", &expression)
+    });
+    turn.put_in_force(pairs);
     let create = ["create", "--dry-run=server", "--output=jsonpath={.spec.osImageURL}"];
     let tag = format!("{}/frozen/os:1", turn.registry.host());
     let digest = turn.registry.push("frozen/os", Some("1"), &Image::base("9.7.99"));
@@ -292,13 +287,13 @@ fn the_operator_renders_while_no_server_answers_under_fail() {
     let Some(turn) = take_turn_of_change() else { return };
     let authority = Authority::new();
     let mut layerpin = Layerpin::start("gone", turn.folder(), &authority);
-    let configurations = turn.webhooks(&layerpin.url, &authority.ca_pem(), "Fail");
+    let configurations = turn.manifest("webhooks.yaml");
     let accounts = accounts_left_alone(&configurations[0]);
     assert_eq!(accounts, accounts_left_alone(&configurations[1]));
     let resembling = ["machine-config-controller", "system:serviceaccount:other:machine-config-controller"];
     let users: Vec<_> = accounts.iter().map(String::as_str).chain(resembling).collect();
     turn.let_write("accounts", &users);
-    turn.put_in_force(configurations);
+    turn.put_in_force([Webhooks::at(&layerpin.url, &authority.ca_pem()).under("Fail")]);
     layerpin.signal(Signal::KILL);
     layerpin.end();
 
@@ -394,7 +389,7 @@ impl Following {
         let kubeconfig = format!("--kubeconfig={}", kubeconfig.display());
         // Whom `authorized` lets in only the API server knows, which is about to be away.
         let layerpin = mounted.start(&[&kubeconfig, "--dry-run-access=anyone"]);
-        turn.put_in_force(turn.webhooks(&layerpin.url, &authority.ca_pem(), "Fail"));
+        turn.put_in_force([Webhooks::at(&layerpin.url, &authority.ca_pem()).under("Fail")]);
         layerpin::install_crypto_provider();
         let authority = reqwest::Certificate::from_pem(authority.ca_pem().as_bytes()).unwrap();
         let client = reqwest::Client::builder().tls_certs_only([authority]).no_proxy().build().unwrap();

@@ -13,7 +13,6 @@ use std::process::Child;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
-use base64::prelude::{BASE64_STANDARD, Engine};
 use layerpin_sample_registry::images::Image;
 use layerpin_sample_registry::{Authority, Registry};
 use rustix::process::Signal;
@@ -24,6 +23,7 @@ use crate::eventually::eventually;
 use crate::kubectl::{Answer, Caller, Kubectl};
 use crate::process::{Process, sweep_at_the_end};
 use crate::servers::{ApiServer, Layerpin, repository, start_etcd, tools};
+use crate::webhooks::Webhooks;
 
 /// The cluster for the time of one test.
 pub(crate) struct Turn {
@@ -125,7 +125,7 @@ impl Cluster {
 
     /// Adds what the overlays of `deploy/` find in the clusters that they are for: the kinds of others, and
     /// the namespace in which the right to read the pull secret is given.
-    pub(crate) fn add_what_overlays_need(&self) {
+    fn add_what_overlays_need(&self) {
         let definitions = format!("--filename={}", repository().join("tests/e2e/crds-of-others").display());
         self.kubectl(Caller::Admin, &["apply", &definitions]).accepted("applying CRDs");
         let wait = ["wait", "--for=condition=Established", "--timeout=60s", &definitions];
@@ -273,41 +273,31 @@ impl Cluster {
     }
 
     fn point_webhooks_at(&self, url: &str, failure_policy_of_validate: Option<&str>) {
-        let failure_policy = failure_policy_of_validate.unwrap_or("Ignore");
-        for configuration in self.webhooks(url, &self.authority_pem(), failure_policy) {
-            self.kubectl_on(Caller::Admin, &["apply"], &configuration).accepted("applying the webhooks");
-        }
+        let webhooks = Webhooks::at(url, &self.authority_pem());
+        self.apply_webhooks(&match failure_policy_of_validate {
+            Some(failure_policy) => webhooks.under(failure_policy),
+            None => webhooks,
+        });
     }
 
-    /// The configurations of `deploy/base/webhooks.yaml` with an address in place of the service, which
-    /// nothing here would route to, with the authorities that OpenShift would fill in, in PEM, and with
-    /// `/validate` under `failure_policy`.
-    pub(crate) fn webhooks(&self, url: &str, authorities: &str, failure_policy: &str) -> Vec<Value> {
-        let authorities = BASE64_STANDARD.encode(authorities);
-        let mut configurations = self.manifest("webhooks.yaml");
-        for webhook in configurations.iter_mut().flat_map(|it| it["webhooks"].as_array_mut().unwrap()) {
-            let path = webhook["clientConfig"]["service"]["path"].as_str().unwrap().to_owned();
-            webhook["clientConfig"] = json!({ "url": format!("{url}{path}"), "caBundle": authorities });
-            if path == "/validate" {
-                webhook["failurePolicy"] = failure_policy.into();
-            }
-        }
-        configurations
+    /// Applies the overlay with these webhooks in it.
+    fn apply_webhooks(&self, webhooks: &Webhooks) {
+        let folder = self.folder.path().join("webhooks");
+        webhooks.write(&folder);
+        let folder = format!("--kustomize={}", folder.display());
+        self.kubectl(Caller::Admin, &["apply", "--validate=strict", &folder])
+            .accepted("applying the overlay");
     }
 
-    /// Applies configurations, and waits until the API server asks by them. What stood there before must
-    /// have somebody who answers.
-    pub(crate) fn put_in_force(&self, configurations: Vec<Value>) {
+    /// Applies webhooks, and waits until the API server asks by them. What stood there before must have
+    /// somebody who answers.
+    pub(crate) fn put_in_force(&self, webhooks: impl IntoIterator<Item = Webhooks>) {
         static MARKERS: AtomicU32 = AtomicU32::new(0);
         // What they leave alone, and those before them do not, tells them apart.
         let marker = format!("marker-{}", MARKERS.fetch_add(1, Ordering::Relaxed));
-        let condition =
-            json!({ "name": "no-marker", "expression": format!("object.metadata.name != '{marker}'") });
-        for mut configuration in configurations {
-            for webhook in configuration["webhooks"].as_array_mut().unwrap() {
-                webhook["matchConditions"].as_array_mut().unwrap().push(condition.clone());
-            }
-            self.kubectl_on(Caller::Admin, &["apply"], &configuration).accepted("applying webhooks");
+        let condition = format!("object.metadata.name != '{marker}'");
+        for webhooks in webhooks {
+            self.apply_webhooks(&webhooks.on_condition("no-marker", &condition));
         }
         eventually("the webhooks are in force", || {
             let answers = [("probe", "short-name"), ("probe", &*self.probe), (&*marker, &*self.probe)]
@@ -447,6 +437,7 @@ fn start(tools: &Path) -> Cluster {
     fs::write(cluster.authority_file(), cluster.authority.ca_pem()).unwrap();
     cluster.install_definitions();
     cluster.give_rights();
+    cluster.add_what_overlays_need();
     cluster.point_webhooks_at_layerpin();
     cluster
 }

@@ -1,5 +1,7 @@
 //! The folders of `deploy/` as their users apply them.
 
+use std::collections::BTreeSet;
+
 use serde_json::Value;
 
 use crate::cluster::{Turn, take_turn};
@@ -45,6 +47,36 @@ fn the_namespace_lets_the_pods_in() {
     }
 }
 
+/// What the other tests are judged by is what a user applies.
+#[test]
+fn the_webhooks_of_these_tests_differ_from_the_overlay_in_address_and_authority_alone() {
+    let Some(turn) = take_turn() else { return };
+    let folder = format!("--kustomize={}", repository().join("deploy/openshift").display());
+
+    let difference = turn.kubectl(Caller::Admin, &["diff", &folder]);
+
+    let lines = difference.stdout.lines().filter(|line| !line.starts_with("---") && !line.starts_with("+++"));
+    let changed: BTreeSet<_> = lines.filter(|line| line.starts_with(['-', '+'])).map(without_value).collect();
+    let expected = [
+        "+ name:",
+        "+ namespace:",
+        "+ path:",
+        "+ port:",
+        "+ service:",
+        "- caBundle:",
+        "- url:",
+        "- generation:",
+        "+ generation:",
+    ];
+    assert_eq!(changed, expected.map(str::to_owned).into(), "{}", difference.stdout);
+}
+
+/// A changed line of a manifest with its key alone.
+fn without_value(line: &str) -> String {
+    let (sign, rest) = line.split_at(1);
+    format!("{sign} {}:", rest.trim_start().split(':').next().unwrap())
+}
+
 /// An overlay that is applied for the time of one test.
 struct Applied<'a> {
     turn: &'a Turn,
@@ -53,7 +85,6 @@ struct Applied<'a> {
 
 impl<'a> Applied<'a> {
     fn new(turn: &'a Turn, overlay: &str) -> Self {
-        turn.add_what_overlays_need();
         let folder = format!("--kustomize={}", repository().join(overlay).display());
         turn.kubectl(Caller::Admin, &["apply", "--validate=strict", &folder])
             .accepted("the overlay is accepted");

@@ -74,7 +74,6 @@ struct Reader<'a> {
 
 impl<'a> Reader<'a> {
     fn new(turn: &'a Turn) -> Self {
-        turn.add_what_overlays_need();
         let folder = tempfile::tempdir().unwrap();
         copy(&repository().join("deploy"), &folder.path().join("deploy"));
         copy(&repository().join("tests/e2e/crds"), &folder.path().join("tests/e2e/crds"));

@@ -18,6 +18,7 @@ mod process;
 mod registries;
 mod rights;
 mod servers;
+mod webhooks;
 mod writing;
 
 use layerpin_sample_registry::Registry;
