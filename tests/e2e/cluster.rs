@@ -281,7 +281,7 @@ impl Cluster {
     }
 
     /// Applies the overlay with these webhooks in it.
-    fn apply_webhooks(&self, webhooks: &Webhooks) {
+    pub(crate) fn apply_webhooks(&self, webhooks: &Webhooks) {
         let folder = self.folder.path().join("webhooks");
         webhooks.write(&folder);
         let folder = format!("--kustomize={}", folder.display());

@@ -148,7 +148,7 @@ echo '{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "layerpin"}
 "#;
 
 /// The fenced blocks with their languages.
-fn blocks(page: &str) -> Vec<(&str, &str)> {
+pub(crate) fn blocks(page: &str) -> Vec<(&str, &str)> {
     let fenced = page.split("```").skip(1).step_by(2);
     fenced.map(|block| block.split_once('\n').expect("a block begins on a line of its own")).collect()
 }

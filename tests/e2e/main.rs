@@ -6,6 +6,7 @@
 mod access;
 mod admission_policy;
 mod change;
+mod client_certificate;
 mod cluster;
 mod deploy;
 mod eventually;

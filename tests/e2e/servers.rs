@@ -129,6 +129,7 @@ impl ApiServer {
             ("tokens.csv", Caller::ALL.map(Caller::token_line).concat().as_str()),
             ("service-accounts.crt", service_accounts.certificate_pem()),
             ("service-accounts.key", service_accounts.key_pem()),
+            ("admission.yaml", NO_ADMISSION_SETTINGS),
         ] {
             fs::write(folder.join(file), text).unwrap();
         }
@@ -196,9 +197,14 @@ fn run_api_server(program: &Path, folder: &Path, port: u16) -> Process {
         "--service-cluster-ip-range=10.0.0.0/24",
         "--token-auth-file=tokens.csv",
         "--authorization-mode=RBAC",
+        "--admission-control-config-file=admission.yaml",
     ];
     Process::start("kube-apiserver", folder, program, &arguments)
 }
+
+/// Where a test may write others for the next start.
+const NO_ADMISSION_SETTINGS: &str =
+    "apiVersion: apiserver.config.k8s.io/v1\nkind: AdmissionConfiguration\nplugins: []\n";
 
 /// The folder of kube-apiserver, kubectl and etcd; otherwise why there is none.
 pub(crate) fn tools() -> Result<PathBuf, String> {
