@@ -90,7 +90,8 @@ impl ClusterSource {
             pools: Slot::new(&kinds::POOLS, Arc::clone(&changed)),
             machine_configs: Slot::new(&kinds::MACHINE_CONFIGS, Arc::clone(&changed)),
             nodes: Slot::new(&kinds::NODES, Arc::clone(&changed)),
-            pull_secret: Slot::new(&kinds::PULL_SECRET, Arc::clone(&changed)),
+            pull_secret: Slot::new(&kinds::PULL_SECRET, Arc::clone(&changed))
+                .where_forbidden(PULL_SECRET_FORBIDDEN),
             tls_profile: Slot::new(&tls_profile::API_SERVER, Arc::clone(&changed)),
         };
         let settings = Settings::new(&changed);
@@ -250,6 +251,11 @@ impl ClusterSource {
         }
     }
 }
+
+/// The right comes with the overlay for OpenShift alone, and without that namespace nobody can have it: an
+/// API server says that reading there is forbidden rather than that there is no such namespace.
+const PULL_SECRET_FORBIDDEN: &str = "; on OpenShift apply deploy/openshift/pull_secret_role.yaml, and where there is no namespace \
+     openshift-config, nothing is amiss: --authfile names credentials there";
 
 impl Slots {
     fn assembled(&self, settings: &Settings) -> Cluster {

@@ -125,7 +125,7 @@ impl Cluster {
 
     /// Adds what the overlays of `deploy/` find in the clusters that they are for: the kinds of others, and
     /// the namespace in which the right to read the pull secret is given.
-    fn add_what_overlays_need(&self) {
+    pub(crate) fn add_what_overlays_need(&self) {
         let definitions = format!("--filename={}", repository().join("tests/e2e/crds-of-others").display());
         self.kubectl(Caller::Admin, &["apply", &definitions]).accepted("applying CRDs");
         let wait = ["wait", "--for=condition=Established", "--timeout=60s", &definitions];
@@ -133,6 +133,20 @@ impl Cluster {
         let namespace =
             json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "openshift-config"}});
         self.kubectl_on(Caller::Admin, &["apply"], &namespace).accepted("a namespace");
+    }
+
+    /// Takes a namespace away with the roles in it, which no controller would do here.
+    pub(crate) fn delete_namespace(&self, name: &str) {
+        let object = json!({
+            "apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}, "spec": {"finalizers": []},
+        });
+        let inside = format!("--namespace={name}");
+        self.kubectl(Caller::Admin, &["delete", "role,rolebinding", "--all", &inside])
+            .accepted("deleting what is in a namespace");
+        self.kubectl(Caller::Admin, &["delete", "namespace", name, "--wait=false"])
+            .accepted("deleting a namespace");
+        let raw = format!("--raw=/api/v1/namespaces/{name}/finalize");
+        self.kubectl_on(Caller::Admin, &["replace", &raw], &object).accepted("letting go of it");
     }
 
     /// Applies a MachineConfig as somebody who may write it.

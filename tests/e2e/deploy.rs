@@ -71,6 +71,23 @@ fn the_webhooks_of_these_tests_differ_from_the_overlay_in_address_and_authority_
     assert_eq!(changed, expected.map(str::to_owned).into(), "{}", difference.stdout);
 }
 
+#[test]
+fn where_the_namespace_of_the_pull_secret_is_not_there_the_first_line_names_it() {
+    let Some(turn) = take_turn() else { return };
+    let overlay = repository().join("deploy/openshift");
+    turn.delete_namespace("openshift-config");
+
+    let overlay = format!("--kustomize={}", overlay.display());
+    let answer = turn.kubectl(Caller::Admin, &["apply", &overlay]);
+
+    turn.add_what_overlays_need();
+    turn.point_webhooks_at_layerpin();
+    let first = answer.stderr.lines().next().unwrap_or_default();
+    assert!(first.ends_with(r#"namespaces "openshift-config" not found"#), "{}", answer.stderr);
+    let told = answer.stderr.lines().filter(|line| line.contains("not found")).count();
+    assert_eq!(told, 2, "only the role and its binding: {}", answer.stderr);
+}
+
 /// A changed line of a manifest with its key alone.
 fn without_value(line: &str) -> String {
     let (sign, rest) = line.split_at(1);

@@ -156,7 +156,8 @@ fn without_the_pull_secret(turn: &Turn, account: &Account<'_>) {
     let line = format!(
         "[+]cluster ok: Secret openshift-config/pull-secret not read from the cluster: secrets \"pull-secret\" is \
          forbidden: User \"{ACCOUNT}\" cannot list resource \"secrets\" in API group \"\" in the namespace \
-         \"openshift-config\""
+         \"openshift-config\"; on OpenShift apply deploy/openshift/pull_secret_role.yaml, and where there is no \
+         namespace openshift-config, nothing is amiss: --authfile names credentials there"
     );
     account.says(&layerpin, &line);
     account.give_the_pull_secret();

@@ -58,6 +58,8 @@ pub(super) type Objects<T> = Arc<BTreeMap<String, T>>;
 pub(super) struct Slot<T: 'static> {
     kind: &'static Kind<T>,
     state: Mutex<State<T>>,
+    /// What to do where the API server says that reading it is forbidden, for the end of a sentence.
+    where_forbidden: &'static str,
     /// Told of each change.
     changed: Arc<Notify>,
 }
@@ -75,7 +77,12 @@ impl<T: Clone + PartialEq + Debug + Send + Sync + 'static> Slot<T> {
     pub(super) fn new(kind: &'static Kind<T>, changed: Arc<Notify>) -> Self {
         let fact = Fact::Unknown(cause(kind.name, "not read yet"));
         let state = State { fact, is_settled: false, trouble: None };
-        Self { kind, state: Mutex::new(state), changed }
+        Self { kind, state: Mutex::new(state), where_forbidden: "", changed }
+    }
+
+    /// Adds what to do where reading the kind is forbidden, when that is another thing than for the rest.
+    pub(super) fn where_forbidden(self, what_to_do: &'static str) -> Self {
+        Self { where_forbidden: what_to_do, ..self }
     }
 
     /// What is known.
@@ -275,7 +282,10 @@ impl<T: Clone + PartialEq + Debug + Send + Sync + 'static> Slot<T> {
     fn fail(&self, failure: Failure, stale: Duration) {
         let mut state = self.locked();
         let kind = self.kind.name;
-        let reason = failure.to_string();
+        let mut reason = failure.to_string();
+        if matches!(failure, Failure::Forbidden { .. }) {
+            reason.push_str(self.where_forbidden);
+        }
         let is_told = matches!(&state.trouble, Some((_, told)) if *told == failure);
         let since = state.trouble.as_ref().map_or_else(Instant::now, |(since, _)| *since);
         let is_final = matches!(failure, Failure::Forbidden { .. }) || since.elapsed() >= stale;
