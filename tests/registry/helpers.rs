@@ -12,7 +12,7 @@ use layerpin_sample_registry::Registry;
 use layerpin_sample_registry::images::Image;
 use serde_json::json;
 
-use crate::support::{Asker, image, is_alone, password, refused, run_alone};
+use crate::support::{Asker, PATIENCE, image, is_alone, password, refused, run_alone};
 
 /// In a process of its own whose `PATH` begins with a folder that holds `docker-credential-sample`:
 /// that folder. Elsewhere `None`, after `test` of this module has passed in such a process.
@@ -106,6 +106,55 @@ async fn a_helper_that_never_ends_and_one_that_never_stops_talking_are_left() {
     assert_eq!(answer, no_credential(&host, "docker-credential-sample did not answer within 5 seconds"));
     let answer = asker.ask("talks.example/acme/os:1").await;
     assert_eq!(answer, no_credential("talks.example", "docker-credential-sample said more than 65536 bytes"));
+}
+
+#[tokio::test]
+async fn what_a_helper_started_ends_with_it_at_the_deadline() {
+    // Not `exec`: it is a child of the helper that hangs.
+    let script = "sleep 3600 > \"${0%/*}/held\"; true";
+    let Some(folder) = alone("what_a_helper_started_ends_with_it_at_the_deadline", script) else { return };
+    // It has this open for writing as long as it runs.
+    let held = Reading::begin(make_pipe(&folder, "held"));
+    let (_registry, host, asker) = parts(|host| json!({"credHelpers": {host: "sample"}}));
+    let answer = asker.ask(&format!("{host}/acme/os:1")).await;
+    assert_eq!(answer, no_credential(&host, "docker-credential-sample did not answer within 5 seconds"));
+    assert_eq!(held.all(), "");
+}
+
+#[tokio::test]
+async fn what_a_helper_started_goes_on_when_it_answered() {
+    // As `gpg` leaves its agent behind.
+    let script = "{ read word < \"${0%/*}/asked\"; echo \"$word\" > \"${0%/*}/held\"; } > /dev/null & \
+                  echo '{\"Username\":\"alice\",\"Secret\":\"s3cr3t-word\"}'";
+    let Some(folder) = alone("what_a_helper_started_goes_on_when_it_answered", script) else { return };
+    let (asked, held) = (make_pipe(&folder, "asked"), Reading::begin(make_pipe(&folder, "held")));
+    let (_registry, host, asker) = parts(|host| json!({"credHelpers": {host: "sample"}}));
+    let digest = Image::base("4.18.1").digest();
+    assert_eq!(asker.ask(&format!("{host}/acme/os:1")).await, image(&digest, &host));
+    std::thread::spawn(move || std::fs::write(asked, "there\n"));
+    assert_eq!(held.all(), "there\n");
+}
+
+fn make_pipe(folder: &str, name: &str) -> String {
+    let path = format!("{folder}/{name}");
+    assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
+    path
+}
+
+/// A pipe with a name that is being read.
+struct Reading(std::sync::mpsc::Receiver<String>);
+
+impl Reading {
+    fn begin(path: String) -> Self {
+        let (sender, receiver) = std::sync::mpsc::channel();
+        std::thread::spawn(move || sender.send(std::fs::read_to_string(path).unwrap()));
+        Self(receiver)
+    }
+
+    /// What was written, once nobody has it open for writing any more.
+    fn all(self) -> String {
+        self.0.recv_timeout(PATIENCE).expect("the other end is closed")
+    }
 }
 
 #[tokio::test]

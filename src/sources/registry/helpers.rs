@@ -2,16 +2,18 @@
 //! `credsStore`).
 //!
 //! Owns how a helper is run: by the name `docker-credential-NAME`, found by `PATH`, one at a time for
-//! each host, with a deadline and a bound on what it may say. What it says is never shown.
+//! each host, with a deadline and a bound on what it may say. What it says is never shown. It is in a
+//! process group of its own, which ends with it where it does not answer.
 
 use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
 use moka::sync::Cache;
+use rustix::process::{Pid, Signal, kill_process_group};
 use serde::Deserialize;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::process::Command;
+use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
 use super::credential::Credential;
@@ -88,8 +90,14 @@ impl Question {
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .kill_on_drop(true)
+            // So that a helper that is a script takes along what it runs. On the command line this makes it a
+            // job in the background: one that reads from the terminal itself is stopped by it (SIGTTIN) and
+            // ends at the deadline. Nobody could answer it there: it has seconds, its standard input is the
+            // question, and several of them may run at once.
+            .process_group(0)
             .spawn()
             .map_err(|error| failed("cannot be run", error))?;
+        let mut group = Group::of(&child);
         if let Some(mut stdin) = child.stdin.take() {
             // A helper that does not read its question may still answer.
             let _ = stdin.write_all(format!("{}\n", self.host).as_bytes()).await;
@@ -103,6 +111,8 @@ impl Question {
             return Err(format!("{program} said more than {MAX_SAID} bytes"));
         }
         let status = child.wait().await.map_err(|error| failed("cannot be waited for", error))?;
+        // What it left behind on purpose goes on, such as the agent of `gpg`.
+        group.leave();
         if !status.success() {
             // The one message that the protocol defines.
             let is_unknown = String::from_utf8_lossy(&said).trim() == NOT_FOUND;
@@ -111,6 +121,29 @@ impl Question {
         let said: Said =
             serde_json::from_slice(&said).map_err(|_| format!("{program} answered what is no credential"))?;
         Ok(Credential::of_helper(&self.host, said.username, said.secret))
+    }
+}
+
+/// The processes of a helper, killed when this is dropped.
+struct Group(Option<Pid>);
+
+impl Group {
+    fn of(child: &Child) -> Self {
+        Self(child.id().and_then(|id| Pid::from_raw(id.cast_signed())))
+    }
+
+    /// Leaves them alone: the number of the group may soon be another's.
+    fn leave(&mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        if let Some(group) = self.0 {
+            // There is nobody to tell; the helper itself is killed by its own handle as well.
+            let _ = kill_process_group(group, Signal::KILL);
+        }
     }
 }
 
