@@ -270,6 +270,7 @@ pub fn help_to_know(why: &Ignorance) -> String {
             format!("name credentials that may read from {host} with `--authfile`")
         }
         Cause::Refused { host, .. } => format!("give the credentials for {host} the right to read it"),
+        Cause::NoCredential { .. } => MEND_CREDENTIAL.to_owned(),
         Cause::Blocked { .. } => "name an image of a registry that nodes may pull from".to_owned(),
         Cause::OutsideCluster => "name an image of a registry that the cluster allows".to_owned(),
         Cause::OutsideAllowed => "add the repository to `registries.allow` of the policy".to_owned(),
@@ -291,6 +292,9 @@ pub fn look(asked: &ImageReference) -> String {
     format!("look at what is there: skopeo inspect --raw docker://{asked}")
 }
 
+/// What to do about credentials that are there and cannot be used.
+pub const MEND_CREDENTIAL: &str =
+    "mend the entry or the helper that it names, or name another auth file with `--authfile`";
 /// What to do about an index of no image that a node could run.
 pub const PUSH_PLATFORMS: &str =
     "push an image for the platforms of the nodes, and write the digest of its index";
@@ -326,6 +330,7 @@ mod tests {
             (Cause::NotAnImage { reason: "r".into() }, look),
             (Cause::ForbiddenAddress { host: "q.io".into() }, "name the registry by another address"),
             (Cause::Blocked { scope: "q.io".into() }, "name an image of a registry that nodes may pull from"),
+            (Cause::NoCredential { host: "q.io".into(), reason: "r".into() }, MEND_CREDENTIAL),
             (
                 Cause::OutOfTime { host: "q.io".into() },
                 "apply again when it answers; `onUnknown` in the policy says what this costs",

@@ -89,7 +89,7 @@ fn judge(case: &Case<'_>) -> Vec<Observation> {
 /// What brings an answer the next time; where the registry did answer, asking it again does not.
 fn help_to_know(cause: &Cause) -> &'static str {
     match cause {
-        Cause::NoCredential { .. } => "mend the credential helper, or name an auth file with `--authfile`",
+        Cause::NoCredential { .. } => words::MEND_CREDENTIAL,
         Cause::Refused { .. } => {
             "name the nodes' pull secret with `--authfile`, so that layerpin asks as nodes do"
         }

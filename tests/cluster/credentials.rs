@@ -56,7 +56,7 @@ async fn the_pull_secret_is_what_registries_are_shown_and_follows_its_changes() 
     let (allowed, told) = judged(&layerpin, &registry, "acme/one").await;
     assert!(allowed && !told.contains("unpullable-image"), "{told}");
 
-    for (text, count) in [("{\"auths\": {\"a.b\": {\"auth\": \"hunter2\"}}}", 1), ("hunter2", 2)] {
+    for (text, count) in [("{\"auths\": {\"a.b\": {\"auth\": [\"hunter2\"]}}}", 1), ("hunter2", 2)] {
         server.put(SECRETS, pull_secret(text));
         logged(&layerpin, NOT_TAKEN, count).await;
         assert!(judged(&layerpin, &registry, &format!("acme/broken-{count}")).await.0);
@@ -91,7 +91,7 @@ async fn the_pull_secret_is_what_registries_are_shown_and_follows_its_changes() 
     assert_eq!(
         faults,
         [
-            "the entry `a.b`: `auth` is not the base64 of `user:password`",
+            "line 1, column 27: not a dockerconfigjson; {\"auths\": {\"quay.io\": {\"auth\": \"…\"}}} is expected",
             "line 1, column 1: not a dockerconfigjson; {\"auths\": {\"quay.io\": {\"auth\": \"…\"}}} is expected",
             "it has no key `.dockerconfigjson`",
         ]
@@ -101,6 +101,32 @@ async fn the_pull_secret_is_what_registries_are_shown_and_follows_its_changes() 
     let encoded = auths(&registry).to_string();
     let encoded = encoded.split('"').rev().nth(1).unwrap();
     assert!(!log.contains(encoded), "{log}");
+}
+
+#[tokio::test]
+async fn a_broken_entry_of_the_pull_secret_costs_its_own_registry_alone() {
+    let [sound, broken] =
+        [(); 2].map(|()| Registry::builder().basic_auth("alice", "opensesame").start().unwrap());
+    let mut entries = auths(&sound);
+    entries[broken.host()] = json!({"auth": "hunter2%"});
+    let server = ApiServer::start().await;
+    server.put(SECRETS, pull_secret(&json!({"auths": entries}).to_string()));
+    let layerpin = start(&server, |setup| setup);
+    logged(&layerpin, CHANGED, 1).await;
+    let message = "an entry of the registry credentials cannot be used; the others are in force";
+    logged(&layerpin, message, 1).await;
+    let line = layerpin.log.with_message(message).remove(0);
+    let host = broken.host();
+    let fault = format!("the entry `{host}`: `auth` is not the base64 of `user:password`");
+    assert_eq!((&line["origin"], &line["fault"]), (&json!("the global pull secret"), &json!(fault)));
+
+    let (allowed, told) = judged(&layerpin, &sound, "acme/sound").await;
+    assert!(allowed && !told.contains("unpullable-image"), "{told}");
+    let (_, told) = judged(&layerpin, &broken, "acme/broken").await;
+    // A warning has room for so much.
+    assert!(told.contains(&format!("no credentials for {host}: the entry `{host}`: `auth` is no")), "{told}");
+    assert_eq!(broken.connections(), 0);
+    assert!(!layerpin.log.text().contains("hunter2"));
 }
 
 #[tokio::test]

@@ -48,6 +48,10 @@ async fn no_credential_is_in_anything_that_a_run_prints() {
     tokens.revoke_all();
     ask_all("3").await;
     layerpin.replace("auth.json", &format!("{{\"auths\": {{\"{host}\": {{\"auth\": \"{basic}!\"}}}}}}"));
+    let message = "an entry of the registry credentials cannot be used; the others are in force";
+    layerpin.log.message(message).await;
+    ask_all("4").await;
+    layerpin.replace("auth.json", &format!("{{\"auths\": {{\"{host}\": {{\"auth\": \"{basic}\"}}}}"));
     layerpin.log.message("credentials not taken over; those before them are in force").await;
 
     printed += &layerpin.metrics().await;

@@ -1,7 +1,8 @@
 //! Auth files (`containers-auth.json`, dockerconfigjson): their form, and which entry is for which
 //! repository.
 //!
-//! Errors name the file and the key, never the value.
+//! Errors name the file and the key, never the value. An entry that is broken is so for its registry alone, as
+//! on nodes.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -41,12 +42,26 @@ pub(super) fn host(reference: &ImageReference) -> &str {
 /// What an auth file holds.
 #[derive(Default)]
 pub(super) struct Entries {
-    by_key: BTreeMap<String, Credential>,
+    by_key: BTreeMap<String, Held>,
     /// The helper for each of some hosts (`credHelpers`).
-    pub(super) helpers: BTreeMap<String, String>,
+    pub(super) helpers: BTreeMap<String, Helper>,
     /// The helper for the hosts without an entry (`credsStore`).
-    pub(super) store: Option<String>,
+    pub(super) store: Option<Helper>,
+    /// What is wrong with entries.
+    pub(super) faults: Vec<EntryFault>,
 }
+
+/// What stands under a key (`decodeDockerAuth` of `containers/image`).
+enum Held {
+    Usable(Credential),
+    /// Nothing to show: what `logout` leaves behind, or a text without the colon, which nodes take for it.
+    Nothing,
+    /// Nodes fail on it, rather than ask anonymously or look for a shorter key.
+    Broken(EntryFault),
+}
+
+/// The name of a helper.
+pub(super) type Helper = Result<String, EntryFault>;
 
 impl fmt::Debug for Entries {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -68,69 +83,92 @@ impl Entries {
             #[serde(deserialize_with = "nullable")]
             creds_store: String,
         }
-        #[derive(Default, Deserialize)]
-        #[serde(default)]
-        struct Entry {
-            #[serde(deserialize_with = "nullable")]
-            auth: String,
-            #[serde(deserialize_with = "nullable")]
-            username: String,
-            #[serde(deserialize_with = "nullable")]
-            password: String,
-            #[serde(deserialize_with = "nullable")]
-            identitytoken: String,
-        }
         let file = match form {
             Form::Usual => serde_json::from_str(text),
             Form::Legacy => serde_json::from_str(text).map(|auths| File { auths, ..File::default() }),
         };
         let file: File =
             file.map_err(|error| AuthFileFault::NotJson { line: error.line(), column: error.column() })?;
-        let store = Some(file.creds_store).filter(|store| !store.is_empty());
-        let stores = store.iter().map(|helper| ("credsStore", helper));
-        for (key, helper) in
-            file.cred_helpers.iter().map(|(host, helper)| (host.as_str(), helper)).chain(stores)
-        {
-            if !Question::is_helper(helper) {
-                return Err(AuthFileFault::Helper { key: shown(key) });
+        let mut entries = Self::default();
+        for (written, entry) in file.auths {
+            let key = normalized(&written);
+            let held = entries.held(&written, &key, entry.unwrap_or_default());
+            // Of two spellings the plain one counts.
+            if written == key || !entries.by_key.contains_key(&key) {
+                entries.by_key.insert(key, held);
             }
         }
-        let mut by_key = BTreeMap::new();
-        for (written, entry) in file.auths {
-            let entry = entry.unwrap_or_default();
-            let key = normalized(&written);
-            let secret = if !entry.identitytoken.is_empty() {
-                Secret::IdentityToken(entry.identitytoken)
-            } else if !entry.auth.is_empty() {
-                let broken = || AuthFileFault::Entry { key: shown(&written) };
-                let decoded = BASE64_STANDARD.decode(entry.auth.trim()).map_err(|_| broken())?;
-                let decoded = String::from_utf8(decoded).map_err(|_| broken())?;
-                let (user, password) = decoded.split_once(':').ok_or_else(broken)?;
-                // Docker's own tools end the password with a NUL now and then.
-                let password = password.trim_end_matches('\0');
-                Secret::Password { user: user.to_owned(), password: password.to_owned() }
-            } else if !entry.username.is_empty() {
-                Secret::Password { user: entry.username, password: entry.password }
-            } else {
-                // An entry without anything in it is what `logout` leaves behind.
-                continue;
-            };
-            by_key.insert(key.clone(), Credential { key, secret });
+        for (host, name) in file.cred_helpers {
+            let helper = entries.helper(&host, name);
+            entries.helpers.insert(normalized(&host), helper);
         }
-        let helpers = file.cred_helpers.into_iter().map(|(host, helper)| (normalized(&host), helper));
-        Ok(Self { by_key, helpers: helpers.collect(), store })
+        if !file.creds_store.is_empty() {
+            entries.store = Some(entries.helper("credsStore", file.creds_store));
+        }
+        Ok(entries)
     }
 
-    /// The entry with the longest key that matches.
-    pub(super) fn find(&self, reference: &ImageReference) -> Option<&Credential> {
+    /// The entry with the longest key that matches, if there is something in it. Fails where that one is
+    /// broken.
+    pub(super) fn find(&self, reference: &ImageReference) -> Result<Option<&Credential>, &EntryFault> {
         let mut key = format!("{}/{}", host(reference), reference.api_path());
         loop {
-            if let Some(credential) = self.by_key.get(&key) {
-                return Some(credential);
+            match self.by_key.get(&key) {
+                Some(Held::Usable(credential)) => return Ok(Some(credential)),
+                Some(Held::Nothing) => return Ok(None),
+                Some(Held::Broken(fault)) => return Err(fault),
+                None => {}
             }
-            key.truncate(key.rfind('/')?);
+            let Some(end) = key.rfind('/') else { return Ok(None) };
+            key.truncate(end);
         }
     }
+
+    fn held(&mut self, written: &str, key: &str, entry: Entry) -> Held {
+        let secret = if !entry.identitytoken.is_empty() {
+            Secret::IdentityToken(entry.identitytoken)
+        } else if !entry.auth.is_empty() {
+            let decoded = BASE64_STANDARD.decode(entry.auth.trim()).ok();
+            let decoded = decoded.and_then(|decoded| String::from_utf8(decoded).ok());
+            let parts = decoded.as_deref().map(|decoded| decoded.split_once(':'));
+            let Some(Some((user, password))) = parts else {
+                let fault = EntryFault::Auth { key: shown(written) };
+                self.faults.push(fault.clone());
+                return if parts.is_some() { Held::Nothing } else { Held::Broken(fault) };
+            };
+            // Docker's own tools end the password with a NUL now and then.
+            let password = password.trim_end_matches('\0');
+            Secret::Password { user: user.to_owned(), password: password.to_owned() }
+        } else if !entry.username.is_empty() {
+            Secret::Password { user: entry.username, password: entry.password }
+        } else {
+            return Held::Nothing;
+        };
+        Held::Usable(Credential { key: key.to_owned(), secret })
+    }
+
+    fn helper(&mut self, key: &str, name: String) -> Helper {
+        if Question::is_helper(&name) {
+            return Ok(name);
+        }
+        let fault = EntryFault::Helper { key: shown(key) };
+        self.faults.push(fault.clone());
+        Err(fault)
+    }
+}
+
+/// An entry as it is written.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Entry {
+    #[serde(deserialize_with = "nullable")]
+    auth: String,
+    #[serde(deserialize_with = "nullable")]
+    username: String,
+    #[serde(deserialize_with = "nullable")]
+    password: String,
+    #[serde(deserialize_with = "nullable")]
+    identitytoken: String,
 }
 
 fn nullable<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(value: D) -> Result<T, D::Error> {
@@ -194,15 +232,20 @@ pub enum AuthFileFault {
     /// There is no text where it should be.
     #[error("{0}")]
     NoText(&'static str),
+}
+
+/// What is wrong with one entry of an auth file. The others are none the worse for it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum EntryFault {
     /// A helper's name is none.
     #[error("the helper for `{key}` is no name; `NAME` of a program `docker-credential-NAME` is expected")]
     Helper {
         /// The host, or `credsStore`.
         key: String,
     },
-    /// An entry is broken.
+    /// What it holds is no credential.
     #[error("the entry `{key}`: `auth` is not the base64 of `user:password`")]
-    Entry {
+    Auth {
         /// The entry's key.
         key: String,
     },
@@ -226,7 +269,8 @@ mod tests {
         let entries = entries(serde_json::json!({
             "quay.io": auth("host"), "quay.io/acme": auth("namespace"), "quay.io/acme/os": auth("repository"),
             "quay.io:443": auth("port"), "https://index.docker.io/v1/": auth("hub"), "http://old.example/v2/": auth("old"),
-            "empty.example": {}, "plain.example": {"username": "plain", "password": "secret"},
+            "empty.example": {}, "quay.io/none": {}, "twice.example": auth("twice"),
+            "https://twice.example/v1/": auth("url"), "plain.example": {"username": "plain", "password": "secret"},
         }));
         for (reference, user) in [
             ("quay.io/acme/os:1", Some("repository")),
@@ -238,10 +282,12 @@ mod tests {
             ("old.example/x", Some("old")),
             ("plain.example/x", Some("plain")),
             ("empty.example/x", None),
+            ("quay.io/none/os", None),
+            ("twice.example/os", Some("twice")),
             ("other.example/x", None),
             ("io/x.y/z".trim_start_matches("io/"), None),
         ] {
-            let found = entries.find(&ImageReference::parse(reference).unwrap());
+            let found = entries.find(&ImageReference::parse(reference).unwrap()).unwrap();
             assert_eq!(found.and_then(Credential::password).map(|(user, _)| user), user, "{reference}");
         }
     }
@@ -253,13 +299,14 @@ mod tests {
         let whole = whole.unwrap();
         assert!(whole.by_key.is_empty() && whole.helpers.is_empty() && whole.store.is_none());
         let one = entries(serde_json::json!({"a.b": null, "c.d": {"auth": null, "identitytoken": "t"}}));
-        assert_eq!(one.by_key.keys().collect::<Vec<_>>(), ["c.d"]);
+        let found = |reference| one.find(&ImageReference::parse(reference).unwrap()).unwrap();
+        assert!(found("a.b/c").is_none() && found("c.d/e").is_some());
     }
 
     #[test]
     fn identity_tokens_come_before_passwords() {
         let entries = entries(serde_json::json!({"a.b": {"auth": "YTpi", "identitytoken": "t"}}));
-        let found = entries.find(&ImageReference::parse("a.b/c").unwrap()).unwrap();
+        let found = entries.find(&ImageReference::parse("a.b/c").unwrap()).unwrap().unwrap();
         assert_eq!((found.identity_token(), found.password()), (Some("t"), None));
     }
 
@@ -272,14 +319,6 @@ mod tests {
                 &*format!("{{\"auths\": {{\"a.b\": {{\"auth\": 5, \"x\": \"{secret}\"}}}}}}"),
                 "line 1, column 28",
             ),
-            (
-                &format!("{{\"auths\": {{\"a.b\": {{\"auth\": \"{secret}\"}}}}}}"),
-                "the entry `a.b`: `auth` is not",
-            ),
-            (
-                &format!("{{\"auths\": {{\"a.b\": {{\"auth\": \"{secret}%\"}}}}}}"),
-                "the entry `a.b`: `auth` is not",
-            ),
         ] {
             let error = Entries::parse(text, Form::Usual).unwrap_err().to_string();
             assert!(error.starts_with(message), "{error}");
@@ -288,9 +327,34 @@ mod tests {
     }
 
     #[test]
+    fn a_broken_entry_is_so_for_its_registry_alone() {
+        let secret = BASE64_STANDARD.encode("secret");
+        let broken = format!("{secret}%");
+        let entries = entries(serde_json::json!({
+            "a.b": auth("host"), "a.b/c": {"auth": broken}, "d.e": {"auth": secret}, "f.g": auth("other"),
+        }));
+        let fault = |key: &str| format!("the entry `{key}`: `auth` is not the base64 of `user:password`");
+        for (reference, expected) in [
+            // No shorter key takes its place.
+            ("a.b/c/os", Err(fault("a.b/c"))),
+            ("a.b/os", Ok(Some("host"))),
+            // Nodes ask anonymously here: it is read, and has no colon.
+            ("d.e/os", Ok(None)),
+            ("f.g/os", Ok(Some("other"))),
+        ] {
+            let found = entries.find(&ImageReference::parse(reference).unwrap());
+            let user = found.map(|found| found.and_then(Credential::password).map(|(user, _)| user));
+            assert_eq!(user.map_err(ToString::to_string), expected, "{reference}");
+        }
+        let faults: Vec<_> = entries.faults.iter().map(ToString::to_string).collect();
+        assert_eq!(faults, [fault("a.b/c"), fault("d.e")]);
+        assert!(!format!("{entries:?} {:?}", entries.faults).contains(&secret));
+    }
+
+    #[test]
     fn secrets_do_not_print() {
         let entries = entries(serde_json::json!({"a.b": auth("user")}));
-        let found = entries.find(&ImageReference::parse("a.b/c").unwrap()).unwrap();
+        let found = entries.find(&ImageReference::parse("a.b/c").unwrap()).unwrap().unwrap();
         let printed = format!("{found:?} {entries:?} {:?}", found.basic());
         assert!(
             !printed.contains("secret") && !printed.contains(&BASE64_STANDARD.encode("user:secret")),
@@ -305,9 +369,12 @@ mod tests {
             (r#"{"credHelpers": {"a.b": ""}}"#, "a.b"),
             (r#"{"credsStore": "x y"}"#, "credsStore"),
         ] {
-            let error = Entries::parse(text, Form::Usual).unwrap_err().to_string();
+            let entries = Entries::parse(text, Form::Usual).unwrap();
+            let [error] = &*entries.faults else { panic!("{:?}", entries.faults) };
+            let helper = entries.helpers.values().chain(&entries.store).next().unwrap();
+            assert_eq!(helper.as_ref(), Err(error));
             assert_eq!(
-                error,
+                error.to_string(),
                 format!(
                     "the helper for `{key}` is no name; `NAME` of a program `docker-credential-NAME` is expected"
                 )

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::ArcSwap;
 
-use super::auth_file::{AuthFile, Entries, Form, host, read};
+use super::auth_file::{AuthFile, Entries, EntryFault, Form, Helper, host, read};
 pub use super::auth_file::{AuthFileError, AuthFileFault};
 use super::credential::Credential;
 use super::helpers::{Helpers, Question};
@@ -64,7 +64,8 @@ impl Credentials {
         Self::from_source(Source::Cluster { is_there: AtomicBool::new(false) })
     }
 
-    /// Reads an auth file. Fails when it cannot be read or one of its entries is broken.
+    /// Reads an auth file. Fails when it cannot be read. An entry that is broken is told of in the log, and
+    /// by every question that would need it.
     pub fn from_file(path: &Path) -> Result<Self, AuthFileError> {
         Self::reading(Source::File(AuthFile { path: path.to_owned(), form: Form::Usual }))
     }
@@ -130,7 +131,11 @@ impl Credentials {
             return Ok(Reloaded::Same);
         }
         let entries = match secret {
-            PullSecret::Text(text) => vec![Entries::parse(text, Form::Usual)?],
+            PullSecret::Text(text) => {
+                let entries = Entries::parse(text, Form::Usual)?;
+                tell_of_faults("the global pull secret", &entries);
+                vec![entries]
+            }
             PullSecret::Broken(fault) => return Err(AuthFileFault::NoText(fault)),
             PullSecret::Absent => Vec::new(),
         };
@@ -159,20 +164,23 @@ impl Credentials {
 
     /// What to show to the registry of `reference`: of the first file that has something for it the
     /// helper of the host, or the entry with the longest matching key, or what the helper for all hosts
-    /// says. Fails with what is wrong with a helper.
+    /// says. Fails with what is wrong with the helper or the entry.
     pub(super) async fn find(&self, reference: &ImageReference) -> Result<Option<Credential>, String> {
         let files = self.entries.load_full();
         let host = host(reference);
         for entries in files.iter() {
-            let ask = |helper: &String| {
-                let question = Question { helper: helper.clone(), host: host.to_owned() };
-                self.helpers.ask(question)
+            let wrong = |fault: &EntryFault| fault.to_string();
+            let ask = async |helper: &Helper| {
+                let helper = helper.clone().map_err(|fault| wrong(&fault))?;
+                self.helpers.ask(Question { helper, host: host.to_owned() }).await
             };
-            let found = match (entries.helpers.get(host), entries.find(reference), &entries.store) {
-                (Some(helper), _, _) => ask(helper).await?,
-                (None, Some(entry), _) => Some(entry.clone()),
-                (None, None, Some(helper)) => ask(helper).await?,
-                (None, None, None) => None,
+            let found = match entries.helpers.get(host) {
+                Some(helper) => ask(helper).await?,
+                None => match (entries.find(reference).map_err(wrong)?, &entries.store) {
+                    (Some(entry), _) => Some(entry.clone()),
+                    (None, Some(helper)) => ask(helper).await?,
+                    (None, None) => None,
+                },
             };
             if found.is_some() {
                 return Ok(found);
@@ -229,9 +237,20 @@ fn joined(texts: &[Text]) -> Vec<u8> {
 
 fn parse(texts: &[Text]) -> Result<Vec<Entries>, AuthFileError> {
     let parse = |text: &Text| {
-        Entries::parse(&text.text, text.file.form).map_err(|fault| AuthFileError::new(&text.file.path, fault))
+        let path = &text.file.path;
+        let entries =
+            Entries::parse(&text.text, text.file.form).map_err(|fault| AuthFileError::new(path, fault))?;
+        tell_of_faults(&format!("auth file {}", path.display()), &entries);
+        Ok(entries)
     };
     texts.iter().map(parse).collect()
+}
+
+/// A line of log for each broken entry. Where a verb has no log, whom it concerns is told by the answer.
+fn tell_of_faults(origin: &str, entries: &Entries) {
+    for fault in &entries.faults {
+        tracing::warn!(origin, %fault, "an entry of the registry credentials cannot be used; the others are in force");
+    }
 }
 
 #[cfg(test)]
@@ -375,11 +394,10 @@ mod tests {
             error,
             format!("auth file {}: No such file or directory (os error 2)", at("missing.json").display())
         );
-        write("home/.docker/config.json", serde_json::json!({"auths": {"a.b": {"auth": "%"}}}));
+        write("home/.docker/config.json", serde_json::json!({"auths": []}));
         let error = Credentials::from_usual_files(&home, None).unwrap_err().to_string();
         let path = at("home/.docker/config.json");
-        let fault = "the entry `a.b`: `auth` is not the base64 of `user:password`";
-        assert_eq!(error, format!("auth file {}: {fault}", path.display()));
+        assert!(error.starts_with(&format!("auth file {}: line 1, column ", path.display())), "{error}");
         assert!(Credentials::from_usual_files(|_| None, None).is_ok());
     }
 }
