@@ -302,6 +302,13 @@ pub enum Cause {
         /// Why it could not be.
         reason: String,
     },
+    /// The cluster may not be asked for it by the account that asks.
+    NoRight {
+        /// What was being read, such as `MachineConfigPools`.
+        kind: String,
+        /// The API server's own words.
+        reason: String,
+    },
     /// The image was read, and it is no release payload.
     NoRelease {
         /// What is missing or wrong.
@@ -373,7 +380,9 @@ impl fmt::Display for Cause {
                 write!(formatter, "{host} is not asked, because too many questions wait for it")
             }
             Self::NoToken { host, reason } => write!(formatter, "no token for {host}: {reason}"),
-            Self::Cluster { kind, reason } => write!(formatter, "{kind} not read from the cluster: {reason}"),
+            Self::Cluster { kind, reason } | Self::NoRight { kind, reason } => {
+                write!(formatter, "{kind} not read from the cluster: {reason}")
+            }
             Self::NoRelease { reason } => write!(formatter, "it is no release payload: {reason}"),
             Self::Internal => formatter.write_str("layerpin failed while asking; its log has the reason"),
         }
@@ -390,6 +399,15 @@ impl Cause {
                 attempts.iter().all(|attempt| attempt.cause.as_ref().is_none_or(Self::holds_for_nodes))
             }
             _ => false,
+        }
+    }
+
+    /// The cause with `object`, of which it is told that it `is` unknown; a cause that names what was read
+    /// says it all.
+    pub fn of(&self, object: &str, is: &str) -> String {
+        match self {
+            Self::Cluster { .. } | Self::NoRight { .. } => self.to_string(),
+            _ => format!("{object} {is}: {self}"),
         }
     }
 
@@ -506,6 +524,7 @@ mod tests {
             },
             Cause::NoToken { host: "h".into(), reason: "r".into() },
             Cause::Cluster { kind: "Nodes".into(), reason: "r".into() },
+            Cause::NoRight { kind: "Nodes".into(), reason: "r".into() },
             Cause::NoRelease { reason: "r".into() },
             Cause::NotAnImage { reason: "r".into() },
             Cause::Internal,

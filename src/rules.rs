@@ -173,9 +173,12 @@ impl<'a> Case<'a> {
         (*cause != Cause::NotAsked).then(|| Observation {
             field,
             certainty: Certainty::Unknown,
-            message: format!("{what} is not known: {object} could not be read: {cause}"),
+            message: format!("{what} is not known: {}", cause.of(object, "could not be read")),
             notes: Vec::new(),
-            help: format!("apply again when the API server answers{}", words::FROM_OUTSIDE),
+            help: match cause {
+                Cause::NoRight { .. } => words::GIVE_RIGHT.to_owned(),
+                _ => format!("apply again when the API server answers{}", words::FROM_OUTSIDE),
+            },
             lacking: Some(Lacking::Cluster(cause.clone())),
         })
     }

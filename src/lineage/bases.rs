@@ -165,7 +165,7 @@ impl Expected {
                 None
             }
             Fact::Unknown(cause) => {
-                self.notes.push(format!("ClusterVersion/version is not known: {cause}"));
+                self.notes.push(cause.of("ClusterVersion/version", "is not known"));
                 None
             }
         };

@@ -141,7 +141,7 @@ impl fmt::Display for Ignorance {
             Self::NoStream { stream, source } => {
                 write!(formatter, "{source} names no image of OS stream `{stream}`")
             }
-            Self::Cluster { object, cause } => write!(formatter, "{object} is not known: {cause}"),
+            Self::Cluster { object, cause } => formatter.write_str(&cause.of(object, "is not known")),
             Self::Malformed { message } => formatter.write_str(message),
         }
     }

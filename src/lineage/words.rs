@@ -271,6 +271,7 @@ pub fn help_to_know(why: &Ignorance) -> String {
         }
         Cause::Refused { host, .. } => format!("give the credentials for {host} the right to read it"),
         Cause::NoCredential { .. } => MEND_CREDENTIAL.to_owned(),
+        Cause::NoRight { .. } => GIVE_RIGHT.to_owned(),
         Cause::Blocked { .. } => "name an image of a registry that nodes may pull from".to_owned(),
         Cause::OutsideCluster => "name an image of a registry that the cluster allows".to_owned(),
         Cause::OutsideAllowed => "add the repository to `registries.allow` of the policy".to_owned(),
@@ -292,6 +293,9 @@ pub fn look(asked: &ImageReference) -> String {
     format!("look at what is there: skopeo inspect --raw docker://{asked}")
 }
 
+/// What to do where the cluster may not be asked.
+pub const GIVE_RIGHT: &str =
+    "give the account that asks the rights in deploy/base/cluster_role.yaml, then apply again";
 /// What to do about credentials that are there and cannot be used.
 pub const MEND_CREDENTIAL: &str =
     "mend the entry or the helper that it names, or name another auth file with `--authfile`";
@@ -331,6 +335,7 @@ mod tests {
             (Cause::ForbiddenAddress { host: "q.io".into() }, "name the registry by another address"),
             (Cause::Blocked { scope: "q.io".into() }, "name an image of a registry that nodes may pull from"),
             (Cause::NoCredential { host: "q.io".into(), reason: "r".into() }, MEND_CREDENTIAL),
+            (Cause::NoRight { kind: "Nodes".into(), reason: "r".into() }, GIVE_RIGHT),
             (
                 Cause::OutOfTime { host: "q.io".into() },
                 "apply again when it answers; `onUnknown` in the policy says what this costs",

@@ -102,7 +102,11 @@ fn unclear(
             shown(pool.name)
         ),
         notes: Vec::new(),
-        help: "apply again when ClusterVersion/version can be read".to_owned(),
+        help: match version {
+            Fact::Unknown(Cause::NoRight { .. }) => words::GIVE_RIGHT,
+            _ => "apply again when ClusterVersion/version can be read",
+        }
+        .to_owned(),
         lacking: match version {
             Fact::Unknown(cause) => Some(Lacking::Cluster(cause.clone())),
             Fact::Known(_) | Fact::Absent => None,

@@ -283,9 +283,12 @@ impl<T: Clone + PartialEq + Debug + Send + Sync + 'static> Slot<T> {
         let mut state = self.locked();
         let kind = self.kind.name;
         let mut reason = failure.to_string();
-        if matches!(failure, Failure::Forbidden { .. }) {
+        let unknown = if matches!(failure, Failure::Forbidden { .. }) {
             reason.push_str(self.where_forbidden);
-        }
+            Cause::NoRight { kind: kind.to_owned(), reason: reason.clone() }
+        } else {
+            cause(kind, &reason)
+        };
         let is_told = matches!(&state.trouble, Some((_, told)) if *told == failure);
         let since = state.trouble.as_ref().map_or_else(Instant::now, |(since, _)| *since);
         let is_final = matches!(failure, Failure::Forbidden { .. }) || since.elapsed() >= stale;
@@ -294,11 +297,11 @@ impl<T: Clone + PartialEq + Debug + Send + Sync + 'static> Slot<T> {
                 if !is_told {
                     tracing::warn!(kind, %reason, "not read from the cluster");
                 }
-                state.fact = Fact::Unknown(cause(kind, &reason));
+                state.fact = Fact::Unknown(unknown);
             }
             (_, true) => {
                 tracing::warn!(kind, %reason, "not read from the cluster any more; nothing is taken for known");
-                state.fact = Fact::Unknown(cause(kind, &reason));
+                state.fact = Fact::Unknown(unknown);
             }
             (_, false) => {
                 if !is_told {
