@@ -130,15 +130,21 @@ impl Connection {
         // Answers are small and written at once.
         let _ = stream.set_nodelay(true);
         let activity = Arc::clone(&place.activity);
-        let stream = tokio::select! {
-            shaken = timeout(limits.handshake, acceptor.accept(stream)) => match shaken {
-                Ok(Ok(stream)) => stream,
-                Ok(Err(error)) => return tracing::debug!(%error, "a TLS handshake failed"),
+        let shaken = tokio::select! {
+            shaken = timeout(limits.handshake, acceptor.accept(stream).into_fallible()) => match shaken {
+                Ok(shaken) => shaken,
                 Err(_) => return tracing::debug!("a TLS handshake took too long"),
             },
             () = activity.evicted.notified() => return,
             // Nothing is in work yet, and a client that never speaks must not delay the end.
             _ = closing.wait_for(|closing| *closing) => return,
+        };
+        let stream = match shaken {
+            Ok(stream) => stream,
+            Err((error, stream)) => {
+                tracing::debug!(%error, "a TLS handshake failed");
+                return part(stream).await;
+            }
         };
         let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
         let service = service_fn({
@@ -183,6 +189,17 @@ impl Connection {
         }
         drop(place);
     }
+}
+
+/// Lets a client read why it was turned away. Closing at once while it still sends would have the system
+/// reset the connection, and that overtakes the alert: an administrator would read `broken pipe` where
+/// `certificate required` is what helps.
+async fn part(mut stream: TcpStream) {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    let _ = stream.shutdown().await;
+    let mut rest = [0; 1024];
+    let _ = timeout(FAREWELL, async { while matches!(stream.read(&mut rest).await, Ok(1..)) {} }).await;
 }
 
 /// Runs a connection to its end, or to the first deadline that it misses.
@@ -490,7 +507,7 @@ fn is_of_one_connection(error: &io::Error) -> bool {
 
 /// Newcomers beyond the limit who are told that there is no place.
 const BEYOND: usize = 64;
-/// For a connection whose place was taken, to end as its protocol wants.
+/// For a connection whose place was taken, or whose handshake failed, to end as its protocol wants.
 const FAREWELL: Duration = Duration::from_secs(1);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 const MAX_STREAMS: u32 = 250;

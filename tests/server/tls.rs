@@ -8,6 +8,7 @@ use rustls::CipherSuite;
 use rustls::Error::AlertReceived;
 use rustls::version::{TLS12, TLS13};
 use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::client::{Client, Wire};
 use crate::documents::{create, machine_config};
@@ -115,6 +116,18 @@ async fn only_callers_with_a_certificate_reach_the_webhooks_when_they_must_have_
     }
     let answer = by(callers.issue_client("apiserver")).review("/validate", &review).await;
     assert_eq!(answer["response"]["auditAnnotations"]["findings"], "malformed-reference=deny");
+}
+
+#[tokio::test]
+async fn who_shows_no_certificate_reads_so_though_still_sending() {
+    let setup = Setup::serve();
+    let file = setup.write("clients.crt", &Authority::new().ca_pem());
+    let layerpin = setup.arguments(["--client-ca".as_ref(), file.as_os_str()]).start();
+    // With TLS 1.3 a client sends before it knows.
+    let Wire(mut stream) = Wire::connect(layerpin.address, &layerpin.authority).await;
+    stream.write_all(&[b'x'; 512 * 1024]).await.unwrap();
+    let answer = stream.read(&mut [0]).await.unwrap_err();
+    assert!(answer.to_string().contains("CertificateRequired"), "{answer}");
 }
 
 #[tokio::test]
