@@ -43,9 +43,7 @@ impl Carried {
             allowance: text.len() * MAX_COPIES,
         }
     }
-}
 
-impl Carried {
     /// The fault of what is a template in it.
     pub(super) fn template(self) -> FaultKind {
         if self.is_in_policy { FaultKind::PolicyTemplate } else { FaultKind::Template }

@@ -39,7 +39,7 @@ fn the_api_server_is_heard_with_its_certificate_and_costs_what_the_failure_polic
         if failed && says_why { Ok(()) } else { Err(format!("{answer:?}")) }
     });
     let reason = turn.apply(&object).refused("nobody has judged it");
-    assert!(reason.contains(r#"failed calling webhook "validate.layerpin.io""#), "{reason}");
+    assert!(reason.contains("tls: certificate required"), "{reason}");
     assert_eq!(turn.stored("without-certificate"), None);
 
     turn.apply_webhooks(&Webhooks::at(&unnamed.url, &authority.ca_pem()).under("Ignore"));
