@@ -1,6 +1,6 @@
 //! The server: two listeners, the state behind them, and its life from start to SIGTERM.
 //!
-//! [`connection`] owns connections and their deadlines, [`webhook`] the admission endpoints,
+//! [`connection`] owns connections and their deadlines, [`handshake`] tells of those that never begin, [`webhook`] the admission endpoints,
 //! [`dry_run`] the rehearsal, [`admin`] probes and metrics, [`reload`] what changes while running, [`ahead`]
 //! what is read before it is needed, [`spoken`] what is spoken.
 
@@ -10,6 +10,7 @@ mod body;
 mod connection;
 mod dry_run;
 mod frames;
+mod handshake;
 mod reload;
 mod request;
 mod spoken;

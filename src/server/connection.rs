@@ -6,6 +6,7 @@
 
 use std::convert::Infallible;
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -27,6 +28,7 @@ use tokio_rustls::TlsAcceptor;
 use tower::ServiceExt;
 
 use super::frames::Frames;
+use super::handshake::Failures;
 use crate::tls::Endpoint;
 
 /// How much is accepted at once, and for how long.
@@ -82,6 +84,7 @@ pub(super) async fn serve(
     mut closing: watch::Receiver<bool>,
 ) {
     let places = Arc::new(Places::new(limits.connections));
+    let failures = Arc::new(Failures::default());
     let mut connections = JoinSet::new();
     loop {
         let accepted = tokio::select! {
@@ -89,8 +92,8 @@ pub(super) async fn serve(
             Some(_) = connections.join_next() => continue,
             _ = closing.changed() => break,
         };
-        let stream = match accepted {
-            Ok((stream, _)) => stream,
+        let (stream, caller) = match accepted {
+            Ok(accepted) => accepted,
             Err(error) => {
                 if !is_of_one_connection(&error) {
                     tracing::error!(%error, "no connection can be accepted");
@@ -105,9 +108,10 @@ pub(super) async fn serve(
             routes: routes.clone(),
             limits,
             place,
+            failures: Arc::clone(&failures),
             closing: closing.clone(),
         };
-        connections.spawn(connection.run(stream));
+        connections.spawn(connection.run(stream, caller));
     }
     drop(socket);
     let finished = timeout(limits.drain, async { while connections.join_next().await.is_some() {} }).await;
@@ -121,12 +125,13 @@ struct Connection {
     routes: Router,
     limits: Limits,
     place: Place,
+    failures: Arc<Failures>,
     closing: watch::Receiver<bool>,
 }
 
 impl Connection {
-    async fn run(self, stream: TcpStream) {
-        let Self { acceptor, routes, limits, place, mut closing } = self;
+    async fn run(self, stream: TcpStream, caller: SocketAddr) {
+        let Self { acceptor, routes, limits, place, failures, mut closing } = self;
         // Answers are small and written at once.
         let _ = stream.set_nodelay(true);
         let activity = Arc::clone(&place.activity);
@@ -142,7 +147,7 @@ impl Connection {
         let stream = match shaken {
             Ok(stream) => stream,
             Err((error, stream)) => {
-                tracing::debug!(%error, "a TLS handshake failed");
+                failures.note(&error, caller);
                 return part(stream).await;
             }
         };

@@ -131,6 +131,39 @@ async fn who_shows_no_certificate_reads_so_though_still_sending() {
 }
 
 #[tokio::test]
+async fn a_handshake_that_somebody_can_mend_is_told_with_what_to_do() {
+    let callers = Authority::new();
+    let setup = Setup::serve();
+    let file = setup.write("clients.crt", &callers.ca_pem());
+    let arguments = ["--client-ca".as_ref(), file.as_os_str(), "--tls-min-version=VersionTLS13".as_ref()];
+    let layerpin = setup.arguments(arguments).start();
+    let told = async |fault: &str| {
+        let claim = format!("the log says: {fault}");
+        let line = eventually(&claim, async || {
+            let lines = layerpin.log.with_message("a TLS handshake failed");
+            lines.into_iter().find(|line| line["fault"].as_str().is_some_and(|told| told.contains(fault)))
+        })
+        .await;
+        assert_eq!(line["level"], "WARN");
+        assert!(line["caller"].as_str().unwrap().starts_with("127.0.0.1:"), "{line}");
+    };
+    assert!(layerpin.webhooks.try_post("/validate", "").await.is_err());
+    told("the caller shows no certificate, and `--client-ca` asks for one; give the API server one").await;
+
+    let stranger = Authority::new().issue_client("apiserver");
+    let stranger = Client::with_identity(layerpin.address, &layerpin.authority, &stranger);
+    assert!(stranger.try_post("/validate", "").await.is_err());
+    told("the caller's certificate is none of `--client-ca`: ").await;
+
+    assert!(Wire::try_connect(layerpin.address, &Authority::new().ca_pem()).await.is_err());
+    told("the caller does not accept the serving certificate (UnknownCA); look whether the `caBundle`").await;
+
+    let old = Wire::agreed(layerpin.address, &layerpin.authority, &TLS12, None).await;
+    assert_eq!(old, Err(AlertReceived(ProtocolVersion)));
+    told("the caller has no TLS version or cipher suite in common with this server").await;
+}
+
+#[tokio::test]
 async fn flags_say_which_version_and_suites_are_spoken_at_both_addresses() {
     let every = Layerpin::start();
     let newest = Setup::serve().arguments(["--tls-min-version", "VersionTLS13"]).start();
