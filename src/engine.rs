@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use crate::evaluate::{self, Verdict, evaluate};
+use crate::evaluate::{self, Assessment, Verdict, evaluate};
 use crate::facts::Facts;
 use crate::machine_config::Subject;
 use crate::pin::{self, Plan};
@@ -44,8 +44,14 @@ impl Engine {
     /// Judges `subject` as it stands. Answers by `deadline`.
     pub async fn judge(&self, subject: &Subject, policy: &Policy, deadline: Instant) -> Verdict {
         let mut facts = self.sources.begin();
-        self.know(subject, &mut facts, policy, deadline).await;
-        evaluate(subject, &facts, policy)
+        loop {
+            match evaluate::assess(subject, &facts, policy) {
+                Assessment::Judged(verdict) => return verdict,
+                Assessment::Asking(questions) => {
+                    self.sources.gather(&questions, &mut facts, policy, deadline).await;
+                }
+            }
+        }
     }
 
     /// Judges `subject` as it stands, pins it, and judges what comes of that. Answers by `deadline`.

@@ -9,78 +9,155 @@ use crate::facts::Facts;
 use crate::lineage::{self, Lacking, Lineage, words};
 use crate::machine_config::{Field, Subject};
 use crate::policy::{Level, Policy};
-use crate::pools;
+use crate::pools::{self, AffectedPool};
 use crate::question::Question;
 use crate::rules::{self, Case, Certainty, Input, Observation, Rule};
 
 /// Judges `subject`.
 pub fn evaluate(subject: &Subject, facts: &Facts, policy: &Policy) -> Verdict {
-    let today = facts.observed_at.to_zoned(TimeZone::UTC).date();
     let affected = pools::affected(subject, &facts.cluster);
-    let pools = pools::names(&affected);
-    let lineage = lineage::of_subject(subject, facts, policy);
-    let case = Case { subject, facts, policy, pools: &affected, lineage: &lineage };
-    let mut verdict = Verdict::default();
-    let mut found: Vec<Told> = Vec::new();
-    for rule in rules::ALL {
-        let level = policy.level_alone(rule, &pools);
-        if level == Level::Off {
-            continue;
-        }
-        for mut observation in (rule.judge)(&case) {
-            if subject.origin.file().is_some() {
-                observation.help = words::help_of_a_run(&observation.help);
-            }
-            let mut notes = observation.notes.clone();
-            let exceptions: Vec<_> = policy.exceptions(rule, &subject.name).collect();
-            if let Some(exception) = exceptions.iter().find(|exception| exception.holds_on(today)) {
-                verdict.excepted.push(Excepted {
-                    rule,
-                    field: observation.field,
-                    message: observation.message,
-                    reason: exception.reason.clone(),
-                    expires: exception.expires,
-                });
-                continue;
-            }
-            for exception in exceptions {
-                notes.push(format!(
-                    "the exception for it ended on {}: {}",
-                    exception.expires, exception.reason
-                ));
-            }
-            let level = match observation.certainty {
-                Certainty::Fault => {
-                    notes.push(policy.level(rule, &pools).why);
-                    level
-                }
-                Certainty::Lesser => {
-                    notes.push(policy.level(rule, &pools).why);
-                    level.min(Level::Warn)
-                }
-                // The rule costs less than ignorance would, so it is the rule that decides.
-                Certainty::Unknown if level < policy.on_unknown() => {
-                    notes.push(policy.level(rule, &pools).why);
-                    level
-                }
-                Certainty::Unknown => {
-                    notes.push(format!("{} in policy `{}`", on_unknown(policy.on_unknown()), policy.name()));
-                    policy.on_unknown()
-                }
-            };
-            if level != Level::Off {
-                let (certainty, lacking) = (observation.certainty, observation.lacking.clone());
-                found.push((Finding::new(rule, level, observation, notes), certainty, lacking));
-            }
-        }
+    Sight::of(subject, facts, policy, &affected).verdict()
+}
+
+/// What must still be asked to judge `subject` under `policy`, given what `facts` hold already.
+///
+/// Once these are answered there may be more: ask until the list is empty.
+pub fn questions(subject: &Subject, facts: &Facts, policy: &Policy) -> Vec<Question> {
+    let affected = pools::affected(subject, &facts.cluster);
+    Sight::of(subject, facts, policy, &affected).questions()
+}
+
+/// Judges `subject` where `facts` hold all that it is judged by; otherwise says what must still be asked, as
+/// [`questions`] does.
+pub fn assess(subject: &Subject, facts: &Facts, policy: &Policy) -> Assessment {
+    let affected = pools::affected(subject, &facts.cluster);
+    let sight = Sight::of(subject, facts, policy, &affected);
+    let questions = sight.questions();
+    if questions.is_empty() { Assessment::Judged(sight.verdict()) } else { Assessment::Asking(questions) }
+}
+
+/// How far a judgement has come.
+#[derive(Clone, Debug)]
+pub enum Assessment {
+    /// More must be known first.
+    Asking(Vec<Question>),
+    /// The verdict.
+    Judged(Verdict),
+}
+
+/// An object as far as it can be seen: what both the questions and the verdict rest on.
+struct Sight<'a> {
+    subject: &'a Subject,
+    facts: &'a Facts,
+    policy: &'a Policy,
+    affected: &'a [AffectedPool<'a>],
+    pools: Vec<&'a str>,
+    /// The rules that are not off.
+    rules: Vec<(&'static Rule, Level)>,
+    judgement: lineage::Judgement,
+}
+
+impl<'a> Sight<'a> {
+    fn of(
+        subject: &'a Subject,
+        facts: &'a Facts,
+        policy: &'a Policy,
+        affected: &'a [AffectedPool<'a>],
+    ) -> Self {
+        let pools = pools::names(affected);
+        let levels = rules::ALL.iter().map(|rule| (*rule, policy.level_alone(rule, &pools)));
+        let rules = levels.filter(|(_, level)| *level != Level::Off).collect();
+        let judgement = match subject.object.reference(Field::OsImage) {
+            Some(image) => lineage::judge(image, affected, facts, policy),
+            None => lineage::Judgement::default(),
+        };
+        Self { subject, facts, policy, affected, pools, rules, judgement }
     }
-    verdict.findings = told_once(found);
-    let is_wanted = |rule: &&'static Rule| policy.level_alone(rule, &pools) != Level::Off;
-    verdict.lacks_base = rules::OF_LINEAGE.iter().any(is_wanted) && lineage.iter().any(Lineage::lacks_base);
-    verdict.lineage = lineage;
-    verdict.findings.sort_by_key(|finding| finding.field);
-    verdict.excepted.sort_by_key(|excepted| excepted.field);
-    verdict
+
+    fn questions(&self) -> Vec<Question> {
+        let asks = |input: Input| self.rules.iter().any(|(rule, _)| rule.inputs.contains(&input));
+        let mut questions = Vec::new();
+        if asks(Input::Manifest) || asks(Input::Image) {
+            let references = Field::ALL.iter().filter_map(|field| self.subject.object.reference(*field));
+            questions.extend(references.map(|reference| Question::manifest(reference.asked())));
+            questions.retain(|question| !question.is_answered_by(self.facts));
+        }
+        if asks(Input::Image) {
+            questions.extend_from_slice(&self.judgement.questions);
+            questions.extend(rules::further_questions(self.subject, self.affected, self.facts));
+        }
+        questions
+    }
+
+    fn verdict(self) -> Verdict {
+        let Self { subject, facts, policy, affected, pools, rules, judgement } = self;
+        let today = facts.observed_at.to_zoned(TimeZone::UTC).date();
+        let lineage = judgement.lineage;
+        let case = Case { subject, facts, policy, pools: affected, lineage: &lineage };
+        let mut verdict = Verdict::default();
+        let mut found: Vec<Told> = Vec::new();
+        for (rule, level) in &rules {
+            let (rule, level) = (*rule, *level);
+            for mut observation in (rule.judge)(&case) {
+                if subject.origin.file().is_some() {
+                    observation.help = words::help_of_a_run(&observation.help);
+                }
+                let mut notes = observation.notes.clone();
+                let exceptions: Vec<_> = policy.exceptions(rule, &subject.name).collect();
+                if let Some(exception) = exceptions.iter().find(|exception| exception.holds_on(today)) {
+                    verdict.excepted.push(Excepted {
+                        rule,
+                        field: observation.field,
+                        message: observation.message,
+                        reason: exception.reason.clone(),
+                        expires: exception.expires,
+                    });
+                    continue;
+                }
+                for exception in exceptions {
+                    notes.push(format!(
+                        "the exception for it ended on {}: {}",
+                        exception.expires, exception.reason
+                    ));
+                }
+                let level = match observation.certainty {
+                    Certainty::Fault => {
+                        notes.push(policy.level(rule, &pools).why);
+                        level
+                    }
+                    Certainty::Lesser => {
+                        notes.push(policy.level(rule, &pools).why);
+                        level.min(Level::Warn)
+                    }
+                    // The rule costs less than ignorance would, so it is the rule that decides.
+                    Certainty::Unknown if level < policy.on_unknown() => {
+                        notes.push(policy.level(rule, &pools).why);
+                        level
+                    }
+                    Certainty::Unknown => {
+                        notes.push(format!(
+                            "{} in policy `{}`",
+                            on_unknown(policy.on_unknown()),
+                            policy.name()
+                        ));
+                        policy.on_unknown()
+                    }
+                };
+                if level != Level::Off {
+                    let (certainty, lacking) = (observation.certainty, observation.lacking.clone());
+                    found.push((Finding::new(rule, level, observation, notes), certainty, lacking));
+                }
+            }
+        }
+        verdict.findings = told_once(found);
+        let judges_lineage =
+            rules.iter().any(|(rule, _)| rules::OF_LINEAGE.iter().any(|of| of.id == rule.id));
+        verdict.lacks_base = judges_lineage && lineage.iter().any(Lineage::lacks_base);
+        verdict.lineage = lineage;
+        verdict.findings.sort_by_key(|finding| finding.field);
+        verdict.excepted.sort_by_key(|excepted| excepted.field);
+        verdict
+    }
 }
 
 /// A finding, with how sure it is and the answer that is missing for it.
@@ -105,29 +182,6 @@ fn told_once(found: Vec<Told>) -> Vec<Finding> {
     let beaten: Vec<_> = found.iter().map(is_beaten).collect();
     let kept = found.into_iter().zip(beaten).filter(|(_, beaten)| !beaten);
     kept.map(|((finding, ..), _)| finding).collect()
-}
-
-/// What must still be asked to judge `subject` under `policy`, given what `facts` hold already.
-///
-/// Once these are answered there may be more: ask until the list is empty.
-pub fn questions(subject: &Subject, facts: &Facts, policy: &Policy) -> Vec<Question> {
-    let affected = pools::affected(subject, &facts.cluster);
-    let pools = pools::names(&affected);
-    let asks = |input: Input| {
-        let mut rules = rules::ALL.iter().filter(|rule| rule.inputs.contains(&input));
-        rules.any(|rule| policy.level_alone(rule, &pools) != Level::Off)
-    };
-    let mut questions = Vec::new();
-    if asks(Input::Manifest) || asks(Input::Image) {
-        let references = Field::ALL.iter().filter_map(|field| subject.object.reference(*field));
-        questions.extend(references.map(|reference| Question::manifest(reference.asked())));
-        questions.retain(|question| !question.is_answered_by(facts));
-    }
-    if asks(Input::Image) {
-        questions.extend(lineage::questions(subject, facts, policy));
-        questions.extend(rules::further_questions(subject, &affected, facts));
-    }
-    questions
 }
 
 /// What was found, and what that comes to.

@@ -22,7 +22,6 @@ use self::proof::{Agreement, Layers};
 use crate::facts::image::{Image, Platform, PlatformImage};
 use crate::facts::{Cause, Fact, Facts};
 use crate::image_reference::{ImageReference, shown};
-use crate::machine_config::{Field, Subject};
 use crate::policy::Policy;
 use crate::pools::{self, AffectedPool};
 use crate::question::{Platforms, Purpose, Question};
@@ -121,26 +120,6 @@ pub struct Judgement {
     pub lineage: Vec<Lineage>,
     /// Questions without an answer, each once.
     pub questions: Vec<Question>,
-}
-
-/// The lineage of the operating system image of `subject`, in the pools that it reaches. Empty when
-/// it names none that could be asked for.
-pub fn of_subject(subject: &Subject, facts: &Facts, policy: &Policy) -> Vec<Lineage> {
-    let affected = pools::affected(subject, &facts.cluster);
-    match subject.object.reference(Field::OsImage) {
-        Some(image) => judge(image, &affected, facts, policy).lineage,
-        None => Vec::new(),
-    }
-}
-
-/// What must be asked to know the lineage of `subject`, given what `facts` hold already. Once these
-/// are answered there may be more: ask until the list is empty.
-pub fn questions(subject: &Subject, facts: &Facts, policy: &Policy) -> Vec<Question> {
-    let affected = pools::affected(subject, &facts.cluster);
-    match subject.object.reference(Field::OsImage) {
-        Some(image) => judge(image, &affected, facts, policy).questions,
-        None => Vec::new(),
-    }
 }
 
 /// What can be asked before any image is judged: the payloads and bases that those of every pool are

@@ -40,9 +40,13 @@ pub fn start(amount: Amount) -> Log {
     // Setting it up fails only when there is a log already.
     let _ = match (&writer, std::io::stderr().is_terminal()) {
         (Ok(_), true) => builder.with_writer(Gathered(Arc::clone(&lines))).try_init(),
-        (Ok(_), false) => {
-            builder.with_writer(Gathered(Arc::clone(&lines))).json().flatten_event(true).try_init()
-        }
+        (Ok(_), false) => builder
+            .with_writer(Gathered(Arc::clone(&lines)))
+            .json()
+            .flatten_event(true)
+            .with_current_span(false)
+            .with_span_list(false)
+            .try_init(),
         // Without a thread each line is written by whoever has something to say.
         (Err(_), _) => builder.with_writer(std::io::stderr).json().flatten_event(true).try_init(),
     };
