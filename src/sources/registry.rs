@@ -7,6 +7,7 @@
 //! no faster than [`gate`] allows, [`credentials`] and [`tokens`] say what to show, and [`answers`]
 //! remembers. Bodies are only trusted when they have the digest that they should.
 
+mod addresses;
 mod answers;
 mod auth_file;
 pub mod certificates;

@@ -18,11 +18,12 @@ use serde::Deserialize;
 use tokio::time::timeout;
 
 use super::LONGEST_QUESTION;
+use super::addresses::is_loopback;
 use super::challenge::Bearer;
 use super::credential::{Credential, Fingerprint};
 use super::flights::{Flights, Worth};
 use super::routes::Trust;
-use super::transport::{self, Reply, Target, Transport, is_loopback};
+use super::transport::{self, Reply, Target, Transport};
 use crate::facts::Cause;
 use crate::image_reference::shown;
 

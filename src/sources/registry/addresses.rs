@@ -1,0 +1,129 @@
+//! Which addresses are contacted, and how names are resolved.
+//!
+//! Link-local and unspecified addresses are never contacted, whatever name leads there.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use reqwest::Url;
+use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+
+/// This very machine, by address or by the name `localhost`.
+pub(super) fn is_loopback(url: &Url) -> bool {
+    url.host_str().is_some_and(|host| {
+        host == "localhost" || literal_address(host).is_some_and(|address| canonical(address).is_loopback())
+    })
+}
+
+pub(super) fn literal_address(host: &str) -> Option<IpAddr> {
+    host.trim_start_matches('[').trim_end_matches(']').parse().ok()
+}
+
+fn canonical(address: IpAddr) -> IpAddr {
+    address.to_canonical()
+}
+
+/// Link-local addresses lead to the metadata services of clouds, unspecified ones to this machine.
+pub(super) fn is_forbidden(address: IpAddr) -> bool {
+    let is_forbidden_v4 = |address: Ipv4Addr| address.is_link_local() || address.is_unspecified();
+    match canonical(address) {
+        IpAddr::V4(address) => is_forbidden_v4(address),
+        IpAddr::V6(address) => {
+            address.is_unicast_link_local()
+                || address.is_unspecified()
+                || translated(address).is_some_and(is_forbidden_v4)
+        }
+    }
+}
+
+/// The address of IPv4 to which a gateway on the way translates one of IPv6: NAT64 (RFC 6052, and RFC
+/// 8215 for prefixes of one's own), 6to4 (RFC 3056), and the form that IPv4-mapped ones replaced.
+fn translated(address: Ipv6Addr) -> Option<Ipv4Addr> {
+    let (high, low) = match address.segments() {
+        [0x64, 0xff9b, 0, 0, 0, 0, high, low] | [0x64, 0xff9b, 1, _, _, _, high, low] => (high, low),
+        [0x2002, high, low, ..] => (high, low),
+        [0, 0, 0, 0, 0, 0, high, low] if high != 0 => (high, low),
+        _ => return None,
+    };
+    Some(Ipv4Addr::from_bits(u32::from(high) << 16 | u32::from(low)))
+}
+
+/// Resolves names, less the addresses that are never contacted.
+pub(super) struct GuardedResolver;
+
+impl Resolve for GuardedResolver {
+    fn resolve(&self, name: Name) -> Resolving {
+        Box::pin(async move {
+            let found = tokio::net::lookup_host((name.as_str(), 0)).await?.collect();
+            Ok(Box::new(allowed(found)?.into_iter()) as Addrs)
+        })
+    }
+}
+
+/// The addresses that may be contacted. Fails when a name leads to others alone.
+pub(super) fn allowed(found: Vec<SocketAddr>) -> Result<Vec<SocketAddr>, ForbiddenName> {
+    let is_empty = found.is_empty();
+    let allowed: Vec<_> = found.into_iter().filter(|address| !is_forbidden(address.ip())).collect();
+    if allowed.is_empty() && !is_empty { Err(ForbiddenName) } else { Ok(allowed) }
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("the name leads to an address that is never contacted")]
+pub(super) struct ForbiddenName;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_that_are_never_contacted_are_known_in_every_spelling() {
+        for (text, forbidden) in [
+            ("169.254.169.254", true),
+            ("::ffff:169.254.169.254", true),
+            ("fe80::1", true),
+            ("64:ff9b::a9fe:a9fe", true),
+            ("64:ff9b::", true),
+            ("64:ff9b:1::a9fe:a9fe", true),
+            ("64:ff9b::a00:1", false),
+            ("2002:a9fe:a9fe::1", true),
+            ("2002:a00:1::1", false),
+            ("::169.254.169.254", true),
+            ("::1", false),
+            ("0.0.0.0", true),
+            ("::", true),
+            ("127.0.0.1", false),
+            ("10.0.0.1", false),
+            ("8.8.8.8", false),
+            ("fd00::1", false),
+        ] {
+            assert_eq!(is_forbidden(text.parse().unwrap()), forbidden, "{text}");
+        }
+        // The URL parser brings odd spellings of addresses together.
+        let url = Url::parse("https://0251.0376.0251.0376/v2/").unwrap();
+        assert!(literal_address(url.host_str().unwrap()).is_some_and(is_forbidden));
+    }
+
+    #[test]
+    fn a_name_that_leads_to_forbidden_addresses_alone_is_not_followed() {
+        let addresses =
+            |texts: &[&str]| -> Vec<SocketAddr> { texts.iter().map(|text| text.parse().unwrap()).collect() };
+        let kept = |texts: &[&str]| allowed(addresses(texts)).map_err(|_| ());
+        assert_eq!(kept(&["169.254.169.254:0"]), Err(()));
+        assert_eq!(kept(&["0.0.0.0:0", "[fe80::1]:0"]), Err(()));
+        assert_eq!(kept(&["169.254.169.254:0", "10.0.0.1:0"]), Ok(addresses(&["10.0.0.1:0"])));
+        assert_eq!(kept(&[]), Ok(Vec::new()));
+    }
+
+    #[test]
+    fn loopback_is_known() {
+        for (text, expected) in [
+            ("http://127.0.0.1:5000/", true),
+            ("http://127.1.2.3/", true),
+            ("http://[::1]:5000/", true),
+            ("http://localhost:5000/", true),
+            ("http://localhost.example/", false),
+            ("http://10.0.0.1/", false),
+        ] {
+            assert_eq!(is_loopback(&Url::parse(text).unwrap()), expected, "{text}");
+        }
+    }
+}
