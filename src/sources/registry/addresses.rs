@@ -1,31 +1,76 @@
 //! Which addresses are contacted, and how names are resolved.
 //!
-//! Link-local and unspecified addresses are never contacted, whatever name leads there.
+//! Link-local and unspecified addresses are never contacted, however they are spelled and whatever name
+//! leads there. Private ones are: registries live there.
 
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
 
 use reqwest::Url;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 
-/// This very machine, by address or by the name `localhost`.
+/// Tells whether `url` names an address that is never contacted. What a name leads to is for
+/// [`GuardedResolver`] to see.
+pub(super) fn is_forbidden(url: &Url) -> bool {
+    literal_address(url).is_some_and(is_forbidden_address)
+}
+
+/// Tells whether the name in `url` leads to such addresses alone, for those who have somebody else look
+/// it up. A name that this machine cannot look up in a moment is taken to lead elsewhere.
+pub(super) async fn leads_to_forbidden(url: &Url) -> bool {
+    let Some(name) = url.host_str().filter(|_| literal_address(url).is_none()) else { return false };
+    matches!(tokio::time::timeout(LOOKUP, look_up(name)).await, Ok(Ok(Err(ForbiddenName))))
+}
+
+/// Tells whether `url` names this very machine, by address or by the name `localhost`.
 pub(super) fn is_loopback(url: &Url) -> bool {
-    url.host_str().is_some_and(|host| {
-        host == "localhost" || literal_address(host).is_some_and(|address| canonical(address).is_loopback())
-    })
+    url.host_str() == Some("localhost")
+        || literal_address(url).is_some_and(|address| address.to_canonical().is_loopback())
 }
 
-pub(super) fn literal_address(host: &str) -> Option<IpAddr> {
-    host.trim_start_matches('[').trim_end_matches(']').parse().ok()
+/// `host` or `host:port` of an URL.
+pub(super) fn authority(url: &Url) -> String {
+    let host = url.host_str().unwrap_or_default();
+    match url.port() {
+        Some(port) => format!("{host}:{port}"),
+        None => host.to_owned(),
+    }
 }
 
-fn canonical(address: IpAddr) -> IpAddr {
-    address.to_canonical()
+/// Resolves names, less the addresses that are never contacted.
+pub(super) struct GuardedResolver;
+
+impl Resolve for GuardedResolver {
+    fn resolve(&self, name: Name) -> Resolving {
+        Box::pin(async move { Ok(Box::new(look_up(name.as_str()).await??.into_iter()) as Addrs) })
+    }
+}
+
+/// A name leads to addresses that are never contacted, and to no others.
+#[derive(Debug, PartialEq, thiserror::Error)]
+#[error("the name leads to an address that is never contacted")]
+pub(super) struct ForbiddenName;
+
+async fn look_up(name: &str) -> io::Result<Result<Vec<SocketAddr>, ForbiddenName>> {
+    Ok(allowed(tokio::net::lookup_host((name, 0)).await?.collect()))
+}
+
+/// The addresses that may be contacted. Fails when a name leads to others alone.
+fn allowed(found: Vec<SocketAddr>) -> Result<Vec<SocketAddr>, ForbiddenName> {
+    let is_empty = found.is_empty();
+    let allowed: Vec<_> = found.into_iter().filter(|address| !is_forbidden_address(address.ip())).collect();
+    if allowed.is_empty() && !is_empty { Err(ForbiddenName) } else { Ok(allowed) }
+}
+
+fn literal_address(url: &Url) -> Option<IpAddr> {
+    url.host_str()?.trim_start_matches('[').trim_end_matches(']').parse().ok()
 }
 
 /// Link-local addresses lead to the metadata services of clouds, unspecified ones to this machine.
-pub(super) fn is_forbidden(address: IpAddr) -> bool {
+fn is_forbidden_address(address: IpAddr) -> bool {
     let is_forbidden_v4 = |address: Ipv4Addr| address.is_link_local() || address.is_unspecified();
-    match canonical(address) {
+    match address.to_canonical() {
         IpAddr::V4(address) => is_forbidden_v4(address),
         IpAddr::V6(address) => {
             address.is_unicast_link_local()
@@ -47,28 +92,8 @@ fn translated(address: Ipv6Addr) -> Option<Ipv4Addr> {
     Some(Ipv4Addr::from_bits(u32::from(high) << 16 | u32::from(low)))
 }
 
-/// Resolves names, less the addresses that are never contacted.
-pub(super) struct GuardedResolver;
-
-impl Resolve for GuardedResolver {
-    fn resolve(&self, name: Name) -> Resolving {
-        Box::pin(async move {
-            let found = tokio::net::lookup_host((name.as_str(), 0)).await?.collect();
-            Ok(Box::new(allowed(found)?.into_iter()) as Addrs)
-        })
-    }
-}
-
-/// The addresses that may be contacted. Fails when a name leads to others alone.
-pub(super) fn allowed(found: Vec<SocketAddr>) -> Result<Vec<SocketAddr>, ForbiddenName> {
-    let is_empty = found.is_empty();
-    let allowed: Vec<_> = found.into_iter().filter(|address| !is_forbidden(address.ip())).collect();
-    if allowed.is_empty() && !is_empty { Err(ForbiddenName) } else { Ok(allowed) }
-}
-
-#[derive(Debug, thiserror::Error)]
-#[error("the name leads to an address that is never contacted")]
-pub(super) struct ForbiddenName;
+/// A name that this machine cannot look up costs no more than this.
+const LOOKUP: Duration = Duration::from_millis(300);
 
 #[cfg(test)]
 mod tests {
@@ -95,20 +120,20 @@ mod tests {
             ("8.8.8.8", false),
             ("fd00::1", false),
         ] {
-            assert_eq!(is_forbidden(text.parse().unwrap()), forbidden, "{text}");
+            assert_eq!(is_forbidden_address(text.parse().unwrap()), forbidden, "{text}");
         }
         // The URL parser brings odd spellings of addresses together.
         let url = Url::parse("https://0251.0376.0251.0376/v2/").unwrap();
-        assert!(literal_address(url.host_str().unwrap()).is_some_and(is_forbidden));
+        assert!(is_forbidden(&url));
     }
 
     #[test]
     fn a_name_that_leads_to_forbidden_addresses_alone_is_not_followed() {
         let addresses =
             |texts: &[&str]| -> Vec<SocketAddr> { texts.iter().map(|text| text.parse().unwrap()).collect() };
-        let kept = |texts: &[&str]| allowed(addresses(texts)).map_err(|_| ());
-        assert_eq!(kept(&["169.254.169.254:0"]), Err(()));
-        assert_eq!(kept(&["0.0.0.0:0", "[fe80::1]:0"]), Err(()));
+        let kept = |texts: &[&str]| allowed(addresses(texts));
+        assert_eq!(kept(&["169.254.169.254:0"]), Err(ForbiddenName));
+        assert_eq!(kept(&["0.0.0.0:0", "[fe80::1]:0"]), Err(ForbiddenName));
         assert_eq!(kept(&["169.254.169.254:0", "10.0.0.1:0"]), Ok(addresses(&["10.0.0.1:0"])));
         assert_eq!(kept(&[]), Ok(Vec::new()));
     }

@@ -13,11 +13,10 @@ use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signat
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 
-use super::addresses::{GuardedResolver, is_loopback};
+use super::addresses::{GuardedResolver, authority, is_loopback};
 use super::certificates::Certificates;
 use super::proxies::{Proxies, Proxy};
 use super::routes::Trust;
-use super::transport::authority;
 
 /// The clients made so far.
 #[derive(Debug)]

@@ -18,12 +18,12 @@ use serde::Deserialize;
 use tokio::time::timeout;
 
 use super::LONGEST_QUESTION;
-use super::addresses::is_loopback;
+use super::addresses::{authority, is_loopback};
 use super::challenge::Bearer;
 use super::credential::{Credential, Fingerprint};
 use super::flights::{Flights, Worth};
 use super::routes::Trust;
-use super::transport::{self, Reply, Target, Transport};
+use super::transport::{Reply, Target, Transport};
 use crate::facts::Cause;
 use crate::image_reference::shown;
 
@@ -118,7 +118,7 @@ impl Tokens {
         refused: Option<&Authorization>,
         transport: &Transport,
     ) -> Result<Authorization, NoToken> {
-        let host = transport::authority(&ask.realm.url);
+        let host = authority(&ask.realm.url);
         let transport = transport.clone();
         let question = ask.question();
         let granted =
@@ -186,7 +186,7 @@ impl Ask {
 
     /// Asks for a token that may pull from the repository.
     async fn token(self, transport: &Transport) -> Result<Authorization, NoToken> {
-        let host = transport::authority(&self.realm.url);
+        let host = authority(&self.realm.url);
         let failed = |reason: String| NoToken::Failed(format!("the token service {host} {reason}"));
         let mut parameters = vec![("scope", self.scope.as_str())];
         parameters.extend(self.service.as_deref().map(|service| ("service", service)));
@@ -248,8 +248,8 @@ pub(super) fn realm(bearer: &Bearer, reply: &Reply) -> Result<Realm, UntrustedRe
         (true, true) => {}
         (false, _) if same_insecure_host => {}
         _ if both_loopback && !(reply.is_verified && realm.scheme() == "http") => {}
-        (true, false) => return Err(UntrustedRealm::Plain(transport::authority(&realm))),
-        (false, _) => return Err(UntrustedRealm::NamedInTheOpen(transport::authority(&realm))),
+        (true, false) => return Err(UntrustedRealm::Plain(authority(&realm))),
+        (false, _) => return Err(UntrustedRealm::NamedInTheOpen(authority(&realm))),
     }
     Ok(Realm { url: realm, trust })
 }

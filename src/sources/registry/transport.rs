@@ -13,7 +13,7 @@ use moka::sync::Cache;
 use reqwest::header::{AUTHORIZATION, HeaderMap, LOCATION};
 use reqwest::{Client, Method, Response, StatusCode, Url};
 
-use super::addresses::{ForbiddenName, allowed, is_forbidden, is_loopback, literal_address};
+use super::addresses::{self, ForbiddenName, authority, is_loopback};
 use super::certificates::Certificates;
 use super::clients::Clients;
 use super::gate::{self, Closed, Gates, Limits, Outcome, Pass};
@@ -270,21 +270,11 @@ impl Transport {
 
     /// The client for `url`, unless that leads to an address that is never contacted.
     async fn client_for(&self, url: &Url, start: &Start) -> Result<Client, SendError> {
-        let forbidden = || SendError::Cause(Cause::ForbiddenAddress { host: authority(url) });
-        let host = url.host_str().unwrap_or_default();
-        match literal_address(host) {
-            Some(address) if is_forbidden(address) => return Err(forbidden()),
-            Some(_) => {}
+        let is_forbidden = addresses::is_forbidden(url)
             // A proxy looks names up for itself. Where this machine can tell as well, it does.
-            None if self.clients.proxy(url).is_some() => {
-                let lookup = tokio::time::timeout(LOOKUP, tokio::net::lookup_host((host, 0))).await;
-                if let Ok(Ok(found)) = lookup
-                    && allowed(found.collect()).is_err()
-                {
-                    return Err(forbidden());
-                }
-            }
-            None => {}
+            || self.clients.proxy(url).is_some() && addresses::leads_to_forbidden(url).await;
+        if is_forbidden {
+            return Err(SendError::Cause(Cause::ForbiddenAddress { host: authority(url) }));
         }
         self.clients.of(url, start.trust_in(url)).map_err(|error| {
             SendError::Cause(Cause::Unreachable { host: authority(url), reason: reason(&error) })
@@ -457,15 +447,6 @@ fn next(url: &Url, reply: &Reply) -> Result<Url, SendError> {
     Ok(next)
 }
 
-/// `host` or `host:port` of an URL.
-pub(super) fn authority(url: &Url) -> String {
-    let host = url.host_str().unwrap_or_default();
-    match url.port() {
-        Some(port) => format!("{host}:{port}"),
-        None => host.to_owned(),
-    }
-}
-
 fn outcome_of(status: StatusCode) -> &'static str {
     match status.as_u16() {
         200..=299 => "found",
@@ -481,7 +462,5 @@ fn outcome_of(status: StatusCode) -> &'static str {
 /// Statuses by which a host may ask for a pause (RFC 6585, section 4; RFC 9110, section 15.6.4).
 const MAY_ASK_FOR_A_PAUSE: [StatusCode; 2] = [StatusCode::TOO_MANY_REQUESTS, StatusCode::SERVICE_UNAVAILABLE];
 const MAX_REDIRECTS: usize = 5;
-/// A name that this machine cannot look up behind a proxy costs no more than this.
-const LOOKUP: Duration = Duration::from_millis(300);
 /// How long it is remembered that a port on loopback speaks no TLS.
 const PLAIN_KEPT: Duration = Duration::from_secs(60);
