@@ -6,7 +6,7 @@
 use jiff::tz::TimeZone;
 
 use crate::facts::Facts;
-use crate::lineage::{self, Lacking, Lineage, words};
+use crate::lineage::{self, Lacking, Lineage};
 use crate::machine_config::{Field, Subject};
 use crate::policy::{Level, Policy};
 use crate::pools::{self, AffectedPool};
@@ -98,10 +98,7 @@ impl<'a> Sight<'a> {
         let mut found: Vec<Told> = Vec::new();
         for (rule, level) in &rules {
             let (rule, level) = (*rule, *level);
-            for mut observation in (rule.judge)(&case) {
-                if subject.origin.file().is_some() {
-                    observation.help = words::help_of_a_run(&observation.help);
-                }
+            for observation in (rule.judge)(&case) {
                 let mut notes = observation.notes.clone();
                 let exceptions: Vec<_> = policy.exceptions(rule, &subject.name).collect();
                 if let Some(exception) = exceptions.iter().find(|exception| exception.holds_on(today)) {

@@ -14,6 +14,7 @@ use crate::facts::{Fact, Facts};
 use crate::image_reference::{ImageReference, escaped, shown};
 use crate::lineage::proof::Agreement;
 use crate::lineage::{Kinship, Lineage, words};
+use crate::machine_config::Door;
 use crate::report::LineageReport;
 
 /// What is told of images.
@@ -157,7 +158,7 @@ impl Drawing {
         let in_order = matches!(lineage.kinship, Kinship::Same { .. } | Kinship::Derived { .. })
             && lineage.reason().is_none();
         let help = match &lineage.kinship {
-            Kinship::Unknown(why) => words::help_of_a_run(&words::help_to_know(why)),
+            Kinship::Unknown(why) => words::help_to_know(why, Door::Run),
             _ => lineage.rebuild(),
         };
         Self {

@@ -260,6 +260,15 @@ pub struct Image {
     pub reference: Result<ImageReference, ReferenceError>,
 }
 
+/// The door that an object comes through: it decides what its author does to have it judged again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Door {
+    /// A review by the server.
+    Review,
+    /// A run of a verb over files.
+    Run,
+}
+
 /// Where an object was read.
 #[derive(Clone, Debug, Default)]
 pub struct Origin {
@@ -283,6 +292,11 @@ impl Origin {
     /// The file as messages name it. `None` when the text came another way.
     pub fn file(&self) -> Option<&str> {
         self.file.as_deref()
+    }
+
+    /// The door that it came through.
+    pub fn door(&self) -> Door {
+        if self.file.is_some() { Door::Run } else { Door::Review }
     }
 
     /// The same place, in a text that messages call `name`.

@@ -23,7 +23,7 @@ use crate::facts::image::Platform;
 use crate::facts::{Cause, Fact, Facts};
 use crate::image_reference::ImageReference;
 use crate::lineage::{self, Kinship, Lacking, Lineage, words};
-use crate::machine_config::{Field, Image, Subject};
+use crate::machine_config::{Door, Field, Image, Subject};
 use crate::policy::{Level, Policy};
 use crate::pools::AffectedPool;
 use crate::question::{Platforms, Purpose, Question};
@@ -125,6 +125,11 @@ impl<'a> Case<'a> {
         self.subject.object.reference(Field::OsImage)
     }
 
+    /// The door that the object came through.
+    fn door(&self) -> Door {
+        self.subject.origin.door()
+    }
+
     /// What `judge` sees in the lineage of the operating system image, pool by pool and platform by
     /// platform; what it says alike of several is told once, with the places.
     fn by_lineage(
@@ -156,7 +161,7 @@ impl<'a> Case<'a> {
             certainty: Certainty::Unknown,
             message: format!("whether `{}` {is} is not known: {why}", words::short(image)),
             notes: lineage.notes.iter().filter(|note| **note != why.to_string()).cloned().collect(),
-            help: words::help_to_know(why),
+            help: words::help_to_know(why, self.door()),
             lacking: Some(lacking),
         })
     }
@@ -175,10 +180,7 @@ impl<'a> Case<'a> {
             certainty: Certainty::Unknown,
             message: format!("{what} is not known: {}", cause.of(object, "could not be read")),
             notes: Vec::new(),
-            help: match cause {
-                Cause::NoRight { .. } => words::GIVE_RIGHT.to_owned(),
-                _ => format!("apply again when the API server answers{}", words::FROM_OUTSIDE),
-            },
+            help: words::help_to_ask_cluster(cause, self.door()),
             lacking: Some(Lacking::Cluster(cause.clone())),
         })
     }

@@ -8,6 +8,7 @@ use super::{Closest, Ignorance, Kinship, Lineage, Rewriting, Standing, Why};
 use crate::facts::image::Platform;
 use crate::facts::{AsNodes, Cause};
 use crate::image_reference::{ImageReference, shown};
+use crate::machine_config::Door;
 
 /// A pull spec for the middle of a sentence: a digest is cut to its first twelve digits.
 pub fn short(reference: &ImageReference) -> String {
@@ -223,13 +224,18 @@ impl Closest {
     }
 }
 
-/// A help as somebody takes it who applied nothing: a run over files is run again.
-pub fn help_of_a_run(help: &str) -> String {
-    help.replace("apply again", "run layerpin again").replace(FROM_OUTSIDE, "")
+impl Door {
+    /// What somebody does at this door to ask again.
+    pub fn again(self) -> &'static str {
+        match self {
+            Self::Review => "apply again",
+            Self::Run => "run layerpin again",
+        }
+    }
 }
 
-/// What brings an answer the next time.
-pub fn help_to_know(why: &Ignorance) -> String {
+/// What brings an answer the next time to somebody at `door`.
+pub fn help_to_know(why: &Ignorance, door: Door) -> String {
     let (cause, asked) = match why {
         Ignorance::Image { cause, reference } | Ignorance::Payload { cause, reference } => {
             (cause, Some(reference))
@@ -242,7 +248,7 @@ pub fn help_to_know(why: &Ignorance) -> String {
                 base.reference
             );
         }
-        Ignorance::NoImage { .. } => return "push the image, then apply again".to_owned(),
+        Ignorance::NoImage { .. } => return format!("push the image, then {}", door.again()),
         Ignorance::NoPayload { .. } => {
             return "mirror the release again with `oc adm release mirror`, or name the base with --base-image"
                 .to_owned();
@@ -271,11 +277,11 @@ pub fn help_to_know(why: &Ignorance) -> String {
         }
         Cause::Refused { host, .. } => format!("give the credentials for {host} the right to read it"),
         Cause::NoCredential { .. } => MEND_CREDENTIAL.to_owned(),
-        Cause::NoRight { .. } => GIVE_RIGHT.to_owned(),
+        Cause::NoRight { .. } => help_with_right(door),
         Cause::Blocked { .. } => "name an image of a registry that nodes may pull from".to_owned(),
         Cause::OutsideCluster => "name an image of a registry that the cluster allows".to_owned(),
         Cause::OutsideAllowed => "add the repository to `registries.allow` of the policy".to_owned(),
-        _ => "apply again when it answers; `onUnknown` in the policy says what this costs".to_owned(),
+        _ => format!("{} when it answers; `onUnknown` in the policy says what this costs", door.again()),
     }
 }
 
@@ -288,22 +294,35 @@ pub fn help_to_look(cause: &Cause, asked: &ImageReference) -> Option<String> {
     }
 }
 
+/// What to do where the cluster gave no answer.
+pub fn help_to_ask_cluster(cause: &Cause, door: Door) -> String {
+    let again = door.again();
+    match (cause, door) {
+        (Cause::NoRight { .. }, _) => help_with_right(door),
+        // The server may not be allowed what the user is.
+        (_, Door::Review) => {
+            format!("{again} when the API server answers; `layerpin check` asks the same from outside")
+        }
+        (_, Door::Run) => format!("{again} when the API server answers"),
+    }
+}
+
+/// What to do where the cluster may not be asked.
+pub fn help_with_right(door: Door) -> String {
+    format!("give the account that asks the rights in deploy/base/cluster_role.yaml, then {}", door.again())
+}
+
 /// What tells what is at `asked`.
 pub fn look(asked: &ImageReference) -> String {
     format!("look at what is there: skopeo inspect --raw docker://{asked}")
 }
 
-/// What to do where the cluster may not be asked.
-pub const GIVE_RIGHT: &str =
-    "give the account that asks the rights in deploy/base/cluster_role.yaml, then apply again";
 /// What to do about credentials that are there and cannot be used.
 pub const MEND_CREDENTIAL: &str =
     "mend the entry or the helper that it names, or name another auth file with `--authfile`";
 /// What to do about an index of no image that a node could run.
 pub const PUSH_PLATFORMS: &str =
     "push an image for the platforms of the nodes, and write the digest of its index";
-/// What helps at admission, where the server may not be allowed what the user is.
-pub const FROM_OUTSIDE: &str = "; `layerpin check` asks the same from outside";
 /// Bases that are listed in one finding.
 const MAX_BASES: usize = 3;
 
@@ -313,16 +332,29 @@ mod tests {
 
     #[test]
     fn a_run_is_run_again() {
-        for (help, expected) in [
-            ("push the image, then apply again", "push the image, then run layerpin again"),
-            (
+        let cause = Cause::OutOfTime { host: "api:6443".into() };
+        let right = Cause::NoRight { kind: "Nodes".into(), reason: "r".into() };
+        let reference = ImageReference::parse("q.io/acme/os:1").unwrap();
+        let help = |door| {
+            let why = Ignorance::NoImage { reference: reference.clone() };
+            [help_to_know(&why, door), help_to_ask_cluster(&cause, door), help_to_ask_cluster(&right, door)]
+        };
+        assert_eq!(
+            help(Door::Review),
+            [
+                "push the image, then apply again",
                 "apply again when the API server answers; `layerpin check` asks the same from outside",
+                "give the account that asks the rights in deploy/base/cluster_role.yaml, then apply again",
+            ]
+        );
+        assert_eq!(
+            help(Door::Run),
+            [
+                "push the image, then run layerpin again",
                 "run layerpin again when the API server answers",
-            ),
-            ("ask without `--offline`", "ask without `--offline`"),
-        ] {
-            assert_eq!(help_of_a_run(help), expected);
-        }
+                "give the account that asks the rights in deploy/base/cluster_role.yaml, then run layerpin again",
+            ]
+        );
     }
 
     #[test]
@@ -335,14 +367,13 @@ mod tests {
             (Cause::ForbiddenAddress { host: "q.io".into() }, "name the registry by another address"),
             (Cause::Blocked { scope: "q.io".into() }, "name an image of a registry that nodes may pull from"),
             (Cause::NoCredential { host: "q.io".into(), reason: "r".into() }, MEND_CREDENTIAL),
-            (Cause::NoRight { kind: "Nodes".into(), reason: "r".into() }, GIVE_RIGHT),
             (
                 Cause::OutOfTime { host: "q.io".into() },
                 "apply again when it answers; `onUnknown` in the policy says what this costs",
             ),
         ] {
             let why = Ignorance::Image { reference: reference.clone(), cause };
-            assert_eq!(help_to_know(&why), expected, "{why}");
+            assert_eq!(help_to_know(&why, Door::Review), expected, "{why}");
         }
     }
 }

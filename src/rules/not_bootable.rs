@@ -43,7 +43,7 @@ fn judge(case: &Case<'_>) -> Vec<Observation> {
         certainty: Certainty::Unknown,
         message: format!("whether nodes can boot `{}` is not known: {why}", words::short(image)),
         notes: Vec::new(),
-        help: words::help_to_know(&why),
+        help: words::help_to_know(&why, case.door()),
         lacking: why.lacking(),
     };
     let unread = |cause: &Cause| match cause.other_than_image() {

@@ -45,7 +45,7 @@ fn judge(case: &Case<'_>) -> Vec<Observation> {
                     let what = "whether another MachineConfig wins over this one";
                     observations.extend(case.unknown_cluster(field, what, "the MachineConfigs", cause));
                 }
-                Winner::Unclear => observations.push(unclear(field, pool, &cluster.version)),
+                Winner::Unclear => observations.push(unclear(field, pool, case)),
                 Winner::Other(_) | Winner::Subject => {}
             }
         }
@@ -82,11 +82,8 @@ fn judge(case: &Case<'_>) -> Vec<Observation> {
     observations
 }
 
-fn unclear(
-    field: Field,
-    pool: &AffectedPool<'_>,
-    version: &Fact<crate::facts::cluster::ClusterVersion>,
-) -> Observation {
+fn unclear(field: Field, pool: &AffectedPool<'_>, case: &Case<'_>) -> Observation {
+    let version = &case.facts.cluster.version;
     let why = match version {
         Fact::Unknown(Cause::NotAsked) => "nobody asked for it".to_owned(),
         Fact::Unknown(cause) => cause.to_string(),
@@ -103,10 +100,9 @@ fn unclear(
         ),
         notes: Vec::new(),
         help: match version {
-            Fact::Unknown(Cause::NoRight { .. }) => words::GIVE_RIGHT,
-            _ => "apply again when ClusterVersion/version can be read",
-        }
-        .to_owned(),
+            Fact::Unknown(Cause::NoRight { .. }) => words::help_with_right(case.door()),
+            _ => format!("{} when ClusterVersion/version can be read", case.door().again()),
+        },
         lacking: match version {
             Fact::Unknown(cause) => Some(Lacking::Cluster(cause.clone())),
             Fact::Known(_) | Fact::Absent => None,

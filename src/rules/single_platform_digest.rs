@@ -55,7 +55,7 @@ fn judge(case: &Case<'_>) -> Vec<Observation> {
                     "whether `{}` is the image of one platform is not known: {cause}",
                     words::short(reference)
                 ),
-                "apply again when the registry answers".to_owned(),
+                format!("{} when the registry answers", case.door().again()),
                 Some(Lacking::Registry(asked)),
             ),
             Fact::Known(_) | Fact::Absent | Fact::Unknown(_) => continue,

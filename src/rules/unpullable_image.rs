@@ -3,6 +3,7 @@
 use super::{Case, Certainty, Input, Observation, Rule, registry_not_allowed};
 use crate::facts::{AsNodes, Cause, Fact};
 use crate::lineage::{Lacking, words};
+use crate::machine_config::Door;
 use crate::policy::Level;
 use crate::pools;
 
@@ -44,6 +45,7 @@ read it. `skopeo inspect --authfile FILE docker://IMAGE` asks the same question.
 fn judge(case: &Case<'_>) -> Vec<Observation> {
     let other = case.policy.level_alone(&registry_not_allowed::RULE, &pools::names(case.pools));
     let registry_not_allowed_speaks = other != Level::Off;
+    let again = case.door().again();
     case.references()
         .filter_map(|(field, reference)| {
             let asked = reference.asked();
@@ -53,7 +55,7 @@ fn judge(case: &Case<'_>) -> Vec<Observation> {
                 Fact::Absent => (
                     Certainty::Fault,
                     format!("`{asked}` is not there: {} has no such image", asked.host()),
-                    "check the repository and push the image, then apply again".to_owned(),
+                    format!("check the repository and push the image, then {again}"),
                 ),
                 // `registry-not-allowed` says so already, where it may speak.
                 Fact::Unknown(Cause::OutsideAllowed | Cause::OutsideCluster | Cause::Blocked { .. })
@@ -72,12 +74,12 @@ fn judge(case: &Case<'_>) -> Vec<Observation> {
                 Fact::Unknown(cause) if cause.holds_for_nodes() => (
                     Certainty::Fault,
                     format!("nodes cannot pull `{asked}`: {cause}"),
-                    "push the image to one of these, or let nodes in there, then apply again".to_owned(),
+                    format!("push the image to one of these, or let nodes in there, then {again}"),
                 ),
                 Fact::Unknown(cause) => (
                     Certainty::Unknown,
                     format!("whether nodes can pull `{asked}` is not known: {cause}"),
-                    words::help_to_look(cause, &asked).unwrap_or_else(|| help_to_know(cause).to_owned()),
+                    words::help_to_look(cause, &asked).unwrap_or_else(|| help_to_know(cause, case.door())),
                 ),
             };
             let lacking = Some(Lacking::Registry(asked));
@@ -87,17 +89,21 @@ fn judge(case: &Case<'_>) -> Vec<Observation> {
 }
 
 /// What brings an answer the next time; where the registry did answer, asking it again does not.
-fn help_to_know(cause: &Cause) -> &'static str {
+fn help_to_know(cause: &Cause, door: Door) -> String {
     match cause {
-        Cause::NoCredential { .. } => words::MEND_CREDENTIAL,
+        Cause::NoCredential { .. } => words::MEND_CREDENTIAL.to_owned(),
         Cause::Refused { .. } => {
-            "name the nodes' pull secret with `--authfile`, so that layerpin asks as nodes do"
+            "name the nodes' pull secret with `--authfile`, so that layerpin asks as nodes do".to_owned()
         }
         Cause::OutsideAllowed => {
             "add the repository to `registries.allow` of the policy, or switch `registry-not-allowed` on there"
+                .to_owned()
         }
-        Cause::Offline => "ask without `--offline`",
-        Cause::NotRecorded => "record the facts again with `--save-facts`",
-        _ => "apply again when the registry answers; `onUnknown` in the policy says what this costs",
+        Cause::Offline => "ask without `--offline`".to_owned(),
+        Cause::NotRecorded => "record the facts again with `--save-facts`".to_owned(),
+        _ => {
+            let again = door.again();
+            format!("{again} when the registry answers; `onUnknown` in the policy says what this costs")
+        }
     }
 }

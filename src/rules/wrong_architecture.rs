@@ -102,7 +102,7 @@ fn of_pool<'a>(
         certainty: Certainty::Unknown,
         message: format!("for which architectures `{}` is made is not known: {why}", words::short(image)),
         notes: Vec::new(),
-        help: words::help_to_know(&why),
+        help: words::help_to_know(&why, case.door()),
         lacking: why.lacking(),
     };
     vec![(observation, place)]
