@@ -14,6 +14,8 @@ mod sources;
 
 use std::process::ExitCode;
 
+use crate::errors;
+
 /// How a verb ended that could begin; what keeps it from beginning is an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Ending {
@@ -40,6 +42,11 @@ impl From<Ending> for ExitCode {
     fn from(ending: Ending) -> Self {
         Self::from(ending.code())
     }
+}
+
+/// An error and what caused it, on one line.
+pub fn reasons(error: &anyhow::Error) -> String {
+    error.chain().map(errors::words).collect::<Vec<_>>().join(": ")
 }
 
 /// The exit code for what could not be done; clap uses the same for a wrong command line.

@@ -16,6 +16,7 @@ use std::thread;
 use ignore::WalkBuilder;
 
 use crate::documents::{Fault, Given};
+use crate::errors;
 use crate::image_reference::escaped;
 use crate::machine_config::Place;
 
@@ -143,7 +144,7 @@ impl Input {
             help: help.map(str::to_owned),
         };
         match bytes {
-            Err(error) => Err(refusal(None, io_message(&error), None)),
+            Err(error) => Err(refusal(None, errors::words(&error), None)),
             Ok(Bounded::TooLarge) => {
                 let message =
                     format!("larger than {} MiB, the most that is read of one file", MAX_BYTES >> 20);
@@ -247,16 +248,7 @@ fn walk_fault(folder: &Path, error: &ignore::Error) -> Unread {
     }
     let path = path_of(error).unwrap_or(folder);
     // The system's own words are the innermost; those around them name the path again.
-    let message = error.io_error().map_or_else(
-        || error.to_string(),
-        |error| {
-            let mut innermost: &dyn std::error::Error = error;
-            while let Some(source) = innermost.source() {
-                innermost = source;
-            }
-            without_number(&innermost.to_string())
-        },
-    );
+    let message = error.io_error().map_or_else(|| error.to_string(), |error| errors::innermost(error));
     Unread { file: name(path), place: None, message, help: None }
 }
 
@@ -294,23 +286,6 @@ fn plain(path: &Path) -> PathBuf {
 
 fn name(path: &Path) -> String {
     plain(path).to_string_lossy().into_owned()
-}
-
-pub(crate) fn io_message(error: &io::Error) -> String {
-    without_number(&error.to_string())
-}
-
-/// What the system says, without the number that Rust adds, wherever that stands.
-pub fn without_number(message: &str) -> String {
-    let mut parts = message.split(" (os error ");
-    let mut text = parts.next().unwrap_or_default().to_owned();
-    for part in parts {
-        match part.split_once(')') {
-            Some((number, rest)) if number.bytes().all(|byte| byte.is_ascii_digit()) => text.push_str(rest),
-            _ => text.push_str(&format!(" (os error {part}")),
-        }
-    }
-    text
 }
 
 const SAVE_AS_UTF_8: &str = "save the file as UTF-8 text";
@@ -448,18 +423,6 @@ mod tests {
         let error = read[0].as_ref().unwrap_err().to_string();
         assert_eq!(error, format!("{}: No such file or directory", inputs[0].name()));
         assert_eq!(read[1].as_deref().unwrap(), "");
-    }
-
-    #[test]
-    fn the_number_of_an_error_is_left_out_wherever_it_stands() {
-        for (message, expected) in [
-            ("a: gone (os error 2)", "a: gone"),
-            ("a: gone (os error 2); name another", "a: gone; name another"),
-            ("a: gone (os error 2): b: full (os error 28)", "a: gone: b: full"),
-            ("a (os error x).yaml (os error 2", "a (os error x).yaml (os error 2"),
-        ] {
-            assert_eq!(without_number(message), expected);
-        }
     }
 
     #[test]

@@ -29,6 +29,7 @@ pub mod documents;
 pub mod duration;
 pub mod edit;
 pub mod engine;
+pub mod errors;
 pub mod evaluate;
 pub mod explain;
 pub mod facts;

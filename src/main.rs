@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use axum::Router;
 use clap::Parser;
 use layerpin::cli::{Command, CommandLine};
-use layerpin::{commands, files, log};
+use layerpin::{commands, log};
 
 fn main() -> ExitCode {
     layerpin::install_crypto_provider();
@@ -26,7 +26,7 @@ fn main() -> ExitCode {
     match outcome {
         Ok(ending) => ending.into(),
         Err(error) => {
-            eprintln!("error: {}", files::without_number(&format!("{error:#}")));
+            eprintln!("error: {}", commands::reasons(&error));
             ExitCode::from(commands::COULD_NOT)
         }
     }

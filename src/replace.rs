@@ -46,7 +46,7 @@ pub fn replace(path: &Path, before: &str, after: &str) -> Result<(), ReplaceErro
 #[derive(Debug, thiserror::Error)]
 pub enum ReplaceError {
     /// The operating system refused.
-    #[error("{}", crate::files::io_message(.0))]
+    #[error("{}", crate::errors::words(.0))]
     Io(#[from] io::Error),
     /// It has another text than the one that was read.
     #[error("it changed since it was read; run the command again")]

@@ -203,7 +203,7 @@ pub enum Stop {
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
     /// An address cannot be had.
-    #[error("cannot listen on {address}: {reason}")]
+    #[error("cannot listen on {address}: {}", crate::errors::words(reason))]
     Address {
         /// The address.
         address: SocketAddr,

@@ -314,7 +314,7 @@ impl Misfit {
 #[derive(Debug, thiserror::Error)]
 pub enum CertificateError {
     /// A file cannot be read.
-    #[error("cannot read {}: {reason}", path.display())]
+    #[error("cannot read {}: {}", path.display(), crate::errors::words(reason))]
     Unreadable {
         /// The file.
         path: PathBuf,

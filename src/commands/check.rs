@@ -9,7 +9,7 @@ use futures_util::StreamExt;
 use futures_util::stream;
 
 use super::progress::Progress;
-use super::{Ending, output, record, sources};
+use super::{Ending, output, reasons, record, sources};
 use crate::cli::{Check, Format};
 use crate::documents::{self, FaultKind, Weight};
 use crate::files::{self, Input, Unread};
@@ -48,7 +48,7 @@ pub fn run(options: &Check) -> anyhow::Result<Ending> {
     if let Some(path) = &options.record.save_facts
         && let Err(error) = record::save(path, &run.facts())
     {
-        output::remark(&format!("{}: {error:#}\n", style.error("error")));
+        output::remark(&format!("{}: {}\n", style.error("error"), reasons(&error)));
         ending = Ending::Incomplete;
     }
     output::data(&match options.format {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, bail};
 
-use super::{Ending, output, record, sources};
+use super::{Ending, output, reasons, record, sources};
 use crate::cli::{Explain, ExplainFormat};
 use crate::documents::{self, Weight};
 use crate::explain::{Explanation, ImageExplanation};
@@ -40,7 +40,8 @@ pub fn run(options: &Explain) -> anyhow::Result<Ending> {
     if let Some(path) = &options.record.save_facts
         && let Err(error) = record::save(path, &facts)
     {
-        output::remark(&format!("{}: {error:#}\n", output::style(&io::stderr()).error("error")));
+        let style = output::style(&io::stderr());
+        output::remark(&format!("{}: {}\n", style.error("error"), reasons(&error)));
         ending = Ending::Incomplete;
     }
     output::data(&match options.format {

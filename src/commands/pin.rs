@@ -15,7 +15,7 @@ use futures_util::StreamExt;
 use futures_util::stream;
 use similar::TextDiff;
 
-use super::{Ending, output, record, sources};
+use super::{Ending, output, reasons, record, sources};
 use crate::cli::Pin;
 use crate::documents::{self, Document, Documents, Given, Weight};
 use crate::edit;
@@ -56,7 +56,7 @@ pub fn run(options: &Pin) -> anyhow::Result<Ending> {
     if let Some(path) = &options.record.save_facts
         && let Err(error) = record::save(path, &run.facts())
     {
-        pinning.fail(&format!("{error:#}"), None);
+        pinning.fail(&reasons(&error), None);
     }
     Ok(pinning.ending)
 }

@@ -2,18 +2,15 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, anyhow};
+use anyhow::Context;
 
 use crate::facts::Facts;
-use crate::files::io_message;
 
 /// Writes `facts` to `path`, as a whole or not at all.
 pub(super) fn save(path: &Path, facts: &Facts) -> anyhow::Result<()> {
     let mut text = serde_json::to_string_pretty(facts).context("facts that cannot be written")?;
     text.push('\n');
-    write(path, text.as_bytes())
-        .map_err(|error| anyhow!(io_message(&error)))
-        .with_context(|| format!("cannot write the facts to {}", path.display()))
+    write(path, text.as_bytes()).with_context(|| format!("cannot write the facts to {}", path.display()))
 }
 
 fn write(path: &Path, bytes: &[u8]) -> std::io::Result<()> {

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use anyhow::anyhow;
 
 use crate::cli::FactOptions;
+use crate::errors;
 use crate::facts::{Facts, Given};
 use crate::image_reference::shown;
 use crate::metrics::Metrics;
@@ -86,7 +87,8 @@ fn cluster(options: &FactOptions) -> anyhow::Result<Option<Arc<ClusterSource>>> 
 /// The facts of an earlier run. Fails with the file, and the place in it that cannot be read.
 fn recorded(path: &Path) -> anyhow::Result<Facts> {
     let name = path.display();
-    let text = std::fs::read_to_string(path).map_err(|error| anyhow!("facts file {name}: {error}"))?;
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| anyhow!("facts file {name}: {}", errors::words(&error)))?;
     Facts::parse(&text).map_err(|error| {
         let (line, column) = (error.line(), error.column());
         let message = error.to_string();

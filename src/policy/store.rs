@@ -6,6 +6,7 @@ use std::sync::Arc;
 use arc_swap::{ArcSwap, ArcSwapOption};
 
 use super::{Policy, PolicyErrors};
+use crate::errors;
 use crate::last_seen::LastSeen;
 
 /// Holds the policy in force. A file that cannot be read or has a fault never replaces it.
@@ -102,8 +103,9 @@ impl PolicyFileError {
 }
 
 fn read(path: &Path) -> Result<String, PolicyFileError> {
-    std::fs::read_to_string(path)
-        .map_err(|error| PolicyFileError(format!("policy file {}: {error}", path.display())))
+    std::fs::read_to_string(path).map_err(|error| {
+        PolicyFileError(format!("policy file {}: {}", path.display(), errors::words(&error)))
+    })
 }
 
 #[cfg(test)]

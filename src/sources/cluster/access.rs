@@ -13,7 +13,7 @@ use hyper_util::client::proxy::matcher::Matcher;
 use kube::Config;
 use kube::config::{Cluster, Kubeconfig, KubeconfigError, LoadDataError};
 
-use crate::files::io_message;
+use crate::errors;
 use crate::image_reference::shown;
 use crate::sources::registry::certificates::Authorities;
 
@@ -151,7 +151,7 @@ impl Access {
         let mut config = Config::new(url);
         config.auth_info.token_file = Some(token.display().to_string());
         let pem =
-            std::fs::read(&authority).map_err(|error| wrong(format!("ca.crt: {}", io_message(&error))))?;
+            std::fs::read(&authority).map_err(|error| wrong(format!("ca.crt: {}", errors::words(&error))))?;
         let roots = Authorities::parse(&String::from_utf8_lossy(&pem));
         let roots = roots.map_err(|fault| wrong(format!("ca.crt: {fault}")))?.into_certificates();
         config.root_cert = Some(roots.iter().map(|root| root.to_vec()).collect());
@@ -190,7 +190,7 @@ fn check_authority(cluster: &Cluster) -> Result<(), String> {
         (None, Some(path)) => {
             let field = format!("`certificate-authority` of its cluster, {path}");
             let pem = std::fs::read(path)
-                .map_err(|error| format!("{field}: {}; name another file", io_message(&error)))?;
+                .map_err(|error| format!("{field}: {}; name another file", errors::words(&error)))?;
             (field, pem)
         }
         (None, None) => return Ok(()),
@@ -203,7 +203,7 @@ fn check_authority(cluster: &Cluster) -> Result<(), String> {
 pub(super) fn words(error: &KubeconfigError) -> String {
     match error {
         KubeconfigError::ReadConfig(error, _) => {
-            format!("{}; name another with --kubeconfig", io_message(error))
+            format!("{}; name another with --kubeconfig", errors::words(error))
         }
         KubeconfigError::Parse(error) => match error.location() {
             Some(at) => format!("line {}, column {}: it is no kubeconfig", at.line(), at.column()),
@@ -228,7 +228,7 @@ pub(super) fn words(error: &KubeconfigError) -> String {
 fn of_file(error: &LoadDataError) -> String {
     match error {
         LoadDataError::ReadFile(error, path) => {
-            format!("{}: {}; name another file", path.display(), io_message(error))
+            format!("{}: {}; name another file", path.display(), errors::words(error))
         }
         LoadDataError::DecodeBase64(_) => "its data is no base64".to_owned(),
         LoadDataError::NoBase64DataOrFile => "it is missing".to_owned(),

@@ -17,7 +17,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
 
 use super::access::{Access, AccessError, words as kubeconfig_words};
-use crate::files::{io_message, without_number};
+use crate::errors;
 use crate::image_reference::shown;
 
 /// A way to one API server.
@@ -134,7 +134,7 @@ impl Connection {
             match timeout_at(deadline, body.frame()).await {
                 Err(_) => return Err(self.out_of_time()),
                 Ok(None) => return Ok(None),
-                Ok(Some(Err(error))) => return Err(self.unreachable(innermost(&error))),
+                Ok(Some(Err(error))) => return Err(self.unreachable(shown(&errors::innermost(&error)))),
                 Ok(Some(Ok(frame))) => {
                     if let Ok(data) = frame.into_data() {
                         return Ok(Some(data));
@@ -327,7 +327,7 @@ fn words(error: &kube::Error, plug_in: Option<&str>) -> String {
         kube::Error::Auth(error) => plug_in_words(error, plug_in),
         kube::Error::Service(error) => match error.downcast_ref::<AuthError>() {
             Some(error) => plug_in_words(error, plug_in),
-            None => innermost(&**error),
+            None => shown(&errors::innermost(&**error)),
         },
         kube::Error::InferKubeconfig(error) => kubeconfig_words(error),
         kube::Error::RustlsTls(error) => error.to_string(),
@@ -337,7 +337,7 @@ fn words(error: &kube::Error, plug_in: Option<&str>) -> String {
                 shown(proxy_url.scheme_str().unwrap_or(""))
             )
         }
-        other => innermost(other),
+        other => shown(&errors::innermost(other)),
     }
 }
 
@@ -347,26 +347,17 @@ fn plug_in_words(error: &AuthError, plug_in: &str) -> String {
             format!("the exec plug-in `{plug_in}` failed ({}); run it by hand to see why", out.status)
         }
         AuthError::AuthExecStart(error) => {
-            format!("the exec plug-in `{plug_in}` cannot be started: {}", io_message(error))
+            format!("the exec plug-in `{plug_in}` cannot be started: {}", errors::words(error))
         }
         AuthError::AuthExecParse(_) | AuthError::ExecPluginFailed => {
             format!("the exec plug-in `{plug_in}` printed no ExecCredential")
         }
         AuthError::ReadTokenFile(error, path) => {
-            format!("the token file {}: {}", path.display(), io_message(error))
+            format!("the token file {}: {}", path.display(), errors::words(error))
         }
         AuthError::AuthExec(_) => "the auth provider of the kubeconfig gave no token".to_owned(),
         other => other.to_string(),
     }
-}
-
-/// The last reason in a chain, which is the one that says something.
-fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut error = error;
-    while let Some(source) = error.source() {
-        error = source;
-    }
-    shown(&without_number(&error.to_string()))
 }
 
 const CONNECT: Duration = Duration::from_secs(5);

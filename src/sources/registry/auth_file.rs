@@ -217,7 +217,7 @@ pub(super) fn read(path: &Path) -> Result<String, AuthFileError> {
 #[derive(Debug, thiserror::Error)]
 pub enum AuthFileFault {
     /// It could not be read.
-    #[error("{0}")]
+    #[error("{}", crate::errors::words(.0))]
     Unreadable(std::io::Error),
     /// It is not JSON of the right shape.
     #[error(

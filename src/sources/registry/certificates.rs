@@ -15,6 +15,7 @@ use rustls::RootCertStore;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
+use crate::errors;
 use crate::image_reference::shown;
 use crate::last_seen::{LastSeen, Reloaded};
 
@@ -428,7 +429,7 @@ impl CertDirError {
     }
 
     fn unreadable(path: &Path, error: std::io::Error) -> Self {
-        Self::new(path, error.to_string())
+        Self::new(path, errors::words(&error))
     }
 }
 

@@ -18,7 +18,7 @@ use tokio::time::timeout;
 
 use super::credential::Credential;
 use super::flights::{Flights, Worth};
-use crate::files::io_message;
+use crate::errors;
 
 /// A question to a helper.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -83,7 +83,8 @@ impl Question {
     }
 
     async fn talk(&self, program: &str) -> Outcome {
-        let failed = |what: &str, error: std::io::Error| format!("{program} {what}: {}", io_message(&error));
+        let failed =
+            |what: &str, error: std::io::Error| format!("{program} {what}: {}", errors::words(&error));
         let mut child = Command::new(program)
             .arg("get")
             .stdin(Stdio::piped())

@@ -139,7 +139,7 @@ impl RegistriesConfError {
 #[derive(Debug, thiserror::Error)]
 pub enum RegistriesConfFault {
     /// It could not be read.
-    #[error(": {0}")]
+    #[error(": {}", crate::errors::words(.0))]
     Unreadable(std::io::Error),
     /// Something in it is wrong.
     #[error(":{line}: {message}")]
@@ -193,7 +193,7 @@ mod tests {
         assert_eq!(source(&conf), "third.example/os:1");
         std::fs::remove_file(&file).unwrap();
         let error = conf.reload().unwrap_err().to_string();
-        assert_eq!(error, format!("{}: No such file or directory (os error 2)", file.display()));
+        assert_eq!(error, format!("{}: No such file or directory", file.display()));
     }
 
     #[test]

@@ -20,8 +20,8 @@ use super::gate::{self, Closed, Gates, Limits, Outcome, Pass};
 use super::proxies::{Proxies, Proxy};
 use super::routes::Trust;
 use super::tokens::Authorization;
+use crate::errors::{chain, innermost};
 use crate::facts::Cause;
-use crate::files::without_number;
 use crate::image_reference::shown;
 use crate::metrics::Metrics;
 
@@ -385,16 +385,6 @@ impl SendError {
     }
 }
 
-/// An error, what caused it, and so on. I/O errors may hold others that they do not call their source.
-fn chain<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
-    std::iter::successors(Some(error), |error: &&'a (dyn Error + 'static)| {
-        match error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref) {
-            Some(inner) => Some(inner as &(dyn Error + 'static)),
-            None => (*error).source(),
-        }
-    })
-}
-
 /// A server that does not know TLS may simply hang up on the first message.
 fn is_handshake_cut(error: &(dyn Error + 'static)) -> bool {
     error.downcast_ref::<std::io::Error>().is_some_and(|error| {
@@ -426,7 +416,7 @@ fn reason(error: &reqwest::Error) -> String {
         // What rustls says of it ends in a link to its manual.
         return "connection closed before message completed".to_owned();
     }
-    chain(error).last().map_or_else(String::new, |innermost| shown(&without_number(&innermost.to_string())))
+    shown(&innermost(error))
 }
 
 fn next(url: &Url, reply: &Reply) -> Result<Url, SendError> {
