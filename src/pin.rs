@@ -28,18 +28,20 @@ pub fn questions(subject: &Subject, policy: &Policy) -> Vec<Question> {
     asked.map(|reference| Question::Manifest { reference, freshness }).collect()
 }
 
-/// The questions that the answers so far raise before anything is pinned: a digest that was found
-/// somewhere else than in the registry of the reference is asked for once more, because nodes pull
-/// digests by rules of their own, from mirrors that may not be those for tags.
+/// The questions that the answers so far raise before anything is pinned.
 pub fn checks(subject: &Subject, facts: &Facts, policy: &Policy) -> Vec<Question> {
-    let asked = questions(subject, policy).into_iter();
-    let pinned = asked.filter_map(|question| {
-        let reference = question.reference();
-        let Fact::Known(manifest) = facts.manifest(reference) else { return None };
-        (manifest.endpoint != reference.api_host()).then(|| reference.pinned_to(&manifest.digest))
-    });
-    let checks = pinned.map(Question::manifest);
-    checks.filter(|question| !question.is_answered_by(facts)).collect()
+    let asked = questions(subject, policy);
+    asked.iter().filter_map(|question| check(question.reference(), facts)).collect()
+}
+
+/// The question that is left once the tag `asked` has an answer: a digest that was found somewhere else
+/// than in the registry of the reference is asked for once more, because nodes pull digests by rules of
+/// their own, from mirrors that may not be those for tags.
+pub fn check(asked: &ImageReference, facts: &Facts) -> Option<Question> {
+    let Fact::Known(manifest) = facts.manifest(asked) else { return None };
+    let is_elsewhere = manifest.endpoint != asked.api_host();
+    let check = is_elsewhere.then(|| Question::manifest(asked.pinned_to(&manifest.digest)));
+    check.filter(|question| !question.is_answered_by(facts))
 }
 
 /// Plans what to change in `subject`, so that its images stand by digest and its records are true.
@@ -281,8 +283,8 @@ fn asked(object: &Object, field: Field) -> Option<ImageReference> {
     }
 }
 
-/// Whether nodes will find by its digest what was found by its tag.
-fn confirmed(asked: &ImageReference, manifest: &Manifest, facts: &Facts) -> Result<(), String> {
+/// Whether nodes will find by its digest what was found by the tag `asked`. Fails with the reason.
+pub fn confirmed(asked: &ImageReference, manifest: &Manifest, facts: &Facts) -> Result<(), String> {
     if manifest.endpoint == asked.api_host() {
         return Ok(());
     }

@@ -71,6 +71,7 @@ impl Run {
         let deadline = Instant::now() + self.timeout;
         let mut facts = lock(&self.known).without_answers();
         self.know(&pin::questions(subject, &self.policy), &mut facts, deadline).await;
+        self.know(&pin::checks(subject, &facts, &self.policy), &mut facts, deadline).await;
         (pin::plan(subject, &facts, &self.policy), facts)
     }
 

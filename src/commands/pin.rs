@@ -24,7 +24,7 @@ use crate::files::{self, Input, Unread};
 use crate::image_reference::{ImageReference, escaped, is_unprintable};
 use crate::machine_config::{Field, Place, REPIN_ANNOTATION};
 use crate::metrics::Metrics;
-use crate::pin::Plan;
+use crate::pin::{Plan, confirmed};
 use crate::replace::replace;
 use crate::run::Run;
 
@@ -197,7 +197,12 @@ impl Pinning<'_> {
                 Fact::Unknown(cause) => {
                     self.fail(&at(name, place, &format!("`{reference}` is not pinned: {cause}")), None);
                 }
-                Fact::Known(_) | Fact::Absent => {
+                Fact::Known(manifest) => {
+                    if let Err(reason) = confirmed(&reference.asked(), manifest, facts) {
+                        self.fail(&at(name, place, &format!("`{reference}` is not pinned: {reason}")), None);
+                    }
+                }
+                Fact::Absent => {
                     let (host, asked) = (reference.host(), reference.asked());
                     let message = format!("`{reference}` is not pinned: {host} has no `{asked}`");
                     let help = format!(
@@ -213,10 +218,16 @@ impl Pinning<'_> {
                     told.notes.push(at(name, place, &message));
                 }
                 Some(record) => match facts.manifest(record.asked()) {
-                    Fact::Known(_) => {
-                        let message = format!("`{}` still names {digest}", record.asked());
-                        told.notes.push(at(name, place, &message));
-                    }
+                    Fact::Known(manifest) => match confirmed(record.asked(), manifest, facts) {
+                        Err(reason) if manifest.digest != *digest => {
+                            let message = format!("`{}`: {reason}; {digest} stays", record.asked());
+                            self.fail(&at(name, place, &message), None);
+                        }
+                        _ => {
+                            let message = format!("`{}` still names {digest}", record.asked());
+                            told.notes.push(at(name, place, &message));
+                        }
+                    },
                     Fact::Absent => {
                         let (host, asked) = (reference.host(), record.asked());
                         let message = format!("{host} no longer has `{asked}`; {digest} stays");

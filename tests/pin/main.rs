@@ -4,5 +4,6 @@ mod bad_input;
 mod files;
 mod generated;
 mod manifests;
+mod mirrors;
 mod outputs;
 mod program;
