@@ -6,8 +6,10 @@
 use jiff::tz::TimeZone;
 
 use crate::facts::Facts;
+use crate::image_reference::ImageReference;
 use crate::lineage::{self, Lacking, Lineage};
 use crate::machine_config::{Field, Subject};
+use crate::pin;
 use crate::policy::{Level, Policy};
 use crate::pools::{self, AffectedPool};
 use crate::question::Question;
@@ -79,7 +81,10 @@ impl<'a> Sight<'a> {
         let mut questions = Vec::new();
         if asks(Input::Manifest) || asks(Input::Image) {
             let references = Field::ALL.iter().filter_map(|field| self.subject.object.reference(*field));
-            questions.extend(references.map(|reference| Question::manifest(reference.asked())));
+            for asked in references.map(ImageReference::asked) {
+                questions.extend(pin::check(&asked, self.facts));
+                questions.push(Question::manifest(asked));
+            }
             questions.retain(|question| !question.is_answered_by(self.facts));
         }
         if asks(Input::Image) {

@@ -2,6 +2,7 @@
 
 use super::{Case, Certainty, Input, Observation, Rule};
 use crate::facts::Fact;
+use crate::pin;
 use crate::policy::Level;
 
 pub(super) static RULE: Rule = Rule {
@@ -41,7 +42,19 @@ fn judge(case: &Case<'_>) -> Vec<Observation> {
             } else {
                 format!("`{reference}` has neither tag nor digest, so nodes pull `{tag}`")
             };
-            let help = match (case.subject.origin.pin_command(), case.facts.manifest(&reference.asked())) {
+            let asked = reference.asked();
+            let fact = case.facts.manifest(&asked);
+            let mut notes = vec![
+                "each node resolves the tag for itself, so nodes of one pool can end up on different images"
+                    .to_owned(),
+            ];
+            let help = match (case.subject.origin.pin_command(), fact) {
+                (_, Fact::Known(manifest))
+                    if let Err(reason) = pin::confirmed(&asked, manifest, case.facts) =>
+                {
+                    notes.push(reason);
+                    format!("write `{}` once nodes can pull that", reference.pinned_to(&manifest.digest))
+                }
                 (Some(command), Fact::Known(_) | Fact::Unknown(_)) => format!("pin it: {command}"),
                 (_, Fact::Known(manifest)) => format!("write `{}`", reference.pinned_to(&manifest.digest)),
                 (_, Fact::Absent | Fact::Unknown(_)) => format!(
@@ -50,17 +63,7 @@ fn judge(case: &Case<'_>) -> Vec<Observation> {
                     reference.repository()
                 ),
             };
-            Some(Observation {
-                field,
-                certainty: Certainty::Fault,
-                message,
-                notes: vec![
-                    "each node resolves the tag for itself, so nodes of one pool can end up on different images"
-                        .to_owned(),
-                ],
-                help,
-                lacking: None,
-            })
+            Some(Observation { field, certainty: Certainty::Fault, message, notes, help, lacking: None })
         })
         .collect()
 }

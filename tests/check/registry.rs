@@ -73,6 +73,36 @@ fn a_reference_that_gets_no_answer_is_not_asked_again_for_the_next_object() {
 }
 
 #[test]
+fn what_would_be_written_is_what_nodes_pull_by_its_digest() {
+    for answers_for in ["all", "tag-only"] {
+        let (mirror, source) = (Registry::start().unwrap(), Registry::start().unwrap());
+        let digest = mirror.push("acme/os", Some("1"), &Image::base("4.18.1"));
+        let tag = format!("{}/acme/os:1", source.host());
+        let pinned = format!("{}/acme/os@{digest}", source.host());
+        let tree = Tree::of(&[("a.yaml", &machine_config("a", &tag))]);
+        tree.write(
+            "registries.conf",
+            format!(
+                "[[registry]]\nlocation = \"{}\"\n[[registry.mirror]]\nlocation = \"{}\"\npull-from-mirror = \"{answers_for}\"\n",
+                source.host(),
+                mirror.host()
+            ),
+        );
+        let report = tree.report(&["--registries-conf", "registries.conf", "a.yaml"]);
+        let (object, finding) = (&report["objects"][0], &report["objects"][0]["findings"][0]);
+        assert_eq!(object["endpoint"], mirror.host());
+        assert_eq!(finding["rule"], "floating-tag", "{report}");
+        if answers_for == "all" {
+            assert_eq!(object["pinned"], pinned);
+            assert_eq!(finding["help"], "pin it: layerpin pin --write a.yaml");
+        } else {
+            assert_eq!(object["pinned"], serde_json::Value::Null);
+            assert_eq!(finding["help"], format!("write `{pinned}` once nodes can pull that"));
+        }
+    }
+}
+
+#[test]
 fn the_timeout_is_for_each_object_and_the_others_are_judged() {
     let silent = Registry::start().unwrap();
     silent.set_fault(Fault::FreezeAfterAccept);
