@@ -63,14 +63,17 @@ fn judge(case: &Case<'_>) -> Vec<Observation> {
                 {
                     return None;
                 }
-                Fact::Unknown(cause @ Cause::Refused { as_nodes: AsNodes::Same, .. }) => (
-                    Certainty::Fault,
-                    format!("`{asked}` is refused to nodes: {cause}"),
-                    format!(
-                        "give the pull secret `openshift-config/pull-secret` an entry for `{}` that may read it",
-                        asked.host()
-                    ),
-                ),
+                Fact::Unknown(cause @ Cause::Refused { host, as_nodes: AsNodes::Same, .. }) => {
+                    // A mirror has an entry of its own.
+                    let entry = if host == asked.api_host() { asked.host() } else { host };
+                    (
+                        Certainty::Fault,
+                        format!("`{asked}` is refused to nodes: {cause}"),
+                        format!(
+                            "give the pull secret `openshift-config/pull-secret` an entry for `{entry}` that may read it"
+                        ),
+                    )
+                }
                 Fact::Unknown(cause) if cause.holds_for_nodes() => (
                     Certainty::Fault,
                     format!("nodes cannot pull `{asked}`: {cause}"),
