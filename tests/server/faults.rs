@@ -12,35 +12,56 @@ use tokio::time::timeout;
 use crate::documents::{NOWHERE, create, denied_by, machine_config, not_pinned, patched, policy_of, short};
 use crate::program::{ANSWERED, Layerpin, SHORT, Setup, policy};
 
-/// A server for which an unanswered question is a denial, and a tag is none.
+/// A server for which an unanswered question is a denial, and a tag is none. It has time enough that only
+/// what its caller gives it can run out.
 fn start() -> Layerpin {
-    Setup::serve().policy(SPEC).start()
+    setup().start()
+}
+
+fn setup() -> Setup {
+    Setup::serve().policy(SPEC).arguments(["--timeout", "60s"])
 }
 
 const SPEC: &str = "  onUnknown: deny\n  rules: {floating-tag: off}\n";
 
-/// Sends a review with little time, and takes the answer while there is some left.
 async fn ask(layerpin: &Layerpin, path: &str, image: &str) -> Value {
-    let review = create(&machine_config(image));
+    layerpin.webhooks.review(path, &create(&machine_config(image))).await
+}
+
+/// Sends a review with little time, and takes the answer while there is some left.
+async fn ask_shortly(layerpin: &Layerpin, path: &str, image: &str) -> Value {
     let path = format!("{path}?{SHORT}");
-    timeout(ANSWERED, layerpin.webhooks.review(&path, &review)).await.expect("an answer in time")
+    timeout(ANSWERED, ask(layerpin, &path, image)).await.expect("an answer in time")
 }
 
 /// `/mutate` changes nothing and names the cause, and `/validate` denies for it.
 async fn assert_unknown(layerpin: &Layerpin, image: &str, cause: &str, help: &str) {
-    let warning = format!("osImageURL: `{image}` not pinned: {cause}");
-    assert_eq!(ask(layerpin, "/mutate", image).await, not_pinned(&warning));
+    assert_eq!(ask(layerpin, "/mutate", image).await, unpinned(image, cause));
     assert_denied(layerpin, image, cause, help).await;
 }
 
 async fn assert_denied(layerpin: &Layerpin, image: &str, cause: &str, help: &str) {
+    assert_eq!(ask(layerpin, "/validate", image).await, denial(image, cause, help));
+}
+
+/// The same where nobody answers and only the little time that there is ends it.
+async fn assert_out_of_time(layerpin: &Layerpin, image: &str, host: &str) {
+    let cause = format!("{host} did not answer in time");
+    assert_eq!(ask_shortly(layerpin, "/mutate", image).await, unpinned(image, &cause));
+    assert_eq!(ask_shortly(layerpin, "/validate", image).await, denial(image, &cause, ASK_LATER));
+}
+
+fn unpinned(image: &str, cause: &str) -> Value {
+    not_pinned(&format!("osImageURL: `{image}` not pinned: {cause}"))
+}
+
+fn denial(image: &str, cause: &str, help: &str) -> Value {
     let message = format!(
         "[unpullable-image] whether nodes can pull `{image}` is not known: {cause} (/spec/osImageURL)\n  \
          note: `onUnknown` is `deny` in policy `test`\n  \
          help: {help}"
     );
-    let expected = denied_by(&policy_of(&policy(SPEC)), "unpullable-image=deny", &message);
-    assert_eq!(ask(layerpin, "/validate", image).await, expected);
+    denied_by(&policy_of(&policy(SPEC)), "unpullable-image=deny", &message)
 }
 
 /// A tag that nobody asked for yet is pinned.
@@ -89,8 +110,7 @@ async fn a_registry_that_freezes_costs_the_budget_and_no_more() {
         let host = registry.host();
         let layerpin = start();
         registry.set_fault(fault);
-        let cause = format!("{host} did not answer in time");
-        assert_unknown(&layerpin, &format!("{host}/acme/os:{tag}"), &cause, ASK_LATER).await;
+        assert_out_of_time(&layerpin, &format!("{host}/acme/os:{tag}"), &host).await;
         registry.clear_fault();
         assert_well_again(&layerpin, &registry).await;
     }
@@ -119,11 +139,10 @@ async fn a_refusal_of_the_nodes_credentials_is_a_fault() {
     let host = registry.host();
     let image = format!("{host}/acme/os:1");
     let auths = serde_json::json!({host.as_str(): {"username": "robot", "password": "s3cr3t-word"}});
-    let layerpin = Setup::serve().policy(SPEC).auths(&auths).start();
+    let layerpin = setup().auths(&auths).start();
     registry.set_fault(Fault::ForbiddenForEver);
     let cause = format!("{host} answered 403 to the credentials for it");
-    let warning = format!("osImageURL: `{image}` not pinned: {cause}");
-    assert_eq!(ask(&layerpin, "/mutate", &image).await, not_pinned(&warning));
+    assert_eq!(ask(&layerpin, "/mutate", &image).await, unpinned(&image, &cause));
     let message = format!(
         "[unpullable-image] `{image}` is refused to nodes: {cause} (/spec/osImageURL)\n  \
          note: `unpullable-image` is `deny` by recommendation, which stands in policy `test`\n  \
@@ -226,8 +245,7 @@ async fn a_token_service_that_hangs_costs_the_budget_and_no_more() {
     let host = registry.host();
     let layerpin = start();
     tokens.set_fault(TokenFault::Hang);
-    let cause = format!("{host} did not answer in time");
-    assert_unknown(&layerpin, &format!("{host}/acme/os:1"), &cause, ASK_LATER).await;
+    assert_out_of_time(&layerpin, &format!("{host}/acme/os:1"), &host).await;
     tokens.clear_fault();
     assert_well_again(&layerpin, &registry).await;
 }
