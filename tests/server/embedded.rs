@@ -2,7 +2,6 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Router;
 use layerpin::engine::Engine;
@@ -16,7 +15,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use crate::client::{Client, Wire};
-use crate::eventually::in_time;
+use crate::eventually::{PATIENCE, in_time};
 
 /// A running server; dropping it ends it with the test's runtime.
 pub(crate) struct Embedded {
@@ -64,7 +63,7 @@ impl Embedded {
             protocol: None,
             metrics,
             dry_run: DryRunAccess::Anyone,
-            timeout: Duration::from_secs(10),
+            timeout: PATIENCE,
             limits,
         };
         let free = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));

@@ -29,5 +29,5 @@ pub(crate) async fn in_time<T>(claim: &str, future: impl Future<Output = T>) -> 
 }
 
 /// Far more than anything here takes; only a condition that never comes takes so long.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 const PAUSE: Duration = Duration::from_millis(10);
