@@ -4,19 +4,22 @@ use layerpin_sample_registry::images::Image;
 use layerpin_sample_registry::{Fault, Registry};
 use rustix::process::Signal;
 
+use crate::client::Wire;
 use crate::documents::{create, machine_config};
-use crate::program::Layerpin;
+use crate::eventually::{eventually, in_time};
+use crate::program::{Layerpin, Setup};
 
 #[tokio::test]
 async fn sigterm_turns_readiness_away_and_finishes_what_is_in_work() {
     let registry = Registry::start().unwrap();
     registry.push("acme/os", Some("1"), &Image::base("4.18.1"));
-    let mut layerpin = Layerpin::start();
-    registry.set_fault(Fault::FreezeAfterAccept);
+    let mut layerpin = Setup::serve().arguments(["--timeout", "60s"]).start();
+    // Held until it is let go, and not just for as long as a connection may take to come about.
+    registry.set_fault(Fault::FreezeAfterAccept.on("/manifests/"));
     let review = create(&machine_config(&format!("{}/acme/os:1", registry.host())));
     let client = layerpin.webhooks.clone();
-    let in_work = tokio::spawn(async move { client.review("/validate?timeout=3s", &review).await });
-    registry.connections_arrived(1).await.unwrap();
+    let in_work = tokio::spawn(async move { client.review("/validate", &review).await });
+    registry.requests_arrived(1).await.unwrap();
 
     layerpin.signal(Signal::TERM);
     layerpin.log.message("stopping").await;
@@ -24,7 +27,13 @@ async fn sigterm_turns_readiness_away_and_finishes_what_is_in_work() {
     assert_eq!(ready.status, 503);
     assert!(ready.text.contains("[-]shutdown failed: the server is about to stop"), "{}", ready.text);
 
-    let answer = in_work.await.unwrap();
+    eventually("no new connection is taken", async || {
+        Wire::try_connect(layerpin.address, &layerpin.authority).await.is_err().then_some(())
+    })
+    .await;
+    assert!(!in_work.is_finished(), "it is in work still");
+    registry.clear_fault();
+    let answer = in_time("what was in work is answered", in_work).await.unwrap();
     assert_eq!(answer["response"]["allowed"], false);
     assert_eq!(layerpin.end().await.code(), Some(0));
     layerpin.log.message("stopped").await;
