@@ -163,7 +163,7 @@ async fn registries_that_the_cluster_does_not_allow_are_denied_and_not_asked() {
     assert!(is_pullable(&layerpin, &mirrored).await);
 }
 
-/// A proxy that records the first line of each connection and hangs up.
+/// A proxy that records the first line of each connection and then hangs up: whoever sees that finds the line.
 fn proxy() -> (String, mpsc::Receiver<String>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -171,10 +171,12 @@ fn proxy() -> (String, mpsc::Receiver<String>) {
     std::thread::spawn(move || {
         for stream in listener.incoming().map_while(Result::ok) {
             let mut line = String::new();
-            let _ = BufReader::new(stream).read_line(&mut line);
+            let mut stream = BufReader::new(stream);
+            let _ = stream.read_line(&mut line);
             if sender.send(line.trim_end().to_owned()).is_err() {
                 return;
             }
+            drop(stream);
         }
     });
     (format!("http://{address}"), lines)
