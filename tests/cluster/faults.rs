@@ -160,11 +160,11 @@ async fn credentials_that_are_not_accepted_are_a_reason_of_their_own() {
 async fn readiness_does_not_wait_for_ever() {
     let server = openshift().await;
     server.freeze(true);
+    assert_eq!(Known::follow(&server).source.unsettled().len(), FOLLOWED);
     let known = Known::follow_at(
         &server,
         layerpin::sources::cluster::Pace { settle: Duration::from_millis(300), ..QUICK },
     );
-    assert_eq!(known.source.unsettled().len(), FOLLOWED);
     known.knows("it has waited long enough", |_| known.source.unsettled().is_empty()).await;
     let told = "ClusterVersion/version not read from the cluster: not read yet";
     assert_eq!(known.source.unknown()[0], told);
