@@ -424,13 +424,14 @@ async fn a_mirror_that_no_packet_reaches_leaves_the_next_its_part_of_the_time() 
         }
         machine.registries_conf(&text);
     };
-    let budget = Duration::from_secs(4);
+    // Each mirror that says nothing takes half of what is left, and the last one must have time to answer.
+    let budget = Duration::from_secs(8);
     for names in
         [&["hole.test"][..], &["none.test"], &["lost.test"], &["none.test", "hole.test", "lost.test"]]
     {
         mirrors(names);
         let begun = Instant::now();
-        let answer = machine.asks_with(reference, "4s", &[]).await;
+        let answer = machine.asks_with(reference, "8s", &[]).await;
         assert_eq!(answer, image(&digest, "source.test"), "{names:?}");
         assert!(begun.elapsed() < budget + MARGIN, "{names:?}: {:?}", begun.elapsed());
     }
