@@ -114,9 +114,11 @@ async fn fresh_looks_that_come_together_cost_two_questions_at_most() {
     let reference = format!("{host}/acme/os:1");
     let answers = join_all((0..100).map(|_| asker.ask_now(&reference))).await;
     assert_eq!(answers, vec![image(&digest, &host); 100]);
-    // One that had begun when the others came, and one that they waited for together.
+    // One that had begun when the others came, and one that they waited for together. That one waits for
+    // the first only for a while, and may then be answered before the first is sent at all.
+    let asked = lines(&registry.requests());
     let head = "HEAD /v2/acme/os/manifests/1 -";
-    assert_eq!(lines(&registry.requests()), [head, head]);
+    assert!(asked == [head, head] || asked == [head], "{asked:?}");
 }
 
 #[tokio::test]
