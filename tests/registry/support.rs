@@ -203,7 +203,7 @@ pub(crate) fn run_alone_by(mut program: Command, test: &str, environment: &[(&st
 
 const ALONE: &str = "LAYERPIN_TEST_ALONE";
 /// How long a test waits for an answer that is sure to come.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 /// How long a test waits for an answer that never comes; any time would do.
 const SHORT: Duration = Duration::from_millis(300);
 const AUTH_FILE: &str = "auth.json";

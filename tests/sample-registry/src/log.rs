@@ -81,7 +81,7 @@ fn too_few(entries: &[impl Debug], count: usize) -> io::Error {
 }
 
 /// How long a wait lasts at most.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// How many entries are kept; more come only from a benchmark or a demo left running.
 const CAPACITY: usize = 100_000;

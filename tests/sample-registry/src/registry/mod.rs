@@ -178,7 +178,7 @@ impl Registry {
 
     /// Blocks the thread until `count` requests have arrived, and returns them all.
     ///
-    /// Fails with `TimedOut` after 20 seconds. In asynchronous code, use
+    /// Fails with `TimedOut` after a minute. In asynchronous code, use
     /// [`Registry::requests_arrived`], which lets the client run.
     pub fn wait_for_requests(&self, count: usize) -> io::Result<Vec<RecordedRequest>> {
         self.state.requests.wait(count)
@@ -186,7 +186,7 @@ impl Registry {
 
     /// Waits until `count` requests have arrived, and returns them all.
     ///
-    /// Fails with `TimedOut` after 20 seconds. Needs a runtime with time enabled.
+    /// Fails with `TimedOut` after a minute. Needs a runtime with time enabled.
     pub async fn requests_arrived(&self, count: usize) -> io::Result<Vec<RecordedRequest>> {
         self.state.requests.arrived(count).await
     }
@@ -198,14 +198,14 @@ impl Registry {
 
     /// Blocks the thread until `count` TCP connections have been accepted.
     ///
-    /// Fails with `TimedOut` after 20 seconds.
+    /// Fails with `TimedOut` after a minute.
     pub fn wait_for_connections(&self, count: usize) -> io::Result<()> {
         self.state.connections.wait(count).map(drop)
     }
 
     /// Waits until `count` TCP connections have been accepted.
     ///
-    /// Fails with `TimedOut` after 20 seconds. Needs a runtime with time enabled.
+    /// Fails with `TimedOut` after a minute. Needs a runtime with time enabled.
     pub async fn connections_arrived(&self, count: usize) -> io::Result<()> {
         self.state.connections.arrived(count).await.map(drop)
     }

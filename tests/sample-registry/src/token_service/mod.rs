@@ -152,7 +152,7 @@ impl TokenService {
 
     /// Blocks the thread until `count` requests have arrived, and returns them all.
     ///
-    /// Fails with `TimedOut` after 20 seconds. In asynchronous code, use
+    /// Fails with `TimedOut` after a minute. In asynchronous code, use
     /// [`TokenService::requests_arrived`], which lets the client run.
     pub fn wait_for_requests(&self, count: usize) -> io::Result<Vec<RecordedRequest>> {
         self.endpoint.requests.wait(count)
@@ -160,7 +160,7 @@ impl TokenService {
 
     /// Waits until `count` requests have arrived, and returns them all.
     ///
-    /// Fails with `TimedOut` after 20 seconds. Needs a runtime with time enabled.
+    /// Fails with `TimedOut` after a minute. Needs a runtime with time enabled.
     pub async fn requests_arrived(&self, count: usize) -> io::Result<Vec<RecordedRequest>> {
         self.endpoint.requests.arrived(count).await
     }

@@ -91,7 +91,7 @@ pub(crate) async fn headers_of(host: &str, path: &str) -> Result<Response<Incomi
 
 /// Fails a test in place of letting it hang.
 pub(crate) async fn in_time<T>(future: impl Future<Output = T>) -> T {
-    tokio::time::timeout(Duration::from_secs(20), future).await.expect("an end within 20 seconds")
+    tokio::time::timeout(Duration::from_secs(60), future).await.expect("an end within a minute")
 }
 
 fn request(
