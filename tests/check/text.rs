@@ -1,5 +1,7 @@
 //! What a person sees.
 
+use layerpin_sample_registry::ClosedPort;
+
 use crate::tree::{DIGEST, Ended, Tree, machine_config, policy};
 
 const WORKER: &str = "# The layered image of the workers.
@@ -117,7 +119,8 @@ fn a_wrong_command_line_ends_with_2() {
 fn a_cluster_that_cannot_be_reached_is_told_with_the_findings_alone() {
     let tree = Tree::of(&[("a.yaml", &machine_config("a", &format!("quay.io/acme/os@{DIGEST}")))]);
     tree.judge_by(&policy(&[("foreign-base", "warn")], ""));
-    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let port = ClosedPort::take().unwrap();
+    let closed = port.host();
     let kubeconfig = format!(
         "apiVersion: v1\nkind: Config\ncurrent-context: c\n\
          clusters: [{{name: c, cluster: {{server: 'https://{closed}'}}}}]\n\

@@ -7,7 +7,7 @@ use std::time::Duration;
 use base64::prelude::{BASE64_STANDARD, Engine};
 use layerpin::facts::{AsNodes, Shown};
 use layerpin_sample_registry::images::Image;
-use layerpin_sample_registry::{Fault, Registry, TokenFault, TokenField, TokenService};
+use layerpin_sample_registry::{ClosedPort, Fault, Registry, TokenFault, TokenField, TokenService};
 use serde_json::{Value, json};
 
 use crate::support::{Asker, image, is_alone, lines, no_token, out_of_time, password, refused, run_alone};
@@ -266,6 +266,7 @@ async fn a_token_service_that_fails_is_named_with_its_failure() {
     tokens.clear_fault();
     assert_eq!(asker.ask(&format!("{host}/acme/os:3")).await, image(&digest, &host));
     drop(tokens);
+    let _closed = ClosedPort::take_at(service.parse().unwrap()).unwrap();
     let answer = Asker::anonymous().ask(&format!("{host}/acme/os:1")).await;
     let reason = format!("{service} cannot be reached: Connection refused");
     assert_eq!(answer, no_token(&host, &reason));

@@ -4,7 +4,6 @@
 //! mirror is passed by. However many ask, the registry has the requests of one.
 
 use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, TcpListener};
 use std::time::{Duration, SystemTime};
 
 use futures_util::future::join_all;
@@ -16,7 +15,7 @@ use layerpin::sources::registry::credentials::Credentials;
 use layerpin::sources::registry::proxies::{Proxies, ProxySettings};
 use layerpin::sources::registry::registries_conf::RegistriesConf;
 use layerpin_sample_registry::images::Image;
-use layerpin_sample_registry::{Authority, Fault, FaultPlan, Registry, TokenFault, TokenService};
+use layerpin_sample_registry::{Authority, ClosedPort, Fault, FaultPlan, Registry, TokenFault, TokenService};
 use tokio::time::Instant;
 
 use crate::connect_proxy::Proxy;
@@ -220,6 +219,8 @@ fn without_time(fact: Fact<Manifest>) -> Fact<Manifest> {
 /// A registry in trouble, whoever leads there, and a client.
 struct Scene {
     registry: Option<Registry>,
+    /// Where it would be, were it there.
+    _closed: ClosedPort,
     tokens: Option<TokenService>,
     source: Option<Registry>,
     proxy: Option<Proxy>,
@@ -253,7 +254,8 @@ impl Scene {
                 registry
             }
         };
-        let address = registry.as_ref().map_or_else(nobody, Registry::host);
+        let closed = ClosedPort::take().unwrap();
+        let address = registry.as_ref().map_or_else(|| closed.host(), Registry::host);
         let host = if is_tls { "registry.example:5000".to_owned() } else { address.clone() };
         let source = match way {
             Way::AsAMirror => Some(filled(Registry::start().unwrap())),
@@ -278,7 +280,8 @@ impl Scene {
         }
         let address = proxy.as_ref().map(|proxy| format!("http://{}", proxy.address)).unwrap_or_default();
         let asked = Asked { host, way, proxy: address };
-        Self { registry, tokens, source, proxy, asked, asker: Asker::with_settings(settings) }
+        let asker = Asker::with_settings(settings);
+        Self { registry, _closed: closed, tokens, source, proxy, asked, asker }
     }
 
     fn reference(&self, what: &str) -> String {
@@ -340,11 +343,6 @@ fn set(registry: &Registry, trouble: &Trouble, way: Way) {
         }
         Trouble::TokensHang | Trouble::Down => {}
     }
-}
-
-/// An address where nobody listens.
-fn nobody() -> String {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().to_string()
 }
 
 fn trusting(authority: &Authority, hosts: impl Iterator<Item = String>) -> Certificates {

@@ -1,11 +1,10 @@
 //! Registries that are down, slow, broken or hostile: each has one answer, and does no lasting harm.
 
-use std::net::{Ipv4Addr, TcpListener};
 use std::time::Duration;
 
 use layerpin::facts::{AsNodes, Cause, Fact, Manifest, Shown};
 use layerpin_sample_registry::images::Image;
-use layerpin_sample_registry::{Fault, FaultPlan, Registry};
+use layerpin_sample_registry::{ClosedPort, Fault, FaultPlan, Registry};
 
 use crate::support::{Asker, image, lines, nonsense, out_of_time, refused, unreachable};
 
@@ -170,7 +169,7 @@ async fn a_registry_that_hangs_up_again_cannot_be_reached() {
 
 #[tokio::test]
 async fn a_registry_that_is_down_cannot_be_reached() {
-    let address = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap();
-    let answer = Asker::anonymous().ask(&format!("{address}/acme/os:1")).await;
-    assert_eq!(answer, unreachable(&address.to_string(), "Connection refused"));
+    let closed = ClosedPort::take().unwrap();
+    let answer = Asker::anonymous().ask(&format!("{}/acme/os:1", closed.host())).await;
+    assert_eq!(answer, unreachable(&closed.host(), "Connection refused"));
 }

@@ -9,7 +9,7 @@ use layerpin::sources::registry::credentials::Credentials;
 use layerpin::sources::registry::proxies::{Proxies, ProxySettings};
 use layerpin::sources::registry::registries_conf::RegistriesConf;
 use layerpin_sample_registry::images::Image;
-use layerpin_sample_registry::{Authority, Registry};
+use layerpin_sample_registry::{Authority, ClosedPort, Registry};
 
 use crate::connect_proxy::Proxy;
 use crate::support::{Asker, image, unreachable};
@@ -122,9 +122,8 @@ async fn what_is_wrong_with_the_proxy_is_told_with_its_address_and_without_its_p
     let told = |address: &str, reason: &str| {
         unreachable("registry.example:5000", &format!("through the proxy http://{address}: {reason}"))
     };
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let down = listener.local_addr().unwrap().to_string();
-    drop(listener);
+    let closed = ClosedPort::take().unwrap();
+    let down = closed.host();
     assert_eq!(ask(&down).await, told(&down, "Connection refused"));
     let no_way = Proxy::start(&down).await;
     assert_eq!(ask(&no_way.address).await, told(&no_way.address, "tunnel error: unsuccessful"));

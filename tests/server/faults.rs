@@ -1,12 +1,9 @@
 //! Registries that are down, slow, broken or hostile: an answer in time that names the cause, and
 //! the next review served.
 
-use std::net::SocketAddr;
-
 use layerpin_sample_registry::images::Image;
-use layerpin_sample_registry::{Fault, Registry, TokenFault, TokenService};
+use layerpin_sample_registry::{ClosedPort, Fault, Registry, TokenFault, TokenService};
 use serde_json::Value;
-use tokio::net::TcpSocket;
 use tokio::time::timeout;
 
 use crate::documents::{NOWHERE, create, denied_by, machine_config, not_pinned, patched, policy_of, short};
@@ -93,10 +90,8 @@ fn look_at(image: &str) -> String {
 
 #[tokio::test]
 async fn a_registry_that_is_down_is_named() {
-    // Bound and not listening: the port is nobody else's, and connections to it are refused.
-    let socket = TcpSocket::new_v4().unwrap();
-    socket.bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
-    let host = socket.local_addr().unwrap();
+    let closed = ClosedPort::take().unwrap();
+    let host = closed.host();
     let layerpin = start();
     let cause = format!("{host} cannot be reached: Connection refused");
     assert_unknown(&layerpin, &format!("{host}/acme/os:1"), &cause, ASK_LATER).await;

@@ -4,6 +4,7 @@
 //! - [`Registry`] shows them over the distribution protocol, records what clients
 //!   ask for, and misbehaves on request as a [`Fault`] says.
 //! - [`TokenService`] gives out bearer tokens, real enough for other registries.
+//! - [`ClosedPort`] is an address where nobody listens.
 //! - [`Authority`] issues certificates for all of these.
 //! - [`DockerRegistry`] runs the registry of the Docker distribution, if it is
 //!   installed, as a second opinion on the protocol.
@@ -20,6 +21,7 @@
 //! # Ok::<(), std::io::Error>(())
 //! ```
 
+mod closed_port;
 mod digest;
 mod docker_registry;
 mod fault;
@@ -33,6 +35,7 @@ mod server;
 mod tls;
 mod token_service;
 
+pub use self::closed_port::ClosedPort;
 pub use self::digest::digest_of;
 pub use self::docker_registry::{DockerRegistry, DockerRegistryBuilder};
 pub use self::fault::{Fault, FaultPlan};
