@@ -7,8 +7,8 @@ use base64::prelude::{BASE64_STANDARD, Engine};
 use layerpin::facts::Fact;
 use layerpin::sources::ClusterSource;
 use layerpin::sources::cluster::access::{Access, Choice, Environment};
-use layerpin_sample_registry::Registry;
 use layerpin_sample_registry::images::Image;
+use layerpin_sample_registry::{Registry, write_script};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
@@ -254,9 +254,8 @@ fn a_context_that_is_nowhere_is_named() {
 
 /// A user whose credentials come from a script.
 fn plug_in(setup: &Setup, script: &str) -> Value {
-    use std::os::unix::fs::PermissionsExt;
-    let path = setup.write("plug-in", &format!("#!/bin/sh\n{script}\n"));
-    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o700)).unwrap();
+    let path = setup.path("plug-in");
+    write_script(&path, script).unwrap();
     json!({"exec": {
         "apiVersion": "client.authentication.k8s.io/v1", "command": path, "interactiveMode": "Never",
         "env": [{"name": "ANSWER", "value": TOKEN}],

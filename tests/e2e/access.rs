@@ -4,10 +4,10 @@
 
 use std::fs;
 use std::io::Write;
-use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::Command;
 
+use layerpin_sample_registry::write_script;
 use serde_json::{Value, json};
 
 use crate::cluster::{Turn, machine_config, take_turn};
@@ -44,8 +44,7 @@ fn a_plug_in_of_the_kubeconfig_gives_the_token() {
         "status": {"token": account.token},
     });
     let plug_in = turn.folder().join("plug-in");
-    fs::write(&plug_in, "#!/bin/sh\nprintf %s \"$ANSWER\"\n").unwrap();
-    fs::set_permissions(&plug_in, fs::Permissions::from_mode(0o700)).unwrap();
+    write_script(&plug_in, "printf %s \"$ANSWER\"").unwrap();
     let path = changed_kubeconfig(&turn, "by-plug-in", |kubeconfig| {
         kubeconfig["users"][0]["user"] = json!({"exec": {
             "apiVersion": "client.authentication.k8s.io/v1", "command": plug_in, "interactiveMode": "Never",

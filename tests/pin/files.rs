@@ -82,8 +82,11 @@ fn a_file_or_folder_that_may_not_be_written_is_told_and_the_others_are_done() {
     if is_root {
         // Nothing is forbidden to root. A user whom nobody knows is any user; it must reach the program.
         let copy = std::env::temp_dir().join(format!("layerpin-pin-{}", std::process::id()));
-        fs::copy(env!("CARGO_BIN_EXE_layerpin"), &copy).unwrap();
-        fs::set_permissions(&copy, fs::Permissions::from_mode(0o755)).unwrap();
+        // Written by another process: a child that another test starts while this one had it open would
+        // keep it open until it runs its own program, and the system would not run the copy.
+        let mut install = Command::new("install");
+        install.args(["--mode=755", env!("CARGO_BIN_EXE_layerpin")]).arg(&copy);
+        assert!(install.status().unwrap().success());
         let mut copied = Command::new(&copy);
         copied.args(command.get_args()).current_dir(workplace.path(".")).env_clear().uid(65_534).gid(65_534);
         command = copied;

@@ -2,14 +2,13 @@
 //!
 //! Helpers are found by `PATH`, so these tests run in a process of their own each.
 
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use futures_util::future::join_all;
 use layerpin::facts::{AsNodes, Cause, Fact, Shown};
 use layerpin::sources::registry::credentials::Credentials;
-use layerpin_sample_registry::Registry;
 use layerpin_sample_registry::images::Image;
+use layerpin_sample_registry::{Registry, write_script};
 use serde_json::json;
 
 use crate::support::{Asker, PATIENCE, image, is_alone, password, refused, run_alone};
@@ -22,16 +21,8 @@ fn alone(test: &str, script: &str) -> Option<String> {
         return Some(path.split(':').next().unwrap().to_owned());
     }
     let folder = tempfile::tempdir().unwrap();
-    let program = folder.path().join("docker-credential-sample");
-    std::fs::write(
-        &program,
-        format!(
-            "#!/bin/sh\necho \"$1\" >> {0}/runs\nread host\necho \"$host\" >> {0}/runs\n{script}\n",
-            folder.path().display()
-        ),
-    )
-    .unwrap();
-    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let noted = "echo \"$1\" >> \"${0%/*}/runs\"\nread host\necho \"$host\" >> \"${0%/*}/runs\"";
+    write_script(&folder.path().join("docker-credential-sample"), &format!("{noted}\n{script}")).unwrap();
     let path = format!("{}:/usr/bin:/bin", folder.path().display());
     run_alone(&format!("helpers::{test}"), &[("PATH", Path::new(&path))]);
     None

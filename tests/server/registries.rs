@@ -2,12 +2,11 @@
 
 use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
-use std::os::unix::fs::PermissionsExt;
 use std::sync::mpsc;
 
 use base64::prelude::{BASE64_STANDARD, Engine};
 use layerpin_sample_registry::images::Image;
-use layerpin_sample_registry::{Authority, Registry};
+use layerpin_sample_registry::{Authority, Registry, write_script};
 use serde_json::json;
 
 use crate::documents::{create, machine_config, not_pinned, short};
@@ -186,8 +185,7 @@ async fn no_secret_of_mirrors_helpers_and_proxies_is_printed_or_saved() {
         ("planted", format!("printf '{{\"Username\":\"robot\",\"Secret\":\"{OF_HELPER}\"}}'")),
         ("broken", format!("echo {OF_BROKEN_HELPER}; echo {OF_BROKEN_HELPER} >&2; exit 1")),
     ] {
-        let path = setup.write(&format!("docker-credential-{name}"), &format!("#!/bin/sh\n{script}\n"));
-        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
+        write_script(&setup.path(&format!("docker-credential-{name}")), &script).unwrap();
     }
     let auths = json!({
         "auths": {mirror.host(): {"auth": of(OF_MIRROR)}, &refusing_host: {"auth": of(OF_MIRROR)}},
