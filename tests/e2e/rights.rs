@@ -145,13 +145,7 @@ fn without_one_of_its_rights_it_says_which_and_goes_on() {
 fn without_the_pull_secret(turn: &Turn, account: &Account<'_>) {
     let binding = ["delete", "rolebinding", "--namespace=openshift-config", "layerpin-pull-secret"];
     turn.kubectl(Caller::Admin, &binding).accepted("a right is taken away");
-    let account_of_pod = format!("--as={ACCOUNT}");
-    let can =
-        ["auth", "can-i", "list", "secrets/pull-secret", "--namespace=openshift-config", &account_of_pod];
-    eventually("the role is in force", || {
-        let answer = turn.kubectl(Caller::Admin, &can);
-        if answer.stdout.trim_end() == "no" { Ok(()) } else { Err(format!("{answer:?}")) }
-    });
+    account.can_read_the_pull_secret("no");
     let layerpin = account.start("layerpin-without-pull-secret");
     let line = format!(
         "[+]cluster ok: Secret openshift-config/pull-secret not read from the cluster: secrets \"pull-secret\" is \
@@ -247,6 +241,15 @@ impl<'a> Account<'a> {
         let role = repository().join("deploy/openshift/pull_secret_role.yaml");
         let role = format!("--filename={}", role.display());
         self.turn.kubectl(Caller::Admin, &["apply", &role]).accepted("the right to read the pull secret");
+        // Until then a server would be refused once, and say so.
+        self.can_read_the_pull_secret("yes");
+    }
+
+    /// Waits until the account can, or cannot, read the pull secret.
+    fn can_read_the_pull_secret(&self, expected: &str) {
+        let account = format!("--as={ACCOUNT}");
+        let can = ["auth", "can-i", "list", "secrets/pull-secret", "--namespace=openshift-config", &account];
+        self.can_by(&can, expected);
     }
 
     pub(crate) fn start(&self, name: &str) -> Layerpin {
@@ -280,9 +283,12 @@ impl<'a> Account<'a> {
         let what = if name.is_empty() { resource } else { format!("{resource}/{name}") };
         let account = format!("--as={ACCOUNT}");
         let verb = text("verbs");
+        self.can_by(&["auth", "can-i", &verb, &what, &account], expected);
+    }
+
+    fn can_by(&self, question: &[&str], expected: &str) {
         eventually("the role is in force", || {
-            let arguments = ["auth", "can-i", &verb, &what, &account];
-            let answer = self.turn.kubectl(Caller::Admin, &arguments);
+            let answer = self.turn.kubectl(Caller::Admin, question);
             if answer.stdout.trim_end() == expected { Ok(()) } else { Err(format!("{answer:?}")) }
         });
     }
