@@ -144,6 +144,8 @@ fn a_killed_replica_costs_what_the_failure_policy_says_and_nothing_once_it_is_ou
         killed.signal(Signal::KILL);
         assert_eq!(killed.end().code(), Some(128 + 9));
         balancer.turned_away(&killed);
+        // The API server finds its connection broken when it reads on, or when it asks by it once more.
+        traffic.goes_on();
 
         traffic.expect(Writes::Tag, &[PINNED]);
         traffic.expect(Writes::Digest, &[AS_SENT]);
