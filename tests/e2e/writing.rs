@@ -1,6 +1,7 @@
 //! The ways in which a MachineConfig is written with kubectl, and all that kubectl prints of it.
 
 use std::thread;
+use std::time::Instant;
 
 use serde_json::json;
 
@@ -225,10 +226,11 @@ fn a_machine_config_of_the_largest_size_is_pinned() {
 }
 
 #[test]
-fn two_hundred_machine_configs_at_once_are_pinned_and_their_tag_is_asked_for_once() {
+fn two_hundred_machine_configs_at_once_are_pinned_and_their_tag_is_asked_for_once_a_minute() {
     let Some(cluster) = take_turn() else { return };
     let image = Tag::push(&cluster.registry, "many/os");
     let (writers, each) = (8, 25);
+    let begun = Instant::now();
     thread::scope(|scope| {
         for writer in 0..writers {
             let (cluster, image) = (&*cluster, &image);
@@ -241,12 +243,18 @@ fn two_hundred_machine_configs_at_once_are_pinned_and_their_tag_is_asked_for_onc
             });
         }
     });
+    let minutes = begun.elapsed().as_secs() / 60;
     for number in 0..writers * each {
         let name = format!("many-{number}");
         let stored = cluster.stored(&name).unwrap();
         assert_eq!(stored["spec"]["osImageURL"], image.pinned_to(&image.digest), "{name}");
     }
-    assert_eq!(cluster.registry.count("HEAD", "/v2/many/os/manifests/4.18"), 1);
+    // What a tag names is remembered for a minute. A slow machine may take longer than that.
+    let asked = cluster.registry.count("HEAD", "/v2/many/os/manifests/4.18");
+    assert!(
+        (1..=1 + minutes).contains(&u64::try_from(asked).unwrap()),
+        "asked {asked} times in {minutes} minutes"
+    );
 }
 
 /// Whether kubectl succeeded, and what it printed.
