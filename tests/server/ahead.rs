@@ -25,8 +25,9 @@ impl Release {
     }
 
     fn push(&self, registry: &Registry) {
-        registry.push("ocp/release", None, &self.payload);
+        // In this order: whoever finds the payload goes on to the base.
         registry.push("ocp/os", None, &self.base);
+        registry.push("ocp/release", None, &self.payload);
     }
 
     /// The requests that learn of payload and base, in their order.
