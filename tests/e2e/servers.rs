@@ -6,7 +6,7 @@ use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 
-use layerpin_sample_registry::Authority;
+use layerpin_sample_registry::{Authority, ClosedPort};
 use rustix::process::Signal;
 
 use crate::eventually::eventually;
@@ -152,6 +152,8 @@ impl ApiServer {
     pub(crate) fn restart(&mut self, kubectl: &Kubectl, meanwhile: impl FnOnce()) {
         self.process.signal(Signal::KILL);
         self.process.end();
+        // Nobody else is given its port meanwhile, and it can take it itself all the same.
+        let _port = ClosedPort::take_at((Ipv4Addr::LOCALHOST, self.port).into()).unwrap();
         meanwhile();
         eventually("kube-apiserver has its port back", || {
             self.process = run_api_server(&self.program, &self.folder, self.port);

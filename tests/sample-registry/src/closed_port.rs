@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 
 use tokio::net::TcpSocket;
 
-/// An address at which connections are refused; nobody else can listen there until it is dropped.
+/// An address at which connections are refused, and whose port nobody is given until it is dropped.
 ///
 /// A port that was free a moment ago is no such thing: any test that starts a server may be given it next.
 #[derive(Debug)]
@@ -22,10 +22,10 @@ impl ClosedPort {
         Ok(Self { socket })
     }
 
-    /// Takes the port of a server that is gone.
+    /// Takes the port of a server that is gone, and that may come back and listen there again.
     pub fn take_at(address: SocketAddr) -> io::Result<Self> {
         let socket = TcpSocket::new_v4()?;
-        // Connections of that server may linger. Whoever is given a free port is not given this one.
+        // Connections of that server may linger. Who asks for any free port is still not given this one.
         socket.set_reuseaddr(true)?;
         socket.bind(address)?;
         Ok(Self { socket })
@@ -57,11 +57,15 @@ mod tests {
     }
 
     #[test]
-    fn the_port_of_a_server_that_is_gone_can_be_taken() {
+    fn the_port_of_a_server_that_is_gone_can_be_taken_and_kept_for_it() {
         let server = crate::Registry::start().expect("a registry");
         let host = server.host();
         drop(server);
-        let closed = ClosedPort::take_at(host.parse().expect("an address")).expect("its port");
-        assert_eq!(closed.host(), host);
+        let address = host.parse().expect("an address");
+        let closed = ClosedPort::take_at(address).expect("its port");
+        let refused = TcpStream::connect(closed.host()).expect_err("nobody listens");
+        assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
+        let again = crate::Registry::builder().address(address).start().expect("the port that was kept");
+        TcpStream::connect(again.host()).expect("a connection");
     }
 }

@@ -3,7 +3,7 @@
 mod support;
 
 use layerpin_sample_registry::images::{Architecture, DOCKER_MANIFEST, Image, Index, MediaTypes, OCI_INDEX};
-use layerpin_sample_registry::{Authority, Registry, digest_of};
+use layerpin_sample_registry::{Authority, ClosedPort, Registry, digest_of};
 use serde_json::json;
 
 use support::{ask, ask_tls};
@@ -187,10 +187,10 @@ async fn a_dropped_registry_frees_its_address_for_the_next() {
     let host = first.host();
     ask("GET", &host, "/v2/", &[]).await.expect("a reply");
     drop(first);
+    let address = host.parse().expect("an address");
+    // No other test is given it meanwhile.
+    let _kept = ClosedPort::take_at(address).expect("the port is free");
     ask("GET", &host, "/v2/", &[]).await.expect_err("a registry that is gone");
-    let second = Registry::builder()
-        .address(host.parse().expect("an address"))
-        .start()
-        .expect("a registry at the same address");
+    let second = Registry::builder().address(address).start().expect("a registry at the same address");
     ask("GET", &second.host(), "/v2/", &[]).await.expect("a reply");
 }
