@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 
 use layerpin_sample_registry::{keep_printed, keep_secret};
 use serde_json::{Value, json};
@@ -30,6 +30,8 @@ pub(crate) enum Caller {
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) succeeded: bool,
+    /// One that was killed says nothing else.
+    ended: ExitStatus,
     pub(crate) stdout: String,
     pub(crate) stderr: String,
 }
@@ -133,7 +135,7 @@ impl Caller {
 impl Answer {
     /// Claims that the command succeeded.
     pub(crate) fn accepted(self, claim: &str) -> Self {
-        assert!(self.succeeded, "{claim}: {}", self.stderr);
+        assert!(self.succeeded, "{claim}: kubectl ended with {}: {}", self.ended, self.stderr);
         self
     }
 
@@ -181,6 +183,7 @@ fn told(command: &mut Command, input: &str) -> Answer {
     let output = child.wait_with_output().unwrap();
     Answer {
         succeeded: output.status.success(),
+        ended: output.status,
         stdout: String::from_utf8(output.stdout).unwrap(),
         stderr: String::from_utf8(output.stderr).unwrap(),
     }
