@@ -203,6 +203,13 @@ pub enum Cause {
         /// What the network said.
         reason: String,
     },
+    /// What shows itself as the registry has a certificate that nothing here vouches for.
+    Untrusted {
+        /// Who was being asked.
+        host: String,
+        /// What is wrong with the certificate.
+        reason: String,
+    },
     /// The address is one that is never contacted.
     ForbiddenAddress {
         /// The name or address.
@@ -333,7 +340,9 @@ impl fmt::Display for Cause {
                 formatter.write_str("not asked: the registry is outside those that the cluster allows")
             }
             Self::OutOfTime { host } => write!(formatter, "{host} did not answer in time"),
-            Self::Unreachable { host, reason } => write!(formatter, "{host} cannot be reached: {reason}"),
+            Self::Unreachable { host, reason } | Self::Untrusted { host, reason } => {
+                write!(formatter, "{host} cannot be reached: {reason}")
+            }
             Self::ForbiddenAddress { host } => {
                 write!(formatter, "{host} is a link-local or unspecified address, which is never contacted")
             }
@@ -501,6 +510,7 @@ mod tests {
             Cause::OutsideCluster,
             Cause::OutOfTime { host: "h".into() },
             Cause::Unreachable { host: "h".into(), reason: "r".into() },
+            Cause::Untrusted { host: "h".into(), reason: "r".into() },
             Cause::ForbiddenAddress { host: "h".into() },
             Cause::Refused {
                 host: "h".into(),

@@ -285,11 +285,12 @@ pub fn help_to_know(why: &Ignorance, door: Door) -> String {
     }
 }
 
-/// What to do where the registry did answer, so that asking it again brings nothing. `None` elsewhere.
+/// What to do where asking again brings nothing: the registry did answer, or never will. `None` elsewhere.
 pub fn help_to_look(cause: &Cause, asked: &ImageReference) -> Option<String> {
     match cause {
         Cause::Nonsense { .. } | Cause::NotAnImage { .. } | Cause::DigestMismatch { .. } => Some(look(asked)),
         Cause::ForbiddenAddress { .. } => Some("name the registry by another address".to_owned()),
+        Cause::Untrusted { .. } => Some(TRUST.to_owned()),
         _ => None,
     }
 }
@@ -323,6 +324,8 @@ pub const MEND_CREDENTIAL: &str =
 /// What to do about an index of no image that a node could run.
 pub const PUSH_PLATFORMS: &str =
     "push an image for the platforms of the nodes, and write the digest of its index";
+/// What to do about a registry whose certificate nothing vouches for.
+const TRUST: &str = "mend its certificate, or have nodes and Layerpin trust its CA: `additionalTrustedCA` of image.config.openshift.io/cluster, or `--cert-dir`";
 /// Bases that are listed in one finding.
 const MAX_BASES: usize = 3;
 
@@ -365,6 +368,7 @@ mod tests {
             (Cause::Nonsense { host: "q.io".into(), reason: "r".into() }, look),
             (Cause::NotAnImage { reason: "r".into() }, look),
             (Cause::ForbiddenAddress { host: "q.io".into() }, "name the registry by another address"),
+            (Cause::Untrusted { host: "q.io".into(), reason: "UnknownIssuer".into() }, TRUST),
             (Cause::Blocked { scope: "q.io".into() }, "name an image of a registry that nodes may pull from"),
             (Cause::NoCredential { host: "q.io".into(), reason: "r".into() }, MEND_CREDENTIAL),
             (

@@ -192,7 +192,7 @@ async fn an_insecure_registry_is_asked_without_verification_and_only_it() {
     let asker = asker(&format!("[[registry]]\nlocation = \"{one}\"\ninsecure = true\n"), &json!({}));
     assert_eq!(asker.ask(&format!("{one}/acme/os:1")).await, image(&digest, &one));
     let answer = asker.ask(&format!("{other}/acme/os:1")).await;
-    assert!(matches!(answer, Fact::Unknown(Cause::Unreachable { .. })), "{answer:?}");
+    assert!(matches!(answer, Fact::Unknown(Cause::Untrusted { .. })), "{answer:?}");
 }
 
 #[tokio::test]

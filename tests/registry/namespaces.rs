@@ -19,7 +19,7 @@ use tokio::time::Instant;
 use crate::connect_proxy::Proxy;
 use crate::docker_registry::digest_by_skopeo;
 use crate::support::{
-    image, is_alone, no_token, nonsense, parse, password, refused, run_alone_by, unreachable,
+    image, is_alone, no_token, nonsense, parse, password, refused, run_alone_by, unreachable, untrusted,
 };
 use crate::tools::{archive, missing, needs, skip};
 
@@ -228,14 +228,14 @@ async fn a_certificate_is_good_for_the_name_that_was_asked_for() {
     let test = "a_certificate_is_good_for_the_name_that_was_asked_for";
     let Some(machine) = Machine::apart(test, &hosts) else { return };
     let (_registry, digest) = machine.registry("10.1.0.1:443", &["registry.test"], "4.18.1");
-    let untrusted = unreachable("registry.test", "invalid peer certificate: UnknownIssuer");
+    let untrusted = untrusted("registry.test", "UnknownIssuer");
     assert_eq!(machine.asks("registry.test/acme/os:1").await, untrusted);
     machine.trust("alias.test");
     assert_eq!(machine.asks("registry.test/acme/os:1").await, untrusted, "trusted for another name");
     machine.trust("registry.test");
     assert_eq!(machine.asks("registry.test/acme/os:1").await, image(&digest, "registry.test"));
     let answer = machine.asks("alias.test/acme/os:1").await;
-    let Fact::Unknown(Cause::Unreachable { host, reason }) = &answer else { panic!("{answer:?}") };
+    let Fact::Unknown(Cause::Untrusted { host, reason }) = &answer else { panic!("{answer:?}") };
     assert_eq!(host, "alias.test");
     assert!(reason.contains("not valid for name \"alias.test\""), "{reason}");
 }
@@ -536,7 +536,7 @@ async fn the_docker_registry_is_known_by_its_name_and_its_authority() {
     registry.skopeo_copy(&archive("derived"), "acme/os:1", Some(("alice", "s3cr3t-word"))).unwrap();
     let reference = "registry.test:5000/acme/os:1";
     let digest = digest_by_skopeo(reference, &["--creds", "alice:s3cr3t-word"]);
-    let untrusted = unreachable("registry.test:5000", "invalid peer certificate: UnknownIssuer");
+    let untrusted = untrusted("registry.test:5000", "UnknownIssuer");
     machine.auths(&json!({"registry.test:5000": password("alice", "s3cr3t-word")}));
     assert_eq!(machine.asks(reference).await, untrusted);
     machine.trust("registry.test:5000");

@@ -159,6 +159,11 @@ pub(crate) fn unreachable<T>(host: &str, reason: &str) -> Fact<T> {
     Fact::Unknown(Cause::Unreachable { host: host.to_owned(), reason: reason.to_owned() })
 }
 
+pub(crate) fn untrusted<T>(host: &str, reason: &str) -> Fact<T> {
+    let reason = format!("invalid peer certificate: {reason}");
+    Fact::Unknown(Cause::Untrusted { host: host.to_owned(), reason })
+}
+
 pub(crate) fn out_of_time<T>(host: &str) -> Fact<T> {
     Fact::Unknown(Cause::OutOfTime { host: host.to_owned() })
 }

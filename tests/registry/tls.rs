@@ -11,7 +11,9 @@ use layerpin_sample_registry::{Authority, DockerRegistry, Fault, Registry, Token
 use serde_json::json;
 
 use crate::docker_registry::digest_by_skopeo;
-use crate::support::{Asker, image, is_alone, lines, no_token, nonsense, password, run_alone, unreachable};
+use crate::support::{
+    Asker, image, is_alone, lines, no_token, nonsense, password, run_alone, unreachable, untrusted,
+};
 use crate::tools::{archive, needs};
 
 #[tokio::test]
@@ -21,7 +23,7 @@ async fn a_registry_that_is_not_trusted_is_not_asked_in_the_open_instead() {
     registry.push("acme/os", Some("1"), &Image::base("4.18.1"));
     let asker = Asker::with(&json!({(host.as_str()): password("alice", "s3cr3t-word")}));
     let answer = asker.ask(&format!("{host}/acme/os:1")).await;
-    assert_eq!(answer, unreachable(&host, "invalid peer certificate: UnknownIssuer"));
+    assert_eq!(answer, untrusted(&host, "UnknownIssuer"));
     assert_eq!((registry.connections(), registry.requests().len()), (1, 0));
 }
 
@@ -66,9 +68,9 @@ async fn a_certificate_for_another_name_is_not_trusted() {
     let registry = Registry::builder().tls(authority.issue(&["registry.example"])).start().unwrap();
     let host = registry.host();
     let answer = Asker::anonymous().ask(&format!("{host}/acme/os:1")).await;
-    let reason = "invalid peer certificate: certificate not valid for name \"127.0.0.1\"; certificate is only \
+    let reason = "certificate not valid for name \"127.0.0.1\"; certificate is only \
                   valid for DnsName(\"registry.example\")";
-    assert_eq!(answer, unreachable(&host, reason));
+    assert_eq!(answer, untrusted(&host, reason));
     assert_eq!((registry.connections(), registry.requests().len()), (1, 0));
 }
 

@@ -374,7 +374,13 @@ impl SendError {
             }
             _ => reason(error),
         };
-        let cause = Cause::Unreachable { host, reason };
+        let is_of_certificate = |error: &(dyn Error + 'static)| {
+            matches!(error.downcast_ref(), Some(rustls::Error::InvalidCertificate(_)))
+        };
+        let cause = match chain(error).any(is_of_certificate) {
+            true => Cause::Untrusted { host, reason },
+            false => Cause::Unreachable { host, reason },
+        };
         if speaks_no_tls { Self::NoTls(cause) } else { Self::Cause(cause) }
     }
 
