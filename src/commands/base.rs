@@ -16,6 +16,7 @@ use crate::facts::{Fact, Facts};
 use crate::image_reference::{ImageReference, shown};
 use crate::lineage::{self, Ignorance, Origin, Standing, bases};
 use crate::metrics::Metrics;
+use crate::pin;
 use crate::policy::Policy;
 use crate::pools::{self, minor};
 use crate::question::{Platforms, Purpose, Question};
@@ -266,8 +267,15 @@ impl Asker {
         let asked = image.reference.asked();
         if asked.digest().is_none() {
             self.ask(&[Question::manifest(asked.clone())], facts).await;
+            if let Some(check) = pin::check(&asked, facts) {
+                self.ask(&[check], facts).await;
+            }
             image.reference = match facts.manifest(&asked) {
-                Fact::Known(manifest) => asked.pinned_to(&manifest.digest),
+                Fact::Known(manifest) => {
+                    pin::confirmed(&asked, manifest, facts)
+                        .map_err(|reason| anyhow!("{asked} cannot be built on by its digest: {reason}"))?;
+                    asked.pinned_to(&manifest.digest)
+                }
                 Fact::Absent => bail!("there is no base image {asked}"),
                 Fact::Unknown(cause) => bail!("the digest of the base image {asked} is not known: {cause}"),
             };

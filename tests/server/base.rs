@@ -88,6 +88,32 @@ fn a_base_that_the_user_names_is_pinned() {
 }
 
 #[test]
+fn a_tag_that_a_mirror_has_is_named_by_digest_where_that_is_found_too() {
+    let (source, mirror) = (Registry::start().unwrap(), Registry::start().unwrap());
+    let digest = mirror.push("acme/os", Some("hotfix"), &Image::base("4.18.1"));
+    let base = || {
+        let setup = Setup::verb("base").arguments(["--no-cluster", "--registries-conf", "registries.conf"]);
+        let mirrored = format!(
+            "[[registry]]\nlocation = \"{}\"\n[[registry.mirror]]\nlocation = \"{}\"\npull-from-mirror = \"tag-only\"\n",
+            source.host(),
+            mirror.host()
+        );
+        setup.write("registries.conf", &mirrored);
+        setup.arguments(["--base-image", &format!("{}/acme/os:hotfix", source.host())]).ended()
+    };
+    let error = format!(
+        "error: {}/acme/os:hotfix cannot be built on by its digest: {} has {}… under the tag, but it is not where \
+         nodes pull digests from\n",
+        source.host(),
+        mirror.host(),
+        &digest[..19]
+    );
+    assert_eq!(base(), (2, String::new(), error));
+    source.push("acme/os", None, &Image::base("4.18.1"));
+    assert_eq!(base(), (0, format!("{}/acme/os@{digest}\n", source.host()), String::new()));
+}
+
+#[test]
 fn what_cannot_be_had_ends_with_2_and_says_why() {
     let (registry, _) = release();
     let host = registry.host();
