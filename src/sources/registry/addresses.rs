@@ -92,8 +92,9 @@ fn translated(address: Ipv6Addr) -> Option<Ipv4Addr> {
     Some(Ipv4Addr::from_bits(u32::from(high) << 16 | u32::from(low)))
 }
 
-/// A name that this machine cannot look up costs no more than this.
-const LOOKUP: Duration = Duration::from_millis(300);
+/// A name that this machine cannot look up costs no more than this. One that is looked up late, because its
+/// server or this machine is slow, must not get by unseen.
+const LOOKUP: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
 mod tests {
