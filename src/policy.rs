@@ -193,7 +193,7 @@ impl Exception {
 }
 
 fn find(levels: &[(&'static Rule, Level)], rule: &Rule) -> Option<Level> {
-    levels.iter().find(|(named, _)| named.id == rule.id).map(|(_, level)| *level)
+    levels.iter().find(|(named, _)| std::ptr::eq(*named, rule)).map(|(_, level)| *level)
 }
 
 /// The first sixteen hex digits of the sha256 of a policy's text.

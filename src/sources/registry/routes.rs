@@ -98,6 +98,14 @@ pub enum Role {
     Source,
 }
 
+impl Route {
+    /// Nothing is configured for `reference`.
+    fn to_source(reference: ImageReference) -> Self {
+        let source = Endpoint { reference, trust: Trust::Verified, role: Role::Source };
+        Self { endpoints: vec![source], blocked: None }
+    }
+}
+
 impl Registries {
     /// What `entries` say. Of several with the same prefix the first counts, as on nodes.
     pub fn new(entries: impl IntoIterator<Item = Entry>) -> Self {
@@ -128,11 +136,11 @@ impl Registries {
     /// blocked itself is left out, too.
     pub fn route(&self, reference: &ImageReference) -> Route {
         let asked = reference.asked();
+        if self.entries.is_empty() {
+            return Route::to_source(asked);
+        }
         let name = name(&asked);
-        let Some((entry, end)) = self.find(&name) else {
-            let source = Endpoint { reference: asked, trust: Trust::Verified, role: Role::Source };
-            return Route { endpoints: vec![source], blocked: None };
-        };
+        let Some((entry, end)) = self.find(&name) else { return Route::to_source(asked) };
         let suffix = &asked.as_str()[asked.repository().len()..];
         let rewritten =
             |location: &str| ImageReference::parse(&format!("{location}{}{suffix}", &name[end..])).ok();
