@@ -76,20 +76,32 @@ fn is_forbidden_address(address: IpAddr) -> bool {
             address.is_unicast_link_local()
                 || address.is_unspecified()
                 || translated(address).is_some_and(is_forbidden_v4)
+                || translated_by_own_prefix(address).iter().any(Ipv4Addr::is_link_local)
         }
     }
 }
 
-/// The address of IPv4 to which a gateway on the way translates one of IPv6: NAT64 (RFC 6052, and RFC
-/// 8215 for prefixes of one's own), 6to4 (RFC 3056), and the form that IPv4-mapped ones replaced.
+/// The address of IPv4 to which a gateway on the way translates one of IPv6: NAT64 (RFC 6052), 6to4 (RFC
+/// 3056), and the form that IPv4-mapped ones replaced.
 fn translated(address: Ipv6Addr) -> Option<Ipv4Addr> {
     let (high, low) = match address.segments() {
-        [0x64, 0xff9b, 0, 0, 0, 0, high, low] | [0x64, 0xff9b, 1, _, _, _, high, low] => (high, low),
+        [0x64, 0xff9b, 0, 0, 0, 0, high, low] => (high, low),
         [0x2002, high, low, ..] => (high, low),
         [0, 0, 0, 0, 0, 0, high, low] if high != 0 => (high, low),
         _ => return None,
     };
     Some(Ipv4Addr::from_bits(u32::from(high) << 16 | u32::from(low)))
+}
+
+/// The same by a prefix of one's own (RFC 8215), of 48, 56, 64 or 96 bits, where byte 8 is left out (RFC 6052,
+/// section 2.2). Which it is cannot be seen: three of these are no address, and 0.0.0.0 as often as not.
+fn translated_by_own_prefix(address: Ipv6Addr) -> Vec<Ipv4Addr> {
+    match address.octets() {
+        [0, 0x64, 0xff, 0x9b, 0, 1, a, b, _, c, d, e, f, g, h, i] => {
+            [[a, b, c, d], [b, c, d, e], [c, d, e, f], [f, g, h, i]].map(Ipv4Addr::from).to_vec()
+        }
+        _ => Vec::new(),
+    }
 }
 
 /// A name that this machine cannot look up costs no more than this. One that is looked up late, because its
@@ -109,6 +121,11 @@ mod tests {
             ("64:ff9b::a9fe:a9fe", true),
             ("64:ff9b::", true),
             ("64:ff9b:1::a9fe:a9fe", true),
+            ("64:ff9b:1:a9fe:a9:fe00::", true),
+            ("64:ff9b:1:a9:fe:a9fe::", true),
+            ("64:ff9b:1::a9:fea9:fe00:0", true),
+            ("64:ff9b:1:a00:1::", false),
+            ("64:ff9b:1::a00:1", false),
             ("64:ff9b::a00:1", false),
             ("2002:a9fe:a9fe::1", true),
             ("2002:a00:1::1", false),
