@@ -14,7 +14,9 @@ use anyhow::{Context, Result, bail};
 use base64::prelude::{BASE64_STANDARD, Engine};
 use layerpin_sample_registry::Registry;
 use layerpin_sample_registry::images::{Architecture, Image, Index};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
+use tokio::signal::unix::{SignalKind, signal};
 
 fn main() -> Result<ExitCode> {
     layerpin::install_crypto_provider();
@@ -22,6 +24,7 @@ fn main() -> Result<ExitCode> {
     let shelf = Shelf::fill()?;
     let server = Server::start(&folder, &shelf.release)?;
     let client = Client::trusting(&server.authority)?;
+    client.runtime.spawn(server.ends_with_this());
 
     heading("The sample registry");
     println!("{} holds\n", shelf.host);
@@ -40,7 +43,6 @@ fn main() -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     invite(&folder, &shelf, &server)?;
-    // Ctrl-C reaches the server too: both belong to the terminal's foreground group.
     server.wait()?;
     Ok(ExitCode::SUCCESS)
 }
@@ -218,6 +220,19 @@ impl Server {
         let url = address("listening on ")?;
         let admin_url = address("admin listening on ")?;
         Ok(Self { child, url, admin_url, authority })
+    }
+
+    /// Passes on to the server that this program is to end. Ctrl-C reaches both, as they belong to the
+    /// terminal's foreground group; other signals reach this one alone.
+    fn ends_with_this(&self) -> impl Future<Output = ()> + use<> {
+        let server = Pid::from_child(&self.child);
+        async move {
+            let signals = (signal(SignalKind::terminate()), signal(SignalKind::hangup()));
+            let (Ok(mut terminate), Ok(mut hangup)) = signals else { return };
+            tokio::select! { _ = terminate.recv() => {}, _ = hangup.recv() => {} }
+            // It may have ended by itself.
+            let _ = kill_process(server, Signal::TERM);
+        }
     }
 
     fn wait(mut self) -> Result<()> {
