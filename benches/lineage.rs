@@ -8,11 +8,11 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use layerpin::digest::Digest;
-use layerpin::facts::image::{Image, Layer, Platform, PlatformImage};
-use layerpin::facts::{Fact, Facts, ManifestKind};
-use layerpin::image_reference::ImageReference;
 use layerpin::lineage::{self, Kinship, Why};
+use layerpin::model::digest::Digest;
+use layerpin::model::facts::image::{Image, Layer, Platform, PlatformImage};
+use layerpin::model::facts::{Fact, Facts, ManifestKind};
+use layerpin::model::image_reference::ImageReference;
 use layerpin::policy::Policy;
 
 fn main() -> ExitCode {

@@ -7,12 +7,12 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use layerpin::digest::Digest;
-use layerpin::facts::Fact;
-use layerpin::image_reference::ImageReference;
 use layerpin::metrics::Metrics;
+use layerpin::model::digest::Digest;
+use layerpin::model::facts::Fact;
+use layerpin::model::image_reference::ImageReference;
+use layerpin::registry::auth::keychain::Credentials;
 use layerpin::sources::RegistryClient;
-use layerpin::sources::registry::credentials::Credentials;
 use layerpin_sample_registry::Registry;
 use layerpin_sample_registry::images::{Component, Image, Layer, Packing};
 

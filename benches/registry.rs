@@ -11,12 +11,12 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use futures_util::{StreamExt, stream};
-use layerpin::facts::{Fact, Manifest};
-use layerpin::image_reference::ImageReference;
 use layerpin::metrics::Metrics;
+use layerpin::model::facts::{Fact, Manifest};
+use layerpin::model::image_reference::ImageReference;
+use layerpin::registry::Limits;
+use layerpin::registry::auth::keychain::Credentials;
 use layerpin::sources::RegistryClient;
-use layerpin::sources::registry::Limits;
-use layerpin::sources::registry::credentials::Credentials;
 use layerpin_sample_registry::images::Image;
 use layerpin_sample_registry::{Fault, Registry, TokenService};
 

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use crate::evaluate::{self, Assessment, Verdict, evaluate};
-use crate::facts::Facts;
-use crate::machine_config::Subject;
+use crate::model::facts::Facts;
+use crate::model::machine_config::Subject;
 use crate::pin::{self, Plan};
 use crate::policy::Policy;
 use crate::sources::Sources;

@@ -5,14 +5,14 @@
 
 use jiff::tz::TimeZone;
 
-use crate::facts::Facts;
-use crate::image_reference::ImageReference;
 use crate::lineage::{self, Lacking, Lineage};
-use crate::machine_config::{Field, Subject};
+use crate::model::facts::Facts;
+use crate::model::image_reference::ImageReference;
+use crate::model::machine_config::{Field, Subject};
+use crate::model::question::Question;
 use crate::pin;
 use crate::policy::{Level, Policy};
 use crate::pools::{self, AffectedPool};
-use crate::question::Question;
 use crate::rules::{self, Case, Certainty, Input, Observation, Rule};
 
 /// Judges `subject`.

@@ -9,13 +9,15 @@ pub mod text;
 
 use serde::Serialize;
 
-use crate::facts::image::{Layer, PlatformImage};
-use crate::facts::{Fact, Facts};
-use crate::image_reference::{ImageReference, escaped, shown};
-use crate::lineage::proof::Agreement;
-use crate::lineage::{Kinship, Lineage, words};
-use crate::machine_config::Door;
+use crate::lineage::layers::Agreement;
+use crate::lineage::{Kinship, Lineage};
+use crate::messages;
+use crate::model::facts::image::{Layer, PlatformImage};
+use crate::model::facts::{Fact, Facts};
+use crate::model::image_reference::ImageReference;
+use crate::model::machine_config::Door;
 use crate::report::LineageReport;
+use crate::text::{escaped, shown};
 
 /// What is told of images.
 #[derive(Debug, Serialize)]
@@ -158,7 +160,7 @@ impl Drawing {
         let in_order = matches!(lineage.kinship, Kinship::Same { .. } | Kinship::Derived { .. })
             && lineage.reason().is_none();
         let help = match &lineage.kinship {
-            Kinship::Unknown(why) => words::help_to_know(why, Door::Run),
+            Kinship::Unknown(why) => messages::help_to_know(why, Door::Run),
             _ => lineage.rebuild(),
         };
         Self {

@@ -9,22 +9,22 @@
 //! judges again, until there are none.
 
 pub mod bases;
-mod ignorance;
-pub mod proof;
-pub mod words;
+pub mod layers;
+pub(crate) mod unknown_reason;
 
 use std::collections::BTreeMap;
 
-use self::bases::Expected;
-pub use self::bases::{Base, Origin, Standing};
-pub use self::ignorance::{Ignorance, Lacking};
-use self::proof::{Agreement, Layers};
-use crate::facts::image::{Image, Platform, PlatformImage};
-use crate::facts::{Cause, Fact, Facts};
-use crate::image_reference::{ImageReference, shown};
+use crate::lineage::bases::Expected;
+pub use crate::lineage::bases::{Base, Origin, Standing};
+use crate::lineage::layers::{Agreement, Layers};
+pub use crate::lineage::unknown_reason::{Ignorance, Lacking};
+use crate::model::facts::image::{Image, Platform, PlatformImage};
+use crate::model::facts::{Cause, Fact, Facts};
+use crate::model::image_reference::ImageReference;
+use crate::model::question::{Platforms, Purpose, Question};
 use crate::policy::Policy;
 use crate::pools::{self, AffectedPool};
-use crate::question::{Platforms, Purpose, Question};
+use crate::text::shown;
 
 /// The lineage of one image in one pool on one platform.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -4,8 +4,9 @@ use std::process::ExitCode;
 
 use axum::Router;
 use clap::Parser;
-use layerpin::cli::{Command, CommandLine};
-use layerpin::{commands, log};
+use layerpin::cli;
+use layerpin::cli::args::{Command, CommandLine};
+use layerpin::log;
 
 fn main() -> ExitCode {
     layerpin::install_crypto_provider();
@@ -15,19 +16,19 @@ fn main() -> ExitCode {
         _ => log::Amount::Failures,
     });
     let outcome = match &command_line.command {
-        Command::Serve(options) => commands::serve::run(options, Router::new()),
-        Command::Check(options) => commands::check::run(options),
-        Command::Pin(options) => commands::pin::run(options),
-        Command::Base(options) => commands::base::run(options),
-        Command::Explain(options) => commands::explain::run(options),
-        Command::Completions(options) => commands::completions::run(options),
-        Command::Rules(options) => commands::rules::run(options),
+        Command::Serve(options) => cli::serve::run(options, Router::new()),
+        Command::Check(options) => cli::check::run(options),
+        Command::Pin(options) => cli::pin::run(options),
+        Command::Base(options) => cli::base::run(options),
+        Command::Explain(options) => cli::explain::run(options),
+        Command::Completions(options) => cli::completions::run(options),
+        Command::Rules(options) => cli::rules::run(options),
     };
     match outcome {
         Ok(ending) => ending.into(),
         Err(error) => {
-            eprintln!("error: {}", commands::reasons(&error));
-            ExitCode::from(commands::COULD_NOT)
+            eprintln!("error: {}", cli::reasons(&error));
+            ExitCode::from(cli::COULD_NOT)
         }
     }
 }

@@ -8,15 +8,16 @@ use json_patch::jsonptr::PointerBuf;
 use json_patch::{AddOperation, Patch, PatchOperation, RemoveOperation, ReplaceOperation};
 use serde_json::Value;
 
-use crate::digest::Digest;
-use crate::facts::cluster::Cluster;
-use crate::facts::{Fact, Facts, Manifest};
-use crate::image_reference::{ImageReference, shown};
-use crate::machine_config::{Field, Object, REPIN_ANNOTATION, Subject, WORKER};
+use crate::model::digest::Digest;
+use crate::model::facts::cluster::Cluster;
+use crate::model::facts::{Fact, Facts, Manifest};
+use crate::model::image_reference::ImageReference;
+use crate::model::machine_config::{Field, Object, REPIN_ANNOTATION, Subject, WORKER};
+use crate::model::question::{Freshness, Question};
+use crate::model::record::Record;
 use crate::policy::Policy;
 use crate::pools::{self, AffectedPool, Winner};
-use crate::question::{Freshness, Question};
-use crate::record::Record;
+use crate::text::shown;
 
 /// The questions whose answers decide what to pin.
 pub fn questions(subject: &Subject, policy: &Policy) -> Vec<Question> {
@@ -340,7 +341,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::facts::{Cause, Manifest, ManifestKind};
+    use crate::model::facts::{Cause, Manifest, ManifestKind};
 
     const OLD: &str = "sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
     const NEW: &str = "sha256:fedcba9876543210fedcba9876543210fedcba9876543210fedcba9876543210";
@@ -469,7 +470,7 @@ mod tests {
             &json!({"osImageURL": format!("quay.io/acme/os@{OLD}")}),
             &json!({"layerpin.io/pinned-from": format!("{TAG}@{OLD}")}),
         );
-        updated.operation = crate::machine_config::Operation::Update;
+        updated.operation = crate::model::machine_config::Operation::Update;
         updated.stored = Some(stored.object);
         (object, updated)
     }

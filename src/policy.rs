@@ -9,9 +9,9 @@ pub mod store;
 use jiff::civil::Date;
 use serde::{Deserialize, Serialize};
 
-use crate::digest::Digest;
-use crate::image_reference::ImageReference;
-use crate::pattern::Pattern;
+use crate::model::digest::Digest;
+use crate::model::image_reference::ImageReference;
+use crate::model::pattern::Pattern;
 use crate::rules::{self, Rule};
 
 pub use file::PolicyErrors;

@@ -6,11 +6,11 @@
 
 use std::collections::BTreeMap;
 
-use crate::facts::cluster::{Cluster, MachineConfigSummary, Pool};
-use crate::facts::image::Platform;
-use crate::facts::{Cause, Fact};
-use crate::image_reference::ImageReference;
-use crate::machine_config::{Field, ROLE_LABEL, Subject, WORKER};
+use crate::model::facts::cluster::{Cluster, MachineConfigSummary, Pool};
+use crate::model::facts::image::Platform;
+use crate::model::facts::{Cause, Fact};
+use crate::model::image_reference::ImageReference;
+use crate::model::machine_config::{Field, ROLE_LABEL, Subject, WORKER};
 
 /// A pool that an object reaches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

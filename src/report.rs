@@ -12,15 +12,15 @@ pub mod text;
 use json_patch::Patch;
 use serde::Serialize;
 
+use crate::cli::inputs::Unread;
 use crate::engine::Rehearsal;
 use crate::evaluate::{Excepted, Finding, Outcome, Verdict};
-use crate::facts::{Fact, Facts};
-use crate::files::Unread;
-use crate::image_reference::is_unprintable;
-use crate::machine_config::{Field, Place, Subject};
+use crate::model::facts::{Fact, Facts};
+use crate::model::machine_config::{Field, Place, Subject};
 use crate::pin::Plan;
 use crate::policy::Policy;
 use crate::run::Judgement;
+use crate::text::is_unprintable;
 
 pub use lineage::LineageReport;
 pub use text::Style;

@@ -19,14 +19,15 @@ mod unprovable_base;
 mod unpullable_image;
 mod wrong_architecture;
 
-use crate::facts::image::Platform;
-use crate::facts::{Cause, Fact, Facts};
-use crate::image_reference::ImageReference;
-use crate::lineage::{self, Kinship, Lacking, Lineage, words};
-use crate::machine_config::{Door, Field, Image, Subject};
+use crate::lineage::{self, Kinship, Lacking, Lineage};
+use crate::messages;
+use crate::model::facts::image::Platform;
+use crate::model::facts::{Cause, Fact, Facts};
+use crate::model::image_reference::ImageReference;
+use crate::model::machine_config::{Door, Field, Image, Subject};
+use crate::model::question::{Platforms, Purpose, Question};
 use crate::policy::{Level, Policy};
 use crate::pools::AffectedPool;
-use crate::question::{Platforms, Purpose, Question};
 
 /// Every rule, sorted by id.
 pub static ALL: &[&Rule] = &[
@@ -159,9 +160,9 @@ impl<'a> Case<'a> {
         Some(Observation {
             field: Field::OsImage,
             certainty: Certainty::Unknown,
-            message: format!("whether `{}` {is} is not known: {why}", words::short(image)),
+            message: format!("whether `{}` {is} is not known: {why}", messages::short(image)),
             notes: lineage.notes.iter().filter(|note| **note != why.to_string()).cloned().collect(),
-            help: words::help_to_know(why, self.door()),
+            help: messages::help_to_know(why, self.door()),
             lacking: Some(lacking),
         })
     }
@@ -180,7 +181,7 @@ impl<'a> Case<'a> {
             certainty: Certainty::Unknown,
             message: format!("{what} is not known: {}", cause.of(object, "could not be read")),
             notes: Vec::new(),
-            help: words::help_to_ask_cluster(cause, self.door()),
+            help: messages::help_to_ask_cluster(cause, self.door()),
             lacking: Some(Lacking::Cluster(cause.clone())),
         })
     }
@@ -223,11 +224,11 @@ fn where_it_is(places: &[Place<'_>]) -> Option<String> {
     let pools = match pools.len() {
         0 => String::new(),
         1 => format!("in pool {}", pools[0]),
-        _ => format!("in pools {}", words::list(&pools)),
+        _ => format!("in pools {}", messages::list(&pools)),
     };
     let platforms = match platforms.len() {
         0 => String::new(),
-        _ => format!("on {}", words::list(&platforms)),
+        _ => format!("on {}", messages::list(&platforms)),
     };
     let parts: Vec<_> = [pools, platforms].into_iter().filter(|part| !part.is_empty()).collect();
     (!parts.is_empty()).then(|| parts.join(", "))

@@ -13,11 +13,11 @@ use tokio::sync::OnceCell;
 use tokio::time::Instant;
 
 use crate::evaluate::{self, Verdict, evaluate};
-use crate::facts::Facts;
-use crate::machine_config::Subject;
+use crate::model::facts::Facts;
+use crate::model::machine_config::Subject;
+use crate::model::question::Question;
 use crate::pin::{self, Plan};
 use crate::policy::Policy;
-use crate::question::Question;
 use crate::sources::Sources;
 
 /// One run of a verb over many objects, under one policy.

@@ -4,16 +4,16 @@
 //! [`dry_run`] the rehearsal, [`admin`] probes and metrics, [`reload`] what changes while running, [`ahead`]
 //! what is read before it is needed, [`spoken`] what is spoken.
 
-mod admin;
-mod ahead;
 mod body;
 mod connection;
 mod dry_run;
 mod frames;
 mod handshake;
+pub(crate) mod health;
+pub(crate) mod prefetch;
 mod reload;
 mod request;
-mod spoken;
+pub(crate) mod tls_settings;
 mod webhook;
 
 use std::io;
@@ -28,11 +28,11 @@ use axum::routing::post;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 
-use self::spoken::Spoken;
 use crate::engine::Engine;
 use crate::metrics::Metrics;
 use crate::policy::PolicyStore;
-use crate::tls::protocol::Protocol;
+use crate::server::tls_settings::Spoken;
+use crate::tls::profile::Protocol;
 use crate::tls::{CertificateError, ClientAuthority, Endpoint, ServingCertificate};
 
 pub use connection::Limits;
@@ -143,7 +143,7 @@ impl Server {
             admin: Listener {
                 socket: bind(admin_listen).await?,
                 tls: admin_tls,
-                routes: admin::routes(Arc::clone(&state)),
+                routes: health::routes(Arc::clone(&state)),
             },
             state,
         })
@@ -167,7 +167,7 @@ impl Server {
         // Ends with this function: nothing follows a cluster that nobody judges for.
         let _following = self.state.engine.sources().follow_cluster();
         let reload = tokio::spawn(reload::watch(Arc::clone(&self.state)));
-        let ahead = tokio::spawn(ahead::watch(Arc::clone(&self.state)));
+        let ahead = tokio::spawn(prefetch::watch(Arc::clone(&self.state)));
         let serve = |listener: Listener, closed| {
             tokio::spawn(connection::serve(listener.socket, listener.tls, listener.routes, limits, closed))
         };

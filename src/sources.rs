@@ -3,9 +3,6 @@
 //! Owns which questions go out and by when every answer must be in. What comes back is always
 //! [`Facts`]: a question that fails is a fact of its own kind, never an error.
 
-pub mod cluster;
-pub mod registry;
-
 use std::sync::Arc;
 
 use futures_util::future::join_all;
@@ -13,15 +10,15 @@ use jiff::Timestamp;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use crate::facts::image::{Image, Payload};
-use crate::facts::registry_sources::Standing;
-use crate::facts::{Cause, Fact, Facts, Given, Manifest};
-use crate::image_reference::ImageReference;
+use crate::model::facts::image::{Image, Payload};
+use crate::model::facts::registry_sources::Standing;
+use crate::model::facts::{Cause, Fact, Facts, Given, Manifest};
+use crate::model::image_reference::ImageReference;
+use crate::model::question::{Freshness, Question};
 use crate::policy::Policy;
-use crate::question::{Freshness, Question};
 
-pub use cluster::ClusterSource;
-pub use registry::RegistryClient;
+pub use crate::cluster::ClusterSource;
+pub use crate::registry::RegistryClient;
 
 /// Where facts come from.
 #[derive(Clone, Debug)]

@@ -4,7 +4,7 @@
 //! one. Where no pair is given, one is made whose CA is written out for clients to trust. An
 //! [`Endpoint`] is what one address shows and asks for; [`protocol`] has what is spoken.
 
-pub mod protocol;
+pub mod profile;
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -25,9 +25,9 @@ use rustls::sign::CertifiedKey;
 use rustls::{RootCertStore, ServerConfig};
 use x509_parser::x509::X509Version;
 
-use self::protocol::Protocol;
-use crate::last_seen::LastSeen;
-use crate::sources::registry::certificates::Authorities;
+use crate::registry::http::tls_roots::Authorities;
+use crate::reload::LastSeen;
+use crate::tls::profile::Protocol;
 
 /// The certificate in force; it can be replaced while connections are made.
 #[derive(Debug)]

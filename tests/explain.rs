@@ -5,13 +5,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use layerpin::digest::Digest;
 use layerpin::explain::{Explanation, ImageExplanation};
-use layerpin::facts::image::{HistoryStep, Image, Layer, OsImage, Payload, Platform, PlatformImage};
-use layerpin::facts::{Cause, Fact, Facts, Manifest, ManifestKind};
-use layerpin::image_reference::ImageReference;
 use layerpin::lineage;
-use layerpin::machine_config::Subject;
+use layerpin::model::digest::Digest;
+use layerpin::model::facts::image::{HistoryStep, Image, Layer, OsImage, Payload, Platform, PlatformImage};
+use layerpin::model::facts::{Cause, Fact, Facts, Manifest, ManifestKind};
+use layerpin::model::image_reference::ImageReference;
+use layerpin::model::machine_config::Subject;
 use layerpin::policy::Policy;
 use layerpin::pools;
 use layerpin::report::Style;

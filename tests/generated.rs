@@ -44,7 +44,7 @@ fn every_verb_has_its_page_in_the_manual_and_every_page_its_verb() {
 
 /// The pages of the manual: one of the program, one of each verb.
 fn manual() -> Vec<(String, String)> {
-    let mut command = <layerpin::cli::CommandLine as clap::CommandFactory>::command();
+    let mut command = <layerpin::cli::args::CommandLine as clap::CommandFactory>::command();
     command.build();
     let verbs: Vec<_> = command.get_subcommands().filter(|verb| verb.get_name() != "help").cloned().collect();
     let page = |command: clap::Command, name: &str| {

@@ -1,13 +1,13 @@
 //! What the README shows is what the program says.
 
-use layerpin::digest::Digest;
+use layerpin::admission::Answer;
 use layerpin::evaluate::evaluate;
-use layerpin::facts::{Fact, Facts, Manifest, ManifestKind};
-use layerpin::image_reference::ImageReference;
-use layerpin::machine_config::Subject;
+use layerpin::model::digest::Digest;
+use layerpin::model::facts::{Fact, Facts, Manifest, ManifestKind};
+use layerpin::model::image_reference::ImageReference;
+use layerpin::model::machine_config::Subject;
 use layerpin::pin;
 use layerpin::policy::Policy;
-use layerpin::review::Answer;
 
 const README: &str = include_str!("../README.md");
 

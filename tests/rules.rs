@@ -9,9 +9,9 @@ mod cases;
 use std::collections::BTreeSet;
 
 use layerpin::evaluate::{Verdict, evaluate};
-use layerpin::facts::Fact;
-use layerpin::image_reference::ImageReference;
-use layerpin::machine_config::Field;
+use layerpin::model::facts::Fact;
+use layerpin::model::image_reference::ImageReference;
+use layerpin::model::machine_config::Field;
 use layerpin::policy::{Level, Policy};
 use layerpin::report::LineageReport;
 use layerpin::rules::{self, Input};

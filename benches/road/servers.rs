@@ -13,7 +13,7 @@ use axum::body::Bytes;
 use axum::extract::DefaultBodyLimit;
 use axum::routing::post;
 use clap::Parser;
-use layerpin::cli::{Command as Verb, CommandLine};
+use layerpin::cli::args::{Command as Verb, CommandLine};
 use layerpin_sample_registry::images::Image;
 use layerpin_sample_registry::{Fault, Registry};
 use tempfile::TempDir;
@@ -202,7 +202,7 @@ pub(crate) fn serve_with_empty_route() -> ExitCode {
     let empty = Router::new()
         .route("/empty", post(|body: Bytes| async { drop(body) }))
         .layer(DefaultBodyLimit::disable());
-    match layerpin::commands::serve::run(&options, empty) {
+    match layerpin::cli::serve::run(&options, empty) {
         Ok(ending) => ending.into(),
         Err(error) => {
             eprintln!("error: {error:#}");

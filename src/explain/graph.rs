@@ -6,9 +6,9 @@
 
 use std::fmt::Write as _;
 
-use super::{Below, Drawing, Explanation};
-use crate::digest::Digest;
-use crate::lineage::words;
+use crate::explain::{Below, Drawing, Explanation};
+use crate::messages;
+use crate::model::digest::Digest;
 
 /// A node: what it is, and the lines of its text.
 struct Node {
@@ -133,7 +133,7 @@ impl Drawing {
         if shared > 0 {
             nodes.push(Node {
                 shape: Shape::Layers,
-                lines: vec![format!("{} of the base", words::layers(shared))],
+                lines: vec![format!("{} of the base", messages::layers(shared))],
             });
         }
         for layer in self.own().iter().take(MAX_LAYERS) {
@@ -143,7 +143,7 @@ impl Drawing {
             nodes.push(Node { shape: Shape::Layers, lines: lines.collect() });
         }
         if self.own().len() > MAX_LAYERS {
-            let more = words::layers(self.own().len() - MAX_LAYERS);
+            let more = messages::layers(self.own().len() - MAX_LAYERS);
             nodes.push(Node { shape: Shape::Layers, lines: vec![format!("and {more} more")] });
         }
         let place = [report.platform().map(str::to_owned), report.pool().map(|pool| format!("pool {pool}"))];

@@ -6,10 +6,10 @@
 
 use std::fmt::Write as _;
 
-use super::{Below, Drawing, DrawnLayer, Explanation, ImageExplanation};
-use crate::digest::Digest;
-use crate::image_reference::ImageReference;
-use crate::lineage::words;
+use crate::explain::{Below, Drawing, DrawnLayer, Explanation, ImageExplanation};
+use crate::messages;
+use crate::model::digest::Digest;
+use crate::model::image_reference::ImageReference;
 use crate::report::Style;
 
 /// The widths that a drawing may have, in columns.
@@ -146,7 +146,7 @@ impl Drawing {
         let release = self.report.release().map(|release| format!(" of {release}")).unwrap_or_default();
         match self.own().len() {
             0 => format!("it is the base{release} itself"),
-            count => format!("built on the base{release}, {} of its own", words::layers(count)),
+            count => format!("built on the base{release}, {} of its own", messages::layers(count)),
         }
     }
 
@@ -183,7 +183,7 @@ impl Drawing {
             canvas.line("  │");
             let size: u64 = self.layers[..shared].iter().map(|layer| layer.size).sum();
             let end = if own.is_empty() { "└" } else { "├" };
-            canvas.line(&format!("  {end}─ {} of the base, {}", words::layers(shared), bytes(size)));
+            canvas.line(&format!("  {end}─ {} of the base, {}", messages::layers(shared), bytes(size)));
         }
         let parted = matches!(self.below, Below::Part | Below::Nothing)
             && self.report.base().is_some_and(|base| Some(base) == self.report.expected_base());
@@ -200,7 +200,7 @@ impl Drawing {
         if own.len() > MAX_LAYERS {
             let rest = &own[MAX_LAYERS..];
             let size: u64 = rest.iter().map(|layer| layer.size).sum();
-            canvas.line(&format!("  └─ and {} more, {}", words::layers(rest.len()), bytes(size)));
+            canvas.line(&format!("  └─ and {} more, {}", messages::layers(rest.len()), bytes(size)));
         }
     }
 }
@@ -231,7 +231,7 @@ fn of_pools(pools: &[&str]) -> Option<String> {
     match names.len() {
         0 => None,
         1 => Some(format!("pool {}", names[0])),
-        _ => Some(format!("pools {}", words::list(&names))),
+        _ => Some(format!("pools {}", messages::list(&names))),
     }
 }
 
@@ -241,7 +241,7 @@ fn base_line(release: Option<&str>, base: &str, word: &str, canvas: &Canvas<'_>)
     if whole.chars().count() <= canvas.width {
         return whole;
     }
-    let short = ImageReference::parse(base).map_or_else(|_| base.to_owned(), |base| words::short(&base));
+    let short = ImageReference::parse(base).map_or_else(|_| base.to_owned(), |base| messages::short(&base));
     format!("  {word:<8}{release}  {short}")
 }
 

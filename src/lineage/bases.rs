@@ -6,14 +6,15 @@
 
 use std::fmt;
 
-use super::Ignorance;
-use crate::facts::cluster::{Cluster, ClusterVersion, Release, RolloutState};
-use crate::facts::image::{OsImage, Payload};
-use crate::facts::{Cause, Fact, Facts};
-use crate::image_reference::{ImageReference, shown};
+use crate::lineage::Ignorance;
+use crate::model::facts::cluster::{Cluster, ClusterVersion, Release, RolloutState};
+use crate::model::facts::image::{OsImage, Payload};
+use crate::model::facts::{Cause, Fact, Facts};
+use crate::model::image_reference::ImageReference;
+use crate::model::question::Question;
 use crate::policy::Policy;
 use crate::pools::{AffectedPool, minor};
-use crate::question::Question;
+use crate::text::shown;
 
 /// An image that others are built on.
 #[derive(Clone, Debug, PartialEq, Eq)]

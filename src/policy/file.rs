@@ -12,10 +12,11 @@ use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_saphyr::Spanned;
 
-use super::{Exception, Level, Policy, PoolLevels, hash, rule};
-use crate::image_reference::{ImageReference, shown};
-use crate::pattern::Pattern;
+use crate::model::image_reference::ImageReference;
+use crate::model::pattern::Pattern;
+use crate::policy::{Exception, Level, Policy, PoolLevels, hash, rule};
 use crate::rules::{self, Rule};
+use crate::text::shown;
 
 /// Reads and checks a policy.
 pub(super) fn parse(text: &str) -> Result<Policy, PolicyErrors> {

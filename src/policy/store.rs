@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 
-use super::{Policy, PolicyErrors};
 use crate::errors;
-use crate::last_seen::LastSeen;
+use crate::policy::{Policy, PolicyErrors};
+use crate::reload::LastSeen;
 
 /// Holds the policy in force. A file that cannot be read or has a fault never replaces it.
 #[derive(Debug)]

@@ -6,8 +6,8 @@
 
 use std::fmt::Write as _;
 
-use super::{ErrorReport, ExceptedReport, FindingReport, ObjectReport, Report};
-use crate::image_reference::is_unprintable;
+use crate::report::{ErrorReport, ExceptedReport, FindingReport, ObjectReport, Report};
+use crate::text::is_unprintable;
 
 impl Report {
     /// One command a line: `error` for what denies and for what could not be judged, `warning` for

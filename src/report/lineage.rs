@@ -2,8 +2,8 @@
 
 use serde::Serialize;
 
-use crate::image_reference::shown;
 use crate::lineage::{Base, Kinship, Lineage};
+use crate::text::shown;
 
 /// The lineage in one pool on one platform. What does not apply is `null`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

@@ -5,8 +5,8 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{ErrorReport, ExceptedReport, FindingReport, ObjectReport, Report, json};
 use crate::policy::Level;
+use crate::report::{ErrorReport, ExceptedReport, FindingReport, ObjectReport, Report, json};
 use crate::rules::{self, Rule};
 
 impl Report {

@@ -4,8 +4,8 @@
 
 use std::fmt::Write as _;
 
-use super::{ExceptedReport, FindingReport, ObjectReport, Report, Summary};
-use crate::image_reference::escaped;
+use crate::report::{ExceptedReport, FindingReport, ObjectReport, Report, Summary};
+use crate::text::escaped;
 
 /// How text looks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

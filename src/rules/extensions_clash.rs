@@ -1,10 +1,10 @@
 //! `extensions-clash`: extensions or another kernel beside an override.
 
-use super::{Case, Certainty, Input, Observation, Rule};
-use crate::image_reference::shown;
-use crate::lineage::words;
-use crate::machine_config::{Field, Object};
+use crate::messages;
+use crate::model::machine_config::{Field, Object};
 use crate::policy::Level;
+use crate::rules::{Case, Certainty, Input, Observation, Rule};
+use crate::text::shown;
 
 pub(super) static RULE: Rule = Rule {
     id: "extensions-clash",
@@ -63,7 +63,7 @@ fn judge(case: &Case<'_>) -> Vec<Observation> {
         }
     }
     for (config, pools, theirs) in told {
-        let pools = format!("{} {}", if pools.len() == 1 { "pool" } else { "pools" }, words::list(&pools));
+        let pools = format!("{} {}", if pools.len() == 1 { "pool" } else { "pools" }, messages::list(&pools));
         observations.push(clash(
             object,
             &format!("in {pools} MachineConfig `{}` sets", shown(config)),
@@ -105,7 +105,7 @@ fn additions(kernel_type: &str, extensions: &[String]) -> String {
         let more = if extensions.len() > SHOWN { ", …" } else { "" };
         parts.push(format!("`extensions: [{}{more}]`", names.join(", ")));
     }
-    words::list(&parts)
+    messages::list(&parts)
 }
 
 const SHOWN: usize = 7;

@@ -1,9 +1,9 @@
 //! `floating-tag`: a tag, or nothing, where a digest should stand.
 
-use super::{Case, Certainty, Input, Observation, Rule};
-use crate::facts::Fact;
+use crate::model::facts::Fact;
 use crate::pin;
 use crate::policy::Level;
+use crate::rules::{Case, Certainty, Input, Observation, Rule};
 
 pub(super) static RULE: Rule = Rule {
     id: "floating-tag",

@@ -1,9 +1,10 @@
 //! `foreign-base`: an image that is built on no base that counts.
 
-use super::{Case, Certainty, Input, Observation, Rule};
-use crate::lineage::{Kinship, Why, words};
-use crate::machine_config::Field;
+use crate::lineage::{Kinship, Why};
+use crate::messages;
+use crate::model::machine_config::Field;
 use crate::policy::Level;
+use crate::rules::{Case, Certainty, Input, Observation, Rule};
 
 pub(super) static RULE: Rule = Rule {
     id: "foreign-base",
@@ -59,11 +60,11 @@ fn judge(case: &Case<'_>) -> Vec<Observation> {
                 Why::OtherPlatform => {
                     format!(
                         "`{}` has the layers of another platform: {}",
-                        words::short(image),
+                        messages::short(image),
                         lineage.reason()?
                     )
                 }
-                _ => format!("`{}` is not built on {}", words::short(image), lineage.wanted()),
+                _ => format!("`{}` is not built on {}", messages::short(image), lineage.wanted()),
             },
             notes,
             help: lineage.rebuild(),

@@ -1,7 +1,7 @@
 //! `malformed-reference`: what no node can pull, whatever a registry holds.
 
-use super::{Case, Certainty, Input, Observation, Rule};
 use crate::policy::Level;
+use crate::rules::{Case, Certainty, Input, Observation, Rule};
 
 pub(super) static RULE: Rule = Rule {
     id: "malformed-reference",

@@ -1,12 +1,13 @@
 //! `not-bootable`: an image that a node will refuse to boot.
 
-use super::{Case, Certainty, Input, Observation, Place, Rule, told_once};
-use crate::facts::image::PlatformImage;
-use crate::facts::{Cause, Fact};
-use crate::image_reference::shown;
-use crate::lineage::{FINAL_DIFF_ID, Ignorance, Lacking, is_bootable, words};
-use crate::machine_config::Field;
+use crate::lineage::{FINAL_DIFF_ID, Ignorance, Lacking, is_bootable};
+use crate::messages;
+use crate::model::facts::image::PlatformImage;
+use crate::model::facts::{Cause, Fact};
+use crate::model::machine_config::Field;
 use crate::policy::Level;
+use crate::rules::{Case, Certainty, Input, Observation, Place, Rule, told_once};
+use crate::text::shown;
 
 pub(super) static RULE: Rule = Rule {
     id: "not-bootable",
@@ -41,18 +42,18 @@ fn judge(case: &Case<'_>) -> Vec<Observation> {
     let unknown = |why: Ignorance| Observation {
         field: Field::OsImage,
         certainty: Certainty::Unknown,
-        message: format!("whether nodes can boot `{}` is not known: {why}", words::short(image)),
+        message: format!("whether nodes can boot `{}` is not known: {why}", messages::short(image)),
         notes: Vec::new(),
-        help: words::help_to_know(&why, case.door()),
+        help: messages::help_to_know(&why, case.door()),
         lacking: why.lacking(),
     };
     let unread = |cause: &Cause| match cause.other_than_image() {
         Some(what) => Observation {
             field: Field::OsImage,
             certainty: Certainty::Fault,
-            message: format!("nodes will refuse `{}`: it is no image: {what}", words::short(image)),
+            message: format!("nodes will refuse `{}`: it is no image: {what}", messages::short(image)),
             notes: Vec::new(),
-            help: words::look(&reference),
+            help: messages::look(&reference),
             lacking: Some(Lacking::Registry(reference.clone())),
         },
         None => unknown(Ignorance::Image { reference: reference.clone(), cause: cause.clone() }),
@@ -72,10 +73,10 @@ fn judge(case: &Case<'_>) -> Vec<Observation> {
             certainty: Certainty::Fault,
             message: format!(
                 "nodes will refuse `{}`: its index lists no image for linux",
-                words::short(image)
+                messages::short(image)
             ),
             notes: vec!["a node says: no image found".to_owned()],
-            help: words::PUSH_PLATFORMS.to_owned(),
+            help: messages::PUSH_PLATFORMS.to_owned(),
             lacking: None,
         }];
     }
@@ -88,7 +89,7 @@ fn judge(case: &Case<'_>) -> Vec<Observation> {
             Fact::Known(of) => refusal(of).map(|(certainty, refusal)| Observation {
                 field: Field::OsImage,
                 certainty,
-                message: format!("{} `{}`: {}", refusal.who, words::short(image), refusal.what),
+                message: format!("{} `{}`: {}", refusal.who, messages::short(image), refusal.what),
                 notes: vec![refusal.note],
                 help: "build it `FROM` the base image of the release, keep its labels and do not squash its layers"
                     .to_owned(),

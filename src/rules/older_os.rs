@@ -2,15 +2,16 @@
 
 use std::cell::LazyCell;
 
-use super::{Case, Certainty, Input, Observation, Place, Rule, told_once};
-use crate::facts::Fact;
-use crate::facts::image::Platform;
-use crate::image_reference::ImageReference;
-use crate::lineage::{Kinship, words};
-use crate::machine_config::Field;
-use crate::os_version::OsVersion;
+use crate::lineage::Kinship;
+use crate::messages;
+use crate::model::facts::Fact;
+use crate::model::facts::image::Platform;
+use crate::model::image_reference::ImageReference;
+use crate::model::machine_config::Field;
+use crate::model::os_version::OsVersion;
 use crate::policy::Level;
 use crate::pools::AffectedPool;
+use crate::rules::{Case, Certainty, Input, Observation, Place, Rule, told_once};
 
 pub(super) static RULE: Rule = Rule {
     id: "older-os",
@@ -72,7 +73,7 @@ fn judge(case: &Case<'_>) -> Vec<Observation> {
             if needed.as_ref().is_none_or(|needed| needed.contains(platform))
                 && let Some(of_current) = older_than
             {
-                let what = format!("`{}`, which the pool has now", words::short(&current));
+                let what = format!("`{}`, which the pool has now", messages::short(&current));
                 let help = "apply an image with a newer operating system, or except this one in the policy"
                     .to_owned();
                 let place = Place { pool: Some(pool.name), platform: Some(*platform) };
@@ -91,7 +92,7 @@ fn older(image: &ImageReference, own: &OsVersion, than: &OsVersion, what: &str, 
         certainty: Certainty::Fault,
         message: format!(
             "`{}` has operating system {}, older than {} of {what}",
-            words::short(image),
+            messages::short(image),
             own.as_str(),
             than.as_str()
         ),

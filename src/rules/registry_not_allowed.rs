@@ -1,12 +1,13 @@
 //! `registry-not-allowed`: an image from outside the registries that the policy or the cluster allows.
 
-use super::{Case, Certainty, Input, Observation, Rule};
-use crate::facts::registry_sources::{IMAGE_CONFIG, Standing};
-use crate::facts::{Cause, Fact};
-use crate::image_reference::{ImageReference, shown};
 use crate::lineage::Lacking;
-use crate::machine_config::Field;
+use crate::model::facts::registry_sources::{IMAGE_CONFIG, Standing};
+use crate::model::facts::{Cause, Fact};
+use crate::model::image_reference::ImageReference;
+use crate::model::machine_config::Field;
 use crate::policy::Level;
+use crate::rules::{Case, Certainty, Input, Observation, Rule};
+use crate::text::shown;
 
 pub(super) static RULE: Rule = Rule {
     id: "registry-not-allowed",

@@ -1,12 +1,13 @@
 //! `shadowed-override`: another MachineConfig wins in a pool.
 
-use super::{Case, Certainty, Input, Observation, Rule};
-use crate::facts::{Cause, Fact};
-use crate::image_reference::shown;
-use crate::lineage::{Lacking, words};
-use crate::machine_config::Field;
+use crate::lineage::Lacking;
+use crate::messages;
+use crate::model::facts::{Cause, Fact};
+use crate::model::machine_config::Field;
 use crate::policy::Level;
 use crate::pools::{AffectedPool, Winner, image};
+use crate::rules::{Case, Certainty, Input, Observation, Rule};
+use crate::text::shown;
 
 pub(super) static RULE: Rule = Rule {
     id: "shadowed-override",
@@ -66,7 +67,7 @@ fn judge(case: &Case<'_>) -> Vec<Observation> {
                     "MachineConfig `{}` wins over this one in {} {}",
                     shown(winner),
                     if pools.len() == 1 { "pool" } else { "pools" },
-                    words::list(&pools)
+                    messages::list(&pools)
                 ),
                 notes: all.then(|| "this one has no effect in any pool".to_owned()).into_iter().collect(),
                 help: format!(
@@ -100,7 +101,7 @@ fn unclear(field: Field, pool: &AffectedPool<'_>, case: &Case<'_>) -> Observatio
         ),
         notes: Vec::new(),
         help: match version {
-            Fact::Unknown(Cause::NoRight { .. }) => words::help_with_right(case.door()),
+            Fact::Unknown(Cause::NoRight { .. }) => messages::help_with_right(case.door()),
             _ => format!("{} when ClusterVersion/version can be read", case.door().again()),
         },
         lacking: match version {

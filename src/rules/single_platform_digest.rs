@@ -1,11 +1,12 @@
 //! `single-platform-digest`: the digest of one platform's manifest where a pool has several.
 
-use super::{Case, Certainty, Input, Observation, Place, Rule, told_once};
-use crate::facts::{Cause, Fact, ManifestKind};
-use crate::image_reference::ImageReference;
-use crate::lineage::{Lacking, words};
-use crate::machine_config::Field;
+use crate::lineage::Lacking;
+use crate::messages;
+use crate::model::facts::{Cause, Fact, ManifestKind};
+use crate::model::image_reference::ImageReference;
+use crate::model::machine_config::Field;
 use crate::policy::Level;
+use crate::rules::{Case, Certainty, Input, Observation, Place, Rule, told_once};
 
 pub(super) static RULE: Rule = Rule {
     id: "single-platform-digest",
@@ -35,7 +36,7 @@ fn judge(case: &Case<'_>) -> Vec<Observation> {
             let platforms = pool.platforms()?;
             (platforms.len() > 1).then(|| {
                 let names: Vec<_> = platforms.iter().map(ToString::to_string).collect();
-                (Place { pool: Some(pool.name), platform: None }, words::list(&names))
+                (Place { pool: Some(pool.name), platform: None }, messages::list(&names))
             })
         })
     };
@@ -45,7 +46,7 @@ fn judge(case: &Case<'_>) -> Vec<Observation> {
         let (certainty, message, help, lacking) = match case.facts.manifest(&asked) {
             Fact::Known(manifest) if manifest.kind == ManifestKind::Image => (
                 Certainty::Fault,
-                format!("`{}` is the image of one platform", words::short(reference)),
+                format!("`{}` is the image of one platform", messages::short(reference)),
                 help(case, field, reference),
                 None,
             ),
@@ -53,7 +54,7 @@ fn judge(case: &Case<'_>) -> Vec<Observation> {
                 Certainty::Unknown,
                 format!(
                     "whether `{}` is the image of one platform is not known: {cause}",
-                    words::short(reference)
+                    messages::short(reference)
                 ),
                 format!("{} when the registry answers", case.door().again()),
                 Some(Lacking::Registry(asked)),
@@ -77,7 +78,7 @@ fn judge(case: &Case<'_>) -> Vec<Observation> {
 
 /// The value to write where it is known: that of the index that the tag of a true record names.
 fn help(case: &Case<'_>, field: Field, reference: &ImageReference) -> String {
-    let record = case.subject.object.record_text(field).and_then(crate::record::Record::parse);
+    let record = case.subject.object.record_text(field).and_then(crate::model::record::Record::parse);
     let tag = record.filter(|record| record.asked().repository() == reference.repository());
     let index = tag.as_ref().and_then(|record| match case.facts.manifest(record.asked()) {
         Fact::Known(manifest) if manifest.kind == ManifestKind::Index => Some(&manifest.digest),

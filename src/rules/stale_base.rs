@@ -1,9 +1,10 @@
 //! `stale-base`: an image on the base of another release than the cluster's.
 
-use super::{Case, Certainty, Input, Observation, Rule};
-use crate::lineage::{Kinship, Standing, Why, words};
-use crate::machine_config::Field;
+use crate::lineage::{Kinship, Standing, Why};
+use crate::messages;
+use crate::model::machine_config::Field;
 use crate::policy::Level;
+use crate::rules::{Case, Certainty, Input, Observation, Rule};
 
 pub(super) static RULE: Rule = Rule {
     id: "stale-base",
@@ -51,7 +52,7 @@ fn judge(case: &Case<'_>) -> Vec<Observation> {
         Some(Observation {
             field: Field::OsImage,
             certainty,
-            message: format!("`{}` is {}", words::short(image), lineage.reason()?),
+            message: format!("`{}` is {}", messages::short(image), lineage.reason()?),
             notes,
             help: lineage.rebuild(),
             lacking: None,

@@ -1,11 +1,11 @@
 //! `stream-conflict`: an override in a pool that also chooses an OS image stream.
 
-use super::{Case, Certainty, Input, Observation, Place, Rule, told_once};
-use crate::facts::Fact;
-use crate::image_reference::shown;
-use crate::lineage::words;
-use crate::machine_config::Field;
+use crate::messages;
+use crate::model::facts::Fact;
+use crate::model::machine_config::Field;
 use crate::policy::Level;
+use crate::rules::{Case, Certainty, Input, Observation, Place, Rule, told_once};
+use crate::text::shown;
 
 pub(super) static RULE: Rule = Rule {
     id: "stream-conflict",
@@ -46,7 +46,7 @@ fn judge(case: &Case<'_>) -> Vec<Observation> {
             return None;
         }
         let name = match &image.reference {
-            Ok(reference) => words::short(reference),
+            Ok(reference) => messages::short(reference),
             Err(_) => shown(&image.text),
         };
         let observation = Observation {

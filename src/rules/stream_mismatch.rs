@@ -1,9 +1,10 @@
 //! `stream-mismatch`: an image on another OS stream than the pool's.
 
-use super::{Case, Certainty, Input, Observation, Rule};
-use crate::lineage::{Kinship, Why, words};
-use crate::machine_config::Field;
+use crate::lineage::{Kinship, Why};
+use crate::messages;
+use crate::model::machine_config::Field;
 use crate::policy::Level;
+use crate::rules::{Case, Certainty, Input, Observation, Rule};
 
 pub(super) static RULE: Rule = Rule {
     id: "stream-mismatch",
@@ -39,7 +40,7 @@ fn judge(case: &Case<'_>) -> Vec<Observation> {
         Some(Observation {
             field: Field::OsImage,
             certainty: Certainty::Fault,
-            message: format!("`{}` is {}", words::short(image), lineage.reason()?),
+            message: format!("`{}` is {}", messages::short(image), lineage.reason()?),
             notes,
             help: lineage.rebuild(),
             lacking: None,

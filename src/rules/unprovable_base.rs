@@ -1,9 +1,10 @@
 //! `unprovable-base`: an image whose layers cannot tell what it is built on.
 
-use super::{Case, Certainty, Input, Observation, Rule};
-use crate::lineage::{Kinship, Rewriting, words};
-use crate::machine_config::Field;
+use crate::lineage::{Kinship, Rewriting};
+use crate::messages;
+use crate::model::machine_config::Field;
 use crate::policy::Level;
+use crate::rules::{Case, Certainty, Input, Observation, Rule};
 
 pub(super) static RULE: Rule = Rule {
     id: "unprovable-base",
@@ -47,7 +48,7 @@ fn judge(case: &Case<'_>) -> Vec<Observation> {
             certainty: Certainty::Fault,
             message: format!(
                 "whether `{}` is built on {} cannot be proved: {}",
-                words::short(image),
+                messages::short(image),
                 lineage.wanted(),
                 lineage.reason()?
             ),

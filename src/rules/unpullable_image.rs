@@ -1,11 +1,13 @@
 //! `unpullable-image`: what nodes will not get from the registry.
 
-use super::{Case, Certainty, Input, Observation, Rule, registry_not_allowed};
-use crate::facts::{AsNodes, Cause, Fact};
-use crate::lineage::{Lacking, words};
-use crate::machine_config::Door;
+use crate::lineage::Lacking;
+use crate::messages;
+use crate::model::facts::{AsNodes, Cause, Fact};
+use crate::model::machine_config::Door;
 use crate::policy::Level;
 use crate::pools;
+use crate::rules::registry_not_allowed;
+use crate::rules::{Case, Certainty, Input, Observation, Rule};
 
 pub(super) static RULE: Rule = Rule {
     id: "unpullable-image",
@@ -82,7 +84,7 @@ fn judge(case: &Case<'_>) -> Vec<Observation> {
                 Fact::Unknown(cause) => (
                     Certainty::Unknown,
                     format!("whether nodes can pull `{asked}` is not known: {cause}"),
-                    words::help_to_look(cause, &asked).unwrap_or_else(|| help_to_know(cause, case.door())),
+                    messages::help_to_look(cause, &asked).unwrap_or_else(|| help_to_know(cause, case.door())),
                 ),
             };
             let lacking = Some(Lacking::Registry(asked));
@@ -94,7 +96,7 @@ fn judge(case: &Case<'_>) -> Vec<Observation> {
 /// What brings an answer the next time; where the registry did answer, asking it again does not.
 fn help_to_know(cause: &Cause, door: Door) -> String {
     match cause {
-        Cause::NoCredential { .. } => words::MEND_CREDENTIAL.to_owned(),
+        Cause::NoCredential { .. } => messages::MEND_CREDENTIAL.to_owned(),
         Cause::Refused { .. } => {
             "name the nodes' pull secret with `--authfile`, so that layerpin asks as nodes do".to_owned()
         }

@@ -1,12 +1,13 @@
 //! `wrong-architecture`: nodes for which the image has nothing.
 
-use super::{Case, Certainty, Input, Observation, Place, Rule, told_once};
-use crate::facts::{Cause, Fact};
-use crate::image_reference::ImageReference;
-use crate::lineage::{Ignorance, words};
-use crate::machine_config::Field;
+use crate::lineage::Ignorance;
+use crate::messages;
+use crate::model::facts::{Cause, Fact};
+use crate::model::image_reference::ImageReference;
+use crate::model::machine_config::Field;
 use crate::policy::Level;
 use crate::pools::AffectedPool;
+use crate::rules::{Case, Certainty, Input, Observation, Place, Rule, told_once};
 
 pub(super) static RULE: Rule = Rule {
     id: "wrong-architecture",
@@ -77,17 +78,21 @@ fn of_pool<'a>(
             let observation = Observation {
                 field: Field::OsImage,
                 certainty: Certainty::Fault,
-                message: format!("`{}` has nothing for {}", words::short(image), words::list(&platforms)),
+                message: format!(
+                    "`{}` has nothing for {}",
+                    messages::short(image),
+                    messages::list(&platforms)
+                ),
                 notes: vec![
                     format!(
                         "it has {}",
-                        if has.is_empty() { "no platform".to_owned() } else { words::list(&has) }
+                        if has.is_empty() { "no platform".to_owned() } else { messages::list(&has) }
                     ),
-                    format!("nodes of pool `{}`: {}", pool.name, words::list(&counts)),
+                    format!("nodes of pool `{}`: {}", pool.name, messages::list(&counts)),
                 ],
                 help: format!(
                     "build it for {} too, and name it by the digest of the index",
-                    words::list(&platforms)
+                    messages::list(&platforms)
                 ),
                 lacking: None,
             };
@@ -100,9 +105,9 @@ fn of_pool<'a>(
     let observation = Observation {
         field: Field::OsImage,
         certainty: Certainty::Unknown,
-        message: format!("for which architectures `{}` is made is not known: {why}", words::short(image)),
+        message: format!("for which architectures `{}` is made is not known: {why}", messages::short(image)),
         notes: Vec::new(),
-        help: words::help_to_know(&why, case.door()),
+        help: messages::help_to_know(&why, case.door()),
         lacking: why.lacking(),
     };
     vec![(observation, place)]

@@ -27,8 +27,8 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tokio_rustls::TlsAcceptor;
 use tower::ServiceExt;
 
-use super::frames::Frames;
-use super::handshake::Failures;
+use crate::server::frames::Frames;
+use crate::server::handshake::Failures;
 use crate::tls::Endpoint;
 
 /// How much is accepted at once, and for how long.

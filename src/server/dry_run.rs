@@ -12,13 +12,13 @@ use axum::response::{IntoResponse, Response};
 
 use tokio::time::Instant;
 
-use super::State;
-use super::request::{self, Refusal};
-use crate::image_reference::shown;
-use crate::machine_config::Subject;
+use crate::admission::{self, Matter};
+use crate::cluster::Right;
+use crate::model::machine_config::Subject;
 use crate::report::{Report, Style};
-use crate::review::{self, Matter};
-use crate::sources::cluster::Right;
+use crate::server::State;
+use crate::server::request::{self, Refusal};
+use crate::text::shown;
 
 /// Who may use `/dry-run`, which makes the server ask registries on a caller's behalf.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -124,7 +124,7 @@ fn subject(body: &[u8]) -> Result<(&'static str, Subject), String> {
             .map(|subject| ("CREATE", subject))
             .map_err(|error| error.to_string());
     }
-    let review = review::decode(body).map_err(|error| error.to_string())?;
+    let review = admission::decode(body).map_err(|error| error.to_string())?;
     let operation = if review.operation == "UPDATE" { "UPDATE" } else { "CREATE" };
     match review.matter {
         Matter::Judge(subject) => Ok((operation, *subject)),

@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::State;
 use crate::policy::Reload as PolicyReload;
-use crate::sources::registry::credentials::Reloaded;
+use crate::registry::auth::keychain::Reloaded;
+use crate::server::State;
 use crate::tls::{Reload as CertificateReload, ServingCertificate};
 
 /// Looks at everything again and again, for ever. Each change is one line of log.

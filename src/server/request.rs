@@ -8,9 +8,9 @@ use http_body_util::BodyExt;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, timeout_at};
 
-use super::State;
-use super::body::Body;
-use crate::review::MAX_BYTES;
+use crate::admission::MAX_BYTES;
+use crate::server::State;
+use crate::server::body::Body;
 
 /// A request whose body was read, with the time by which it must be answered.
 pub(super) struct Accepted {
@@ -150,12 +150,13 @@ fn budget(query: Option<&str>, longest: Duration) -> Result<Duration, Refusal> {
         .find_map(|pair| pair.strip_prefix("timeout="))
         .filter(|text| !text.is_empty());
     let Some(text) = given else { return Ok(longest) };
-    let parsed = crate::duration::parse(text).filter(|duration| !duration.is_zero()).ok_or_else(|| {
-        Refusal::new(
-            StatusCode::BAD_REQUEST,
-            format!("timeout=`{}` is no duration; write it as 10s", crate::image_reference::shown(text)),
-        )
-    })?;
+    let parsed =
+        crate::cli::duration::parse(text).filter(|duration| !duration.is_zero()).ok_or_else(|| {
+            Refusal::new(
+                StatusCode::BAD_REQUEST,
+                format!("timeout=`{}` is no duration; write it as 10s", crate::text::shown(text)),
+            )
+        })?;
     let margin = (parsed / 10).clamp(SMALLEST_MARGIN, LARGEST_MARGIN).min(parsed / 2);
     Ok((parsed - margin).min(longest))
 }

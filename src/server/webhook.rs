@@ -10,12 +10,12 @@ use axum::extract;
 use axum::http::{Request, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
-use super::State;
-use super::request::{self, Accepted, Refusal};
+use crate::admission::{self, Answer, Matter, Review};
 use crate::evaluate::{Outcome, Verdict};
-use crate::image_reference::shown;
-use crate::machine_config::Subject;
-use crate::review::{self, Answer, Matter, Review};
+use crate::model::machine_config::Subject;
+use crate::server::State;
+use crate::server::request::{self, Accepted, Refusal};
+use crate::text::shown;
 
 /// Pins what can be pinned.
 pub(super) async fn mutate(
@@ -54,7 +54,7 @@ async fn answer(state: &State, endpoint: Endpoint, request: Request<Body>) -> Re
         Ok(accepted) => accepted,
         Err(refusal) => return refuse(state, endpoint, refusal, begun),
     };
-    let review = match review::decode(&accepted.body) {
+    let review = match admission::decode(&accepted.body) {
         Ok(review) => review,
         Err(error) => {
             let refusal = Refusal::new(StatusCode::BAD_REQUEST, error.to_string());
@@ -63,7 +63,7 @@ async fn answer(state: &State, endpoint: Endpoint, request: Request<Body>) -> Re
     };
     let outcome = settle(state, endpoint, &review, &accepted).await;
     report(state, endpoint, &review, &outcome, &accepted);
-    let body = review::respond(&review.uid, &outcome.answer);
+    let body = admission::respond(&review.uid, &outcome.answer);
     ([(header::CONTENT_TYPE, "application/json")], body).into_response()
 }
 

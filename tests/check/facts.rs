@@ -134,7 +134,7 @@ fn facts_that_cannot_be_written_fail_the_run_after_its_report() {
 
 #[test]
 fn every_option_of_facts_is_an_environment_variable_of_the_same_name() {
-    let mut command = <layerpin::cli::CommandLine as clap::CommandFactory>::command();
+    let mut command = <layerpin::cli::args::CommandLine as clap::CommandFactory>::command();
     command.build();
     let mut seen = 0;
     for verb in command.get_subcommands() {

@@ -4,9 +4,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use base64::prelude::{BASE64_STANDARD, Engine};
-use layerpin::facts::Fact;
+use layerpin::cluster::access::{Access, Choice, Environment};
+use layerpin::model::facts::Fact;
 use layerpin::sources::ClusterSource;
-use layerpin::sources::cluster::access::{Access, Choice, Environment};
 use layerpin_sample_registry::images::Image;
 use layerpin_sample_registry::{Registry, write_script};
 use serde_json::{Value, json};

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use layerpin::facts::cluster::{
+use layerpin::model::facts::cluster::{
     Cluster, ControllerConfig, HistoryEntry, MachineConfigSummary, OsImageUrl, Pool, Release, Requirement,
     RolloutState, Selector, Streams,
 };
-use layerpin::facts::{Fact, Facts};
+use layerpin::model::facts::{Fact, Facts};
 use serde_json::json;
 use tokio::time::Instant;
 

@@ -4,12 +4,12 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use layerpin::facts::Fact;
-use layerpin::facts::cluster::Cluster;
+use layerpin::cluster::Pace;
+use layerpin::cluster::access::{Access, Choice, Environment};
 use layerpin::metrics::Metrics;
-use layerpin::sources::cluster::Pace;
-use layerpin::sources::cluster::access::{Access, Choice, Environment};
-use layerpin::sources::registry::credentials::Credentials;
+use layerpin::model::facts::Fact;
+use layerpin::model::facts::cluster::Cluster;
+use layerpin::registry::auth::keychain::Credentials;
 use layerpin::sources::{ClusterSource, RegistryClient};
 use serde_json::Value;
 use tempfile::TempDir;

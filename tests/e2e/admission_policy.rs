@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use layerpin::image_reference::ImageReference;
+use layerpin::model::image_reference::ImageReference;
 use serde_json::{Value, json};
 
 use crate::cluster::{Cluster, Turn, machine_config, take_turn};

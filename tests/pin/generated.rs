@@ -4,11 +4,11 @@
 use std::borrow::Cow;
 
 use jiff::Timestamp;
-use layerpin::digest::Digest;
-use layerpin::documents;
-use layerpin::edit;
-use layerpin::facts::{Fact, Facts, Manifest, ManifestKind};
-use layerpin::image_reference::ImageReference;
+use layerpin::manifests;
+use layerpin::manifests::edit;
+use layerpin::model::digest::Digest;
+use layerpin::model::facts::{Fact, Facts, Manifest, ManifestKind};
+use layerpin::model::image_reference::ImageReference;
 use layerpin::pin;
 use layerpin::policy::Policy;
 use proptest::prelude::*;
@@ -48,7 +48,7 @@ proptest! {
 
     #[test]
     fn no_text_is_too_odd_to_be_read(text in "[a-z:{}\\[\\]&*!|>'\"%@`#,?\\- \n\t\r~<]{0,80}") {
-        documents::read(&text);
+        manifests::read(&text);
         let object = format!("apiVersion: machineconfiguration.openshift.io/v1\nkind: MachineConfig\nmetadata: {{name: a}}\nspec:\n  osImageURL: {IMAGE}\n  x: {text}\n");
         if let Ok(after) = pinned(&object) {
             prop_assert_eq!(pinned(&after).unwrap(), after);
@@ -58,7 +58,7 @@ proptest! {
 
 /// Pins `text`; the registry says `DIGEST` to everything.
 fn pinned(text: &str) -> Result<String, edit::Inexact> {
-    let read = documents::read(text);
+    let read = manifests::read(text);
     let mut facts = Facts::none(Timestamp::UNIX_EPOCH);
     let manifest = Manifest {
         digest: Digest::parse(DIGEST).unwrap(),

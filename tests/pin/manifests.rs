@@ -4,11 +4,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
-use layerpin::digest::Digest;
-use layerpin::documents;
-use layerpin::facts::{Fact, Facts, Manifest, ManifestKind};
-use layerpin::image_reference::ImageReference;
-use layerpin::machine_config::Field;
+use layerpin::manifests;
+use layerpin::model::digest::Digest;
+use layerpin::model::facts::{Fact, Facts, Manifest, ManifestKind};
+use layerpin::model::image_reference::ImageReference;
+use layerpin::model::machine_config::Field;
 use layerpin::pin;
 use layerpin::policy::Policy;
 use serde_json::{Value, json};
@@ -50,7 +50,7 @@ fn each_says_the_same_as_before_but_for_its_pins() {
         }
         changed += 1;
         // Another parser reads both, and the patch that the webhook would make leads from one to the other.
-        let read = documents::read(&text);
+        let read = manifests::read(&text);
         let patches = read.documents.iter().map(|document| {
             let plan = pin::plan(&document.subject, &facts(), &policy);
             (document.subject.name.clone(), plan.patch())
@@ -138,7 +138,7 @@ fn facts() -> Facts {
         })
     };
     for (_, text) in texts() {
-        for document in documents::read(&text).documents {
+        for document in manifests::read(&text).documents {
             let object = document.subject.object;
             for field in Field::ALL {
                 let references = [

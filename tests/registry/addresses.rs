@@ -1,6 +1,6 @@
 //! Redirects, and the addresses that are never contacted.
 
-use layerpin::facts::{Cause, Fact};
+use layerpin::model::facts::{Cause, Fact};
 use layerpin_sample_registry::images::Image;
 use layerpin_sample_registry::{Fault, Registry};
 use serde_json::json;
@@ -9,7 +9,7 @@ use crate::support::{Asker, image, lines, nonsense, password};
 
 const HEAD: &str = "HEAD /v2/acme/os/manifests/1";
 
-fn forbidden(host: &str) -> Fact<layerpin::facts::Manifest> {
+fn forbidden(host: &str) -> Fact<layerpin::model::facts::Manifest> {
     Fact::Unknown(Cause::ForbiddenAddress { host: host.to_owned() })
 }
 

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use base64::prelude::{BASE64_STANDARD, Engine};
-use layerpin::facts::{AsNodes, Shown};
+use layerpin::model::facts::{AsNodes, Shown};
 use layerpin_sample_registry::images::Image;
 use layerpin_sample_registry::{ClosedPort, Fault, Registry, TokenFault, TokenField, TokenService};
 use serde_json::{Value, json};
@@ -355,7 +355,7 @@ async fn nothing_secret_is_printed_logged_or_counted() {
             }
             let answer = asker.ask_now(&format!("{}/acme/os:1", registry.host())).await;
             printed += &format!("{answer:?}{}", serde_json::to_string(&answer).unwrap());
-            if let layerpin::facts::Fact::Unknown(cause) = answer {
+            if let layerpin::model::facts::Fact::Unknown(cause) = answer {
                 printed += &cause.to_string();
             }
         }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use layerpin::facts::{AsNodes, Cause, Fact, Shown};
+use layerpin::model::facts::{AsNodes, Cause, Fact, Shown};
 use layerpin_sample_registry::images::Image;
 use layerpin_sample_registry::{Fault, Registry, TokenFault, TokenService};
 use serde_json::json;

@@ -2,10 +2,10 @@
 
 use std::path::Path;
 
-use layerpin::facts::{Cause, Fact};
-use layerpin::sources::registry::Settings;
-use layerpin::sources::registry::certificates::Certificates;
-use layerpin::sources::registry::credentials::Credentials;
+use layerpin::model::facts::{Cause, Fact};
+use layerpin::registry::Settings;
+use layerpin::registry::auth::keychain::Credentials;
+use layerpin::registry::http::tls_roots::Certificates;
 use layerpin_sample_registry::images::Image;
 use layerpin_sample_registry::{Authority, DockerRegistry, Registry};
 use tempfile::TempDir;

@@ -1,8 +1,8 @@
 //! Images derived by Debian's `buildah` and copied by `skopeo`, read back from `docker-registry`:
 //! what stays the same of them, and what does not.
 
-use layerpin::facts::Fact;
-use layerpin::facts::image::{Platform, PlatformImage};
+use layerpin::model::facts::Fact;
+use layerpin::model::facts::image::{Platform, PlatformImage};
 
 use crate::support::Asker;
 use crate::tools::needs;

@@ -2,8 +2,8 @@
 
 use std::process::Command;
 
-use layerpin::digest::Digest;
-use layerpin::facts::{AsNodes, Fact, ManifestKind, Shown};
+use layerpin::model::digest::Digest;
+use layerpin::model::facts::{AsNodes, Fact, ManifestKind, Shown};
 use layerpin_sample_registry::images::{Architecture, Image, Index};
 use layerpin_sample_registry::{DockerRegistry, TokenService};
 use serde_json::{Value, json};

@@ -8,12 +8,12 @@ use std::time::{Duration, SystemTime};
 
 use futures_util::future::join_all;
 use jiff::Timestamp;
-use layerpin::facts::{AsNodes, Attempt, Cause, Fact, Manifest, Shown};
-use layerpin::sources::registry::Settings;
-use layerpin::sources::registry::certificates::{Authorities, Certificates, HostTrust, Trusted};
-use layerpin::sources::registry::credentials::Credentials;
-use layerpin::sources::registry::proxies::{Proxies, ProxySettings};
-use layerpin::sources::registry::registries_conf::RegistriesConf;
+use layerpin::model::facts::{AsNodes, Attempt, Cause, Fact, Manifest, Shown};
+use layerpin::registry::Settings;
+use layerpin::registry::auth::keychain::Credentials;
+use layerpin::registry::http::proxy::{Proxies, ProxySettings};
+use layerpin::registry::http::tls_roots::{Authorities, Certificates, HostTrust, Trusted};
+use layerpin::registry::mirrors::registries_conf::RegistriesConf;
 use layerpin_sample_registry::images::Image;
 use layerpin_sample_registry::{Authority, ClosedPort, Fault, FaultPlan, Registry, TokenFault, TokenService};
 use tokio::time::Instant;
@@ -176,7 +176,7 @@ fn paused(asked: &Asked, status: u16) -> Fact<Manifest> {
 }
 
 fn mismatch(asked: &Asked, found: &[u8]) -> Fact<Manifest> {
-    let digest = |text: String| layerpin::digest::Digest::parse(&text).unwrap();
+    let digest = |text: String| layerpin::model::digest::Digest::parse(&text).unwrap();
     unknown(Cause::DigestMismatch {
         host: asked.host.clone(),
         expected: digest(os().digest()),

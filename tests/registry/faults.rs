@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use layerpin::facts::{AsNodes, Cause, Fact, Manifest, Shown};
+use layerpin::model::facts::{AsNodes, Cause, Fact, Manifest, Shown};
 use layerpin_sample_registry::images::Image;
 use layerpin_sample_registry::{ClosedPort, Fault, FaultPlan, Registry};
 

@@ -5,8 +5,8 @@
 use std::path::Path;
 
 use futures_util::future::join_all;
-use layerpin::facts::{AsNodes, Cause, Fact, Shown};
-use layerpin::sources::registry::credentials::Credentials;
+use layerpin::model::facts::{AsNodes, Cause, Fact, Shown};
+use layerpin::registry::auth::keychain::Credentials;
 use layerpin_sample_registry::images::Image;
 use layerpin_sample_registry::{Registry, write_script};
 use serde_json::json;
@@ -39,7 +39,7 @@ fn parts(auth_file: impl Fn(&str) -> serde_json::Value) -> (Registry, String, As
     (registry, host, Asker::with_settings(credentials.into()))
 }
 
-fn no_credential(host: &str, reason: &str) -> Fact<layerpin::facts::Manifest> {
+fn no_credential(host: &str, reason: &str) -> Fact<layerpin::model::facts::Manifest> {
     Fact::Unknown(Cause::NoCredential { host: host.to_owned(), reason: reason.to_owned() })
 }
 

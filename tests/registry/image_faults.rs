@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use layerpin::digest::Digest;
-use layerpin::facts::image::Image as Found;
-use layerpin::facts::{AsNodes, Cause, Fact, Shown};
+use layerpin::model::digest::Digest;
+use layerpin::model::facts::image::Image as Found;
+use layerpin::model::facts::{AsNodes, Cause, Fact, Shown};
 use layerpin_sample_registry::images::Image;
 use layerpin_sample_registry::{Fault, FaultPlan, Registry};
 

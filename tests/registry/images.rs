@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use layerpin::digest::Digest;
-use layerpin::facts::image::{HistoryStep, Image as Found, Layer, Platform, PlatformImage};
-use layerpin::facts::{AsNodes, Cause, Fact, ManifestKind, Shown};
-use layerpin::question::Platforms;
+use layerpin::model::digest::Digest;
+use layerpin::model::facts::image::{HistoryStep, Image as Found, Layer, Platform, PlatformImage};
+use layerpin::model::facts::{AsNodes, Cause, Fact, ManifestKind, Shown};
+use layerpin::model::question::Platforms;
 use layerpin_sample_registry::images::{Architecture, Image, Index, MediaTypes, OCI_INDEX, OCI_MANIFEST};
 use layerpin_sample_registry::{Fault, Registry};
 use serde_json::{Value, json};

@@ -3,9 +3,9 @@
 use std::time::{Duration, SystemTime};
 
 use futures_util::future::join_all;
-use layerpin::facts::{Cause, Fact};
-use layerpin::sources::registry::Limits;
-use layerpin::sources::registry::credentials::Credentials;
+use layerpin::model::facts::{Cause, Fact};
+use layerpin::registry::Limits;
+use layerpin::registry::auth::keychain::Credentials;
 use layerpin_sample_registry::images::Image;
 use layerpin_sample_registry::{Fault, Registry};
 

@@ -1,7 +1,7 @@
 //! Which manifest a reference names, and how little is asked to learn it.
 
-use layerpin::digest::Digest;
-use layerpin::facts::{Cause, Fact, ManifestKind};
+use layerpin::model::digest::Digest;
+use layerpin::model::facts::{Cause, Fact, ManifestKind};
 use layerpin_sample_registry::images::{
     Architecture, DOCKER_MANIFEST, DOCKER_MANIFEST_LIST, Image, Index, MediaTypes, OCI_INDEX, OCI_MANIFEST,
 };

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use layerpin::facts::{AsNodes, Attempt, Cause, Fact, Shown};
-use layerpin::question::Platforms;
-use layerpin::sources::registry::Settings;
-use layerpin::sources::registry::credentials::Credentials;
-use layerpin::sources::registry::registries_conf::RegistriesConf;
+use layerpin::model::facts::{AsNodes, Attempt, Cause, Fact, Shown};
+use layerpin::model::question::Platforms;
+use layerpin::registry::Settings;
+use layerpin::registry::auth::keychain::Credentials;
+use layerpin::registry::mirrors::registries_conf::RegistriesConf;
 use layerpin_sample_registry::images::Image;
 use layerpin_sample_registry::{Authority, DockerRegistry, Fault, Registry};
 use serde_json::{Value, json};

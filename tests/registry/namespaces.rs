@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use layerpin::facts::{AsNodes, Cause, Fact, Facts, Manifest, Shown};
+use layerpin::model::facts::{AsNodes, Cause, Fact, Facts, Manifest, Shown};
 use layerpin_sample_registry::images::Image;
 use layerpin_sample_registry::{Authority, DockerRegistry, Fault, Registry, keep_printed};
 use serde_json::{Value, json};

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use layerpin::digest::Digest;
-use layerpin::facts::image::{OsImage, Payload};
-use layerpin::facts::{Cause, Fact};
+use layerpin::model::digest::Digest;
+use layerpin::model::facts::image::{OsImage, Payload};
+use layerpin::model::facts::{Cause, Fact};
 use layerpin_sample_registry::images::{Architecture, Component, Image, Index, Layer, MediaTypes, Packing};
 use layerpin_sample_registry::{Fault, FaultPlan, Registry};
 use serde_json::json;

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use layerpin::facts::{Cause, Fact};
-use layerpin::sources::registry::Settings;
-use layerpin::sources::registry::certificates::{Authorities, Certificates, HostTrust, Trusted};
-use layerpin::sources::registry::credentials::Credentials;
-use layerpin::sources::registry::proxies::{Proxies, ProxySettings};
-use layerpin::sources::registry::registries_conf::RegistriesConf;
+use layerpin::model::facts::{Cause, Fact};
+use layerpin::registry::Settings;
+use layerpin::registry::auth::keychain::Credentials;
+use layerpin::registry::http::proxy::{Proxies, ProxySettings};
+use layerpin::registry::http::tls_roots::{Authorities, Certificates, HostTrust, Trusted};
+use layerpin::registry::mirrors::registries_conf::RegistriesConf;
 use layerpin_sample_registry::images::Image;
 use layerpin_sample_registry::{Authority, ClosedPort, Registry};
 

@@ -133,7 +133,7 @@ pub(crate) fn patched(object: &Value, answer: &Value) -> Value {
 
 /// A digest as warnings show it.
 pub(crate) fn short(digest: &str) -> String {
-    layerpin::digest::Digest::parse(digest).unwrap().short()
+    layerpin::model::digest::Digest::parse(digest).unwrap().short()
 }
 
 fn named(policy: &Policy) -> String {

@@ -2,7 +2,7 @@
 //! `/dry-run`.
 
 use layerpin::engine::Engine;
-use layerpin::facts::Facts;
+use layerpin::model::facts::Facts;
 use layerpin::policy::{Level, Policy, PolicyStore};
 use layerpin::sources::Sources;
 use serde_json::{Value, json};

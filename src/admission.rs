@@ -1,0 +1,656 @@
+//! The AdmissionReview, in and out: pure, from bytes to a [`Review`] and from an [`Answer`] to bytes.
+//!
+//! Owns what a review must look like, who passes untouched, and the limits of the words that go
+//! back. The objects under review are read in one pass over the bytes that keeps the few fields
+//! that are judged; no tree of them is built.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use base64::prelude::{BASE64_STANDARD, Engine};
+use json_patch::Patch;
+use serde::de::IgnoredAny;
+use serde::{Deserialize, Serialize};
+
+use crate::evaluate::{Finding, Verdict};
+use crate::model::machine_config::{GROUP, MachineConfig, Object, Operation, Origin, RESOURCE, Subject};
+use crate::policy::Level;
+use crate::text::shown;
+
+/// The most bytes that a review may have.
+///
+/// An UPDATE carries the new and the old object. Each may have the 1.5 MiB that etcd stores at the
+/// most, and more once it is escaped as JSON beside the fields that the API server adds.
+pub const MAX_BYTES: usize = 8 * 1024 * 1024;
+
+/// A review that was read.
+#[derive(Debug)]
+pub struct Review {
+    /// `request.uid`, to be echoed.
+    pub uid: String,
+    /// `request.operation` as it was written.
+    pub operation: String,
+    /// The name of the object, empty when the request has none.
+    pub name: String,
+    /// What is to be done with it.
+    pub matter: Matter,
+}
+
+/// What a review asks for.
+#[derive(Debug)]
+pub enum Matter {
+    /// Judge this object.
+    Judge(Box<Subject>),
+    /// Let it pass untouched.
+    Pass(PassReason),
+    /// It is a MachineConfig, but one of its fields is not what it must be.
+    Unreadable(String),
+}
+
+/// Why an object passes without being judged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PassReason {
+    /// It is no MachineConfig.
+    OtherResource,
+    /// It is neither created nor updated.
+    OtherOperation,
+    /// The Machine Config Operator writes it.
+    OperatorAccount,
+    /// It names no image.
+    NoImage,
+    /// The update touches nothing that is judged.
+    Unchanged,
+}
+
+impl PassReason {
+    /// The reason in words.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::OtherResource => "not a MachineConfig",
+            Self::OtherOperation => "neither created nor updated",
+            Self::OperatorAccount => "written by the Machine Config Operator",
+            Self::NoImage => "names no image",
+            Self::Unchanged => "changes nothing that is judged",
+        }
+    }
+}
+
+/// Bytes that are no AdmissionReview that could be answered.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotAReview {
+    /// There are no bytes.
+    #[error("the body is empty; an AdmissionReview of admission.k8s.io/v1 is expected")]
+    Empty,
+    /// They are not JSON of the right shape.
+    #[error("the body is no AdmissionReview: {0}")]
+    Shape(String),
+    /// It is another document.
+    #[error(
+        "the body is `{kind}` of `{api_version}`; `AdmissionReview` of `admission.k8s.io/v1` is expected{hint}"
+    )]
+    OtherKind {
+        /// The `apiVersion` that was found.
+        api_version: String,
+        /// The `kind` that was found.
+        kind: String,
+        /// What to do, when that is plain.
+        hint: &'static str,
+    },
+    /// It has no request, or the request no uid.
+    #[error("the body is no AdmissionReview: it has no `{0}`")]
+    Missing(&'static str),
+}
+
+/// Reads a review.
+///
+/// Fails when there is nothing that could be answered with the request's uid. A fault inside the
+/// object under review is no failure: it becomes [`Matter::Unreadable`].
+pub fn decode(body: &[u8]) -> Result<Review, NotAReview> {
+    if body.is_empty() {
+        return Err(NotAReview::Empty);
+    }
+    // Checked as a whole, the text needs no check string by string.
+    let envelope = match std::str::from_utf8(body) {
+        Ok(text) => serde_json::from_str::<Envelope<'_, MachineConfig>>(text),
+        Err(_) => serde_json::from_slice(body),
+    };
+    match envelope {
+        Ok(envelope) => {
+            let request = envelope.request()?;
+            let pass = request.pass_reason();
+            let head = request.head();
+            Ok(match pass {
+                Some(reason) => head.with(Matter::Pass(reason)),
+                None => head.with(judge(request)),
+            })
+        }
+        Err(_) => decode_head(body),
+    }
+}
+
+/// Reads what surrounds objects that could not be read, so that the answer carries the uid.
+fn decode_head(body: &[u8]) -> Result<Review, NotAReview> {
+    let envelope: Envelope<'_, IgnoredAny> =
+        serde_json::from_slice(body).map_err(|error| NotAReview::Shape(error.to_string()))?;
+    let request = envelope.request()?;
+    let pass = request.pass_reason();
+    let head = request.head();
+    if let Some(reason) = pass {
+        return Ok(head.with(Matter::Pass(reason)));
+    }
+    // Only now is the place worth a slower reading.
+    let deserializer = &mut serde_json::Deserializer::from_slice(body);
+    let message = match serde_path_to_error::deserialize::<_, Envelope<'_, MachineConfig>>(deserializer) {
+        Ok(_) => "it cannot be read".to_owned(),
+        Err(error) => {
+            let path = error.path().to_string();
+            let inner = error.into_inner().to_string();
+            let inner = inner.split(" at line ").next().unwrap_or_default().to_owned();
+            format!("`{}`: {}", shown(path.trim_start_matches("request.")), shown(&inner))
+        }
+    };
+    Ok(head.with(Matter::Unreadable(message)))
+}
+
+fn judge(request: Request<'_, MachineConfig>) -> Matter {
+    let Some(object) = request.object else {
+        return Matter::Unreadable("`object` is missing".to_owned());
+    };
+    let operation = if request.operation == "UPDATE" { Operation::Update } else { Operation::Create };
+    let name = object.name().or(request.name.map(Cow::into_owned)).unwrap_or_default();
+    let subject = Subject {
+        name,
+        operation,
+        object: object.into(),
+        stored: request.old_object.filter(|_| operation == Operation::Update).map(Object::from),
+        origin: Origin::default(),
+    };
+    if !subject.object.names_an_image() {
+        return Matter::Pass(PassReason::NoImage);
+    }
+    if !subject.changes_what_is_judged() {
+        return Matter::Pass(PassReason::Unchanged);
+    }
+    Matter::Judge(Box::new(subject))
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Envelope<'a, O> {
+    #[serde(borrow, default)]
+    api_version: Cow<'a, str>,
+    #[serde(borrow, default)]
+    kind: Cow<'a, str>,
+    #[serde(borrow, default = "Option::default")]
+    request: Option<Request<'a, O>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Request<'a, O> {
+    #[serde(borrow, default)]
+    uid: Cow<'a, str>,
+    #[serde(borrow, default)]
+    resource: Resource<'a>,
+    #[serde(borrow, default)]
+    sub_resource: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    name: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    operation: Cow<'a, str>,
+    #[serde(borrow, default)]
+    user_info: UserInfo<'a>,
+    #[serde(default = "Option::default")]
+    object: Option<O>,
+    #[serde(default = "Option::default")]
+    old_object: Option<O>,
+}
+
+#[derive(Default, Deserialize)]
+struct Resource<'a> {
+    #[serde(borrow, default)]
+    group: Cow<'a, str>,
+    #[serde(borrow, default)]
+    resource: Cow<'a, str>,
+}
+
+#[derive(Default, Deserialize)]
+struct UserInfo<'a> {
+    #[serde(borrow, default)]
+    username: Cow<'a, str>,
+}
+
+impl<'a, O> Envelope<'a, O> {
+    fn request(self) -> Result<Request<'a, O>, NotAReview> {
+        if self.kind.is_empty() && self.api_version.is_empty() {
+            return Err(NotAReview::Missing("kind"));
+        }
+        if self.kind != "AdmissionReview" || self.api_version != API_VERSION {
+            let hint = if self.api_version == "admission.k8s.io/v1beta1" {
+                "; set `admissionReviewVersions: [v1]` in the webhook configuration"
+            } else {
+                ""
+            };
+            return Err(NotAReview::OtherKind {
+                api_version: shown(&self.api_version),
+                kind: shown(&self.kind),
+                hint,
+            });
+        }
+        let request = self.request.ok_or(NotAReview::Missing("request"))?;
+        if request.uid.is_empty() {
+            return Err(NotAReview::Missing("request.uid"));
+        }
+        Ok(request)
+    }
+}
+
+impl<O> Request<'_, O> {
+    fn head(&self) -> Review {
+        Review {
+            uid: self.uid.clone().into_owned(),
+            operation: self.operation.clone().into_owned(),
+            name: self.name.clone().unwrap_or_default().into_owned(),
+            matter: Matter::Pass(PassReason::OtherOperation),
+        }
+    }
+
+    fn pass_reason(&self) -> Option<PassReason> {
+        let sub_resource = self.sub_resource.as_deref().unwrap_or_default();
+        if self.resource.group != GROUP || self.resource.resource != RESOURCE || !sub_resource.is_empty() {
+            return Some(PassReason::OtherResource);
+        }
+        if !matches!(&*self.operation, "CREATE" | "UPDATE") {
+            return Some(PassReason::OtherOperation);
+        }
+        OPERATOR_ACCOUNTS.contains(&&*self.user_info.username).then_some(PassReason::OperatorAccount)
+    }
+}
+
+impl Review {
+    fn with(mut self, matter: Matter) -> Self {
+        if let Matter::Judge(subject) = &matter {
+            self.name.clone_from(&subject.name);
+        }
+        self.matter = matter;
+        self
+    }
+}
+
+/// What goes back to the API server.
+#[derive(Clone, Debug, Default)]
+pub struct Answer {
+    /// The message of a denial; `None` allows the object.
+    pub denial: Option<String>,
+    /// The changes to the object.
+    pub patch: Option<Patch>,
+    /// What the author of the object is told.
+    pub warnings: Vec<String>,
+    /// What goes into the API server's audit log; the keys are the names behind the webhook's own.
+    pub audit: BTreeMap<&'static str, String>,
+}
+
+impl Answer {
+    /// Lets the object pass without a word.
+    pub fn pass() -> Self {
+        Self::default()
+    }
+
+    /// Enforces a verdict: what is denied denies, what is warned about warns.
+    pub fn enforce(verdict: &Verdict) -> Self {
+        let denial: Vec<String> = verdict.at(Level::Deny).map(denial).collect();
+        let warnings = verdict.at(Level::Warn).map(warning);
+        let excepted = verdict.excepted.iter().map(|excepted| {
+            format!("[{}] excepted until {}: {}", excepted.rule.id, excepted.expires, excepted.reason)
+        });
+        let findings: Vec<_> = verdict
+            .findings
+            .iter()
+            .map(|finding| format!("{}={}", finding.rule.id, finding.level.as_str()))
+            .collect();
+        let mut audit = BTreeMap::from([("verdict", verdict.outcome().as_str().to_owned())]);
+        if !findings.is_empty() {
+            audit.insert("findings", findings.join(","));
+        }
+        Self {
+            denial: (!denial.is_empty()).then(|| denial.join("\n")),
+            patch: None,
+            warnings: warnings.chain(excepted).collect(),
+            audit,
+        }
+    }
+}
+
+/// Writes the AdmissionReview that answers the request called `uid`.
+///
+/// Warnings are cut to [`MAX_WARNING`] characters and cleaned of control characters, which the API
+/// server would drop the whole warning for.
+pub fn respond(uid: &str, answer: &Answer) -> Vec<u8> {
+    let patch = answer.patch.as_ref().filter(|patch| !patch.0.is_empty());
+    let response = ReviewOut {
+        api_version: API_VERSION,
+        kind: "AdmissionReview",
+        response: Response {
+            uid,
+            allowed: answer.denial.is_none(),
+            status: answer.denial.as_deref().map(|message| Status {
+                code: 403,
+                reason: "Forbidden",
+                message,
+            }),
+            patch_type: patch.map(|_| "JSONPatch"),
+            patch: patch.map(|patch| BASE64_STANDARD.encode(serde_json::to_vec(patch).unwrap_or_default())),
+            warnings: answer.warnings.iter().map(|warning| fit(warning)).collect(),
+            audit_annotations: &answer.audit,
+        },
+    };
+    // Strings, numbers and maps with text keys always serialize.
+    serde_json::to_vec(&response).unwrap_or_default()
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ReviewOut<'a> {
+    api_version: &'a str,
+    kind: &'a str,
+    response: Response<'a>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Response<'a> {
+    uid: &'a str,
+    allowed: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    status: Option<Status<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    patch_type: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    patch: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    warnings: Vec<Cow<'a, str>>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    audit_annotations: &'a BTreeMap<&'static str, String>,
+}
+
+#[derive(Serialize)]
+struct Status<'a> {
+    code: u16,
+    reason: &'static str,
+    message: &'a str,
+}
+
+/// A denial: the first line stands alone, what explains it follows indented.
+fn denial(finding: &Finding) -> String {
+    let mut text = format!("[{}] {} ({})", finding.rule.id, finding.message, finding.field.pointer());
+    for note in &finding.notes {
+        text.push_str("\n  note: ");
+        text.push_str(note);
+    }
+    text.push_str("\n  help: ");
+    text.push_str(&finding.help);
+    text
+}
+
+/// A warning is one line: the help is in it when there is room.
+fn warning(finding: &Finding) -> String {
+    let short = format!("[{}] {}", finding.rule.id, finding.message);
+    let long = format!("{short}; {}", finding.help);
+    if long.chars().count() <= AIMED_WARNING { long } else { short }
+}
+
+fn fit(warning: &str) -> Cow<'_, str> {
+    if warning.len() <= MAX_WARNING && !warning.chars().any(char::is_control) {
+        return Cow::Borrowed(warning);
+    }
+    let clean: String =
+        warning.chars().map(|character| if character.is_control() { ' ' } else { character }).collect();
+    match clean.char_indices().nth(MAX_WARNING) {
+        None => Cow::Owned(clean),
+        Some(_) => clean.chars().take(MAX_WARNING - 1).chain(['…']).collect(),
+    }
+}
+
+const API_VERSION: &str = "admission.k8s.io/v1";
+
+/// The most characters of one warning: beyond this the API server cuts them itself.
+pub const MAX_WARNING: usize = 256;
+/// What the Kubernetes documentation asks webhooks to stay under.
+const AIMED_WARNING: usize = 120;
+
+/// The accounts under which the Machine Config Operator writes MachineConfigs: `rendered-*`, the
+/// templates, and those for kubelet and registry configs. To change or refuse these stops every
+/// pool, so they pass by identity; names and annotations prove nothing, anybody may set them.
+const OPERATOR_ACCOUNTS: [&str; 2] = [
+    "system:serviceaccount:openshift-machine-config-operator:machine-config-controller",
+    "system:serviceaccount:openshift-machine-config-operator:machine-config-operator",
+];
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::model::machine_config::Field;
+
+    fn request(operation: &str, object: Value, old_object: Value) -> Value {
+        json!({
+            "apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview",
+            "request": {
+                "uid": "u-1", "name": "99-worker-os", "operation": operation,
+                "kind": {"group": GROUP, "version": "v1", "kind": "MachineConfig"},
+                "resource": {"group": GROUP, "version": "v1", "resource": RESOURCE},
+                "userInfo": {"username": "alice", "groups": ["system:authenticated"]},
+                "object": object, "oldObject": old_object, "dryRun": false, "options": {"kind": "CreateOptions"},
+            },
+        })
+    }
+
+    fn object(image: Value) -> Value {
+        json!({
+            "apiVersion": "machineconfiguration.openshift.io/v1", "kind": "MachineConfig",
+            "metadata": {"name": "99-worker-os", "labels": {"machineconfiguration.openshift.io/role": "worker"}},
+            "spec": {"osImageURL": image, "config": {"ignition": {"version": "3.4.0"}}},
+        })
+    }
+
+    fn read(review: &Value) -> Review {
+        decode(review.to_string().as_bytes()).unwrap()
+    }
+
+    fn pass_reason(review: &Value) -> PassReason {
+        match read(review).matter {
+            Matter::Pass(reason) => reason,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_new_object_is_judged_with_what_it_says() {
+        let review = read(&request("CREATE", object(json!("quay.io/acme/os:1")), Value::Null));
+        assert_eq!((review.uid.as_str(), review.name.as_str()), ("u-1", "99-worker-os"));
+        let Matter::Judge(subject) = review.matter else { panic!() };
+        assert_eq!(subject.operation, Operation::Create);
+        assert_eq!(subject.object.text(Field::OsImage), "quay.io/acme/os:1");
+        assert_eq!(subject.pools(), ["worker"]);
+    }
+
+    #[test]
+    fn what_is_not_ours_passes_for_its_reason() {
+        let tagged = || object(json!("quay.io/acme/os:1"));
+        let create = request("CREATE", tagged(), Value::Null);
+        let with = |pointer: &str, value: Value| {
+            let mut review = create.clone();
+            *review.pointer_mut(pointer).unwrap() = value;
+            review
+        };
+        let mut status = create.clone();
+        status["request"]["subResource"] = json!("status");
+        for (review, reason) in [
+            (with("/request/resource/resource", json!("pods")), PassReason::OtherResource),
+            (with("/request/resource/group", json!("")), PassReason::OtherResource),
+            (status, PassReason::OtherResource),
+            (request("DELETE", Value::Null, tagged()), PassReason::OtherOperation),
+            (request("CONNECT", Value::Null, Value::Null), PassReason::OtherOperation),
+            (with("/request/userInfo/username", json!(OPERATOR_ACCOUNTS[0])), PassReason::OperatorAccount),
+            (with("/request/userInfo/username", json!(OPERATOR_ACCOUNTS[1])), PassReason::OperatorAccount),
+            (request("CREATE", object(json!("")), Value::Null), PassReason::NoImage),
+            (request("CREATE", object(Value::Null), Value::Null), PassReason::NoImage),
+            (request("UPDATE", object(json!("")), tagged()), PassReason::NoImage),
+            (request("UPDATE", tagged(), tagged()), PassReason::Unchanged),
+        ] {
+            assert_eq!(pass_reason(&review), reason, "{review}");
+        }
+    }
+
+    #[test]
+    fn names_and_annotations_exempt_nobody() {
+        let mut rendered = object(json!("quay.io/acme/os:1"));
+        rendered["metadata"]["name"] = json!("rendered-worker-0123456789abcdef");
+        rendered["metadata"]["annotations"] =
+            json!({"machineconfiguration.openshift.io/generated-by-controller-version": "x"});
+        let mut review = request("CREATE", rendered, Value::Null);
+        for user in ["system:admin", "system:serviceaccount:other:machine-config-controller"] {
+            review["request"]["userInfo"]["username"] = json!(user);
+            assert!(matches!(read(&review).matter, Matter::Judge(_)), "{user}");
+        }
+    }
+
+    #[test]
+    fn an_update_is_judged_when_it_touches_what_is_judged() {
+        let stored = object(json!("quay.io/acme/os:1"));
+        let changed = |pointer: &str, value: Value| {
+            let mut object = stored.clone();
+            let (parent, key) = pointer.rsplit_once('/').unwrap();
+            object.pointer_mut(parent).unwrap()[key.replace("~1", "/")] = value;
+            object
+        };
+        for (pointer, value, judged) in [
+            ("/spec/osImageURL", json!("quay.io/acme/os:2"), true),
+            ("/spec/baseOSExtensionsContainerImage", json!("quay.io/acme/ext:1"), true),
+            ("/metadata/labels/machineconfiguration.openshift.io~1role", json!("master"), true),
+            ("/metadata/labels/other", json!("x"), false),
+            ("/spec/kernelArguments", json!(["quiet"]), false),
+            ("/metadata/annotations", json!({"layerpin.io/repin": "true"}), true),
+            ("/metadata/annotations", json!({"layerpin.io/repin": "false"}), false),
+        ] {
+            let review = read(&request("UPDATE", changed(pointer, value), stored.clone()));
+            assert_eq!(matches!(review.matter, Matter::Judge(_)), judged, "{pointer}");
+        }
+    }
+
+    #[test]
+    fn a_fault_in_the_object_keeps_the_uid_and_names_the_field() {
+        for (image, message) in [
+            (json!(5), "`object.spec.osImageURL`: invalid type: integer `5`, expected a string"),
+            (json!(["a"]), "`object.spec.osImageURL`: invalid type: sequence, expected a string"),
+        ] {
+            let review = read(&request("CREATE", object(image), Value::Null));
+            assert_eq!(review.uid, "u-1");
+            let Matter::Unreadable(found) = review.matter else { panic!() };
+            assert_eq!(found, message);
+        }
+        let review = read(&request("CREATE", Value::Null, Value::Null));
+        assert!(matches!(review.matter, Matter::Unreadable(message) if message == "`object` is missing"));
+        let mut pod = request("CREATE", json!({"spec": "text", "metadata": []}), Value::Null);
+        pod["request"]["resource"] = json!({"group": "", "resource": "pods"});
+        assert_eq!(pass_reason(&pod), PassReason::OtherResource);
+    }
+
+    #[test]
+    fn what_is_no_review_is_refused_with_a_reason() {
+        let review = request("CREATE", object(json!("a")), Value::Null).to_string();
+        let no_uid = review.replace("u-1", "");
+        for (body, message) in [
+            ("", "the body is empty; an AdmissionReview of admission.k8s.io/v1 is expected"),
+            ("hello", "the body is no AdmissionReview: expected value at line 1 column 1"),
+            ("{}", "the body is no AdmissionReview: it has no `kind`"),
+            (&review[..40], "the body is no AdmissionReview: EOF while parsing a string at line 1 column 40"),
+            (
+                &format!("{review}{review}"),
+                &*format!(
+                    "the body is no AdmissionReview: trailing characters at line 1 column {}",
+                    review.len() + 1
+                ),
+            ),
+            (
+                "{\"apiVersion\":\"v1\",\"kind\":\"Pod\"}",
+                "the body is `Pod` of `v1`; `AdmissionReview` of `admission.k8s.io/v1` is expected",
+            ),
+            (
+                &review.replace("admission.k8s.io/v1", "admission.k8s.io/v1beta1"),
+                "the body is `AdmissionReview` of `admission.k8s.io/v1beta1`; `AdmissionReview` of \
+                 `admission.k8s.io/v1` is expected; set `admissionReviewVersions: [v1]` in the webhook configuration",
+            ),
+            (
+                "{\"apiVersion\":\"admission.k8s.io/v1\",\"kind\":\"AdmissionReview\"}",
+                "the body is no AdmissionReview: it has no `request`",
+            ),
+            (&no_uid, "the body is no AdmissionReview: it has no `request.uid`"),
+        ] {
+            let error = decode(body.as_bytes()).unwrap_err();
+            assert_eq!(error.to_string(), message);
+        }
+    }
+
+    #[test]
+    fn deep_nesting_in_what_is_skipped_does_no_harm() {
+        let mut deep = object(json!("quay.io/acme/os:1")).to_string();
+        let nest = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
+        deep = deep.replace("\"3.4.0\"", &nest);
+        let review = request("CREATE", json!("OBJECT"), Value::Null).to_string().replace("\"OBJECT\"", &deep);
+        assert!(matches!(decode(review.as_bytes()).unwrap().matter, Matter::Judge(_)));
+    }
+
+    #[test]
+    fn escaped_texts_are_read() {
+        let review = request("CREATE", object(json!("quay.io/acme/os:1")), Value::Null)
+            .to_string()
+            .replace("alice", "al\\u0069ce")
+            .replace("u-1", "u-\\u0031");
+        assert_eq!(decode(review.as_bytes()).unwrap().uid, "u-1");
+    }
+
+    #[test]
+    fn an_answer_has_the_form_that_the_api_server_reads() {
+        let answer = Answer {
+            denial: Some("[floating-tag] no".into()),
+            patch: Some(serde_json::from_value(json!([{"op": "remove", "path": "/a~1b"}])).unwrap()),
+            warnings: vec!["a\nb".into(), "x".repeat(300)],
+            audit: BTreeMap::from([("verdict", "deny".into())]),
+        };
+        let response: Value = serde_json::from_slice(&respond("u-1", &answer)).unwrap();
+        let patch = BASE64_STANDARD.decode(response["response"]["patch"].as_str().unwrap()).unwrap();
+        assert_eq!(
+            serde_json::from_slice::<Value>(&patch).unwrap(),
+            json!([{"op": "remove", "path": "/a~1b"}])
+        );
+        assert_eq!(
+            response,
+            json!({
+                "apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview",
+                "response": {
+                    "uid": "u-1", "allowed": false,
+                    "status": {"code": 403, "reason": "Forbidden", "message": "[floating-tag] no"},
+                    "patchType": "JSONPatch", "patch": response["response"]["patch"],
+                    "warnings": ["a b", format!("{}…", "x".repeat(255))],
+                    "auditAnnotations": {"verdict": "deny"},
+                },
+            })
+        );
+        let bare: Value = serde_json::from_slice(&respond("u-1", &Answer::pass())).unwrap();
+        assert_eq!(bare["response"], json!({"uid": "u-1", "allowed": true}));
+    }
+
+    #[test]
+    fn the_manifests_leave_the_same_accounts_alone() {
+        let webhooks = include_str!("../deploy/base/webhooks.yaml");
+        let policy = include_str!("../policies/without-webhook/base/policy.yaml");
+        for (manifest, places) in [(webhooks, 2), (policy, 1)] {
+            let quoted = |account: &str| manifest.matches(&format!("'{account}'")).count();
+            assert_eq!(OPERATOR_ACCOUNTS.map(quoted), [places; 2], "{manifest}");
+            let named = manifest.matches("'system:serviceaccount:").count();
+            assert_eq!(named, OPERATOR_ACCOUNTS.len() * places, "{manifest}");
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! From options to what a verb judges with: the policy, and where facts come from.
+//!
+//! The same for every verb, so that the webhook and the command line ask the same world.
+
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::anyhow;
+
+use crate::cli::args::FactOptions;
+use crate::cluster::Pace;
+use crate::cluster::access::{Access, Choice, Environment};
+use crate::errors;
+use crate::metrics::Metrics;
+use crate::model::facts::{Facts, Given};
+use crate::policy::PolicyStore;
+use crate::registry::Settings;
+use crate::registry::auth::keychain::Credentials;
+use crate::registry::http::tls_roots::Certificates;
+use crate::registry::mirrors::registries_conf::RegistriesConf;
+use crate::sources::{ClusterSource, RegistryClient, Sources};
+use crate::text::shown;
+
+/// The policy that the options name, or the recommended one.
+pub(crate) fn policy(options: &FactOptions) -> anyhow::Result<PolicyStore> {
+    Ok(match &options.policy {
+        Some(path) => PolicyStore::from_file(path)?,
+        None => PolicyStore::built_in(),
+    })
+}
+
+/// The sources that the options describe. Nothing is asked yet: a server goes on with
+/// [`Sources::follow_cluster`], a verb that ends with [`Sources::read_cluster`].
+pub(crate) fn connect(options: &FactOptions, metrics: &Arc<Metrics>) -> anyhow::Result<Sources> {
+    if let Some(path) = &options.facts {
+        return Ok(Sources::recorded(Arc::new(recorded(path)?)));
+    }
+    let given =
+        Given { release_image: options.release_image.clone(), base_images: options.base_image.clone() };
+    if options.offline {
+        return Ok(Sources::offline().accepting(given));
+    }
+    let cluster = cluster(options)?;
+    let credentials = match (&options.authfile, &cluster) {
+        (Some(path), _) => Credentials::from_file(path)?,
+        (None, Some(_)) => Credentials::of_cluster(),
+        (None, None) => Credentials::from_usual_files(|name| std::env::var_os(name), user())?,
+    };
+    let registries = match &options.registries_conf {
+        Some(file) => RegistriesConf::from_file(file)?,
+        None => RegistriesConf::none(),
+    };
+    let certificates = match (&options.cert_dir, &cluster) {
+        (Some(folder), _) => Certificates::from_dir(folder)?,
+        (None, Some(_)) => Certificates::of_system(),
+        (None, None) => Certificates::from_usual(usual_cert_dirs()),
+    };
+    let settings = Settings { registries, certificates, ..Settings::from(credentials) };
+    let registry = RegistryClient::new(settings, Arc::clone(metrics))?;
+    Ok(Sources::network(registry, cluster).accepting(given))
+}
+
+/// The number of the user that runs this process.
+fn user() -> Option<u32> {
+    std::fs::metadata("/proc/self").ok().map(|process| process.uid())
+}
+
+/// Where the tools of the field look for certificates of registries, the user's own first.
+fn usual_cert_dirs() -> Vec<PathBuf> {
+    let of_user = std::env::var_os("HOME").filter(|home| !home.is_empty());
+    let of_user = of_user.map(|home| Path::new(&home).join(".config/containers/certs.d"));
+    let of_system = ["/etc/containers/certs.d", "/etc/docker/certs.d"].map(PathBuf::from);
+    of_user.into_iter().chain(of_system).collect()
+}
+
+/// The cluster that the options and the environment name; `None` where they name none.
+fn cluster(options: &FactOptions) -> anyhow::Result<Option<Arc<ClusterSource>>> {
+    if options.no_cluster {
+        return Ok(None);
+    }
+    let choice = Choice { kubeconfig: options.kubeconfig.clone(), context: options.context.clone() };
+    let Some(access) = Access::find(&choice, &Environment::of_process())? else { return Ok(None) };
+    Ok(Some(ClusterSource::new(access, Pace::default())?))
+}
+
+/// The facts of an earlier run. Fails with the file, and the place in it that cannot be read.
+fn recorded(path: &Path) -> anyhow::Result<Facts> {
+    let name = path.display();
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| anyhow!("facts file {name}: {}", errors::words(&error)))?;
+    Facts::parse(&text).map_err(|error| {
+        let (line, column) = (error.line(), error.column());
+        let message = error.to_string();
+        let message = message.split(" at line ").next().unwrap_or(&message);
+        anyhow!("{name}:{line}:{column}: not facts as --save-facts writes them: {}", shown(message))
+    })
+}

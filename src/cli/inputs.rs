@@ -1,0 +1,442 @@
+//! From paths on a command line to texts: files, folders, standard input.
+//!
+//! Owns which files of a folder are looked at, in which order, and what is refused: a text that is
+//! too large or not UTF-8. What one file lacks never keeps the others from being read. What the texts
+//! mean is the reader's to say.
+
+use std::collections::HashSet;
+use std::fmt;
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+
+use ignore::WalkBuilder;
+
+use crate::errors;
+use crate::manifests::{Fault, Given};
+use crate::model::machine_config::Place;
+use crate::text::escaped;
+
+/// Files of more bytes than this are refused. A MachineConfig is at most 1.5 MiB, the limit of etcd,
+/// so this is room for a dump of every MachineConfig of a large cluster.
+pub const MAX_BYTES: u64 = 64 << 20;
+
+/// What standard input is called in messages.
+pub const STANDARD_INPUT: &str = "<stdin>";
+
+/// Where a text comes from.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Input {
+    /// Standard input.
+    Standard,
+    /// A file that was named.
+    Named(PathBuf),
+    /// A file that was found in a folder that was named.
+    Found(PathBuf),
+}
+
+/// A file or folder that could not be read, or a place in a file that could not be understood.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unread {
+    /// The file as messages name it.
+    pub file: String,
+    /// The place, when there is one.
+    pub place: Option<Place>,
+    /// What is wrong.
+    pub message: String,
+    /// One thing to do about it, where there is more to say than the message does.
+    pub help: Option<String>,
+}
+
+impl Unread {
+    /// A place in `file` that could not be understood.
+    pub fn of(file: &str, fault: Fault) -> Self {
+        Self {
+            file: file.to_owned(),
+            place: fault.place,
+            help: Some(fault.help().to_owned()),
+            message: fault.message,
+        }
+    }
+}
+
+impl fmt::Display for Unread {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&escaped(&self.file))?;
+        if let Some(Place { line, column }) = self.place {
+            write!(formatter, ":{line}:{column}")?;
+        }
+        write!(formatter, ": {}", escaped(&self.message))
+    }
+}
+
+/// Finds what `paths` name, in the order in which they name it; the files of a folder by name. What
+/// is named twice is there once.
+///
+/// A file that is named, and `-` for standard input, is taken whatever it is called. Of a folder, the
+/// files are taken that end in `.yaml`, `.yml` or `.json`, hidden ones too, because Git keeps them as
+/// any other; what Git ignores, `.git` itself, and `..data` and its like, which the kubelet puts
+/// behind the files of a mounted ConfigMap, are passed over. A link to a file is taken for the file.
+/// A link to a folder is not entered: what it holds is in the tree already, or outside it.
+pub fn find(paths: &[PathBuf]) -> (Vec<Input>, Vec<Unread>) {
+    let mut inputs = Vec::new();
+    let mut unread = Vec::new();
+    for path in paths {
+        if path.as_os_str() == "-" {
+            inputs.push(Input::Standard);
+        } else if path.is_dir() {
+            walk(path, &mut inputs, &mut unread);
+        } else {
+            inputs.push(Input::Named(plain(path)));
+        }
+    }
+    let mut seen = HashSet::new();
+    inputs.retain(|input| seen.insert(input.path().map(Path::to_owned)));
+    (inputs, unread)
+}
+
+impl Input {
+    /// What messages call it: the path as it was named or found, without a leading `./`.
+    pub fn name(&self) -> String {
+        match self {
+            Self::Standard => STANDARD_INPUT.to_owned(),
+            Self::Named(path) | Self::Found(path) => name(path),
+        }
+    }
+
+    /// The path. Standard input has none.
+    pub fn path(&self) -> Option<&Path> {
+        match self {
+            Self::Standard => None,
+            Self::Named(path) | Self::Found(path) => Some(path),
+        }
+    }
+
+    /// How it came to be read, which decides what a fault in it comes to.
+    pub fn given(&self) -> Given {
+        match self {
+            Self::Standard | Self::Named(_) => Given::ByName,
+            Self::Found(path)
+                if path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("json")) =>
+            {
+                Given::InFolderAsJson
+            }
+            Self::Found(_) => Given::InFolder,
+        }
+    }
+
+    /// Reads the whole text. Fails when it is larger than [`MAX_BYTES`] or not UTF-8.
+    pub fn read(&self) -> Result<String, Unread> {
+        let bytes = match self.path() {
+            None => bounded(io::stdin().lock(), 0),
+            Some(path) => File::open(path).and_then(|file| {
+                let size = file.metadata()?.len();
+                if size > MAX_BYTES { Ok(Bounded::TooLarge) } else { bounded(file, size) }
+            }),
+        };
+        let refusal = |place, message: String, help: Option<&str>| Unread {
+            file: self.name(),
+            place,
+            message,
+            help: help.map(str::to_owned),
+        };
+        match bytes {
+            Err(error) => Err(refusal(None, errors::words(&error), None)),
+            Ok(Bounded::TooLarge) => {
+                let message =
+                    format!("larger than {} MiB, the most that is read of one file", MAX_BYTES >> 20);
+                Err(refusal(None, message, Some("split the file, or leave it out")))
+            }
+            Ok(Bounded::Whole(bytes)) if is_utf_16(&bytes) => {
+                Err(refusal(None, "the text is UTF-16".to_owned(), Some(SAVE_AS_UTF_8)))
+            }
+            Ok(Bounded::Whole(bytes)) => String::from_utf8(bytes).map_err(|error| {
+                let (sound, rest) = error.as_bytes().split_at(error.utf8_error().valid_up_to());
+                let byte = rest.first().copied().unwrap_or_default();
+                let message = format!("not UTF-8: byte 0x{byte:02x}");
+                refusal(Some(end_of(sound)), message, Some(SAVE_AS_UTF_8))
+            }),
+        }
+    }
+
+    /// The bytes of the file as the file system tells them; zero where it does not.
+    fn size(&self) -> u64 {
+        self.path().and_then(|path| path.metadata().ok()).map_or(0, |metadata| metadata.len())
+    }
+}
+
+/// Does `work` on every input, side by side on a few threads, and returns what came of it in the
+/// order of the inputs. Of large files only one is worked on at a time, so that memory stays bounded.
+///
+/// `done` counts the inputs that are done with, for whoever watches.
+pub fn side_by_side<T: Send>(
+    inputs: &[Input],
+    done: &AtomicUsize,
+    work: impl Fn(&Input) -> T + Sync,
+) -> Vec<T> {
+    let next = AtomicUsize::new(0);
+    let large = Mutex::new(());
+    let take = || {
+        let mut results = Vec::new();
+        loop {
+            let index = next.fetch_add(1, Ordering::Relaxed);
+            let Some(input) = inputs.get(index) else { return results };
+            let turn = (input.size() > LARGE).then(|| large.lock().unwrap_or_else(PoisonError::into_inner));
+            results.push((index, work(input)));
+            drop(turn);
+            done.fetch_add(1, Ordering::Relaxed);
+        }
+    };
+    let threads = thread::available_parallelism().map_or(1, usize::from).min(MAX_THREADS).min(inputs.len());
+    let mut results: Vec<(usize, T)> = thread::scope(|scope| {
+        let others: Vec<_> = (1..threads).map(|_| scope.spawn(take)).collect();
+        let mut results = take();
+        for other in others {
+            match other.join() {
+                Ok(more) => results.extend(more),
+                Err(panic) => std::panic::resume_unwind(panic),
+            }
+        }
+        results
+    });
+    results.sort_unstable_by_key(|(index, _)| *index);
+    results.into_iter().map(|(_, result)| result).collect()
+}
+
+fn walk(folder: &Path, inputs: &mut Vec<Input>, unread: &mut Vec<Unread>) {
+    let entries = WalkBuilder::new(folder)
+        .hidden(false)
+        // `.ignore` is a file of search tools: it says what is not worth a look, not what is not there.
+        .ignore(false)
+        .filter_entry(|entry| {
+            let name = entry.file_name().as_encoded_bytes();
+            entry.depth() == 0 || !(name == b".git" || name.starts_with(b".."))
+        })
+        .sort_by_file_name(std::ffi::OsStr::cmp)
+        .build();
+    for entry in entries {
+        match entry {
+            Ok(entry) => {
+                let path = entry.path();
+                let is_link = entry.file_type().is_some_and(|kind| kind.is_symlink());
+                // A link that leads nowhere is kept, so that reading it says so.
+                let is_file = entry.file_type().is_some_and(|kind| kind.is_file())
+                    || is_link && path.metadata().map_or(true, |metadata| metadata.is_file());
+                if is_file && has_known_ending(path) {
+                    inputs.push(Input::Found(plain(path)));
+                }
+            }
+            Err(error) => unread.push(walk_fault(folder, &error)),
+        }
+    }
+}
+
+fn has_known_ending(path: &Path) -> bool {
+    path.extension().is_some_and(|ending| ENDINGS.iter().any(|known| ending.eq_ignore_ascii_case(known)))
+}
+
+fn walk_fault(folder: &Path, error: &ignore::Error) -> Unread {
+    fn path_of(error: &ignore::Error) -> Option<&Path> {
+        match error {
+            ignore::Error::WithPath { path, .. } => Some(path),
+            ignore::Error::WithDepth { err, .. } | ignore::Error::WithLineNumber { err, .. } => path_of(err),
+            _ => None,
+        }
+    }
+    let path = path_of(error).unwrap_or(folder);
+    // The system's own words are the innermost; those around them name the path again.
+    let message = error.io_error().map_or_else(|| error.to_string(), |error| errors::innermost(error));
+    Unread { file: name(path), place: None, message, help: None }
+}
+
+enum Bounded {
+    Whole(Vec<u8>),
+    TooLarge,
+}
+
+fn bounded(source: impl Read, size: u64) -> io::Result<Bounded> {
+    let mut bytes = Vec::with_capacity(usize::try_from(size.min(MAX_BYTES)).unwrap_or_default());
+    source.take(MAX_BYTES + 1).read_to_end(&mut bytes)?;
+    Ok(if bytes.len() as u64 > MAX_BYTES { Bounded::TooLarge } else { Bounded::Whole(bytes) })
+}
+
+/// Tells whether a text is UTF-16 by its mark, else by its first characters: where every other byte is
+/// zero it is no YAML in UTF-8.
+fn is_utf_16(bytes: &[u8]) -> bool {
+    let begins_with_mark = bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]);
+    begins_with_mark || matches!(bytes, [a, 0, b, 0, ..] | [0, a, 0, b, ..] if *a != 0 && *b != 0)
+}
+
+/// The place after `text`, which is UTF-8.
+fn end_of(text: &[u8]) -> Place {
+    let line_begins = text.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+    let line = text.iter().filter(|byte| **byte == b'\n').count() as u64 + 1;
+    let column = String::from_utf8_lossy(&text[line_begins..]).chars().count() as u64 + 1;
+    Place { line, column }
+}
+
+/// The path without a leading `./`, as people write it.
+fn plain(path: &Path) -> PathBuf {
+    let short = path.strip_prefix(".").ok().filter(|short| !short.as_os_str().is_empty());
+    short.unwrap_or(path).to_owned()
+}
+
+fn name(path: &Path) -> String {
+    plain(path).to_string_lossy().into_owned()
+}
+
+const SAVE_AS_UTF_8: &str = "save the file as UTF-8 text";
+const ENDINGS: [&str; 3] = ["yaml", "yml", "json"];
+/// Reading and parsing is bound by the disk and by memory before it is bound by more cores.
+const MAX_THREADS: usize = 8;
+/// Files of more bytes than this are worked on one at a time.
+const LARGE: u64 = 4 << 20;
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    fn names(paths: &[&Path]) -> (Vec<String>, Vec<String>) {
+        let paths: Vec<_> = paths.iter().map(|path| path.to_path_buf()).collect();
+        let (inputs, unread) = find(&paths);
+        (inputs.iter().map(Input::name).collect(), unread.iter().map(ToString::to_string).collect())
+    }
+
+    fn tree(files: &[&str]) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        for file in files {
+            let path = folder.path().join(file);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, "").unwrap();
+        }
+        folder
+    }
+
+    fn below(folder: &Path, names: &[&str]) -> Vec<String> {
+        names.iter().map(|name| folder.join(name).to_str().unwrap().to_owned()).collect()
+    }
+
+    #[test]
+    fn a_folder_holds_its_yaml_and_json_in_the_order_of_names() {
+        let folder = tree(&[
+            "b.yaml",
+            "a/z.yml",
+            "a/B.JSON",
+            "a.yaml",
+            "notes.txt",
+            ".hidden/x.yaml",
+            ".git/config.yaml",
+            "..2026/y.yaml",
+        ]);
+        let folder = folder.path();
+        let expected = below(folder, &[".hidden/x.yaml", "a/B.JSON", "a/z.yml", "a.yaml", "b.yaml"]);
+        assert_eq!(names(&[folder]), (expected, vec![]));
+    }
+
+    #[test]
+    fn what_git_ignores_is_passed_over_and_what_is_named_is_not() {
+        let folder = tree(&[".git/HEAD", "a.yaml", "out/b.yaml", "sub/c.yaml", "sub/d.yaml"]);
+        let folder = folder.path();
+        std::fs::write(folder.join(".gitignore"), "out/\n").unwrap();
+        std::fs::write(folder.join("sub/.gitignore"), "c.yaml\n").unwrap();
+        std::fs::write(folder.join(".ignore"), "a.yaml\n").unwrap();
+        assert_eq!(names(&[folder]).0, below(folder, &["a.yaml", "sub/d.yaml"]));
+        // From inside a folder of the repository the rules above it count too.
+        assert_eq!(names(&[&folder.join("sub")]).0, below(folder, &["sub/d.yaml"]));
+        let named = folder.join("out/b.yaml");
+        assert_eq!(
+            names(&[&named, folder, &named]).0,
+            below(folder, &["out/b.yaml", "a.yaml", "sub/d.yaml"])
+        );
+        // No repository, nothing that Git ignores.
+        std::fs::remove_dir_all(folder.join(".git")).unwrap();
+        assert_eq!(names(&[folder]).0.len(), 4);
+    }
+
+    #[test]
+    fn links_to_files_are_read_and_loops_end() {
+        let folder = tree(&["real/a.yaml"]);
+        let folder = folder.path();
+        symlink("real/a.yaml", folder.join("link.yaml")).unwrap();
+        symlink(".", folder.join("loop")).unwrap();
+        symlink("self.yaml", folder.join("self.yaml")).unwrap();
+        symlink("real", folder.join("folder.yaml")).unwrap();
+        let (found, unread) = names(&[folder]);
+        assert_eq!((found, unread.len()), (below(folder, &["link.yaml", "real/a.yaml", "self.yaml"]), 0));
+        let fault = Input::Named(folder.join("self.yaml")).read().unwrap_err();
+        assert_eq!(fault.message, "Too many levels of symbolic links");
+        // A link that is named is followed.
+        assert_eq!(names(&[&folder.join("loop/real")]).0, below(folder, &["loop/real/a.yaml"]));
+        assert_eq!(names(&[&folder.join("folder.yaml")]).0, below(folder, &["folder.yaml/a.yaml"]));
+    }
+
+    #[test]
+    fn a_mounted_config_map_is_read_once() {
+        let folder = tree(&["..2026_01_15/worker.yaml"]);
+        let folder = folder.path();
+        symlink("..2026_01_15", folder.join("..data")).unwrap();
+        symlink("..data/worker.yaml", folder.join("worker.yaml")).unwrap();
+        assert_eq!(names(&[folder]).0, below(folder, &["worker.yaml"]));
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_named_with_its_place() {
+        let folder = tree(&[]);
+        let write = |name: &str, bytes: &[u8]| {
+            let path = folder.path().join(name);
+            std::fs::write(&path, bytes).unwrap();
+            Input::Named(path)
+        };
+        let large = write("large.yaml", b"");
+        File::options()
+            .write(true)
+            .open(folder.path().join("large.yaml"))
+            .unwrap()
+            .set_len(MAX_BYTES + 1)
+            .unwrap();
+        for (input, place, message) in [
+            (write("a.yaml", b"ok: 1\n\xc3\xa4\xff"), Some((2, 2)), "not UTF-8: byte 0xff"),
+            (write("b.yaml", b"\xff\xfea\0"), None, "the text is UTF-16"),
+            (write("c.yaml", b"k\0i\0n\0d\0"), None, "the text is UTF-16"),
+            (write("d.yaml", b"\0k\0i\0n\0d"), None, "the text is UTF-16"),
+            (large, None, "larger than 64 MiB, the most that is read of one file"),
+            (Input::Named(folder.path().join("gone.yaml")), None, "No such file or directory"),
+            (Input::Named(folder.path().to_owned()), None, "Is a directory"),
+        ] {
+            let Err(Unread { place: found, message: said, .. }) = input.read() else { panic!("{message}") };
+            assert_eq!((found.map(|at| (at.line, at.column)), said.as_str()), (place, message));
+        }
+    }
+
+    #[test]
+    fn a_file_that_vanishes_after_it_was_found_is_named() {
+        let folder = tree(&["a.yaml", "b.yaml"]);
+        let (inputs, unread) = find(&[folder.path().to_owned()]);
+        assert_eq!((inputs.len(), unread.len()), (2, 0));
+        std::fs::remove_file(folder.path().join("a.yaml")).unwrap();
+        let read: Vec<_> = inputs.iter().map(Input::read).collect();
+        let error = read[0].as_ref().unwrap_err().to_string();
+        assert_eq!(error, format!("{}: No such file or directory", inputs[0].name()));
+        assert_eq!(read[1].as_deref().unwrap(), "");
+    }
+
+    #[test]
+    fn names_are_shown_without_what_a_terminal_obeys() {
+        let input = Input::Named(PathBuf::from("./a\u{1b}[31m.yaml"));
+        assert_eq!(input.read().unwrap_err().to_string(), "a\\u{1b}[31m.yaml: No such file or directory");
+    }
+
+    #[test]
+    fn results_are_in_the_order_of_the_inputs() {
+        let inputs: Vec<_> = (0..1000).map(|index| Input::Named(PathBuf::from(index.to_string()))).collect();
+        let done = AtomicUsize::new(0);
+        let names: Vec<_> = inputs.iter().map(Input::name).collect();
+        assert_eq!(side_by_side(&inputs, &done, Input::name), names);
+        assert_eq!(done.into_inner(), 1000);
+    }
+}

@@ -1,0 +1,45 @@
+//! Standard output and standard error as the verbs use them.
+//!
+//! Data goes to standard output, everything else to standard error. Owns when there may be colour,
+//! and that a reader who has seen enough (`| head`) is no failure.
+
+use std::io::{self, IsTerminal, Write};
+
+use anyhow::Context;
+
+use crate::cli::inputs::Unread;
+use crate::report::Style;
+use crate::text::escaped;
+
+/// Writes data to standard output. A reader that went away is no error: it has what it wanted.
+pub(crate) fn data(text: &str) -> anyhow::Result<()> {
+    let mut output = io::stdout().lock();
+    match output.write_all(text.as_bytes()).and_then(|()| output.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(error).context("cannot write to standard output")
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Writes lines to standard error. Nobody is left to be told when that fails.
+pub(crate) fn remark(text: &str) {
+    let _ = io::stderr().lock().write_all(text.as_bytes());
+}
+
+/// The lines of a place that could not be judged: what is wrong, and one thing to do.
+pub(crate) fn unread(severity: &str, fault: &Unread, style: Style) -> String {
+    let mut text = format!("{severity}: {fault}\n");
+    if let Some(help) = &fault.help {
+        text.push_str(&format!("  {}: {}\n", style.note("help"), escaped(help)));
+    }
+    text
+}
+
+/// How text on `stream` looks: colour on a terminal, unless `NO_COLOR` is set (<https://no-color.org>)
+/// or the terminal says that it has none.
+pub(crate) fn style(stream: &impl IsTerminal) -> Style {
+    let is_set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    let is_dumb = std::env::var_os("TERM").is_some_and(|value| value == "dumb");
+    if stream.is_terminal() && !is_set("NO_COLOR") && !is_dumb { Style::Colour } else { Style::Plain }
+}

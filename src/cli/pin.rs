@@ -1,0 +1,347 @@
+//! `layerpin pin`: tags replaced by digests in files.
+//!
+//! What is read, asked and planned is the same for all ways of running it; they part only at what is
+//! done with the new text: a diff, a word, or the file itself.
+
+use std::collections::HashSet;
+use std::fs;
+use std::io::IsTerminal;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+
+use anyhow::Context;
+use futures_util::StreamExt;
+use futures_util::stream;
+use similar::TextDiff;
+
+use crate::atomic_file::replace;
+use crate::cli::args::Pin;
+use crate::cli::connect;
+use crate::cli::inputs::{self, Input, Unread};
+use crate::cli::output;
+use crate::cli::save_facts;
+use crate::cli::{Ending, reasons};
+use crate::manifests::edit;
+use crate::manifests::{self, Document, Documents, Given, Weight};
+use crate::metrics::Metrics;
+use crate::model::facts::{Fact, Facts};
+use crate::model::image_reference::ImageReference;
+use crate::model::machine_config::{Field, Place, REPIN_ANNOTATION};
+use crate::pin::{Plan, confirmed};
+use crate::run::Run;
+use crate::text::{escaped, is_unprintable};
+
+/// Pins what the paths name. Data goes to standard output, words to standard error.
+pub fn run(options: &Pin) -> anyhow::Result<Ending> {
+    let policy = Arc::unwrap_or_clone(connect::policy(&options.facts)?.current()).pinning();
+    let sources = connect::connect(&options.facts, &Arc::new(Metrics::new()))?;
+    let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime")?;
+    let run = runtime.block_on(Run::begin(sources, Arc::new(policy), options.facts.timeout));
+    let (inputs, unread) = inputs::find(&options.paths);
+    let read = inputs::side_by_side(&inputs, &AtomicUsize::new(0), Source::read);
+    let mut pinning = Pinning { options, ending: Ending::Clean, done: HashSet::new() };
+    for fault in unread {
+        pinning.fail(&fault.to_string(), fault.help.as_deref());
+    }
+    let plans = runtime.block_on(plans(&run, &read, options));
+    // An exec plug-in of the kubeconfig may hang for ever, and is not waited for.
+    runtime.shutdown_background();
+    let mut plans = plans.into_iter();
+    for source in &read {
+        match source {
+            Ok(source) => {
+                let planned = source.read.documents.iter().zip(plans.by_ref());
+                pinning.file(source, &planned.collect::<Vec<_>>())?;
+            }
+            Err(fault) => pinning.fail(&fault.to_string(), fault.help.as_deref()),
+        }
+    }
+    if let Some(path) = &options.record.save_facts
+        && let Err(error) = save_facts::save(path, &run.facts())
+    {
+        pinning.fail(&reasons(&error), None);
+    }
+    Ok(pinning.ending)
+}
+
+/// A file that has been read.
+struct Source {
+    input: Input,
+    given: Given,
+    text: String,
+    read: Documents,
+}
+
+impl Source {
+    fn read(input: &Input) -> Result<Self, Unread> {
+        let (text, given) = (input.read()?, input.given());
+        let is_of_interest = given == Given::ByName || manifests::mentions(&text);
+        let read = if is_of_interest { manifests::read(&text) } else { Documents::default() };
+        // Thousands of files hold nothing that could be pinned: their texts are not kept.
+        let is_kept = *input == Input::Standard || !(read.documents.is_empty() && read.faults.is_empty());
+        Ok(Self { input: input.clone(), given, text: if is_kept { text } else { String::new() }, read })
+    }
+}
+
+/// The plan of each document, in order.
+async fn plans(run: &Run, read: &[Result<Source, Unread>], options: &Pin) -> Vec<(Plan, Facts)> {
+    let documents = read.iter().flatten().flat_map(|source| &source.read.documents);
+    let planned = documents.map(|document| async {
+        let mut subject = document.subject.clone();
+        // The same fresh look that the annotation asks for.
+        subject.object.repin |= options.update;
+        run.plan(&subject).await
+    });
+    stream::iter(planned).buffered(AT_ONCE).collect().await
+}
+
+/// What is done with the plans, and how it went so far.
+struct Pinning<'a> {
+    options: &'a Pin,
+    ending: Ending,
+    /// The files that were changed. Two names may lead to one.
+    done: HashSet<PathBuf>,
+}
+
+/// What is said of a file.
+#[derive(Default)]
+struct Told {
+    /// What changes.
+    changes: Vec<String>,
+    /// What does not, though it was looked at.
+    notes: Vec<String>,
+}
+
+impl Pinning<'_> {
+    fn file(&mut self, source: &Source, planned: &[(&Document, (Plan, Facts))]) -> anyhow::Result<()> {
+        let name = source.input.name();
+        let mut is_left_alone = false;
+        for fault in &source.read.faults {
+            let message = at(&name, fault.place, &fault.message);
+            match fault.weight(source.given) {
+                Weight::Nothing => continue,
+                Weight::Note => eprintln!("note: {message}; the file is passed over"),
+                Weight::Error => self.fail(&message, Some(fault.help())),
+            }
+            is_left_alone = true;
+        }
+        if is_left_alone {
+            return Ok(());
+        }
+        let mut told = Told::default();
+        for (document, (plan, facts)) in planned {
+            for field in Field::ALL {
+                self.tell(&name, document, field, plan, facts, &mut told);
+            }
+            if let (true, Some(spot)) = (plan.removes_repin(), &document.site.repin) {
+                let done = self.verb("removed", "would remove");
+                let message = format!("{done} the annotation `{REPIN_ANNOTATION}`");
+                told.changes.push(at(&name, Some(spot.key_place), &message));
+            }
+        }
+        let pairs = planned.iter().map(|(document, (plan, _))| (*document, plan));
+        let after = match edit::write(&source.text, pairs) {
+            Ok(after) => after,
+            Err(inexact) => {
+                self.fail(&at(&name, Some(inexact.place), &inexact.message), Some(&inexact.help));
+                return Ok(());
+            }
+        };
+        for note in &told.notes {
+            eprintln!("note: {note}");
+        }
+        self.change(source, &after, &told.changes)
+    }
+
+    /// Says what becomes of one field.
+    fn tell(
+        &mut self,
+        name: &str,
+        document: &Document,
+        field: Field,
+        plan: &Plan,
+        facts: &Facts,
+        told: &mut Told,
+    ) {
+        let object = &document.subject.object;
+        let Some(image) = object.image(field) else { return };
+        let place = document.subject.origin.place(field);
+        let reference = match &image.reference {
+            Ok(reference) => reference,
+            Err(error) => return self.fail(&at(name, place, &error.to_string()), Some(&error.help())),
+        };
+        let record = object.true_record(field);
+        let looks_again = self.options.update || object.repin;
+        if plan.record(field) == Some(None)
+            && let Some(spot) = &document.site.records[field as usize]
+        {
+            let done = self.verb("removed", "would remove");
+            let key = field.record_annotation();
+            let message = format!("{done} the record `{key}`, which is not true of `{reference}`");
+            told.changes.push(at(name, Some(spot.key_place), &message));
+        }
+        match (plan.pinned(field).and_then(ImageReference::digest), reference.digest(), reference.tag()) {
+            (Some(_), Some(_), Some(tag)) => {
+                let done = self.verb("dropped", "would drop");
+                let message =
+                    format!("{done} the tag `{tag}` of `{reference}`: nodes refuse tag and digest together");
+                told.changes.push(at(name, place, &message));
+            }
+            (Some(new), None, _) => {
+                let done = self.verb("pinned", "would pin");
+                told.changes.push(at(name, place, &format!("{done} `{reference}` to {new}")));
+            }
+            (Some(new), Some(old), None) => {
+                let done = self.verb("rolled", "would roll");
+                let asked = record.as_ref().map_or(reference, |record| record.asked());
+                told.changes.push(at(name, place, &format!("{done} `{asked}` forward from {old} to {new}")));
+            }
+            (None, None, _) => match facts.manifest(&reference.asked()) {
+                Fact::Unknown(cause) => {
+                    self.fail(&at(name, place, &format!("`{reference}` is not pinned: {cause}")), None);
+                }
+                Fact::Known(manifest) => {
+                    if let Err(reason) = confirmed(&reference.asked(), manifest, facts) {
+                        self.fail(&at(name, place, &format!("`{reference}` is not pinned: {reason}")), None);
+                    }
+                }
+                Fact::Absent => {
+                    let (host, asked) = (reference.host(), reference.asked());
+                    let message = format!("`{reference}` is not pinned: {host} has no `{asked}`");
+                    let help = format!(
+                        "name a tag that is there; `skopeo list-tags docker://{}` lists them",
+                        reference.repository()
+                    );
+                    self.fail(&at(name, place, &message), Some(&help));
+                }
+            },
+            (None, Some(digest), _) if looks_again => match &record {
+                None => {
+                    let message = format!("`{reference}` has no record of a tag, so there is nothing to ask");
+                    told.notes.push(at(name, place, &message));
+                }
+                Some(record) => match facts.manifest(record.asked()) {
+                    Fact::Known(manifest) => match confirmed(record.asked(), manifest, facts) {
+                        Err(reason) if manifest.digest != *digest => {
+                            let message = format!("`{}`: {reason}; {digest} stays", record.asked());
+                            self.fail(&at(name, place, &message), None);
+                        }
+                        _ => {
+                            let message = format!("`{}` still names {digest}", record.asked());
+                            told.notes.push(at(name, place, &message));
+                        }
+                    },
+                    Fact::Absent => {
+                        let (host, asked) = (reference.host(), record.asked());
+                        let message = format!("{host} no longer has `{asked}`; {digest} stays");
+                        self.fail(&at(name, place, &message), None);
+                    }
+                    Fact::Unknown(cause) => {
+                        let message = format!("`{}`: {cause}; {digest} stays", record.asked());
+                        self.fail(&at(name, place, &message), None);
+                    }
+                },
+            },
+            (None, Some(_), _) => {}
+        }
+    }
+
+    /// Does with the new text what was asked for.
+    fn change(&mut self, source: &Source, after: &str, changes: &[String]) -> anyhow::Result<()> {
+        let is_same = after == source.text;
+        if let (Some(path), false) = (source.input.path(), is_same)
+            && let Ok(target) = fs::canonicalize(path)
+            && !self.done.insert(target)
+        {
+            return Ok(());
+        }
+        let name = source.input.name();
+        match source.input.path() {
+            None if self.options.write => output::data(after)?,
+            _ if is_same => return Ok(()),
+            Some(path) if self.options.write => {
+                if let Err(error) = replace(path, &source.text, after) {
+                    self.fail(&at(&name, None, &format!("cannot be written: {error}")), None);
+                    return Ok(());
+                }
+            }
+            _ if self.options.check => self.ending = self.ending.max(Ending::Denied),
+            _ => output::data(&diff(&name, &source.text, after))?,
+        }
+        for change in changes {
+            if self.options.check {
+                output::data(&format!("{change}\n"))?;
+            } else {
+                eprintln!("{change}");
+            }
+        }
+        Ok(())
+    }
+
+    fn fail(&mut self, message: &str, help: Option<&str>) {
+        self.ending = Ending::Incomplete;
+        eprintln!("error: {message}");
+        if let Some(help) = help {
+            eprintln!("  help: {}", escaped(help));
+        }
+    }
+
+    fn verb(&self, done: &'static str, proposed: &'static str) -> &'static str {
+        if self.options.write { done } else { proposed }
+    }
+}
+
+/// A message with its place in front, fit for a terminal.
+fn at(name: &str, place: Option<Place>, message: &str) -> String {
+    Unread { file: name.to_owned(), place, message: message.to_owned(), help: None }.to_string()
+}
+
+/// The change as `git apply` and `patch -p1` take it. On a terminal the characters that it would obey
+/// are shown instead.
+fn diff(name: &str, before: &str, after: &str) -> String {
+    let (old, new) = match name.starts_with(['/', '<']) {
+        true => (name.to_owned(), name.to_owned()),
+        false => (format!("a/{name}"), format!("b/{name}")),
+    };
+    // `TextDiff::from_lines` would part lines at a lone carriage return too, where patch does not.
+    let lines = |text| str::split_inclusive(text, '\n').collect::<Vec<_>>();
+    let diff = TextDiff::configure()
+        .newline_terminated(true)
+        .diff_slices(&lines(before), &lines(after))
+        .unified_diff()
+        .header(&header_name(&old), &header_name(&new))
+        .to_string();
+    if !std::io::stdout().is_terminal() {
+        return diff;
+    }
+    let mut shown = String::with_capacity(diff.len());
+    for character in diff.chars() {
+        match character {
+            '\n' | '\t' => shown.push(character),
+            character if is_unprintable(character) => shown.extend(character.escape_unicode()),
+            character => shown.push(character),
+        }
+    }
+    shown
+}
+
+/// A name as the header of a diff has it: a tab ends one with spaces, where patch would look for a time,
+/// and one with a character that needs it is quoted, as Git does.
+fn header_name(name: &str) -> String {
+    if !name.contains(|character: char| character.is_control() || matches!(character, '"' | '\\')) {
+        return if name.contains(' ') { format!("{name}\t") } else { name.to_owned() };
+    }
+    let mut quoted = String::from('"');
+    for byte in name.bytes() {
+        match byte {
+            b'"' | b'\\' => quoted.extend(['\\', char::from(byte)]),
+            0x20..=0x7e => quoted.push(char::from(byte)),
+            _ => quoted.push_str(&format!("\\{byte:03o}")),
+        }
+    }
+    quoted + "\""
+}
+
+/// Questions that are in work at one time. The client of each registry has its own, lower, bound.
+const AT_ONCE: usize = 64;

@@ -1,0 +1,37 @@
+//! `layerpin rules`: the list of rules, or the page of one.
+
+use std::fmt::Write as _;
+
+use anyhow::bail;
+
+use crate::cli::Ending;
+use crate::cli::args::Rules;
+use crate::cli::output;
+use crate::rules::{self, ALL};
+use crate::text::shown;
+
+/// Writes the list, or one rule's page, to standard output.
+pub fn run(options: &Rules) -> anyhow::Result<Ending> {
+    match &options.rule {
+        None => output::data(&list())?,
+        Some(id) => match ALL.iter().find(|rule| rule.id == id) {
+            Some(rule) => output::data(&rule.page())?,
+            None => {
+                let known: Vec<_> = ALL.iter().map(|rule| rule.id).collect();
+                bail!("no rule is called `{}`; there are {}", shown(id), known.join(", "));
+            }
+        },
+    }
+    Ok(Ending::Clean)
+}
+
+/// A line for each rule: its id, its level in the recommended policy, its fault.
+fn list() -> String {
+    let width = rules::ALL.iter().map(|rule| rule.id.len()).max().unwrap_or_default();
+    let mut list = String::new();
+    for rule in ALL {
+        // Writing to a string does not fail.
+        let _ = writeln!(list, "{:<width$}  {:<4}  {}", rule.id, rule.recommended.as_str(), rule.fault);
+    }
+    list
+}

@@ -1,0 +1,120 @@
+//! `layerpin serve`: the admission webhooks.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context, bail};
+use axum::Router;
+use clap::ValueEnum;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::cli::Ending;
+use crate::cli::args::Serve;
+use crate::cli::connect;
+use crate::engine::Engine;
+use crate::metrics::Metrics;
+use crate::server::{DryRunAccess, Limits, Parts, Server, Stop};
+use crate::tls::profile::{CipherSuite, Protocol, Version};
+use crate::tls::{ClientAuthority, ServingCertificate};
+
+/// Serves until SIGTERM or SIGINT. `more` adds routes beside the webhooks.
+pub fn run(options: &Serve, more: Router) -> anyhow::Result<Ending> {
+    let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime")?;
+    let outcome = runtime.block_on(serve(options, more));
+    // An exec plug-in of the kubeconfig may hang for ever, and is not waited for.
+    runtime.shutdown_background();
+    outcome.map(|()| Ending::Clean)
+}
+
+async fn serve(options: &Serve, more: Router) -> anyhow::Result<()> {
+    let policy = connect::policy(&options.facts)?;
+    raise_file_limit();
+    let metrics = Arc::new(Metrics::new());
+    let sources = connect::connect(&options.facts, &metrics)?;
+    let dry_run = match (options.dry_run_access, sources.cluster()) {
+        (Some(DryRunAccess::Authorized), None) => bail!(
+            "--dry-run-access authorized: there is no cluster to ask who may create MachineConfigs; name one \
+             with --kubeconfig, or choose `anyone` or `off`"
+        ),
+        (Some(access), _) => access,
+        (None, Some(_)) => DryRunAccess::Authorized,
+        (None, None) => DryRunAccess::Anyone,
+    };
+    let client_authority = options.client_ca.as_deref().map(ClientAuthority::from_file);
+    let client_authority = client_authority.transpose().context("--client-ca")?;
+    let parts = Parts {
+        engine: Engine::new(sources),
+        policy,
+        certificate: certificate(options)?,
+        client_authority,
+        protocol: protocol(options),
+        metrics,
+        dry_run,
+        timeout: options.facts.timeout,
+        limits: Limits::default(),
+    };
+    // Before the addresses are told, so that whoever reads them may send a signal at once.
+    let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
+    let server = Server::bind(parts, options.listen, options.admin_listen, more).await?;
+    println!("listening on https://{}", server.address()?);
+    println!("admin listening on https://{}", server.admin_address()?);
+    tracing::info!(
+        address = %server.address()?,
+        admin_address = %server.admin_address()?,
+        version = env!("CARGO_PKG_VERSION"),
+        "listening"
+    );
+    let stop = async {
+        let how = tokio::select! {
+            _ = terminate.recv() => Stop::AfterLingering,
+            _ = interrupt.recv() => Stop::Now,
+        };
+        tracing::info!("stopping");
+        how
+    };
+    server.serve(stop).await;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// What the flags say of TLS; `None` where they say nothing, and the cluster counts. One who says
+/// something has the say in all of it: half of a profile might leave nothing to speak.
+fn protocol(options: &Serve) -> Option<Protocol> {
+    match (options.tls_min_version, options.tls_cipher_suites.as_deref()) {
+        (None, None) => None,
+        (minimum, suites) => Some(Protocol::new(
+            minimum.unwrap_or(Version::Tls12),
+            suites.unwrap_or(CipherSuite::value_variants()),
+        )),
+    }
+}
+
+fn certificate(options: &Serve) -> anyhow::Result<ServingCertificate> {
+    if let (Some(certificate), Some(key)) = (&options.tls_cert, &options.tls_key) {
+        return ServingCertificate::from_files(certificate, key).context("--tls-cert and --tls-key");
+    }
+    let (certificate, authority) = ServingCertificate::self_signed(options.listen.ip())?;
+    write_authority(&options.dev_ca_out, &authority)?;
+    tracing::warn!(
+        authority = %options.dev_ca_out.display(),
+        "no --tls-cert given: serving with a self-signed certificate"
+    );
+    Ok(certificate)
+}
+
+fn write_authority(path: &Path, pem: &str) -> anyhow::Result<()> {
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder)
+            .with_context(|| format!("cannot make the folder {}", folder.display()))?;
+    }
+    std::fs::write(path, pem)
+        .with_context(|| format!("cannot write the CA to {} (--dev-ca-out)", path.display()))
+}
+
+/// Every connection is an open file, and the usual soft limit is lower than the connections allowed.
+fn raise_file_limit() {
+    if let Err(error) = rlimit::increase_nofile_limit(rlimit::INFINITY) {
+        tracing::warn!(%error, "the limit of open files stays as it is");
+    }
+}

@@ -1,0 +1,265 @@
+//! Which cluster is meant: a kubeconfig, the account of the pod, or none.
+//!
+//! Owns where that is looked for and the words for what is wrong with it. Nothing is asked of a
+//! cluster here, and no plug-in is run, so that a server can listen before its cluster answers.
+
+use std::ffi::OsString;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use axum::http::Uri;
+use base64::prelude::{BASE64_STANDARD, Engine};
+use hyper_util::client::proxy::matcher::Matcher;
+use kube::Config;
+use kube::config::{Cluster, Kubeconfig, KubeconfigError, LoadDataError};
+
+use crate::errors;
+use crate::registry::http::tls_roots::Authorities;
+use crate::text::shown;
+
+/// What the user says of the cluster.
+#[derive(Clone, Debug, Default)]
+pub struct Choice {
+    /// `--kubeconfig`.
+    pub kubeconfig: Option<PathBuf>,
+    /// `--context`.
+    pub context: Option<String>,
+}
+
+/// What the process was started with.
+#[derive(Clone, Debug, Default)]
+pub struct Environment {
+    /// `KUBECONFIG`: files, with colons between them.
+    pub kubeconfig: Option<OsString>,
+    /// `HOME`.
+    pub home: Option<PathBuf>,
+    /// `KUBERNETES_SERVICE_HOST` and `KUBERNETES_SERVICE_PORT`, which every pod has.
+    pub service: Option<(String, String)>,
+    /// Where the account of a pod is mounted.
+    pub account: PathBuf,
+}
+
+impl Environment {
+    /// That of this process.
+    pub fn of_process() -> Self {
+        let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty());
+        let text = |name| variable(name)?.into_string().ok();
+        Self {
+            kubeconfig: variable("KUBECONFIG"),
+            home: variable("HOME").map(PathBuf::from),
+            service: text("KUBERNETES_SERVICE_HOST").zip(text("KUBERNETES_SERVICE_PORT")),
+            account: PathBuf::from(ACCOUNT),
+        }
+    }
+}
+
+/// How a cluster is reached.
+#[derive(Clone)]
+pub struct Access {
+    pub(crate) config: Config,
+    /// Where that was found: a file, or the account of the pod.
+    pub(crate) origin: String,
+}
+
+impl fmt::Debug for Access {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let server = self.config.cluster_url.to_string();
+        formatter.debug_struct("Access").field("server", &server).field("origin", &self.origin).finish()
+    }
+}
+
+impl Access {
+    /// Finds the cluster that is meant: the file of `choice`, those of `KUBECONFIG`, `~/.kube/config`,
+    /// and last the account of the pod. `None` when there is none of these.
+    pub fn find(choice: &Choice, environment: &Environment) -> Result<Option<Self>, AccessError> {
+        if let Some(path) = &choice.kubeconfig {
+            return Self::from_files(std::slice::from_ref(path), choice.context.as_deref()).map(Some);
+        }
+        let listed: Vec<PathBuf> = environment
+            .kubeconfig
+            .iter()
+            .flat_map(std::env::split_paths)
+            .filter(|path| !path.as_os_str().is_empty())
+            .collect();
+        if !listed.is_empty() {
+            // As kubectl does: of several, those that are not there are passed over.
+            let there: Vec<_> = listed.iter().filter(|path| path.exists()).cloned().collect();
+            let files = if there.is_empty() { listed } else { there };
+            return Self::from_files(&files, choice.context.as_deref()).map(Some);
+        }
+        let usual = environment.home.as_ref().map(|home| home.join(".kube/config"));
+        match (usual.filter(|path| path.exists()), &choice.context) {
+            (Some(path), context) => Self::from_files(&[path], context.as_deref()).map(Some),
+            (None, Some(context)) => Err(AccessError::ContextWithoutFile { context: shown(context) }),
+            (None, None) => Self::of_pod(environment),
+        }
+    }
+
+    fn from_files(files: &[PathBuf], context: Option<&str>) -> Result<Self, AccessError> {
+        let names: Vec<_> = files.iter().map(|path| path.display().to_string()).collect();
+        let file = names.join(":");
+        let wrong = |fault: String| AccessError::Unusable { origin: format!("kubeconfig {file}"), fault };
+        let mut kubeconfig = Kubeconfig::default();
+        for path in files {
+            // The first file to say something wins.
+            kubeconfig = kubeconfig.merge(read(path)?).map_err(|error| wrong(words(&error)))?;
+        }
+        let known: Vec<_> = kubeconfig.contexts.iter().map(|context| shown(&context.name)).collect();
+        let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+        let chosen = context.map(str::to_owned).or(kubeconfig.current_context.take());
+        let Some(chosen) = chosen.filter(|name| !name.is_empty()) else {
+            return Err(wrong(format!("no context is chosen; name one with --context (there is {known})")));
+        };
+        if !kubeconfig.contexts.iter().any(|context| context.name == chosen && context.context.is_some()) {
+            let name = shown(&chosen);
+            return Err(wrong(format!(
+                "there is no context `{name}`; name another with --context (there is {known})"
+            )));
+        }
+        let cluster = {
+            let context = kubeconfig.contexts.iter().find(|context| context.name == chosen);
+            let cluster = context.and_then(|named| Some(named.context.as_ref()?.cluster.as_str()));
+            let cluster = kubeconfig.clusters.iter().find(|named| Some(named.name.as_str()) == cluster);
+            cluster.and_then(|named| named.cluster.clone())
+        };
+        let has_proxy = cluster.as_ref().is_some_and(|cluster| cluster.proxy_url.is_some());
+        kubeconfig.current_context = Some(chosen.clone());
+        let in_context = |fault: String| wrong(format!("context `{}`: {fault}", shown(&chosen)));
+        if let Some(cluster) = &cluster {
+            check_authority(cluster).map_err(in_context)?;
+        }
+        let mut config = Config::try_from(kubeconfig).map_err(|error| in_context(words(&error)))?;
+        if !has_proxy && !wants_proxy(&config.cluster_url) {
+            config.proxy_url = None;
+        }
+        Ok(Self { config, origin: format!("kubeconfig {file}") })
+    }
+
+    /// The account that the kubelet mounts into a pod. `None` outside a pod, and in one that is given
+    /// no account.
+    fn of_pod(environment: &Environment) -> Result<Option<Self>, AccessError> {
+        let Some((host, port)) = &environment.service else { return Ok(None) };
+        let (token, authority) = (environment.account.join("token"), environment.account.join("ca.crt"));
+        if !token.exists() {
+            return Ok(None);
+        }
+        let origin = format!("the account of the pod in {}", environment.account.display());
+        let wrong = |fault: String| AccessError::Unusable { origin: origin.clone(), fault };
+        let host = if host.contains(':') { format!("[{host}]") } else { host.clone() };
+        let url = format!("https://{host}:{port}");
+        let url = url.parse().map_err(|error| wrong(format!("{} is no address: {error}", shown(&url))))?;
+        let mut config = Config::new(url);
+        config.auth_info.token_file = Some(token.display().to_string());
+        let pem =
+            std::fs::read(&authority).map_err(|error| wrong(format!("ca.crt: {}", errors::words(&error))))?;
+        let roots = Authorities::parse(&String::from_utf8_lossy(&pem));
+        let roots = roots.map_err(|fault| wrong(format!("ca.crt: {fault}")))?.into_certificates();
+        config.root_cert = Some(roots.iter().map(|root| root.to_vec()).collect());
+        // Read again about once a minute, as the token is.
+        config.root_cert_file = Some(authority);
+        Ok(Some(Self { config, origin }))
+    }
+
+    /// Where the cluster was found, such as `kubeconfig /root/.kube/config`.
+    pub fn origin(&self) -> &str {
+        &self.origin
+    }
+
+    pub(crate) fn wrong(&self, fault: String) -> AccessError {
+        AccessError::Unusable { origin: self.origin.clone(), fault }
+    }
+}
+
+fn read(path: &Path) -> Result<Kubeconfig, AccessError> {
+    Kubeconfig::read_from(path).map_err(|error| AccessError::Unusable {
+        origin: format!("kubeconfig {}", path.display()),
+        fault: words(&error),
+    })
+}
+
+/// By whom the API server is trusted, looked at before anybody else does: what is wrong with it is told by
+/// the line. What stands in the file itself comes before what another file says, as with kubectl.
+fn check_authority(cluster: &Cluster) -> Result<(), String> {
+    let data = cluster.certificate_authority_data.as_deref().filter(|data| !data.is_empty());
+    let (field, pem) = match (data, &cluster.certificate_authority) {
+        (Some(data), _) => {
+            let field = "`certificate-authority-data` of its cluster".to_owned();
+            let pem = BASE64_STANDARD.decode(data).map_err(|_| format!("{field} is no base64"))?;
+            (field, pem)
+        }
+        (None, Some(path)) => {
+            let field = format!("`certificate-authority` of its cluster, {path}");
+            let pem = std::fs::read(path)
+                .map_err(|error| format!("{field}: {}; name another file", errors::words(&error)))?;
+            (field, pem)
+        }
+        (None, None) => return Ok(()),
+    };
+    let found = Authorities::parse(&String::from_utf8_lossy(&pem));
+    found.map(drop).map_err(|fault| format!("{field}: {fault}; mend it or take it out"))
+}
+
+/// What is wrong, without any of the file's text, which holds credentials.
+pub(crate) fn words(error: &KubeconfigError) -> String {
+    match error {
+        KubeconfigError::ReadConfig(error, _) => {
+            format!("{}; name another with --kubeconfig", errors::words(error))
+        }
+        KubeconfigError::Parse(error) => match error.location() {
+            Some(at) => format!("line {}, column {}: it is no kubeconfig", at.line(), at.column()),
+            None => "it is no kubeconfig".to_owned(),
+        },
+        KubeconfigError::LoadClusterOfContext(name) => format!("there is no cluster `{}`", shown(name)),
+        KubeconfigError::MissingClusterUrl => "its cluster has no `server`".to_owned(),
+        KubeconfigError::ParseClusterUrl(error) => format!("`server` of its cluster is no address: {error}"),
+        KubeconfigError::ParseProxyUrl(error) => {
+            format!("the proxy (`proxy-url` of its cluster, or HTTPS_PROXY) is no address: {error}")
+        }
+        KubeconfigError::LoadClientCertificate(error) => {
+            format!("`client-certificate` of its user: {}", of_file(error))
+        }
+        KubeconfigError::LoadClientKey(error) => format!("`client-key` of its user: {}", of_file(error)),
+        KubeconfigError::ParseCertificates(_) => "`client-certificate` of its user is no PEM".to_owned(),
+        other => other.to_string(),
+    }
+}
+
+/// What is wrong with a file that is named, or with what stands in its place.
+fn of_file(error: &LoadDataError) -> String {
+    match error {
+        LoadDataError::ReadFile(error, path) => {
+            format!("{}: {}; name another file", path.display(), errors::words(error))
+        }
+        LoadDataError::DecodeBase64(_) => "its data is no base64".to_owned(),
+        LoadDataError::NoBase64DataOrFile => "it is missing".to_owned(),
+    }
+}
+
+/// Whether `HTTPS_PROXY` is for the API server: not what `NO_PROXY` names, and not this very machine.
+fn wants_proxy(url: &Uri) -> bool {
+    let host = url.host().unwrap_or_default().trim_matches(['[', ']']);
+    let is_loopback =
+        host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|host| host.is_loopback());
+    !is_loopback && Matcher::from_env().intercept(url).is_some()
+}
+
+/// A cluster that cannot be reached as the user says.
+#[derive(Debug, thiserror::Error)]
+pub enum AccessError {
+    /// A kubeconfig or an account cannot be used.
+    #[error("{origin}: {fault}\n  help: `--no-cluster` does without a cluster")]
+    Unusable {
+        /// Where it was found.
+        origin: String,
+        /// What is wrong in it.
+        fault: String,
+    },
+    /// A context without the file that it is in.
+    #[error("--context `{context}`: there is no kubeconfig to look for it in; name one with --kubeconfig")]
+    ContextWithoutFile {
+        /// The context.
+        context: String,
+    },
+}
+
+const ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";

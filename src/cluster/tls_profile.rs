@@ -1,0 +1,41 @@
+//! What the cluster wants of TLS: `spec.tlsSecurityProfile` of `APIServer/cluster`.
+
+use serde::Deserialize;
+
+use crate::cluster::resources::{Kind, PAGE, WithSpec, nullable};
+use crate::tls::profile::Profile;
+
+/// `APIServer/cluster`.
+pub(crate) static API_SERVER: Kind<Profile> = Kind {
+    name: "APIServer/cluster",
+    paths: &["/apis/config.openshift.io/v1/apiservers"],
+    object: Some("cluster"),
+    page: PAGE,
+    read: |text| {
+        #[derive(Default, Deserialize)]
+        #[serde(default, rename_all = "camelCase")]
+        struct Spec {
+            #[serde(deserialize_with = "nullable")]
+            tls_security_profile: Written,
+        }
+        #[derive(Default, Deserialize)]
+        #[serde(default)]
+        struct Written {
+            #[serde(deserialize_with = "nullable")]
+            r#type: String,
+            #[serde(deserialize_with = "nullable")]
+            custom: Custom,
+        }
+        #[derive(Default, Deserialize)]
+        #[serde(default)]
+        struct Custom {
+            #[serde(rename = "minTLSVersion", deserialize_with = "nullable")]
+            minimum: String,
+            #[serde(deserialize_with = "nullable")]
+            ciphers: Vec<String>,
+        }
+        let WithSpec::<Spec> { metadata, spec } = serde_json::from_str(text)?;
+        let Written { r#type, custom: Custom { minimum, ciphers } } = spec.tls_security_profile;
+        Ok(Some((metadata.name, Profile { r#type, minimum, ciphers })))
+    },
+};

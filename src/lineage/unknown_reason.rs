@@ -1,0 +1,148 @@
+//! Why the lineage of an image is not known.
+
+use std::fmt;
+
+use crate::lineage::bases::{Base, Origin};
+use crate::model::facts::Cause;
+use crate::model::image_reference::ImageReference;
+
+/// Why nobody can tell.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ignorance {
+    /// There is neither a cluster nor a base or release that was named.
+    NothingToJudgeAgainst,
+    /// The image has nothing for the platform.
+    NoPlatform,
+    /// The image is an index of none that a node could run.
+    NoLinux,
+    /// The registry has no such image.
+    NoImage {
+        /// The image.
+        reference: ImageReference,
+    },
+    /// The image could not be read.
+    Image {
+        /// The image.
+        reference: ImageReference,
+        /// Why.
+        cause: Cause,
+    },
+    /// The registry no longer has the base.
+    NoBase {
+        /// The base.
+        base: Base,
+    },
+    /// The base could not be read.
+    Base {
+        /// The base.
+        base: Base,
+        /// Why.
+        cause: Cause,
+    },
+    /// The base has no layers, so that everything would be built on it.
+    EmptyBase {
+        /// The base.
+        base: Base,
+    },
+    /// The registry has no such payload.
+    NoPayload {
+        /// The payload.
+        reference: ImageReference,
+    },
+    /// The payload could not be read.
+    Payload {
+        /// The payload.
+        reference: ImageReference,
+        /// Why.
+        cause: Cause,
+    },
+    /// The payload names no operating system image.
+    NoOsImage {
+        /// The payload.
+        reference: ImageReference,
+    },
+    /// The stream of the pool is not among those of the release.
+    NoStream {
+        /// The stream.
+        stream: String,
+        /// Who should name it.
+        source: Origin,
+    },
+    /// An object of the cluster could not be read.
+    Cluster {
+        /// Kind and name.
+        object: &'static str,
+        /// Why.
+        cause: Cause,
+    },
+    /// What should name a base does not.
+    Malformed {
+        /// What is wrong.
+        message: String,
+    },
+}
+
+/// A question whose answer is lacking. Findings that rest on the same one are told as one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Lacking {
+    /// What a registry says of an image or payload.
+    Registry(ImageReference),
+    /// What the cluster says, while it does not for this reason.
+    Cluster(Cause),
+    /// Something else that is wrong where it stands.
+    Other(String),
+}
+
+impl Ignorance {
+    /// The question that nobody answered. `None` when there was none to ask.
+    pub fn lacking(&self) -> Option<Lacking> {
+        match self {
+            Self::NothingToJudgeAgainst | Self::NoPlatform | Self::NoLinux => None,
+            Self::NoImage { reference }
+            | Self::Image { reference, .. }
+            | Self::NoPayload { reference }
+            | Self::NoOsImage { reference }
+            | Self::Payload { reference, .. } => Some(Lacking::Registry(reference.clone())),
+            Self::NoBase { base } | Self::Base { base, .. } | Self::EmptyBase { base } => {
+                Some(Lacking::Registry(base.reference.clone()))
+            }
+            Self::Cluster { cause, .. } => Some(Lacking::Cluster(cause.clone())),
+            Self::NoStream { .. } | Self::Malformed { .. } => Some(Lacking::Other(self.to_string())),
+        }
+    }
+}
+
+impl fmt::Display for Ignorance {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NothingToJudgeAgainst => formatter.write_str(
+                "nothing to judge against: no OpenShift cluster, no --release-image, no --base-image and no acceptedBases",
+            ),
+            Self::NoPlatform => formatter.write_str("the image has nothing for this platform"),
+            Self::NoLinux => formatter.write_str("the image has nothing for linux"),
+            Self::NoImage { reference } => write!(formatter, "{} has no such image", reference.host()),
+            Self::Image { cause, .. } => write!(formatter, "the image could not be read: {cause}"),
+            Self::NoBase { base } => write!(formatter, "the base `{}` is no longer there", base.reference),
+            Self::Base { base, cause } => {
+                write!(formatter, "the base `{}` could not be read: {cause}", base.reference)
+            }
+            Self::EmptyBase { base } => {
+                write!(formatter, "`{}` has no layers, so it is no base", base.reference)
+            }
+            Self::NoPayload { reference } => {
+                write!(formatter, "the release payload `{reference}` is not there")
+            }
+            Self::Payload { reference, cause } => {
+                write!(formatter, "the release payload `{reference}` could not be read: {cause}")
+            }
+            Self::NoOsImage { reference } => {
+                write!(formatter, "the release payload `{reference}` names no operating system image")
+            }
+            Self::NoStream { stream, source } => {
+                write!(formatter, "{source} names no image of OS stream `{stream}`")
+            }
+            Self::Cluster { object, cause } => formatter.write_str(&cause.of(object, "is not known")),
+            Self::Malformed { message } => formatter.write_str(message),
+        }
+    }
+}

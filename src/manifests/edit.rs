@@ -1,0 +1,227 @@
+//! Writes a plan into the text that the object was read from, byte by byte.
+//!
+//! Owns which bytes change: those of the image values, and those of the records among the
+//! annotations, in the style of their neighbours. All others stay as they are, line ends and
+//! comments too. What cannot be done that way is refused with its place, and never half done: the
+//! text that comes out has been read again and says what the plan says.
+
+pub(crate) mod annotations;
+
+use std::borrow::Cow;
+use std::ops::Range;
+
+use granit_parser::ScalarStyle;
+
+use crate::manifests::{self, Document, Form, Obstacle, ObstacleKind, Spot};
+use crate::model::machine_config::{Field, Place};
+use crate::pin::Plan;
+use crate::text::escaped;
+
+/// Writes each plan into `text`, at the document that stands beside it. Gives the whole text as it
+/// is afterwards.
+///
+/// `documents` are all those of `text`, in its order, as [`manifests::read`] gives them.
+pub fn write<'t, 'a>(
+    text: &'t str,
+    documents: impl IntoIterator<Item = (&'a Document, &'a Plan)>,
+) -> Result<Cow<'t, str>, Inexact> {
+    let pairs: Vec<_> = documents.into_iter().collect();
+    let mut changes = Vec::new();
+    for (document, plan) in &pairs {
+        changes.append(&mut changes_of(text, document, plan)?);
+    }
+    if changes.is_empty() {
+        return Ok(Cow::Borrowed(text));
+    }
+    let after = apply(text, changes).ok_or_else(|| unexpected(pairs.first().copied()))?;
+    verify(&after, &pairs)?;
+    Ok(Cow::Owned(after))
+}
+
+/// Why a text cannot be changed exactly.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Inexact {
+    /// Where the reason stands.
+    pub place: Place,
+    /// What it is: one phrase.
+    pub message: String,
+    /// One thing to do about it.
+    pub help: String,
+}
+
+impl Inexact {
+    fn new(place: Place, message: String, help: impl Into<String>) -> Self {
+        Self { place, message, help: help.into() }
+    }
+}
+
+/// Bytes that are replaced by others.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Change {
+    range: Range<usize>,
+    text: String,
+}
+
+fn changes_of(text: &str, document: &Document, plan: &Plan) -> Result<Vec<Change>, Inexact> {
+    let site = &document.site;
+    let mut changes = Vec::new();
+    for field in Field::ALL {
+        let Some(reference) = plan.pinned(field) else { continue };
+        let name = format!("`spec.{}`", field.key());
+        let Some(spot) = &site.images[field as usize] else { return Err(lost(document)) };
+        let value = reference.as_str();
+        changes.push(Change { range: scalar(text, spot, &name, value)?, text: value.to_owned() });
+    }
+    annotations::change(text, document, plan, &mut changes)?;
+    Ok(changes)
+}
+
+/// The bytes inside the quotes of a scalar that may be replaced by `value`.
+fn scalar(text: &str, spot: &Spot, name: &str, value: &str) -> Result<Range<usize>, Inexact> {
+    clear(spot, name, value)?;
+    let Form::Scalar { style, .. } = spot.form else {
+        return Err(Inexact::new(spot.place, format!("{name} is not one value"), by_hand(value)));
+    };
+    let written = text.get(spot.value.clone()).unwrap_or_default();
+    let Range { start, end } = spot.value;
+    let quoted = |quote: char| written.len() >= 2 && written.starts_with(quote) && written.ends_with(quote);
+    match style {
+        ScalarStyle::Plain if !written.contains(['\n', '\r']) => Ok(start..end),
+        ScalarStyle::SingleQuoted if quoted('\'') => Ok(start + 1..end - 1),
+        ScalarStyle::DoubleQuoted if quoted('"') => Ok(start + 1..end - 1),
+        ScalarStyle::Literal | ScalarStyle::Folded => {
+            let message = format!("{name} is a block scalar, which cannot be edited exactly");
+            Err(Inexact::new(spot.place, message, format!("write it on one line: {value}")))
+        }
+        _ => Err(Inexact::new(
+            spot.place,
+            format!("{name} goes over several lines"),
+            format!("write it on one line: {value}"),
+        )),
+    }
+}
+
+/// Fails when something stands in the way of changing a value.
+fn clear(spot: &Spot, name: &str, value: &str) -> Result<(), Inexact> {
+    let Some(Obstacle { kind, place }) = spot.obstacle else { return Ok(()) };
+    let (message, help) = match kind {
+        ObstacleKind::Alias => (
+            format!("{name} is reached through an alias, so its text stands for other values too"),
+            format!("write it out in place of the alias: {value}"),
+        ),
+        ObstacleKind::SharedAnchor => (
+            format!("{name} has an anchor that an alias refers to, so its text stands for other values too"),
+            format!("take the anchor away and write it out at each place: {value}"),
+        ),
+        ObstacleKind::Merge => (
+            format!("{name} comes from a merge key (`<<`), so its text stands for other values too"),
+            format!("write it out in the object itself: {value}"),
+        ),
+        ObstacleKind::Tag => (
+            format!("{name} has a YAML tag that may change what it means"),
+            format!("take the tag away, or write by hand: {value}"),
+        ),
+        ObstacleKind::JsonPatch => (
+            format!("{name} is set by a JSON patch, which has no place for the record of the pin"),
+            format!("write by hand: {value}; a strategic merge patch layerpin can pin"),
+        ),
+        ObstacleKind::QuotedText => (
+            format!("{name} stands in a text that is quoted or folded, which cannot be edited exactly"),
+            format!("write by hand: {value}; in a literal block (`key: |`) layerpin can edit it"),
+        ),
+    };
+    Err(Inexact::new(place, message, help))
+}
+
+fn by_hand(value: &str) -> String {
+    format!("write by hand: {value}")
+}
+
+/// The plan speaks of a value that the text does not have. It comes from another text.
+fn lost(document: &Document) -> Inexact {
+    unexpected(Some((document, &Plan::default())))
+}
+
+fn unexpected(pair: Option<(&Document, &Plan)>) -> Inexact {
+    let origin = pair.map(|(document, _)| &document.subject.origin);
+    let start = Place { line: 1, column: 1 };
+    let place = origin.map_or(start, |origin| {
+        let first = Field::ALL.into_iter().find_map(|field| origin.place(field));
+        first.unwrap_or(Place { line: origin.line().unwrap_or(1), column: 1 })
+    });
+    let value = pair.and_then(|(_, plan)| Field::ALL.into_iter().find_map(|field| plan.pinned(field)));
+    let help = value.map_or("change it by hand".to_owned(), |value| by_hand(value.as_str()));
+    Inexact::new(place, "cannot be edited exactly in the style in which it is written".to_owned(), help)
+}
+
+/// Makes the changes, which must not overlap. Of two at one byte the earlier comes first.
+fn apply(text: &str, mut changes: Vec<Change>) -> Option<String> {
+    changes.sort_by_key(|change| (change.range.start, change.range.end));
+    let mut after = String::with_capacity(text.len() + changes.len() * 200);
+    let mut from = 0;
+    for Change { range, text: new } in &changes {
+        after.push_str(text.get(from..range.start)?);
+        after.push_str(new);
+        from = range.end;
+    }
+    after.push_str(text.get(from..)?);
+    Some(after)
+}
+
+/// Reads the text again: every object must say what its plan says.
+fn verify(after: &str, pairs: &[(&Document, &Plan)]) -> Result<(), Inexact> {
+    let read = manifests::read(after);
+    for (index, (document, plan)) in pairs.iter().enumerate() {
+        let expected = plan.apply(&document.subject);
+        let found = read.documents.get(index).map(|document| &document.subject);
+        if !found
+            .is_some_and(|found| found.name == expected.name && found.object.says_the_same(&expected.object))
+        {
+            return Err(unexpected(Some((document, plan))));
+        }
+    }
+    if read.documents.len() != pairs.len() {
+        return Err(unexpected(pairs.first().copied()));
+    }
+    Ok(())
+}
+
+/// The end of the line that holds `offset`, behind its line break; and whether it has one.
+fn after_line(text: &str, offset: usize) -> (usize, LineBreak) {
+    match text[offset..].find('\n') {
+        Some(at) if text[..offset + at].ends_with('\r') => {
+            (offset + at + 1, LineBreak::CarriageReturnLineFeed)
+        }
+        Some(at) => (offset + at + 1, LineBreak::LineFeed),
+        None => (text.len(), LineBreak::Missing),
+    }
+}
+
+/// How a line ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum LineBreak {
+    LineFeed,
+    CarriageReturnLineFeed,
+    /// The text ends first.
+    Missing,
+}
+
+/// The line break of `text`, as its first line has it.
+fn line_break(text: &str) -> &'static str {
+    match after_line(text, 0).1 {
+        LineBreak::CarriageReturnLineFeed => "\r\n",
+        LineBreak::LineFeed | LineBreak::Missing => "\n",
+    }
+}
+
+fn line_start(text: &str, offset: usize) -> usize {
+    text[..offset].rfind('\n').map_or(0, |at| at + 1)
+}
+
+/// Names an annotation in a message.
+fn annotation_name(key: &str) -> String {
+    format!("the annotation `{}`", escaped(key))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,425 @@
+//! Records among the annotations: set, brought up to date, taken away.
+//!
+//! Owns where a new entry goes and how it looks. It goes first, right below the line of its parent,
+//! because there it comes between no comment and what the comment is about; it is indented, quoted
+//! and broken into lines as its neighbours are.
+
+use std::ops::Range;
+
+use granit_parser::{ScalarStyle, StructureStyle};
+
+use crate::manifests::edit::{
+    Change, Inexact, LineBreak, after_line, annotation_name, by_hand, clear, line_break, line_start, scalar,
+};
+use crate::manifests::{Document, Form, Spot};
+use crate::model::machine_config::{Field, Place, REPIN_ANNOTATION};
+use crate::pin::Plan;
+
+/// Adds to `changes` what `plan` changes among the annotations.
+pub(crate) fn change(
+    text: &str,
+    document: &Document,
+    plan: &Plan,
+    changes: &mut Vec<Change>,
+) -> Result<(), Inexact> {
+    let site = &document.site;
+    let mut new = Vec::new();
+    let mut gone = Vec::new();
+    for field in Field::ALL {
+        let spot = site.records[field as usize].as_ref();
+        let key = field.record_annotation();
+        match (plan.record(field), spot) {
+            (None, _) | (Some(None), None) => {}
+            (Some(Some(record)), Some(spot)) => changes.push(update(text, spot, key, &record.to_string())?),
+            (Some(Some(record)), None) => {
+                let quote = Quote::of(text, site.images[field as usize].as_ref().map(|spot| &spot.value));
+                new.push(Entry { key, value: record.to_string(), quote });
+            }
+            (Some(None), Some(spot)) => gone.push((key, spot)),
+        }
+    }
+    if let (true, Some(spot)) = (plan.removes_repin(), site.repin.as_ref()) {
+        gone.push((REPIN_ANNOTATION, spot));
+    }
+    if new.is_empty() && gone.is_empty() {
+        return Ok(());
+    }
+    let Some(metadata) = &site.metadata else { return Err(crate::manifests::edit::lost(document)) };
+    let editor = Editor { text, metadata, annotations: site.annotations.as_ref() };
+    editor.change(&new, &gone, changes)
+}
+
+/// An entry that is to be there.
+struct Entry {
+    key: &'static str,
+    value: String,
+    quote: Quote,
+}
+
+/// How a scalar is quoted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Quote {
+    None,
+    Single,
+    Double,
+}
+
+impl Quote {
+    fn of(text: &str, scalar: Option<&Range<usize>>) -> Self {
+        match scalar.and_then(|range| text.as_bytes().get(range.start)) {
+            Some(b'\'') => Self::Single,
+            Some(b'"') => Self::Double,
+            _ => Self::None,
+        }
+    }
+
+    /// Keys and records of ours hold nothing that would need an escape.
+    fn around(self, text: &str) -> String {
+        match self {
+            Self::None => text.to_owned(),
+            Self::Single => format!("'{text}'"),
+            Self::Double => format!("\"{text}\""),
+        }
+    }
+}
+
+fn update(text: &str, spot: &Spot, key: &str, value: &str) -> Result<Change, Inexact> {
+    let name = annotation_name(key);
+    if let Form::Scalar { is_null: true, .. } = spot.form {
+        clear(spot, &name, value)?;
+        return put(text, spot, value)
+            .ok_or_else(|| Inexact::new(spot.place, format!("{name} has no value"), by_hand(value)));
+    }
+    Ok(Change { range: scalar(text, spot, &name, value)?, text: value.to_owned() })
+}
+
+/// Puts a value in the place of null, which may be written as nothing at all.
+fn put(text: &str, spot: &Spot, value: &str) -> Option<Change> {
+    if !spot.value.is_empty() {
+        return Some(Change { range: spot.value.clone(), text: value.to_owned() });
+    }
+    let at = behind_colon(text, spot)?;
+    Some(Change { range: at..at, text: format!(" {value}") })
+}
+
+/// The byte behind the colon of a key.
+fn behind_colon(text: &str, spot: &Spot) -> Option<usize> {
+    let rest = text.get(spot.key.end..)?.trim_start_matches([' ', '\t']);
+    rest.starts_with(':').then(|| text.len() - rest.len() + 1)
+}
+
+/// Changes one object's annotations.
+struct Editor<'a> {
+    text: &'a str,
+    metadata: &'a Spot,
+    annotations: Option<&'a Spot>,
+}
+
+impl Editor<'_> {
+    fn change(
+        &self,
+        new: &[Entry],
+        gone: &[(&str, &Spot)],
+        changes: &mut Vec<Change>,
+    ) -> Result<(), Inexact> {
+        let first = &wanted(new);
+        clear(self.metadata, "`metadata`", &format!("metadata, with the annotation {first}"))?;
+        let Some(annotations) = self.annotations else {
+            changes.push(self.add_map(new)?);
+            return Ok(());
+        };
+        clear(annotations, "`metadata.annotations`", &format!("annotations, with {first}"))?;
+        match &annotations.form {
+            Form::Scalar { is_null: true, .. } => changes.push(self.fill(annotations, new)?),
+            Form::Mapping { style: StructureStyle::Block, keys, .. } => {
+                if !new.is_empty() {
+                    let (_, at) = keys.first().ok_or_else(|| self.refusal(annotations.place, first))?;
+                    let lines = entries_in_lines(new, &self.key_quote(keys), &spaces(at.column - 1));
+                    changes.push(self.below(annotations, &lines, first)?);
+                }
+                for (key, spot) in gone {
+                    changes.push(self.without_lines(key, spot)?);
+                }
+                if new.is_empty() && gone.len() == keys.len() {
+                    // An empty value would be null.
+                    let colon = behind_colon(self.text, annotations)
+                        .ok_or_else(|| self.refusal(annotations.place, first))?;
+                    changes.push(Change { range: colon..colon, text: " {}".to_owned() });
+                }
+            }
+            Form::Mapping { style: StructureStyle::Flow, keys, .. } => {
+                self.change_flow(annotations, keys, new, gone, changes)?;
+            }
+            _ => return Err(self.refusal(annotations.place, first)),
+        }
+        Ok(())
+    }
+
+    /// Puts a map of annotations into metadata that has none.
+    fn add_map(&self, new: &[Entry]) -> Result<Change, Inexact> {
+        let first = &wanted(new);
+        let Form::Mapping { style, keys, .. } = &self.metadata.form else {
+            return Err(self.refusal(self.metadata.place, first));
+        };
+        let Some((_, at)) = keys.first() else { return Err(self.refusal(self.metadata.place, first)) };
+        let quote = self.key_quote(keys);
+        let key = quote.around("annotations");
+        match style {
+            StructureStyle::Block => {
+                let margin = spaces(at.column - 1);
+                let step = step(self.metadata.key_place, *at);
+                let mut lines = vec![format!("{margin}{key}:")];
+                lines.append(&mut entries_in_lines(new, &quote, &format!("{margin}{}", spaces(step))));
+                self.below(self.metadata, &lines, first)
+            }
+            StructureStyle::Flow => {
+                let flow = self.flow(self.metadata, keys);
+                let inner = flow.map_of(new, quote, self.line_break());
+                Ok(flow.first_entry(&format!("{key}{}{inner}", flow.colon), self.line_break()))
+            }
+        }
+    }
+
+    /// Gives annotations that are null their first entries.
+    fn fill(&self, annotations: &Spot, new: &[Entry]) -> Result<Change, Inexact> {
+        let first = &wanted(new);
+        let quote = Quote::of(self.text, Some(&annotations.key));
+        let Form::Mapping { style, keys, .. } = &self.metadata.form else {
+            return Err(self.refusal(self.metadata.place, first));
+        };
+        if *style == StructureStyle::Block && annotations.value.is_empty() {
+            let step = step(self.metadata.key_place, annotations.key_place);
+            let margin = spaces(annotations.key_place.column - 1 + step);
+            return self.below(annotations, &entries_in_lines(new, &quote, &margin), first);
+        }
+        let flow = self.flow(self.metadata, keys);
+        let map = flow.map_of(new, quote, self.line_break());
+        put(self.text, annotations, &map).ok_or_else(|| self.refusal(annotations.place, first))
+    }
+
+    fn change_flow(
+        &self,
+        annotations: &Spot,
+        keys: &[(Range<usize>, Place)],
+        new: &[Entry],
+        gone: &[(&str, &Spot)],
+        changes: &mut Vec<Change>,
+    ) -> Result<(), Inexact> {
+        let first = &wanted(new);
+        for (key, spot) in gone {
+            clear(spot, &annotation_name(key), "")?;
+        }
+        let is_gone =
+            |key: &Range<usize>| gone.iter().find(|(_, spot)| spot.key == *key).map(|(_, spot)| *spot);
+        if keys.is_empty() {
+            let parents = match &self.metadata.form {
+                Form::Mapping { keys, .. } => keys,
+                _ => return Err(self.refusal(self.metadata.place, first)),
+            };
+            let flow = self.flow(self.metadata, parents);
+            let quote = Quote::of(self.text, Some(&annotations.key));
+            let Range { start, end } = annotations.value;
+            let has_comment = !self.text[start..end].trim_matches(['{', '}']).trim().is_empty();
+            changes.push(if has_comment {
+                let entries: Vec<_> = new.iter().map(|entry| flow.entry(entry, quote)).collect();
+                Change { range: start + 1..start + 1, text: entries.join(flow.comma()) }
+            } else {
+                Change { range: start..end, text: flow.map_of(new, quote, self.line_break()) }
+            });
+            return Ok(());
+        }
+        let flow = self.flow(annotations, keys);
+        let quote = self.key_quote(keys);
+        let entries: Vec<_> = new.iter().map(|entry| flow.entry(entry, quote)).collect();
+        if keys.iter().all(|(key, _)| is_gone(key).is_some()) {
+            let end = keys.last().and_then(|(key, _)| is_gone(key)).map_or(0, |spot| spot.value.end);
+            changes.push(Change { range: keys[0].0.start..end, text: entries.join(flow.comma()) });
+            return Ok(());
+        }
+        for entry in &entries {
+            changes.push(flow.first_entry(entry, self.line_break()));
+        }
+        // Entries that go and stand side by side go together, with the comma on one side.
+        let mut index = 0;
+        while index < keys.len() {
+            let begins = index;
+            let mut ends = None;
+            while let Some(spot) = keys.get(index).and_then(|(key, _)| is_gone(key)) {
+                ends = Some(spot.value.end);
+                index += 1;
+            }
+            if let Some(ends) = ends {
+                let start = keys[begins].0.start;
+                let range = match keys.get(index) {
+                    Some((kept, _)) => start..kept.start,
+                    None => self.text[..start].rfind(',').unwrap_or(start)..ends,
+                };
+                changes.push(Change { range, text: String::new() });
+            }
+            index += 1;
+        }
+        Ok(())
+    }
+
+    /// Puts lines right below the line of a key whose value begins on a later line.
+    fn below(&self, parent: &Spot, lines: &[String], value: &str) -> Result<Change, Inexact> {
+        let (at, ends) = after_line(self.text, parent.key.end);
+        let margin = &self.text[line_start(self.text, parent.key.start)..parent.key.start];
+        let margin = margin.trim_start_matches('\u{feff}');
+        let is_plain = margin.chars().all(|character| matches!(character, ' ' | '-'));
+        let begins = parent.value.start.max(parent.key.end);
+        // Anchors and tags may stand on lines of their own, before the value that they are for.
+        let between = self.text.get(at..begins).unwrap_or_default();
+        let is_clear = between.lines().all(|line| {
+            let line = line.trim();
+            line.is_empty() || line.starts_with('#')
+        });
+        if !is_plain || !is_clear || (!parent.value.is_empty() && begins < at) {
+            return Err(self.refusal(parent.place, value));
+        }
+        let line_break = self.line_break();
+        let text = match ends {
+            LineBreak::Missing => lines.iter().map(|line| format!("{line_break}{line}")).collect(),
+            LineBreak::LineFeed => lines.iter().map(|line| format!("{line}\n")).collect(),
+            LineBreak::CarriageReturnLineFeed => lines.iter().map(|line| format!("{line}\r\n")).collect(),
+        };
+        Ok(Change { range: at..at, text })
+    }
+
+    /// Takes the lines of an entry away.
+    fn without_lines(&self, key: &str, spot: &Spot) -> Result<Change, Inexact> {
+        clear(spot, &annotation_name(key), "")?;
+        let start = line_start(self.text, spot.key.start);
+        let (end, ends) = after_line(self.text, spot.value.end);
+        let is_alone = self.text[start..spot.key.start].chars().all(|character| character == ' ');
+        let rest = self.text[spot.value.end..end].trim();
+        let is_block = matches!(
+            spot.form,
+            Form::Scalar { style: ScalarStyle::Literal | ScalarStyle::Folded, .. } | Form::Mapping { .. }
+        );
+        if !is_alone || is_block || !(rest.is_empty() || rest.starts_with('#')) {
+            let message = format!("{} cannot be taken away exactly", annotation_name(key));
+            return Err(Inexact::new(spot.key_place, message, "take it away by hand"));
+        }
+        let start = match ends {
+            // The last line of the text goes with the line break before it.
+            LineBreak::Missing => self.text[..start].trim_end_matches(['\n', '\r']).len(),
+            LineBreak::LineFeed | LineBreak::CarriageReturnLineFeed => start,
+        };
+        Ok(Change { range: start..end, text: String::new() })
+    }
+
+    fn flow<'b>(&'b self, map: &'b Spot, keys: &'b [(Range<usize>, Place)]) -> Flow<'b> {
+        let start = map.value.start;
+        let first = keys.first().map(|(key, _)| key);
+        let line = first.map(|key| line_start(self.text, key.start));
+        let margin = line.zip(first).map(|(line, key)| &self.text[line..key.start]);
+        // In lines when the first key has a line to itself, below the brace.
+        let margin = margin.filter(|margin| {
+            line.is_some_and(|line| line > start)
+                && margin.chars().all(|character| matches!(character, ' ' | '\t'))
+        });
+        let parent = &self.text[line_start(self.text, start)..start];
+        let parent = &parent[..parent.len() - parent.trim_start_matches([' ', '\t']).len()];
+        let step = margin.and_then(|margin| margin.strip_prefix(parent)).filter(|step| !step.is_empty());
+        let colon = match first.map_or("", |key| &self.text[key.end..]) {
+            rest if rest.starts_with(" : ") => " : ",
+            rest if rest.starts_with(':') && !rest[1..].starts_with([' ', '\t', '\n', '\r']) => ":",
+            _ => ": ",
+        };
+        Flow { text: self.text, start, first: first.map_or(start + 1, |key| key.start), margin, step, colon }
+    }
+
+    fn key_quote(&self, keys: &[(Range<usize>, Place)]) -> Quote {
+        Quote::of(self.text, keys.first().map(|(key, _)| key))
+    }
+
+    fn line_break(&self) -> &'static str {
+        line_break(self.text)
+    }
+
+    fn refusal(&self, place: Place, wanted: &str) -> Inexact {
+        let message =
+            "the annotations cannot be edited exactly in the style in which they are written".to_owned();
+        let help = match wanted {
+            "" => "change them by hand".to_owned(),
+            wanted => by_hand(&format!("the annotation {wanted}")),
+        };
+        Inexact::new(place, message, help)
+    }
+}
+
+/// A mapping in braces, and how it is laid out.
+struct Flow<'a> {
+    text: &'a str,
+    /// The byte of the opening brace.
+    start: usize,
+    /// The byte of the first key, or behind the brace where there is none.
+    first: usize,
+    /// What stands before each key on its line. `None` when the mapping is not broken into lines.
+    margin: Option<&'a str>,
+    /// What a level of nesting adds to the margin.
+    step: Option<&'a str>,
+    colon: &'static str,
+}
+
+impl Flow<'_> {
+    /// The change that puts `entry` before the first.
+    fn first_entry(&self, entry: &str, line_break: &str) -> Change {
+        match self.margin {
+            Some(margin) => {
+                let (at, _) = after_line(self.text, self.start);
+                Change { range: at..at, text: format!("{margin}{entry},{line_break}") }
+            }
+            None => Change { range: self.first..self.first, text: format!("{entry}{}", self.comma()) },
+        }
+    }
+
+    /// A mapping of `entries` for a value of this one.
+    fn map_of(&self, entries: &[Entry], key_quote: Quote, line_break: &str) -> String {
+        let entries: Vec<_> = entries.iter().map(|entry| self.entry(entry, key_quote)).collect();
+        match self.margin {
+            Some(margin) => {
+                let inner = format!("{line_break}{margin}{}", self.step.unwrap_or("  "));
+                let entries = entries.join(&format!(",{inner}"));
+                format!("{{{inner}{entries}{line_break}{margin}}}")
+            }
+            None => format!("{{{}}}", entries.join(self.comma())),
+        }
+    }
+
+    fn entry(&self, entry: &Entry, key_quote: Quote) -> String {
+        // A plain key wants white space behind its colon, and JSON wants its values quoted.
+        let (colon, quote) = match (self.colon, key_quote) {
+            (":", Quote::None) => (": ", entry.quote),
+            (":", _) => (":", Quote::Double),
+            (colon, _) => (colon, entry.quote),
+        };
+        format!("{}{colon}{}", key_quote.around(entry.key), quote.around(&entry.value))
+    }
+
+    fn comma(&self) -> &'static str {
+        if self.colon == ":" { "," } else { ", " }
+    }
+}
+
+/// The first new entry, as a message names it. Empty when there is none.
+fn wanted(new: &[Entry]) -> String {
+    new.first().map_or_else(String::new, |entry| format!("{}: {}", entry.key, entry.value))
+}
+
+fn entries_in_lines(entries: &[Entry], key_quote: &Quote, margin: &str) -> Vec<String> {
+    let line = |entry: &Entry| {
+        format!("{margin}{}: {}", key_quote.around(entry.key), entry.quote.around(&entry.value))
+    };
+    entries.iter().map(line).collect()
+}
+
+/// How much further a child is indented than its parent.
+fn step(parent: Place, child: Place) -> u64 {
+    child.column.checked_sub(parent.column).filter(|step| *step > 0).unwrap_or(2)
+}
+
+fn spaces(count: u64) -> String {
+    " ".repeat(usize::try_from(count).unwrap_or_default())
+}

@@ -1,0 +1,195 @@
+//! Documents inside the text of a scalar, as a ConfigMap carries them: back to the outer places.
+//!
+//! Owns the way from a line and column of the inner text to those of the file. A literal block
+//! (`|`) holds its text letter for letter, indented, so its places and bytes are found exactly; of
+//! a double-quoted text on one line the places are found, and of any other only where it begins.
+
+use std::ops::Range;
+
+use granit_parser::ScalarStyle;
+
+use crate::manifests::spans::{Form, Obstacle, ObstacleKind, Site};
+use crate::manifests::tree::{Content, Node};
+use crate::model::machine_config::Place;
+
+/// How an inner text stands in its file.
+pub(crate) enum Embedding {
+    /// Line for line, each indented.
+    Literal {
+        /// For each line of the inner text: where it begins, in both texts, in bytes.
+        lines: Vec<(usize, usize)>,
+        /// The line of the file on which the first of them stands.
+        first_line: u64,
+        indent: usize,
+    },
+    /// On one line, with escapes.
+    Quoted {
+        /// Where the inner text and the outer column go apart: after each escape.
+        steps: Vec<(Place, u64)>,
+        line: u64,
+        begins: Place,
+    },
+    /// In some other way.
+    Opaque(Place),
+}
+
+impl Embedding {
+    /// Finds how the scalar `node` of the file `outer` stands there.
+    pub(crate) fn of(node: &Node<'_>, outer: &str) -> Self {
+        let Content::Scalar { text, style, indent, .. } = &node.content else {
+            return Self::Opaque(node.place);
+        };
+        let found = match style {
+            ScalarStyle::Literal => literal(text, node, *indent, outer),
+            ScalarStyle::DoubleQuoted => quoted(text, node, outer),
+            _ => None,
+        };
+        found.unwrap_or(Self::Opaque(node.place))
+    }
+
+    /// The place in the file.
+    pub(crate) fn place(&self, inner: Place) -> Place {
+        match self {
+            Self::Literal { first_line, indent, .. } => {
+                Place { line: first_line + inner.line - 1, column: inner.column + *indent as u64 }
+            }
+            Self::Quoted { steps, line, begins } => {
+                let next =
+                    steps.partition_point(|(at, _)| (at.line, at.column) <= (inner.line, inner.column));
+                match next.checked_sub(1).map(|index| steps[index]) {
+                    Some((at, column)) if at.line == inner.line => {
+                        Place { line: *line, column: column + inner.column - at.column }
+                    }
+                    _ => *begins,
+                }
+            }
+            Self::Opaque(place) => *place,
+        }
+    }
+
+    /// Moves a site into the file, or marks it where that cannot be done exactly.
+    pub(crate) fn move_site(&self, site: &mut Site) {
+        for spot in site.spots() {
+            spot.place = self.place(spot.place);
+            spot.key_place = self.place(spot.key_place);
+            if let Some(obstacle) = &mut spot.obstacle {
+                obstacle.place = self.place(obstacle.place);
+            }
+            match self {
+                Self::Literal { lines, .. } => {
+                    spot.key = range(lines, &spot.key);
+                    spot.value = range(lines, &spot.value);
+                    if let Form::Mapping { keys, .. } = &mut spot.form {
+                        for (key, place) in keys {
+                            *key = range(lines, key);
+                            *place = self.place(*place);
+                        }
+                    }
+                }
+                Self::Quoted { .. } | Self::Opaque(_) => {
+                    let obstacle = Obstacle { kind: ObstacleKind::QuotedText, place: spot.place };
+                    spot.obstacle.get_or_insert(obstacle);
+                }
+            }
+        }
+    }
+}
+
+fn range(lines: &[(usize, usize)], inner: &Range<usize>) -> Range<usize> {
+    let start = offset(lines, inner.start);
+    // The end belongs to the line of the last byte, not to the one that may begin there.
+    let end = if inner.is_empty() { start } else { offset(lines, inner.end - 1) + 1 };
+    start..end
+}
+
+fn offset(lines: &[(usize, usize)], inner: usize) -> usize {
+    let next = lines.partition_point(|(begins, _)| *begins <= inner);
+    let (begins, outer) = lines[next.saturating_sub(1)];
+    outer + (inner - begins)
+}
+
+/// `None` when the lines of the file are not those of the text, whatever the reason.
+fn literal(text: &str, node: &Node<'_>, indent: usize, outer: &str) -> Option<Embedding> {
+    let blank = text.len() - text.trim_start_matches('\n').len();
+    let first_line = node.place.line.checked_sub(blank as u64)?;
+    let mut lines: Vec<_> = (0..blank).map(|line| (line, node.span.start)).collect();
+    let mut inner = blank;
+    let mut at = node.span.start;
+    for line in text[blank..].split_inclusive('\n') {
+        let content = line.trim_end_matches('\n');
+        if inner > blank {
+            let margin = outer[at..].bytes().take(indent).take_while(|byte| *byte == b' ').count();
+            // A blank line may be shorter than the margin.
+            if margin < indent && !content.is_empty() {
+                return None;
+            }
+            at += margin;
+        }
+        let rest = outer[at..].strip_prefix(content)?;
+        lines.push((inner, at));
+        inner += line.len();
+        let after = rest.trim_start_matches('\r');
+        at = outer.len() - after.strip_prefix('\n').unwrap_or(after).len();
+        if !rest.is_empty() && after.len() + 1 < rest.len() {
+            return None;
+        }
+    }
+    lines.push((inner, at));
+    Some(Embedding::Literal { lines, first_line, indent })
+}
+
+/// `None` when the text is not on one line, or has an escape that is not understood here.
+fn quoted(text: &str, node: &Node<'_>, outer: &str) -> Option<Embedding> {
+    let raw = outer.get(node.span.clone())?.strip_prefix('"')?.strip_suffix('"')?;
+    let mut inner = Place { line: 1, column: 1 };
+    let mut column = node.place.column + 1;
+    let mut steps = vec![(inner, column)];
+    let mut expected = text.chars();
+    let mut rest = raw.chars();
+    while let Some(character) = rest.next() {
+        let (value, width) = match character {
+            '\n' | '\r' => return None,
+            '\\' => escape(&mut rest)?,
+            plain => (plain, 1),
+        };
+        if expected.next() != Some(value) {
+            return None;
+        }
+        column += width;
+        if value == '\n' {
+            inner = Place { line: inner.line + 1, column: 1 };
+            steps.push((inner, column));
+        } else {
+            inner.column += 1;
+            if width > 1 {
+                steps.push((inner, column));
+            }
+        }
+    }
+    expected.next().is_none().then_some(Embedding::Quoted {
+        steps,
+        line: node.place.line,
+        begins: node.place,
+    })
+}
+
+/// What an escape stands for, and how many characters it takes with its backslash.
+fn escape(rest: &mut std::str::Chars<'_>) -> Option<(char, u64)> {
+    let digits = match rest.next()? {
+        'n' => return Some(('\n', 2)),
+        't' => return Some(('\t', 2)),
+        'r' => return Some(('\r', 2)),
+        'b' => return Some(('\u{8}', 2)),
+        'f' => return Some(('\u{c}', 2)),
+        same @ ('"' | '\\' | '/' | ' ') => return Some((same, 2)),
+        'x' => 2,
+        'u' => 4,
+        'U' => 8,
+        _ => return None,
+    };
+    let mut value = 0;
+    for _ in 0..digits {
+        value = value * 16 + rest.next()?.to_digit(16)?;
+    }
+    Some((char::from_u32(value)?, digits + 2))
+}

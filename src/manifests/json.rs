@@ -1,0 +1,86 @@
+//! JSON texts that hold several objects, one after another, as `kubectl` and `jq` write them.
+//!
+//! Owns only where each object begins and ends. JSON is YAML, so what an object says is read by
+//! the reader of YAML, which knows the place of every value; but one YAML document cannot follow
+//! another without a marker between them.
+
+use serde::de::IgnoredAny;
+use serde_json::Deserializer;
+
+use crate::manifests::tree::{Base, Broken};
+use crate::model::machine_config::Place;
+
+/// The objects of a JSON text, and the fault that ended them, when there was one.
+pub(crate) struct Objects<'t> {
+    pub(crate) objects: Vec<(&'t str, Base)>,
+    pub(crate) broken: Option<Broken>,
+}
+
+/// Parts `text` into its JSON objects. `None` when it does not even begin like JSON.
+pub(crate) fn objects(text: &str) -> Option<Objects<'_>> {
+    let body = text.trim_start_matches(['\u{feff}', ' ', '\t', '\r', '\n']);
+    // `{{` begins a template, and `{name: a}` is YAML and no JSON.
+    let inner = body.strip_prefix(['{', '['])?.trim_start();
+    if body.starts_with("{{") || !inner.starts_with(['"', '{', '[', '}', ']']) {
+        return None;
+    }
+    let start = text.len() - body.len();
+    let mut stream = Deserializer::from_str(body).into_iter::<IgnoredAny>();
+    let mut counter = Counter { text, offset: 0, base: Base::START };
+    let mut objects = Vec::new();
+    loop {
+        let before = stream.byte_offset();
+        match stream.next() {
+            None => return Some(Objects { objects, broken: None }),
+            Some(Ok(_)) => {
+                let slice = &body[before..stream.byte_offset()];
+                let object = slice.trim_start();
+                objects.push((object, counter.base_at(start + before + slice.len() - object.len())));
+            }
+            Some(Err(error)) => {
+                // A marker, a directive or a comment: YAML that begins with an object.
+                if body[before..].trim_start().starts_with(['-', '.', '%', '#']) {
+                    return None;
+                }
+                let offset = start + offset_of(body, error.line(), error.column());
+                let mut counter = Counter { text, offset: 0, base: Base::START };
+                let base = counter.base_at(offset);
+                let place = Place { line: base.line + 1, column: base.column + 1 };
+                let message = crate::model::machine_config::json_message(&error);
+                return Some(Objects { objects, broken: Some(Broken { offset, place, message }) });
+            }
+        }
+    }
+}
+
+/// Counts lines and columns forward, each byte once.
+struct Counter<'t> {
+    text: &'t str,
+    offset: usize,
+    base: Base,
+}
+
+impl Counter<'_> {
+    fn base_at(&mut self, offset: usize) -> Base {
+        for character in self.text[self.offset..offset].chars() {
+            match character {
+                '\n' => self.base = Base { line: self.base.line + 1, column: 0, ..self.base },
+                '\u{feff}' => {}
+                _ => self.base.column += 1,
+            }
+        }
+        self.offset = offset;
+        self.base.offset = offset;
+        self.base
+    }
+}
+
+/// The byte that `serde_json` means by a line and a column, which it counts in bytes.
+fn offset_of(body: &str, line: usize, column: usize) -> usize {
+    let before: usize = body.split_inclusive('\n').take(line.saturating_sub(1)).map(str::len).sum();
+    let mut offset = (before + column.saturating_sub(1)).min(body.len());
+    while !body.is_char_boundary(offset) {
+        offset -= 1;
+    }
+    offset
+}

@@ -1,0 +1,532 @@
+//! One pass over the events of a YAML text, keeping only what can matter to a MachineConfig.
+//!
+//! Owns which parts of a document are kept: the Ignition config under `spec.config`, and whatever
+//! stands in documents of other kinds, is read past and never held. Aliases are kept as aliases;
+//! what they come to is [`crate::manifests::value`]'s to say, within a bound.
+
+use std::borrow::Cow;
+use std::cell::Cell;
+use std::collections::{HashMap, HashSet};
+use std::ops::Range;
+
+use granit_parser::{Event, Marker, Options, Parser, ScalarStyle, Span, StrInput, StructureStyle, Tag};
+
+use crate::model::machine_config::{Field, Place};
+
+/// The number of a node in its tree.
+pub(crate) type NodeId = usize;
+
+/// What was kept of one document.
+#[derive(Debug)]
+pub(crate) struct Tree<'t> {
+    nodes: Vec<Node<'t>>,
+    anchors: HashMap<usize, NodeId>,
+    /// The anchors that an alias refers to.
+    aliased: HashSet<usize>,
+    /// The top of the document.
+    pub(crate) root: NodeId,
+    /// There was more to keep than [`MAX_NODES`].
+    pub(crate) is_cut: bool,
+    merges_followed: Cell<usize>,
+}
+
+impl<'t> Tree<'t> {
+    pub(crate) fn node(&self, id: NodeId) -> &Node<'t> {
+        &self.nodes[id]
+    }
+
+    pub(crate) fn anchored(&self, anchor: usize) -> Option<NodeId> {
+        self.anchors.get(&anchor).copied()
+    }
+
+    /// Tells whether one more merge key may be followed. Merge keys that bring each other multiply.
+    pub(crate) fn may_follow_merge(&self) -> bool {
+        self.merges_followed.set(self.merges_followed.get() + 1);
+        self.merges_followed.get() <= MAX_MERGES
+    }
+
+    /// Tells whether an alias refers to `node`, so that its text stands for several values.
+    pub(crate) fn is_shared(&self, node: NodeId) -> bool {
+        self.aliased.contains(&self.nodes[node].properties.anchor)
+    }
+}
+
+/// A value, and where it stands.
+#[derive(Debug)]
+pub(crate) struct Node<'t> {
+    /// The bytes of the value: for a mapping or sequence in block style, from its first entry.
+    pub(crate) span: Range<usize>,
+    /// Where those begin.
+    pub(crate) place: Place,
+    /// What the value is.
+    pub(crate) content: Content<'t>,
+    properties: Properties,
+}
+
+impl Node<'_> {
+    /// Tells whether a tag may make it something else than it looks like.
+    pub(crate) fn has_odd_tag(&self) -> bool {
+        self.properties.tag == NodeTag::Odd
+    }
+}
+
+/// What stands before a value.
+#[derive(Clone, Copy, Debug)]
+struct Properties {
+    /// Zero for none.
+    anchor: usize,
+    tag: NodeTag,
+}
+
+impl Properties {
+    const NONE: Self = Self { anchor: 0, tag: NodeTag::None };
+
+    fn new(anchor: usize, tag: Option<&Cow<'_, Tag>>, own: &str) -> Self {
+        let tag = match tag {
+            None => NodeTag::None,
+            Some(tag) if tag.is_yaml_core_schema_tag(own) => NodeTag::Own,
+            Some(_) => NodeTag::Odd,
+        };
+        Self { anchor, tag }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum NodeTag {
+    None,
+    /// `!!str` on a scalar, `!!seq` on a sequence, `!!map` on a mapping.
+    Own,
+    /// Any other.
+    Odd,
+}
+
+/// What a node is.
+#[derive(Debug)]
+pub(crate) enum Content<'t> {
+    Scalar {
+        text: Cow<'t, str>,
+        style: ScalarStyle,
+        /// How far the lines of a block scalar are indented.
+        indent: usize,
+        /// Its tag says that it is a string.
+        is_string: bool,
+    },
+    Sequence(Vec<NodeId>),
+    Mapping {
+        style: StructureStyle,
+        entries: Vec<(NodeId, NodeId)>,
+    },
+    /// An alias of the anchor with this number.
+    Alias(usize),
+    /// An alias of an anchor that the document does not have.
+    Dangling(String),
+    /// Read past.
+    Skipped,
+}
+
+impl Content<'_> {
+    pub(crate) fn text(&self) -> Option<&str> {
+        match self {
+            Self::Scalar { text, .. } => Some(text),
+            _ => None,
+        }
+    }
+}
+
+/// Why a document gave no tree.
+#[derive(Debug)]
+pub(crate) enum Stop {
+    /// It is of a kind that cannot hold a MachineConfig.
+    OtherKind,
+    /// It is not YAML.
+    Broken(Broken),
+}
+
+/// A fault of syntax.
+#[derive(Debug)]
+pub(crate) struct Broken {
+    pub(crate) offset: usize,
+    pub(crate) place: Place,
+    pub(crate) message: String,
+}
+
+/// Where a text begins that is a part of a larger one.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Base {
+    pub(crate) offset: usize,
+    pub(crate) line: u64,
+    pub(crate) column: u64,
+}
+
+impl Base {
+    pub(crate) const START: Self = Self { offset: 0, line: 0, column: 0 };
+
+    fn place(self, marker: Marker) -> Place {
+        let column = if marker.line() == 1 { self.column } else { 0 };
+        Place { line: self.line + marker.line() as u64, column: column + marker.col() as u64 + 1 }
+    }
+
+    fn offset(self, marker: Marker) -> usize {
+        // Markers of a text that is a `str` always know their byte.
+        self.offset + marker.byte_offset().unwrap_or_default()
+    }
+
+    fn span(self, span: Span) -> Range<usize> {
+        self.offset(span.start)..self.offset(span.end)
+    }
+}
+
+/// Reads one document after another.
+pub(crate) struct Trees<'t> {
+    parser: Parser<'t, StrInput<'t>>,
+    base: Base,
+    length: usize,
+    building: Tree<'t>,
+    /// Where the document that is being read begins, in bytes.
+    begins: usize,
+}
+
+impl<'t> Trees<'t> {
+    /// A reader of `text`, which stands at `base` of the file.
+    pub(crate) fn new(text: &'t str, base: Base) -> Self {
+        let mut options = Options::default();
+        options.set_emit_comments(false);
+        // A dangling alias in a value that is not judged is nobody's concern.
+        options.emit_unresolved_aliases = true;
+        Self {
+            parser: Parser::new_from_str_with_options(text, options),
+            base,
+            length: text.len(),
+            building: Tree::empty(),
+            begins: base.offset,
+        }
+    }
+
+    /// The next document: the bytes that it takes up, and what was kept of it. `None` at the end.
+    pub(crate) fn next(&mut self) -> Option<(Range<usize>, Result<Tree<'t>, Stop>)> {
+        let outcome = loop {
+            match self.event() {
+                Ok((Event::StreamEnd, _)) => return None,
+                Ok((Event::DocumentStart(..), span)) => {
+                    self.begins = self.base.offset(span.start);
+                    break self.document();
+                }
+                Ok(_) => {}
+                Err(broken) => break Err(Stop::Broken(broken)),
+            }
+        };
+        let begins = self.begins;
+        let mut ends = self.base.offset + self.length;
+        if outcome.is_err() {
+            self.parser.proceed_next_document().unwrap_or_default();
+        }
+        if let Some(Ok((event, span))) = self.parser.peek()
+            && !matches!(event, Event::StreamEnd)
+        {
+            ends = self.base.offset(span.start).max(begins);
+        }
+        self.begins = ends;
+        Some((begins..ends, outcome))
+    }
+
+    fn document(&mut self) -> Result<Tree<'t>, Stop> {
+        self.building = Tree::empty();
+        let event = self.event().map_err(Stop::Broken)?;
+        let root = self.node(event, Keep::Root)?;
+        match self.event().map_err(Stop::Broken)? {
+            (Event::DocumentEnd, _) => {}
+            (_, span) => {
+                return Err(Stop::Broken(Broken {
+                    offset: self.base.offset(span.start),
+                    place: self.base.place(span.start),
+                    message: "the document goes on after its end".to_owned(),
+                }));
+            }
+        }
+        let mut tree = std::mem::replace(&mut self.building, Tree::empty());
+        tree.root = root;
+        Ok(tree)
+    }
+
+    fn event(&mut self) -> Result<(Event<'t>, Span), Broken> {
+        match self.parser.next_event() {
+            Some(Ok(event)) => Ok(event),
+            Some(Err(error)) => Err(Broken {
+                offset: self.base.offset(*error.marker()),
+                place: self.base.place(*error.marker()),
+                message: error.info(),
+            }),
+            None => Ok((Event::StreamEnd, Span::default())),
+        }
+    }
+
+    /// Reads the node that begins with an event, and keeps of it what `keep` says.
+    fn node(&mut self, (event, span): (Event<'t>, Span), keep: Keep) -> Result<NodeId, Stop> {
+        let anchor = event.anchor_id().unwrap_or_default();
+        // An alias may bring it back in a place that matters.
+        let keep = if anchor != 0 && keep == Keep::Nothing { Keep::Whole } else { keep };
+        match event {
+            Event::Scalar(text, style, _, tag) => {
+                if keep == Keep::Text && !mentions(&text) && !mentions_encoded(&text) {
+                    return Ok(SKIPPED);
+                }
+                let properties = Properties::new(anchor, tag.as_ref(), "str");
+                let is_string = properties.tag == NodeTag::Own;
+                let indent = span.indent.unwrap_or_default();
+                let content = Content::Scalar { text, style, indent, is_string };
+                Ok(self.leaf(span, content, keep, properties))
+            }
+            Event::Alias(anchor) => {
+                self.building.aliased.insert(anchor);
+                Ok(self.leaf(span, Content::Alias(anchor), keep, Properties::NONE))
+            }
+            Event::UnresolvedAlias(name) => {
+                Ok(self.leaf(span, Content::Dangling(name.into_owned()), keep, Properties::NONE))
+            }
+            Event::SequenceStart(_, _, tag) => {
+                self.sequence(span, keep, Properties::new(anchor, tag.as_ref(), "seq"))
+            }
+            Event::MappingStart(style, _, tag) => {
+                self.mapping(span, style, keep, Properties::new(anchor, tag.as_ref(), "map"))
+            }
+            // Nothing else begins a node.
+            _ => Ok(SKIPPED),
+        }
+    }
+
+    fn sequence(&mut self, span: Span, keep: Keep, properties: Properties) -> Result<NodeId, Stop> {
+        let id = self.reserve(span, keep, properties);
+        let mut items = Vec::new();
+        loop {
+            let event = self.event().map_err(Stop::Broken)?;
+            if matches!(event.0, Event::SequenceEnd | Event::StreamEnd) {
+                self.fill(id, event.1, Content::Sequence(items));
+                return Ok(id);
+            }
+            let item = self.node(event, keep.item())?;
+            if id != SKIPPED {
+                items.push(item);
+            }
+        }
+    }
+
+    fn mapping(
+        &mut self,
+        span: Span,
+        style: StructureStyle,
+        mut keep: Keep,
+        properties: Properties,
+    ) -> Result<NodeId, Stop> {
+        let id = self.reserve(span, keep, properties);
+        let mut entries = Vec::new();
+        loop {
+            let event = self.event().map_err(Stop::Broken)?;
+            if matches!(event.0, Event::MappingEnd | Event::StreamEnd) {
+                self.fill(id, event.1, Content::Mapping { style, entries });
+                return Ok(id);
+            }
+            let key = self.node(event, if id == SKIPPED { Keep::Nothing } else { Keep::Whole })?;
+            let inner = keep.entry(self.building.node(key).content.text());
+            let event = self.event().map_err(Stop::Broken)?;
+            let value = self.node(event, inner)?;
+            if id == SKIPPED {
+                continue;
+            }
+            let text = |id: NodeId| self.building.node(id).content.text();
+            if keep.is_object() && text(key) == Some("kind") && !text(value).is_none_or(may_hold) {
+                if keep == Keep::Root {
+                    return Err(Stop::OtherKind);
+                }
+                keep = Keep::Nothing;
+            }
+            // What is read past is left out, so that no list of it grows.
+            if inner != Keep::Nothing {
+                entries.push((key, value));
+            }
+        }
+    }
+
+    fn leaf(&mut self, span: Span, content: Content<'t>, keep: Keep, properties: Properties) -> NodeId {
+        let id = self.reserve(span, keep, properties);
+        self.fill(id, span, content);
+        id
+    }
+
+    /// A number for a node whose content is not read yet, so that an alias inside may refer to it.
+    fn reserve(&mut self, span: Span, keep: Keep, properties: Properties) -> NodeId {
+        if keep == Keep::Nothing {
+            return SKIPPED;
+        }
+        let tree = &mut self.building;
+        if tree.nodes.len() >= MAX_NODES {
+            tree.is_cut = true;
+            return SKIPPED;
+        }
+        let id = tree.nodes.len();
+        tree.nodes.push(Node {
+            span: self.base.span(span),
+            place: self.base.place(span.start),
+            content: Content::Skipped,
+            properties,
+        });
+        if properties.anchor != 0 {
+            tree.anchors.insert(properties.anchor, id);
+        }
+        id
+    }
+
+    fn fill(&mut self, id: NodeId, last: Span, content: Content<'t>) {
+        if id != SKIPPED {
+            let node = &mut self.building.nodes[id];
+            node.span.end = self.base.offset(last.end);
+            node.content = content;
+        }
+    }
+}
+
+impl Tree<'_> {
+    fn empty() -> Self {
+        let skipped = Node {
+            span: 0..0,
+            place: Place { line: 1, column: 1 },
+            content: Content::Skipped,
+            properties: Properties::NONE,
+        };
+        Self {
+            nodes: vec![skipped],
+            anchors: HashMap::new(),
+            aliased: HashSet::new(),
+            root: SKIPPED,
+            is_cut: false,
+            merges_followed: Cell::new(0),
+        }
+    }
+}
+
+/// What to keep of a node, by where it stands.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Keep {
+    /// The top of a document.
+    Root,
+    /// An object of Kubernetes inside a list.
+    Object,
+    /// The items of a list.
+    Items,
+    /// The objects that a policy defines.
+    Definitions,
+    /// One of them, with what is wanted of it.
+    Definition,
+    /// The `spec` of an object.
+    Spec,
+    /// What a `ManifestWork` brings.
+    Workload,
+    /// The data of a ConfigMap or Secret.
+    Data,
+    /// The patches of a kustomization.
+    Patches,
+    /// One of them.
+    Patch,
+    /// A value where only a scalar matters.
+    Scalar,
+    /// Texts in a row.
+    Texts,
+    /// A text that may hold documents of its own.
+    Text,
+    /// All of it.
+    Whole,
+    /// Nothing.
+    Nothing,
+}
+
+impl Keep {
+    fn is_object(self) -> bool {
+        matches!(self, Self::Root | Self::Object)
+    }
+
+    /// What to keep of the items of a sequence.
+    fn item(self) -> Self {
+        match self {
+            Self::Root | Self::Items => Self::Object,
+            Self::Definitions => Self::Definition,
+            Self::Patches => Self::Patch,
+            Self::Texts => Self::Text,
+            Self::Whole => Self::Whole,
+            _ => Self::Nothing,
+        }
+    }
+
+    /// What to keep of the value of `key`.
+    fn entry(self, key: Option<&str>) -> Self {
+        match (self, key) {
+            (Self::Whole, _) => Self::Whole,
+            // Merge keys bring entries of other mappings.
+            (Self::Root | Self::Object, Some("apiVersion" | "kind" | "metadata" | "<<")) => Self::Whole,
+            (Self::Root | Self::Object, Some("spec")) => Self::Spec,
+            (Self::Root | Self::Object, Some("items" | "objects")) => Self::Items,
+            (Self::Root | Self::Object, Some("data" | "stringData" | "binaryData")) => Self::Data,
+            (Self::Root | Self::Object, Some("patches" | "patchesJson6902")) => Self::Patches,
+            (Self::Object, Some("op" | "path" | "value")) => Self::Scalar,
+            (Self::Root | Self::Object, Some("patchesStrategicMerge")) => Self::Texts,
+            (Self::Spec, Some("config")) => Self::Nothing,
+            (Self::Spec, Some("policy-templates" | "object-templates")) => Self::Definitions,
+            (Self::Spec, Some("resources")) | (Self::Workload, Some("manifests")) => Self::Items,
+            (Self::Spec, Some("workload")) => Self::Workload,
+            (Self::Spec, Some("manifestWorkTemplate")) => Self::Spec,
+            (Self::Workload, Some("<<")) => Self::Whole,
+            (Self::Spec, Some("object-templates-raw")) | (Self::Patch, Some("patch")) => Self::Text,
+            (Self::Spec, _) => Self::Whole,
+            (Self::Definition, Some("objectDefinition")) => Self::Object,
+            (Self::Definition, Some("complianceType" | "<<")) => Self::Whole,
+            (Self::Patch, Some("target" | "<<")) => Self::Whole,
+            (Self::Data, _) => Self::Text,
+            _ => Self::Nothing,
+        }
+    }
+}
+
+/// Tells whether an object of `kind` may be or hold a MachineConfig.
+fn may_hold(kind: &str) -> bool {
+    // Whatever ends so and has `items` is a list to the tools of the cluster.
+    kind.ends_with("List")
+        || matches!(
+            kind,
+            "MachineConfig"
+                | "ConfigMap"
+                | "Secret"
+                | "Template"
+                | "Policy"
+                | "ConfigurationPolicy"
+                | "ManifestWork"
+                | "ManifestWorkReplicaSet"
+                | "SyncSet"
+                | "SelectorSyncSet"
+                | "Kustomization"
+                | "Component"
+        )
+}
+
+/// Tells whether `text` speaks of MachineConfigs at all, be it in base64, or of what is judged in them, as
+/// a JSON patch does; where it does not, it holds none.
+pub fn mentions(text: &str) -> bool {
+    let names_a_field = || Field::ALL.iter().any(|field| text.contains(field.key()));
+    text.contains(NAME) || names_a_field() || ENCODED_NAME.iter().any(|encoded| text.contains(encoded))
+}
+
+/// Tells whether `text` is base64 that speaks of MachineConfigs. Its lines may be broken anywhere.
+pub(crate) fn mentions_encoded(text: &str) -> bool {
+    let text = match text.contains('\n') {
+        true => Cow::Owned(text.replace(['\r', '\n'], "")),
+        false => Cow::Borrowed(text),
+    };
+    ENCODED_NAME.iter().any(|encoded| text.contains(encoded))
+}
+
+const NAME: &str = "MachineConfig";
+/// What stays of it in base64, by how many of the bytes before it share a group of three with it.
+const ENCODED_NAME: [&str; 3] = ["TWFjaGluZUNvbmZpZ", "1hY2hpbmVDb25maW", "NYWNoaW5lQ29uZmln"];
+const SKIPPED: NodeId = 0;
+/// The values that are kept of one document. A MachineConfig without its Ignition config has some
+/// thirty, and a cluster some hundred MachineConfigs; this bounds what a hostile document costs.
+const MAX_NODES: usize = 500_000;
+/// The merge keys that are followed in one document when values are looked for.
+const MAX_MERGES: usize = 100_000;

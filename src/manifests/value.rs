@@ -1,0 +1,153 @@
+//! What the nodes of a tree come to: aliases followed, merge keys merged, scalars resolved.
+//!
+//! Owns the bound on what aliases may unfold to, and the refusal of duplicate keys.
+
+use granit_parser::ScalarStyle;
+use serde_json::{Map, Number, Value};
+
+use crate::manifests::tree::{Content, NodeId, Tree};
+use crate::text::shown;
+
+/// What is wrong with a value.
+#[derive(Debug)]
+pub(crate) struct Unfit {
+    pub(crate) at: NodeId,
+    pub(crate) message: String,
+}
+
+/// Makes values of the nodes of one tree.
+pub(crate) struct Values<'a, 't> {
+    tree: &'a Tree<'t>,
+    made: usize,
+}
+
+impl<'a, 't> Values<'a, 't> {
+    pub(crate) fn new(tree: &'a Tree<'t>) -> Self {
+        Self { tree, made: 0 }
+    }
+
+    /// The value of `id`, without the entries of mappings that were read past.
+    pub(crate) fn value(&mut self, id: NodeId) -> Result<Value, Unfit> {
+        self.value_at(id, 0)
+    }
+
+    fn value_at(&mut self, id: NodeId, depth: usize) -> Result<Value, Unfit> {
+        let node = self.tree.node(id);
+        self.made += 1;
+        if self.made > MAX_VALUES || depth > MAX_DEPTH {
+            let message = if depth > MAX_DEPTH {
+                format!("the aliases nest deeper than {MAX_DEPTH} values")
+            } else {
+                format!("the aliases unfold to more than {MAX_VALUES} values")
+            };
+            return Err(Unfit { at: id, message });
+        }
+        match &node.content {
+            Content::Scalar { text, style, is_string, .. } => {
+                Ok(if *style == ScalarStyle::Plain && !is_string {
+                    resolve(text)
+                } else {
+                    Value::String(text.to_string())
+                })
+            }
+            Content::Sequence(items) => {
+                items.iter().map(|item| self.value_at(*item, depth + 1)).collect::<Result<_, _>>()
+            }
+            Content::Mapping { entries, .. } => self.mapping(id, entries, depth),
+            Content::Alias(_) | Content::Dangling(_) => self.value_at(follow(self.tree, id)?, depth + 1),
+            Content::Skipped => Ok(Value::Null),
+        }
+    }
+
+    fn mapping(&mut self, id: NodeId, entries: &[(NodeId, NodeId)], depth: usize) -> Result<Value, Unfit> {
+        let mut map = Map::new();
+        let mut merged = Vec::new();
+        for (key, value) in entries {
+            let content = &self.tree.node(follow(self.tree, *key)?).content;
+            let Some(text) = content.text() else {
+                return Err(Unfit { at: id, message: "a key is not a string".to_owned() });
+            };
+            if is_merge(content) {
+                merged.push(*value);
+                continue;
+            }
+            if map.contains_key(text) {
+                return Err(Unfit { at: *key, message: format!("duplicate key `{}`", shown(text)) });
+            }
+            map.insert(text.to_owned(), self.value_at(*value, depth + 1)?);
+        }
+        for source in merged {
+            self.merge(&mut map, source, depth + 1)?;
+        }
+        Ok(Value::Object(map))
+    }
+
+    /// Adds what a merge key brings: earlier sources win, and the mapping's own entries above all.
+    fn merge(&mut self, map: &mut Map<String, Value>, source: NodeId, depth: usize) -> Result<(), Unfit> {
+        let source = follow(self.tree, source)?;
+        if let Content::Sequence(sources) = &self.tree.node(source).content {
+            if depth > MAX_DEPTH {
+                return self.value_at(source, depth).map(drop);
+            }
+            for source in sources.clone() {
+                self.merge(map, source, depth + 1)?;
+            }
+            return Ok(());
+        }
+        match self.value_at(source, depth)? {
+            Value::Object(brought) => {
+                for (key, value) in brought {
+                    map.entry(key).or_insert(value);
+                }
+                Ok(())
+            }
+            _ => Err(Unfit { at: source, message: "the merge key `<<` wants a mapping".to_owned() }),
+        }
+    }
+}
+
+/// The node that `id` stands for: itself, or what its alias refers to.
+pub(crate) fn follow(tree: &Tree<'_>, id: NodeId) -> Result<NodeId, Unfit> {
+    let node = tree.node(id);
+    match &node.content {
+        Content::Alias(anchor) => tree.anchored(*anchor).ok_or_else(|| Unfit {
+            at: id,
+            message: "the alias refers to a value that was not kept".to_owned(),
+        }),
+        Content::Dangling(name) => Err(Unfit {
+            at: id,
+            message: format!("the alias `*{}` refers to no anchor of this document", shown(name)),
+        }),
+        _ => Ok(id),
+    }
+}
+
+/// Tells whether a key is YAML's merge key: `<<`, without quotes.
+pub(crate) fn is_merge(key: &Content<'_>) -> bool {
+    matches!(key, Content::Scalar { text, style: ScalarStyle::Plain, is_string: false, .. } if text == "<<")
+}
+
+/// What a plain scalar is, by the core schema of YAML 1.2.
+fn resolve(text: &str) -> Value {
+    match text {
+        "" | "~" | "null" | "Null" | "NULL" => return Value::Null,
+        "true" | "True" | "TRUE" => return Value::Bool(true),
+        "false" | "False" | "FALSE" => return Value::Bool(false),
+        _ => {}
+    }
+    if text.starts_with(|first: char| first.is_ascii_digit() || matches!(first, '-' | '+' | '.')) {
+        if let Ok(integer) = text.parse::<i64>() {
+            return Value::Number(integer.into());
+        }
+        if let Some(number) = text.parse().ok().and_then(Number::from_f64) {
+            return Value::Number(number);
+        }
+    }
+    Value::String(text.to_owned())
+}
+
+/// The values that one document's objects may come to with every alias unfolded. Each is small, so
+/// this bounds memory; no real document comes near.
+const MAX_VALUES: usize = 1_000_000;
+/// As deep as aliases may nest: more than the reader lets collections nest by themselves.
+const MAX_DEPTH: usize = 600;

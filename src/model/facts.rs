@@ -1,0 +1,623 @@
+//! What is known of the outside world when a verdict is made: plain data, no errors.
+//!
+//! Owns the difference between *known*, *absent* (the registry said there is none) and *unknown*
+//! (nobody answered, and why). Facts can be written out and read back, so that a verdict can be
+//! made again without asking anybody.
+
+pub mod cluster;
+pub mod image;
+pub mod registry_sources;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::model::digest::Digest;
+use crate::model::facts::cluster::Cluster;
+use crate::model::facts::image::{Image, Payload};
+use crate::model::image_reference::ImageReference;
+use crate::model::question::Question;
+
+/// Everything that was asked and answered for one object.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Facts {
+    /// When the answers were had. Exceptions of a policy end by this clock.
+    pub observed_at: Timestamp,
+    /// What registries say of each reference that was asked for, keyed by the reference.
+    #[serde(default)]
+    pub manifests: BTreeMap<ImageReference, Fact<Manifest>>,
+    /// What the user accepts in place of what the cluster says.
+    #[serde(default, skip_serializing_if = "Given::is_empty")]
+    pub given: Given,
+    /// What registries hold under each reference whose layers were asked for, keyed by the reference;
+    /// shared between the reviews that ask about it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub images: BTreeMap<ImageReference, Fact<Arc<Image>>>,
+    /// What release payloads say, keyed by the payload's reference.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub payloads: BTreeMap<ImageReference, Fact<Payload>>,
+    /// What is known of the cluster; shared between the reviews that it serves.
+    #[serde(default, skip_serializing_if = "Cluster::is_unasked")]
+    pub cluster: Arc<Cluster>,
+}
+
+impl Facts {
+    /// Facts that hold no answer yet.
+    pub fn none(observed_at: Timestamp) -> Self {
+        Self {
+            observed_at,
+            manifests: BTreeMap::new(),
+            given: Given::default(),
+            images: BTreeMap::new(),
+            payloads: BTreeMap::new(),
+            cluster: Arc::default(),
+        }
+    }
+
+    /// Reads facts as `--save-facts` writes them. The error carries line and column.
+    pub fn parse(text: &str) -> Result<Self, serde_json::Error> {
+        serde_json::from_str(text)
+    }
+
+    /// What holds for every question of a run: when it began, what the user gave, the cluster.
+    pub fn without_answers(&self) -> Self {
+        Self { given: self.given.clone(), cluster: self.cluster.clone(), ..Self::none(self.observed_at) }
+    }
+
+    /// Takes over the answer to `question` that `other` holds. Nothing happens when it holds none.
+    /// What is known of further platforms of the same image is added to what was known before.
+    pub fn take_answer(&mut self, question: &Question, other: &Self) {
+        fn take<T: Clone>(
+            reference: &ImageReference,
+            into: &mut BTreeMap<ImageReference, Fact<T>>,
+            from: &BTreeMap<ImageReference, Fact<T>>,
+        ) {
+            if let Some(fact) = from.get(reference) {
+                into.insert(reference.clone(), fact.clone());
+            }
+        }
+        match question {
+            Question::Manifest { reference, .. } => take(reference, &mut self.manifests, &other.manifests),
+            Question::Image { reference, .. } => {
+                match (self.images.get_mut(reference), other.images.get(reference)) {
+                    (Some(Fact::Known(image)), Some(Fact::Known(more))) if image.digest == more.digest => {
+                        Arc::make_mut(image).platforms.extend(more.platforms.clone());
+                    }
+                    _ => take(reference, &mut self.images, &other.images),
+                }
+            }
+            Question::Payload { reference } => take(reference, &mut self.payloads, &other.payloads),
+        }
+    }
+
+    /// What is known of the manifest of `reference`; unknown when nobody asked.
+    pub fn manifest(&self, reference: &ImageReference) -> &Fact<Manifest> {
+        self.manifests.get(reference).unwrap_or(&Fact::Unknown(Cause::NotAsked))
+    }
+
+    /// What is known of the layers of `reference`; unknown when nobody asked.
+    pub fn image(&self, reference: &ImageReference) -> &Fact<Arc<Image>> {
+        self.images.get(reference).unwrap_or(&Fact::Unknown(Cause::NotAsked))
+    }
+
+    /// What is known of the release payload `reference`; unknown when nobody asked.
+    pub fn payload(&self, reference: &ImageReference) -> &Fact<Payload> {
+        self.payloads.get(reference).unwrap_or(&Fact::Unknown(Cause::NotAsked))
+    }
+}
+
+/// What the user accepts in place of what the cluster says: part of the facts, so that a verdict
+/// that is made again from a file is the same.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Given {
+    /// The release payload to judge lineage against (`--release-image`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub release_image: Option<ImageReference>,
+    /// Images that are accepted as bases (`--base-image`).
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub base_images: Vec<ImageReference>,
+}
+
+impl Given {
+    /// Tells whether the user gave nothing.
+    pub fn is_empty(&self) -> bool {
+        self.release_image.is_none() && self.base_images.is_empty()
+    }
+}
+
+/// An answer from outside.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Fact<T> {
+    /// The answer.
+    Known(T),
+    /// There is no such thing: the one who must know said so.
+    Absent,
+    /// There was no answer that could be trusted, and why.
+    Unknown(Cause),
+}
+
+impl<T> Fact<T> {
+    /// The same fact about what `change` makes of the answer.
+    pub fn map<U>(self, change: impl FnOnce(T) -> U) -> Fact<U> {
+        match self {
+            Self::Known(known) => Fact::Known(change(known)),
+            Self::Absent => Fact::Absent,
+            Self::Unknown(cause) => Fact::Unknown(cause),
+        }
+    }
+}
+
+/// What a registry says a reference names.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Manifest {
+    /// The digest of the manifest, or of the index when the reference names one.
+    pub digest: Digest,
+    /// What kind of document it is.
+    pub kind: ManifestKind,
+    /// The registry that answered: `host` or `host:port`.
+    pub endpoint: String,
+}
+
+/// The documents that nodes can pull an operating system from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum ManifestKind {
+    /// One image: an OCI image manifest or Docker's schema 2 manifest.
+    Image,
+    /// Images for several platforms: an OCI image index or Docker's manifest list.
+    Index,
+}
+
+/// Why an answer is not known. The words of a cause may be shown to anybody: they hold hosts and
+/// statuses, never credentials, headers or bodies.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "cause", rename_all = "camelCase", rename_all_fields = "camelCase", deny_unknown_fields)]
+pub enum Cause {
+    /// Nobody asked.
+    NotAsked,
+    /// Asking was forbidden with `--offline`.
+    Offline,
+    /// Facts were read from a file, which holds no answer to this question.
+    NotRecorded,
+    /// The policy allows no question to this registry.
+    OutsideAllowed,
+    /// The cluster does not let its nodes pull from this registry: it is outside `allowedRegistries` of
+    /// `image.config.openshift.io/cluster`.
+    OutsideCluster,
+    /// The time for the answer was spent.
+    OutOfTime {
+        /// Who was being asked.
+        host: String,
+    },
+    /// No connection could be made, or it broke.
+    Unreachable {
+        /// Who was being asked.
+        host: String,
+        /// What the network said.
+        reason: String,
+    },
+    /// What shows itself as the registry has a certificate that nothing here vouches for.
+    Untrusted {
+        /// Who was being asked.
+        host: String,
+        /// What is wrong with the certificate.
+        reason: String,
+    },
+    /// The address is one that is never contacted.
+    ForbiddenAddress {
+        /// The name or address.
+        host: String,
+    },
+    /// The registry refused the credentials that it was shown, or wanted some and had none.
+    Refused {
+        /// The registry.
+        host: String,
+        /// The HTTP status: 401 or 403.
+        status: u16,
+        /// What was shown to it.
+        shown: Shown,
+        /// Whether what was shown is what nodes would show.
+        as_nodes: AsNodes,
+    },
+    /// The registry answered with a status that is no answer.
+    Status {
+        /// The registry.
+        host: String,
+        /// The HTTP status.
+        status: u16,
+    },
+    /// The answer was not what the protocol promises.
+    Nonsense {
+        /// Who answered.
+        host: String,
+        /// What was wrong with it.
+        reason: String,
+    },
+    /// The answer is sound, and what it names is something else than an image that a node could run.
+    NotAnImage {
+        /// What it is instead.
+        reason: String,
+    },
+    /// The body does not have the digest that it was asked by or announced with.
+    DigestMismatch {
+        /// The registry.
+        host: String,
+        /// The digest that was expected.
+        expected: Digest,
+        /// The digest that was found.
+        found: Digest,
+    },
+    /// The registry wants to be left alone for a while, and the time for the answer ends before that.
+    Paused {
+        /// The registry.
+        host: String,
+        /// The HTTP status that said so: 429 or 503.
+        status: u16,
+        /// When it may be asked again.
+        until: Timestamp,
+    },
+    /// The registry failed again and again, and is asked only now and then until it is back.
+    Resting {
+        /// The registry.
+        host: String,
+        /// How often in a row it failed.
+        failures: u32,
+        /// When it is asked again.
+        until: Timestamp,
+    },
+    /// Nodes may not pull from there: `blocked` in `registries.conf`, a blocked registry of the
+    /// cluster, or a source that is never to be contacted.
+    Blocked {
+        /// What is blocked: a registry, a part of it, or `*.domain`.
+        scope: String,
+    },
+    /// The image has several endpoints, and none of them gave it.
+    Unanswered {
+        /// What each of them said, in the order in which they were asked.
+        attempts: Vec<Attempt>,
+    },
+    /// There are credentials for the registry, and they could not be had.
+    NoCredential {
+        /// The registry.
+        host: String,
+        /// What happened.
+        reason: String,
+    },
+    /// Too many questions wait for the registry already.
+    Crowded {
+        /// The registry.
+        host: String,
+    },
+    /// The token service of the registry gave no token.
+    NoToken {
+        /// The registry.
+        host: String,
+        /// What happened.
+        reason: String,
+    },
+    /// The cluster did not tell.
+    Cluster {
+        /// What was being read, such as `MachineConfigPools`.
+        kind: String,
+        /// Why it could not be.
+        reason: String,
+    },
+    /// The cluster may not be asked for it by the account that asks.
+    NoRight {
+        /// What was being read, such as `MachineConfigPools`.
+        kind: String,
+        /// The API server's own words.
+        reason: String,
+    },
+    /// The image was read, and it is no release payload.
+    NoRelease {
+        /// What is missing or wrong.
+        reason: String,
+    },
+    /// This process failed in a way that it must not.
+    Internal,
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotAsked => formatter.write_str("nobody asked the registry"),
+            Self::Offline => formatter.write_str("not asked, because of --offline"),
+            Self::NotRecorded => {
+                formatter.write_str("not asked: the facts are from a file (--facts), which holds no answer")
+            }
+            Self::OutsideAllowed => {
+                formatter.write_str("not asked: the registry is outside `registries.allow`")
+            }
+            Self::OutsideCluster => {
+                formatter.write_str("not asked: the registry is outside those that the cluster allows")
+            }
+            Self::OutOfTime { host } => write!(formatter, "{host} did not answer in time"),
+            Self::Unreachable { host, reason } | Self::Untrusted { host, reason } => {
+                write!(formatter, "{host} cannot be reached: {reason}")
+            }
+            Self::ForbiddenAddress { host } => {
+                write!(formatter, "{host} is a link-local or unspecified address, which is never contacted")
+            }
+            Self::Refused { host, status, shown, as_nodes } => {
+                write!(formatter, "{host} answered {status} {shown}")?;
+                match as_nodes {
+                    AsNodes::Same => Ok(()),
+                    AsNodes::NotAtHand => {
+                        formatter.write_str("; the credentials of the nodes are not at hand (--authfile)")
+                    }
+                }
+            }
+            Self::Status { host, status } => write!(formatter, "{host} answered {status}"),
+            Self::Nonsense { host, reason } => write!(formatter, "{host} answered wrongly: {reason}"),
+            Self::NotAnImage { reason } => write!(formatter, "it is no image: {reason}"),
+            Self::DigestMismatch { host, expected, found } => write!(
+                formatter,
+                "{host} sent something else: expected {}, got {}",
+                expected.short(),
+                found.short()
+            ),
+            Self::Paused { host, status, until } => {
+                write!(formatter, "{host} answered {status} and may be asked again at {until:.0}")
+            }
+            Self::Resting { host, failures, until } => write!(
+                formatter,
+                "{host} is not asked, because it failed {failures} times in a row; the next try is at {until:.0}"
+            ),
+            Self::Blocked { scope } => {
+                write!(formatter, "nodes are not to pull from `{scope}`: it is blocked")
+            }
+            Self::Unanswered { attempts } => {
+                for (index, Attempt { endpoint, cause }) in attempts.iter().enumerate() {
+                    formatter.write_str(if index == 0 { "" } else { "; " })?;
+                    match cause {
+                        Some(cause) => write!(formatter, "{cause}")?,
+                        None => write!(formatter, "{endpoint} has no such image")?,
+                    }
+                }
+                Ok(())
+            }
+            Self::NoCredential { host, reason } => write!(formatter, "no credentials for {host}: {reason}"),
+            Self::Crowded { host } => {
+                write!(formatter, "{host} is not asked, because too many questions wait for it")
+            }
+            Self::NoToken { host, reason } => write!(formatter, "no token for {host}: {reason}"),
+            Self::Cluster { kind, reason } | Self::NoRight { kind, reason } => {
+                write!(formatter, "{kind} not read from the cluster: {reason}")
+            }
+            Self::NoRelease { reason } => write!(formatter, "it is no release payload: {reason}"),
+            Self::Internal => formatter.write_str("layerpin failed while asking; its log has the reason"),
+        }
+    }
+}
+
+impl Cause {
+    /// Tells whether nodes will fare the same: what is unknown here is then no image there.
+    pub fn holds_for_nodes(&self) -> bool {
+        match self {
+            Self::Refused { as_nodes, .. } => *as_nodes == AsNodes::Same,
+            Self::Blocked { .. } | Self::OutsideCluster => true,
+            Self::Unanswered { attempts } => {
+                attempts.iter().all(|attempt| attempt.cause.as_ref().is_none_or(Self::holds_for_nodes))
+            }
+            _ => false,
+        }
+    }
+
+    /// The cause with `object`, of which it is told that it `is` unknown; a cause that names what was read
+    /// says it all.
+    pub fn of(&self, object: &str, is: &str) -> String {
+        match self {
+            Self::Cluster { .. } | Self::NoRight { .. } => self.to_string(),
+            _ => format!("{object} {is}: {self}"),
+        }
+    }
+
+    /// What is there instead of an image, where an endpoint has what was asked for and it is none.
+    pub fn other_than_image(&self) -> Option<&str> {
+        match self {
+            Self::NotAnImage { reason } => Some(reason),
+            Self::Unanswered { attempts } => {
+                attempts.iter().find_map(|attempt| attempt.cause.as_ref()?.other_than_image())
+            }
+            _ => None,
+        }
+    }
+
+    /// When the first of those that want a pause may be asked again. `None` when nobody wants one.
+    pub fn pause_end(&self) -> Option<Timestamp> {
+        match self {
+            Self::Paused { until, .. } => Some(*until),
+            Self::Unanswered { attempts } => {
+                attempts.iter().filter_map(|attempt| attempt.cause.as_ref()?.pause_end()).min()
+            }
+            _ => None,
+        }
+    }
+}
+
+/// What one endpoint of an image said.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Attempt {
+    /// The endpoint: `host` or `host:port`.
+    pub endpoint: String,
+    /// Why it gave no image; `None` when it has none.
+    pub cause: Option<Cause>,
+}
+
+/// What a registry was shown before it refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Shown {
+    /// Nothing: there is no entry for it among the credentials.
+    NoEntry,
+    /// The entry for it.
+    Entry,
+}
+
+impl fmt::Display for Shown {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::NoEntry => "without credentials: there is no entry for it",
+            Self::Entry => "to the credentials for it",
+        })
+    }
+}
+
+/// Whether the credentials that were shown are those that nodes have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum AsNodes {
+    /// They are: a refusal here is a refusal there.
+    Same,
+    /// They are not at hand, so a refusal tells nothing of the nodes.
+    NotAtHand,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn facts_read_back_as_they_were_written() {
+        let digest = Digest::of(b"x");
+        let mut facts = Facts::none("2026-01-01T00:00:00Z".parse().unwrap());
+        let mut add = |reference: &str, fact| {
+            facts.manifests.insert(ImageReference::parse(reference).unwrap(), fact);
+        };
+        add(
+            "quay.io/acme/os:1",
+            Fact::Known(Manifest {
+                digest: digest.clone(),
+                kind: ManifestKind::Index,
+                endpoint: "quay.io".into(),
+            }),
+        );
+        add("quay.io/acme/os:2", Fact::Absent);
+        for (index, cause) in [
+            Cause::NotAsked,
+            Cause::Offline,
+            Cause::NotRecorded,
+            Cause::OutsideAllowed,
+            Cause::OutsideCluster,
+            Cause::OutOfTime { host: "h".into() },
+            Cause::Unreachable { host: "h".into(), reason: "r".into() },
+            Cause::Untrusted { host: "h".into(), reason: "r".into() },
+            Cause::ForbiddenAddress { host: "h".into() },
+            Cause::Refused {
+                host: "h".into(),
+                status: 401,
+                shown: Shown::Entry,
+                as_nodes: AsNodes::NotAtHand,
+            },
+            Cause::Status { host: "h".into(), status: 500 },
+            Cause::Nonsense { host: "h".into(), reason: "r".into() },
+            Cause::DigestMismatch { host: "h".into(), expected: digest.clone(), found: digest.clone() },
+            Cause::Paused { host: "h".into(), status: 429, until: Timestamp::UNIX_EPOCH },
+            Cause::Resting { host: "h".into(), failures: 5, until: Timestamp::UNIX_EPOCH },
+            Cause::Crowded { host: "h".into() },
+            Cause::Blocked { scope: "s".into() },
+            Cause::NoCredential { host: "h".into(), reason: "r".into() },
+            Cause::Unanswered {
+                attempts: vec![
+                    Attempt { endpoint: "m".into(), cause: None },
+                    Attempt { endpoint: "h".into(), cause: Some(Cause::Internal) },
+                ],
+            },
+            Cause::NoToken { host: "h".into(), reason: "r".into() },
+            Cause::Cluster { kind: "Nodes".into(), reason: "r".into() },
+            Cause::NoRight { kind: "Nodes".into(), reason: "r".into() },
+            Cause::NoRelease { reason: "r".into() },
+            Cause::NotAnImage { reason: "r".into() },
+            Cause::Internal,
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            assert!(!cause.to_string().is_empty());
+            add(&format!("quay.io/acme/cause:{index}"), Fact::Unknown(cause));
+        }
+        let text = serde_json::to_string_pretty(&facts).unwrap();
+        assert_eq!(serde_json::from_str::<Facts>(&text).unwrap(), facts);
+    }
+
+    #[test]
+    fn answers_about_platforms_of_one_image_are_put_together() {
+        use crate::model::facts::image::Platform;
+        use crate::model::question::{Platforms, Purpose};
+
+        let reference = ImageReference::parse("quay.io/acme/os:1").unwrap();
+        let question = Question::Image {
+            reference: reference.clone(),
+            platforms: Platforms::All,
+            purpose: Purpose::Judged,
+        };
+        let with = |architecture: &str, content: &[u8]| {
+            let image = Image {
+                digest: Digest::of(content),
+                kind: ManifestKind::Index,
+                platforms: BTreeMap::from([(Platform::of_node(architecture), Fact::Absent)]),
+            };
+            let mut facts = Facts::none(Timestamp::UNIX_EPOCH);
+            facts.images.insert(reference.clone(), Fact::Known(Arc::new(image)));
+            facts
+        };
+        let platforms = |facts: &Facts| match &facts.images[&reference] {
+            Fact::Known(image) => image.platforms.keys().map(ToString::to_string).collect::<Vec<_>>(),
+            _ => panic!(),
+        };
+        let mut facts = with("amd64", b"one");
+        facts.take_answer(&question, &with("arm64", b"one"));
+        assert_eq!(platforms(&facts), ["linux/amd64", "linux/arm64"]);
+        // The tag names another image now, whose platforms are its own.
+        facts.take_answer(&question, &with("s390x", b"other"));
+        assert_eq!(platforms(&facts), ["linux/s390x"]);
+    }
+
+    #[test]
+    fn what_several_endpoints_said_is_told_one_by_one_and_holds_for_nodes_if_all_of_it_does() {
+        let attempt = |endpoint: &str, cause| Attempt { endpoint: endpoint.into(), cause };
+        let refused =
+            |as_nodes| Cause::Refused { host: "q.io".into(), status: 401, shown: Shown::NoEntry, as_nodes };
+        let blocked = Cause::Blocked { scope: "q.io".into() };
+        let unanswered = |cause: &Cause| Cause::Unanswered {
+            attempts: vec![attempt("m.x", None), attempt("q.io", Some(cause.clone()))],
+        };
+        for (cause, holds) in [
+            (&blocked, true),
+            (&refused(AsNodes::Same), true),
+            (&refused(AsNodes::NotAtHand), false),
+            (&Cause::OutOfTime { host: "q.io".into() }, false),
+        ] {
+            assert_eq!(
+                (cause.holds_for_nodes(), unanswered(cause).holds_for_nodes()),
+                (holds, holds),
+                "{cause}"
+            );
+        }
+        assert_eq!(
+            unanswered(&blocked).to_string(),
+            "m.x has no such image; nodes are not to pull from `q.io`: it is blocked"
+        );
+        let until = "2026-01-01T00:00:00Z".parse().unwrap();
+        let paused = Cause::Paused { host: "q.io".into(), status: 429, until };
+        assert_eq!(unanswered(&paused).pause_end(), Some(until));
+        assert_eq!(paused.to_string(), "q.io answered 429 and may be asked again at 2026-01-01T00:00:00Z");
+        assert_eq!(unanswered(&blocked).pause_end(), None);
+    }
+
+    #[test]
+    fn what_nobody_asked_is_unknown() {
+        let facts = Facts::none(Timestamp::UNIX_EPOCH);
+        let reference = ImageReference::parse("quay.io/acme/os:1").unwrap();
+        assert_eq!(facts.manifest(&reference), &Fact::Unknown(Cause::NotAsked));
+    }
+}

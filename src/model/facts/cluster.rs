@@ -1,0 +1,255 @@
+//! What is known of the cluster: plain data, each kind a fact of its own.
+//!
+//! Owns the few members of each OpenShift object that verdicts rest on. A kind that the API server
+//! does not serve, or an object that is not there, is [`Fact::Absent`]; one that could not be read
+//! is [`Fact::Unknown`] with its cause, and leaves the other kinds as they are.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::facts::registry_sources::RegistrySources;
+use crate::model::facts::{Cause, Fact};
+
+/// What is known of the cluster, kind by kind. Everything is unknown until somebody asks.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Cluster {
+    /// `ClusterVersion/version`: the release that the cluster runs or rolls to.
+    pub version: Fact<ClusterVersion>,
+    /// `ControllerConfig/machine-config-controller`.
+    pub controller_config: Fact<ControllerConfig>,
+    /// The ConfigMap `openshift-machine-config-operator/machine-config-osimageurl`.
+    pub os_image_url: Fact<OsImageUrl>,
+    /// `OSImageStream/cluster`.
+    pub streams: Fact<Streams>,
+    /// The MachineConfigPools, sorted by name.
+    pub pools: Fact<Vec<Pool>>,
+    /// The MachineConfigs that are not rendered, sorted by name.
+    pub machine_configs: Fact<Vec<MachineConfigSummary>>,
+    /// `spec.registrySources` of `image.config.openshift.io/cluster`.
+    pub registry_sources: Fact<RegistrySources>,
+}
+
+impl Default for Cluster {
+    fn default() -> Self {
+        Self {
+            version: Fact::Unknown(Cause::NotAsked),
+            controller_config: Fact::Unknown(Cause::NotAsked),
+            os_image_url: Fact::Unknown(Cause::NotAsked),
+            streams: Fact::Unknown(Cause::NotAsked),
+            pools: Fact::Unknown(Cause::NotAsked),
+            machine_configs: Fact::Unknown(Cause::NotAsked),
+            registry_sources: Fact::Unknown(Cause::NotAsked),
+        }
+    }
+}
+
+impl Cluster {
+    /// Tells whether nobody asked a cluster anything.
+    pub fn is_unasked(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// What `ClusterVersion/version` says of releases (`config.openshift.io/v1`).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ClusterVersion {
+    /// `status.desired`: the release that the cluster runs, or rolls to during an upgrade.
+    pub desired: Release,
+    /// `status.history`, the newest first.
+    #[serde(default)]
+    pub history: Vec<HistoryEntry>,
+    /// `status.availableUpdates`: releases that the cluster could roll to.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub available: Vec<Release>,
+}
+
+/// A release by name and payload image.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Release {
+    /// The version, such as `4.18.14`.
+    pub version: String,
+    /// The pull spec of the release payload as the cluster writes it; empty where it says none.
+    pub image: String,
+}
+
+/// A release that the cluster has had.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct HistoryEntry {
+    /// The release.
+    pub release: Release,
+    /// How far the cluster came with it.
+    pub state: RolloutState,
+}
+
+/// How far a cluster came with a release.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum RolloutState {
+    /// All of it was rolled out once.
+    Completed,
+    /// It was begun and not ended, or is still under way.
+    Partial,
+}
+
+/// What the ControllerConfig says of the default operating system.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ControllerConfig {
+    /// `spec.baseOSContainerImage`; empty on clusters with OS image streams.
+    pub base_os_container_image: String,
+    /// The annotation `machineconfiguration.openshift.io/release-image-version`; `None` where the
+    /// operator is too old to write it.
+    pub release_version: Option<String>,
+}
+
+/// What the ConfigMap `machine-config-osimageurl` says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct OsImageUrl {
+    /// `releaseVersion`.
+    pub release_version: String,
+    /// `baseOSContainerImage`; empty where the key is missing.
+    pub base_os_container_image: String,
+}
+
+/// What `OSImageStream/cluster` says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Streams {
+    /// `status.defaultStream`.
+    pub default_stream: String,
+    /// `status.availableStreams`: the operating system image of each stream, by name.
+    pub available: BTreeMap<String, String>,
+    /// The annotation `machineconfiguration.openshift.io/release-payload-image`: the payload that
+    /// the streams were read from.
+    pub release_image: Option<String>,
+}
+
+/// A MachineConfigPool.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Pool {
+    /// `metadata.name`.
+    pub name: String,
+    /// `spec.machineConfigSelector`: which MachineConfigs the pool takes.
+    pub machine_config_selector: Selector,
+    /// `spec.osImageStream.name`.
+    pub os_image_stream: Option<String>,
+    /// `spec.paused`.
+    pub paused: bool,
+    /// The nodes of the pool, counted by `status.nodeInfo.architecture`, such as `amd64`.
+    pub nodes: Fact<BTreeMap<String, u32>>,
+}
+
+/// A label selector of a pool (`meta/v1 LabelSelector`). An empty one selects nothing, unlike elsewhere in
+/// Kubernetes: the Machine Config Operator takes a pool that would select everything for a mistake
+/// (`syncMachineConfigPool` and `getPoolsForMachineConfig` of its render controller, `GetPoolsForNode`).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Selector {
+    /// Labels that must be there with these values.
+    pub match_labels: BTreeMap<String, String>,
+    /// Further requirements, all of which must hold.
+    pub match_expressions: Vec<Requirement>,
+}
+
+/// One requirement of a selector.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Requirement {
+    /// The label's key.
+    pub key: String,
+    /// `In`, `NotIn`, `Exists` or `DoesNotExist`. Any other operator selects nothing.
+    pub operator: String,
+    /// The values of `In` and `NotIn`.
+    #[serde(default)]
+    pub values: Vec<String>,
+}
+
+impl Selector {
+    /// Tells whether an object with `labels` is selected.
+    pub fn selects(&self, labels: &BTreeMap<String, String>) -> bool {
+        *self != Self::default()
+            && self.match_labels.iter().all(|(key, value)| labels.get(key) == Some(value))
+            && self.match_expressions.iter().all(|requirement| requirement.holds_for(labels))
+    }
+}
+
+impl Requirement {
+    fn holds_for(&self, labels: &BTreeMap<String, String>) -> bool {
+        let value = labels.get(&self.key);
+        let is_listed = value.is_some_and(|value| self.values.contains(value));
+        match self.operator.as_str() {
+            "In" => is_listed,
+            "NotIn" => !is_listed,
+            "Exists" => value.is_some(),
+            "DoesNotExist" => value.is_none(),
+            _ => false,
+        }
+    }
+}
+
+/// What matters of a MachineConfig that is stored in the cluster. Rendered ones are left out.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct MachineConfigSummary {
+    /// `metadata.name`.
+    pub name: String,
+    /// `metadata.labels`.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+    /// `spec.osImageURL`; empty where there is none.
+    #[serde(default)]
+    pub os_image_url: String,
+    /// `spec.baseOSExtensionsContainerImage`; empty where there is none.
+    #[serde(default)]
+    pub extensions_image: String,
+    /// `spec.kernelType`; empty where there is none.
+    #[serde(default)]
+    pub kernel_type: String,
+    /// `spec.extensions`.
+    #[serde(default)]
+    pub extensions: Vec<String>,
+    /// Whether the annotation `machineconfiguration.openshift.io/generated-by-controller-version` is
+    /// there: from 4.21 on such a MachineConfig is passed over for both image fields.
+    #[serde(default)]
+    pub is_generated: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn labels(role: &str) -> BTreeMap<String, String> {
+        BTreeMap::from([("role".to_owned(), role.to_owned())])
+    }
+
+    fn requirement(operator: &str, values: &[&str]) -> Selector {
+        let values = values.iter().map(ToString::to_string).collect();
+        let requirement = Requirement { key: "role".into(), operator: operator.into(), values };
+        Selector { match_expressions: vec![requirement], ..Selector::default() }
+    }
+
+    #[test]
+    fn selectors_select_as_the_operator_does() {
+        let exact = Selector { match_labels: labels("worker"), ..Selector::default() };
+        for (selector, worker, other, none) in [
+            (Selector::default(), false, false, false),
+            (exact, true, false, false),
+            (requirement("In", &["worker", "infra"]), true, false, false),
+            (requirement("NotIn", &["worker"]), false, true, true),
+            (requirement("Exists", &[]), true, true, false),
+            (requirement("DoesNotExist", &[]), false, false, true),
+            (requirement("Resembles", &["worker"]), false, false, false),
+        ] {
+            let found =
+                [labels("worker"), labels("master"), BTreeMap::new()].map(|set| selector.selects(&set));
+            assert_eq!(found, [worker, other, none], "{selector:?}");
+        }
+    }
+}

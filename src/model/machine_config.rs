@@ -1,0 +1,505 @@
+//! The few fields of a MachineConfig that are judged, and the object under judgement.
+//!
+//! Owns where those fields live (JSON pointers, annotation keys) and how an object is read from
+//! JSON or YAML; [`written`] is its form there. Everything else in the object, the Ignition config above
+//! all, is skipped while reading and never kept.
+
+pub(crate) mod wire;
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use serde_saphyr::Spanned;
+
+use crate::model::image_reference::{ImageReference, ReferenceError};
+use crate::model::record::Record;
+
+pub use crate::model::machine_config::wire::MAX_EXTENSIONS;
+pub(crate) use crate::model::machine_config::wire::{MachineConfig, PlacedText};
+
+/// The API group of MachineConfigs.
+pub const GROUP: &str = "machineconfiguration.openshift.io";
+/// The resource that is judged.
+pub const RESOURCE: &str = "machineconfigs";
+/// The label that tells which pool a MachineConfig is for.
+pub const ROLE_LABEL: &str = "machineconfiguration.openshift.io/role";
+/// The annotation by which a user asks for a fresh look at a tag.
+pub const REPIN_ANNOTATION: &str = "layerpin.io/repin";
+/// The role of the pool whose MachineConfigs every custom pool takes as well.
+pub const WORKER: &str = "worker";
+
+/// A field that names an image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Field {
+    /// `spec.osImageURL`: the operating system of the pool.
+    #[serde(rename = "osImageURL")]
+    OsImage,
+    /// `spec.baseOSExtensionsContainerImage`: the image that extensions are installed from.
+    #[serde(rename = "baseOSExtensionsContainerImage")]
+    ExtensionsImage,
+}
+
+impl Field {
+    /// Both fields, in the order in which they are judged and reported.
+    pub const ALL: [Self; 2] = [Self::OsImage, Self::ExtensionsImage];
+
+    /// The field's name under `spec`.
+    pub fn key(self) -> &'static str {
+        match self {
+            Self::OsImage => "osImageURL",
+            Self::ExtensionsImage => "baseOSExtensionsContainerImage",
+        }
+    }
+
+    /// The field's JSON pointer.
+    pub fn pointer(self) -> &'static str {
+        match self {
+            Self::OsImage => "/spec/osImageURL",
+            Self::ExtensionsImage => "/spec/baseOSExtensionsContainerImage",
+        }
+    }
+
+    /// The annotation that records what the field was pinned from.
+    pub fn record_annotation(self) -> &'static str {
+        match self {
+            Self::OsImage => "layerpin.io/pinned-from",
+            Self::ExtensionsImage => "layerpin.io/extensions-pinned-from",
+        }
+    }
+}
+
+/// What is being done to the object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Operation {
+    /// It is new.
+    Create,
+    /// It replaces a stored one.
+    Update,
+}
+
+/// One MachineConfig under judgement, with what it replaces.
+#[derive(Clone, Debug)]
+pub struct Subject {
+    /// `metadata.name`, or `metadata.generateName` followed by `*` while the API server has not
+    /// named the object yet.
+    pub name: String,
+    /// What is being done.
+    pub operation: Operation,
+    /// The object as it would be stored.
+    pub object: Object,
+    /// The object that is stored now, on an update.
+    pub stored: Option<Object>,
+    /// Where the object was read, when that was a text with lines.
+    pub origin: Origin,
+}
+
+impl Subject {
+    /// Reads one MachineConfig from YAML or JSON, as if it were being created.
+    ///
+    /// Fails when the text is not exactly one MachineConfig of the group
+    /// `machineconfiguration.openshift.io`; the error carries line and column.
+    pub fn from_text(text: &str) -> Result<Self, UnreadableObject> {
+        // JSON is read as JSON, because the YAML reader is stricter about tabs and slower.
+        if text.trim_start().starts_with('{') {
+            let object: MachineConfig = serde_json::from_str(text).map_err(|error| UnreadableObject {
+                place: Some(Place { line: error.line() as u64, column: error.column() as u64 }),
+                message: json_message(&error),
+            })?;
+            return Self::from_object(object);
+        }
+        let object: Spanned<MachineConfig<Spanned<String>>> =
+            serde_saphyr::from_str(text).map_err(|error| UnreadableObject {
+                place: error.location().map(|at| Place { line: at.line(), column: at.column() }),
+                message: crate::policy::file::without_place(&error.without_snippet().to_string()),
+            })?;
+        let line = object.referenced.line();
+        let mut subject = Self::from_object(object.value)?;
+        subject.origin.line = Some(line);
+        Ok(subject)
+    }
+
+    /// Reads one MachineConfig that a reader of texts has taken apart, as if it were being created.
+    /// The Ignition config may be left out of `value`.
+    pub(crate) fn from_value(value: serde_json::Value, origin: Origin) -> Result<Self, RefusedValue> {
+        let object: MachineConfig = serde_path_to_error::deserialize(value).map_err(|error| {
+            let keys = error.path().iter().filter_map(|segment| match segment {
+                serde_path_to_error::Segment::Map { key } => Some(key.clone()),
+                _ => None,
+            });
+            let path: Vec<_> = keys.collect();
+            RefusedValue { message: format!("`{}`: {}", path.join("."), error.inner()), path }
+        })?;
+        let subject = Self::from_object(object)
+            .map_err(|error| RefusedValue { path: vec!["metadata".to_owned()], message: error.message })?;
+        Ok(Self { origin, ..subject })
+    }
+
+    /// The pools whose nodes the object reaches, as far as the object itself tells: the pool named
+    /// by its role label. A `worker` object reaches every custom pool as well. What a cluster says
+    /// of it is told by [`crate::pools::affected`].
+    pub fn pools(&self) -> Vec<&str> {
+        self.object.role().into_iter().collect()
+    }
+
+    /// Tells whether an update touches anything that is judged. A new object always does.
+    pub fn changes_what_is_judged(&self) -> bool {
+        let Some(stored) = &self.stored else { return true };
+        self.object.role() != stored.role()
+            || self.object.repin
+            || Field::ALL.iter().any(|field| self.object.text(*field) != stored.text(*field))
+    }
+
+    fn from_object<S: PlacedText>(object: MachineConfig<S>) -> Result<Self, UnreadableObject> {
+        let refuse = |message: &str| Err(UnreadableObject { place: None, message: message.to_owned() });
+        let api_version = object.api_version.as_deref().unwrap_or_default();
+        if object.kind.as_deref() != Some("MachineConfig")
+            || api_version.split_once('/').map(|(group, _)| group) != Some(GROUP)
+        {
+            return refuse(&format!(
+                "not a MachineConfig: apiVersion is `{}`, kind is `{}`; expected `{GROUP}/v1`, `MachineConfig`",
+                crate::text::shown(api_version),
+                crate::text::shown(object.kind.as_deref().unwrap_or_default()),
+            ));
+        }
+        let Some(name) = object.name() else {
+            return refuse("metadata.name is missing");
+        };
+        let mut origin = Origin::default();
+        for (index, field) in Field::ALL.into_iter().enumerate() {
+            origin.places[index] = object.image(field).and_then(S::place);
+        }
+        Ok(Self { name, operation: Operation::Create, object: object.into(), stored: None, origin })
+    }
+}
+
+/// What is judged of one MachineConfig, parsed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Object {
+    /// All labels: the selectors of pools may ask for any of them.
+    pub labels: BTreeMap<String, String>,
+    /// `spec.kernelType`; empty when there is none.
+    pub kernel_type: String,
+    /// `spec.extensions`, the first [`MAX_EXTENSIONS`] of them.
+    pub extensions: Vec<String>,
+    /// The object says that a controller of the Machine Config Operator generated it.
+    pub is_generated: bool,
+    /// The images that its fields name; an empty field is no image.
+    images: [Option<Image>; 2],
+    /// The records of earlier pins, as written.
+    records: [Option<String>; 2],
+    /// The object asks for a fresh look: `layerpin.io/repin` is `"true"`.
+    pub repin: bool,
+    /// The object has a map of annotations, be it empty.
+    pub has_annotations: bool,
+}
+
+impl Object {
+    /// The value of the role label.
+    pub fn role(&self) -> Option<&str> {
+        self.labels.get(ROLE_LABEL).map(String::as_str)
+    }
+
+    /// Tells whether everything that is kept of `other` is the same here, but for an empty map of
+    /// annotations.
+    pub(crate) fn says_the_same(&self, other: &Self) -> bool {
+        *self == Self { has_annotations: self.has_annotations, ..other.clone() }
+    }
+
+    /// The image that `field` names. `None` when the field is absent or empty.
+    pub fn image(&self, field: Field) -> Option<&Image> {
+        self.images[field as usize].as_ref()
+    }
+
+    /// The text of `field`, empty when it is absent.
+    pub fn text(&self, field: Field) -> &str {
+        self.image(field).map_or("", |image| image.text.as_str())
+    }
+
+    /// The parsed reference in `field`. `None` when the field is absent, empty or malformed.
+    pub fn reference(&self, field: Field) -> Option<&ImageReference> {
+        self.image(field)?.reference.as_ref().ok()
+    }
+
+    /// The record of an earlier pin as it is written. `None` when there is none.
+    pub fn record_text(&self, field: Field) -> Option<&str> {
+        self.records[field as usize].as_deref()
+    }
+
+    /// The record of an earlier pin when it is true of the field as it stands: the same
+    /// repository, the same digest.
+    pub fn true_record(&self, field: Field) -> Option<Record> {
+        let record = Record::parse(self.record_text(field)?)?;
+        record.is_true_of(self.reference(field)?).then_some(record)
+    }
+
+    /// Tells whether any field names an image.
+    pub fn names_an_image(&self) -> bool {
+        self.images.iter().any(Option::is_some)
+    }
+
+    /// Puts `reference` into `field`.
+    pub(crate) fn set_reference(&mut self, field: Field, reference: ImageReference) {
+        self.images[field as usize] =
+            Some(Image { text: reference.as_str().to_owned(), reference: Ok(reference) });
+    }
+
+    /// Puts `record` beside `field`, or takes it away.
+    pub(crate) fn set_record(&mut self, field: Field, record: Option<String>) {
+        self.has_annotations |= record.is_some();
+        self.records[field as usize] = record;
+    }
+}
+
+/// An image as a field names it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Image {
+    /// The text as written.
+    pub text: String,
+    /// What the text means, or what is wrong with it.
+    pub reference: Result<ImageReference, ReferenceError>,
+}
+
+/// The door that an object comes through: it decides what its author does to have it judged again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Door {
+    /// A review by the server.
+    Review,
+    /// A run of a verb over files.
+    Run,
+}
+
+/// Where an object was read.
+#[derive(Clone, Debug, Default)]
+pub struct Origin {
+    file: Option<String>,
+    line: Option<u64>,
+    places: [Option<Place>; 2],
+    path: String,
+    is_json_patch: bool,
+}
+
+impl Origin {
+    pub(crate) fn new(line: u64, places: [Option<Place>; 2], path: String) -> Self {
+        Self { line: Some(line), places, path, ..Self::default() }
+    }
+
+    /// The same place, which is an operation of a JSON patch.
+    pub(crate) fn in_json_patch(self) -> Self {
+        Self { is_json_patch: true, ..self }
+    }
+
+    /// The file as messages name it. `None` when the text came another way.
+    pub fn file(&self) -> Option<&str> {
+        self.file.as_deref()
+    }
+
+    /// The door that it came through.
+    pub fn door(&self) -> Door {
+        if self.file.is_some() { Door::Run } else { Door::Review }
+    }
+
+    /// The same place, in a text that messages call `name`.
+    pub fn in_file(self, name: &str) -> Self {
+        Self { file: Some(name.to_owned()), ..self }
+    }
+
+    /// The command that pins the images of the file, fit for a shell. `None` when there is no file to
+    /// write to, or no place in it for the record of a pin, as in a JSON patch.
+    pub fn pin_command(&self) -> Option<String> {
+        if self.is_json_patch {
+            return None;
+        }
+        let file = self.file.as_deref().filter(|file| *file != crate::cli::inputs::STANDARD_INPUT)?;
+        let is_plain = |character: char| character.is_alphanumeric() || "/._-+=:,@%".contains(character);
+        let argument = if file.chars().all(is_plain) {
+            file.to_owned()
+        } else {
+            format!("'{}'", file.replace('\'', "'\\''"))
+        };
+        // What begins with a hyphen would be taken for an option.
+        let end_of_options = if file.starts_with('-') { "-- " } else { "" };
+        Some(format!("layerpin pin --write {end_of_options}{argument}"))
+    }
+
+    /// Where the object stands in its document, as a JSON pointer: empty when it is the document,
+    /// `/items/3` in a list, `/data/99-os.yaml` when it is the text of that entry of a ConfigMap.
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// Puts the text that the object was read from into another, at `path`.
+    pub(crate) fn move_into(&mut self, path: &str, place: impl Fn(Place) -> Place) {
+        self.path.insert_str(0, path);
+        self.line = self.line.map(|line| place(Place { line, column: 1 }).line);
+        self.places = self.places.map(|at| at.map(&place));
+    }
+
+    /// The line where the object begins, counted from one.
+    pub fn line(&self) -> Option<u64> {
+        self.line
+    }
+
+    /// Where the value of `field` begins.
+    pub fn place(&self, field: Field) -> Option<Place> {
+        self.places[field as usize]
+    }
+}
+
+/// A place in a text; both numbers count from one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The line.
+    pub line: u64,
+    /// The column, in characters.
+    pub column: u64,
+}
+
+/// A text that is not one readable MachineConfig.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnreadableObject {
+    /// Where the fault is, when that is known.
+    pub place: Option<Place>,
+    /// What is wrong.
+    pub message: String,
+}
+
+impl fmt::Display for UnreadableObject {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(Place { line, column }) = self.place {
+            write!(formatter, "line {line}, column {column}: ")?;
+        }
+        formatter.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for UnreadableObject {}
+
+/// Why a value is no MachineConfig.
+#[derive(Debug)]
+pub(crate) struct RefusedValue {
+    /// The keys that lead to what is wrong with it.
+    pub(crate) path: Vec<String>,
+    /// What is wrong.
+    pub(crate) message: String,
+}
+
+pub(crate) fn json_message(error: &serde_json::Error) -> String {
+    let message = error.to_string();
+    // The place is told apart from the message.
+    message.split(" at line ").next().unwrap_or(&message).to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::machine_config::wire::MAX_LABELS;
+
+    const YAML: &str = "apiVersion: machineconfiguration.openshift.io/v1
+kind: MachineConfig
+metadata:
+  name: 99-worker-os
+  labels:
+    machineconfiguration.openshift.io/role: worker
+spec:
+  kernelArguments: [a]
+  # the layered image
+  osImageURL: quay.io/acme/os:4.18
+";
+
+    #[test]
+    fn yaml_and_json_read_the_same_and_yaml_tells_the_place() {
+        let from_yaml = Subject::from_text(YAML).unwrap();
+        let value: serde_json::Value = serde_saphyr::from_str(YAML).unwrap();
+        let from_json = Subject::from_text(&value.to_string()).unwrap();
+        for subject in [&from_yaml, &from_json] {
+            assert_eq!(subject.name, "99-worker-os");
+            assert_eq!(subject.pools(), ["worker"]);
+            assert_eq!(subject.object.text(Field::OsImage), "quay.io/acme/os:4.18");
+            assert_eq!(subject.object.text(Field::ExtensionsImage), "");
+            assert!(!subject.object.has_annotations);
+        }
+        assert_eq!(from_yaml.origin.place(Field::OsImage), Some(Place { line: 10, column: 15 }));
+        assert_eq!(from_json.origin.place(Field::OsImage), None);
+    }
+
+    #[test]
+    fn all_labels_and_what_clashes_with_an_override_are_kept() {
+        let text = YAML
+            .replace("role: worker", "role: worker\n    team: edge\n    empty: null")
+            .replace("kernelArguments: [a]", "kernelType: realtime\n  extensions: [usbguard, ipsec]");
+        let object = Subject::from_text(&text).unwrap().object;
+        let labels: Vec<_> = object.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        assert_eq!(labels, ["empty=", "machineconfiguration.openshift.io/role=worker", "team=edge"]);
+        assert_eq!(object.kernel_type, "realtime");
+        assert_eq!(object.extensions, ["usbguard", "ipsec"]);
+        assert!(!object.is_generated);
+        let annotation =
+            "  annotations: {machineconfiguration.openshift.io/generated-by-controller-version: abc}\nspec:";
+        let generated = Subject::from_text(&YAML.replace("spec:", annotation)).unwrap().object;
+        assert!(generated.is_generated);
+    }
+
+    #[test]
+    fn labels_without_end_are_refused_and_not_passed_over() {
+        let with = |count: usize| {
+            let labels: serde_json::Map<_, _> =
+                (0..count).map(|index| (format!("label-{index}"), "x".into())).collect();
+            Subject::from_text(
+                &serde_json::json!({
+                    "apiVersion": "machineconfiguration.openshift.io/v1", "kind": "MachineConfig",
+                    "metadata": {"name": "a", "labels": labels}, "spec": {"extensions": vec!["x"; count]},
+                })
+                .to_string(),
+            )
+        };
+        assert_eq!(with(MAX_LABELS).unwrap().object.extensions.len(), MAX_EXTENSIONS);
+        assert_eq!(with(MAX_LABELS + 1).unwrap_err().message, "more than 1024 labels");
+    }
+
+    #[test]
+    fn the_command_that_pins_can_be_pasted_into_a_shell() {
+        for (file, command) in [
+            ("manifests/worker.yaml", Some("layerpin pin --write manifests/worker.yaml")),
+            ("a b/it's.yaml", Some("layerpin pin --write 'a b/it'\\''s.yaml'")),
+            ("-x.yaml", Some("layerpin pin --write -- -x.yaml")),
+            ("<stdin>", None),
+        ] {
+            assert_eq!(Origin::default().in_file(file).pin_command().as_deref(), command);
+        }
+        assert_eq!(Origin::default().pin_command(), None);
+    }
+
+    #[test]
+    fn absent_empty_and_null_are_no_image() {
+        for spec in ["{}", r#"{"osImageURL":""}"#, r#"{"osImageURL":null}"#, "null"] {
+            let text = format!(
+                r#"{{"apiVersion":"machineconfiguration.openshift.io/v1","kind":"MachineConfig",
+                    "metadata":{{"name":"a","annotations":null,"labels":null}},"spec":{spec}}}"#
+            );
+            let subject = Subject::from_text(&text).unwrap();
+            assert!(!subject.object.names_an_image(), "{spec}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_machine_config_is_refused_with_its_place() {
+        for (text, message) in [
+            ("{", "line 1, column 1: EOF while parsing an object"),
+            (
+                "{\"kind\":\"Pod\",\"apiVersion\":\"v1\"}",
+                "not a MachineConfig: apiVersion is `v1`, kind is `Pod`; expected \
+                 `machineconfiguration.openshift.io/v1`, `MachineConfig`",
+            ),
+            (
+                "apiVersion: machineconfiguration.openshift.io/v1\nkind: MachineConfig\nspec: {}\n",
+                "metadata.name is missing",
+            ),
+        ] {
+            assert_eq!(Subject::from_text(text).unwrap_err().to_string(), message);
+        }
+        let list = Subject::from_text(&YAML.replace("osImageURL: quay.io/acme/os:4.18", "osImageURL: [a]"));
+        assert_eq!(list.unwrap_err().place, Some(Place { line: 10, column: 15 }));
+        assert!(Subject::from_text(&format!("{YAML}---\n{YAML}")).is_err());
+    }
+}

@@ -1,0 +1,344 @@
+//! The client of the OCI distribution protocol: which manifest does a reference name, and what does
+//! it list?
+//!
+//! Owns what is asked for one question: HEAD first for a manifest's name, GET where HEAD tells no
+//! digest. [`routes`] and [`endpoints`] say who is asked, [`images`] reads manifests and configs,
+//! [`payload`] a file out of layers, [`dialogue`] talks to a registry, [`transport`] carries requests
+//! no faster than [`gate`] allows, [`credentials`] and [`tokens`] say what to show, and [`answers`]
+//! remembers. Bodies are only trusted when they have the digest that they should.
+
+pub mod auth;
+pub(crate) mod cache;
+pub mod http;
+pub(crate) mod images;
+pub mod mirrors;
+pub(crate) mod oci;
+pub mod release;
+pub(crate) mod repository_client;
+pub(crate) mod single_flight;
+
+use std::future::Future;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use jiff::Timestamp;
+use reqwest::{Method, StatusCode};
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
+
+use crate::metrics::Metrics;
+use crate::model::facts::image::Payload;
+use crate::model::facts::{Cause, Fact, Manifest};
+use crate::model::image_reference::ImageReference;
+use crate::registry::auth::keychain::Credentials;
+use crate::registry::auth::token::Tokens;
+use crate::registry::cache::Answers;
+use crate::registry::http::proxy::{Proxies, ProxySettings};
+use crate::registry::http::tls_roots::Certificates;
+use crate::registry::http::transport::Transport;
+use crate::registry::images::Reader;
+use crate::registry::mirrors::endpoints::Stop;
+use crate::registry::mirrors::registries_conf::RegistriesConf;
+use crate::registry::oci::{Config, Document};
+use crate::registry::repository_client::{Dialogue, Failure, Resource};
+
+pub use crate::registry::http::host_limiter::Limits;
+pub use crate::registry::http::transport::SetUpError;
+
+/// What a client is made of.
+#[derive(Debug)]
+pub struct Settings {
+    /// What to show to registries.
+    pub credentials: Credentials,
+    /// Mirrors, blocked and insecure registries.
+    pub registries: RegistriesConf,
+    /// By whom registries are trusted.
+    pub certificates: Certificates,
+    /// Through whom they are asked.
+    pub proxies: Proxies,
+    /// How much is asked of one host.
+    pub limits: Limits,
+}
+
+impl From<Credentials> for Settings {
+    fn from(credentials: Credentials) -> Self {
+        Self {
+            credentials,
+            registries: RegistriesConf::none(),
+            certificates: Certificates::of_system(),
+            proxies: Proxies::new(ProxySettings::from_environment()),
+            limits: Limits::default(),
+        }
+    }
+}
+
+/// Asks registries, and remembers what they answered.
+#[derive(Debug)]
+pub struct RegistryClient {
+    transport: Transport,
+    credentials: Credentials,
+    registries: RegistriesConf,
+    certificates: Arc<Certificates>,
+    proxies: Arc<Proxies>,
+    tokens: Tokens,
+    manifests: Answers<Manifest>,
+    documents: Answers<Arc<Document>>,
+    configs: Answers<Arc<Config>>,
+    images: images::Whole,
+    payloads: Answers<Payload>,
+    payload_turns: Semaphore,
+    metrics: Arc<Metrics>,
+}
+
+impl RegistryClient {
+    /// Makes a client. Fails when the TLS roots of the system are broken.
+    pub fn new(settings: impl Into<Settings>, metrics: Arc<Metrics>) -> Result<Arc<Self>, SetUpError> {
+        let Settings { credentials, registries, certificates, proxies, limits } = settings.into();
+        let (certificates, proxies) = (Arc::new(certificates), Arc::new(proxies));
+        let transport =
+            Transport::new(Arc::clone(&certificates), Arc::clone(&proxies), limits, Arc::clone(&metrics))?;
+        Ok(Arc::new(Self {
+            transport,
+            credentials,
+            registries,
+            certificates,
+            proxies,
+            tokens: Tokens::new(),
+            manifests: Answers::of_presence(),
+            documents: Answers::of_content(images::MAX_DOCUMENTS, |document| document.weight()),
+            configs: Answers::of_content(images::MAX_CONFIGS, |config| config.weight()),
+            images: images::Whole::new(),
+            payloads: Answers::of_content(release::payload::MAX_PAYLOADS, release::payload::weight),
+            payload_turns: release::payload::turns(),
+            metrics,
+        }))
+    }
+
+    /// Tells which manifest `reference` names, by `deadline`.
+    ///
+    /// An answer from before may serve. Equal questions that come together are asked once; when the
+    /// deadline of one of them passes, the others still get the answer.
+    ///
+    /// When the registry asks for a pause that ends before the deadline, the question is asked again
+    /// after it.
+    pub async fn manifest(self: &Arc<Self>, reference: &ImageReference, deadline: Instant) -> Fact<Manifest> {
+        self.patiently(reference, Look::Kept, deadline).await
+    }
+
+    /// Tells which manifest `reference` names, where [`RegistryClient::image`] is asked for it, too: what is
+    /// named by digest is told from the body that this reads, without a request of its own.
+    pub async fn manifest_of_image(
+        self: &Arc<Self>,
+        reference: &ImageReference,
+        deadline: Instant,
+    ) -> Fact<Manifest> {
+        let look = if reference.digest().is_some() { Look::Read } else { Look::Kept };
+        self.patiently(reference, look, deadline).await
+    }
+
+    /// Tells which manifest `reference` names now, whatever was answered before.
+    ///
+    /// Joins others who want the same, as long as nobody has begun to ask for them.
+    pub async fn manifest_now(
+        self: &Arc<Self>,
+        reference: &ImageReference,
+        deadline: Instant,
+    ) -> Fact<Manifest> {
+        self.patiently(reference, Look::Fresh, deadline).await
+    }
+
+    async fn patiently(
+        self: &Arc<Self>,
+        reference: &ImageReference,
+        look: Look,
+        deadline: Instant,
+    ) -> Fact<Manifest> {
+        let mut pauses = Pauses::until(deadline);
+        loop {
+            let answer = self.manifest_once(reference, look, deadline).await;
+            if !pauses.wait(&answer).await {
+                return answer;
+            }
+        }
+    }
+
+    async fn manifest_once(
+        self: &Arc<Self>,
+        reference: &ImageReference,
+        look: Look,
+        deadline: Instant,
+    ) -> Fact<Manifest> {
+        let mut tour = self.tour(reference, deadline);
+        while let Some((stop, by)) = tour.next().await {
+            let name = stop.name.clone();
+            if let Some(manifest) = tour.note(self.manifest_at(stop, look, by).await) {
+                return Fact::Known(Manifest { endpoint: name, ..manifest });
+            }
+        }
+        tour.end()
+    }
+
+    async fn manifest_at(self: &Arc<Self>, stop: Stop, look: Look, deadline: Instant) -> Fact<Manifest> {
+        let key = cache::Key::new(&stop.reference, stop.trust, stop.credential.as_ref());
+        if look != Look::Fresh
+            && let Some(answer) = self.manifests.recall(&key)
+        {
+            self.metrics.cache_request("manifest", "hit");
+            return answer;
+        }
+        let outcome = if look == Look::Fresh { "bypass" } else { "miss" };
+        self.metrics.cache_request("manifest", outcome);
+        let ask = Box::pin(Arc::clone(self).fetch_in_time(stop.clone(), look));
+        let awaited = match look {
+            Look::Fresh => self.manifests.ask_anew(key, ask),
+            Look::Kept | Look::Read => self.manifests.ask(key, ask),
+        };
+        settle(timeout_at(deadline, awaited.answer()).await, &stop.reference)
+    }
+
+    /// The credentials that are shown to registries.
+    pub fn credentials(&self) -> &Credentials {
+        &self.credentials
+    }
+
+    /// By whom registries are trusted.
+    pub fn certificates(&self) -> &Certificates {
+        &self.certificates
+    }
+
+    /// Through whom registries are asked.
+    pub fn proxies(&self) -> &Proxies {
+        &self.proxies
+    }
+
+    /// The mirrors, blocked and insecure registries in force.
+    pub fn registries(&self) -> &RegistriesConf {
+        &self.registries
+    }
+
+    async fn fetch_in_time(self: Arc<Self>, stop: Stop, look: Look) -> Fact<Manifest> {
+        let reader = Reader::new(&self, &stop);
+        // A body that is kept does not tell whether it is still there.
+        if look == Look::Read && self.documents.recall(&reader.key()).is_none() {
+            return reader.manifest().await;
+        }
+        in_time(&stop.reference, self.fetch(&stop)).await
+    }
+
+    async fn fetch(&self, stop: &Stop) -> Result<Manifest, Failure> {
+        let Stop { reference, trust, credential, .. } = stop;
+        let dialogue = Dialogue { client: self, reference, trust: *trust, credential: credential.as_ref() };
+        let head = dialogue.ask(Method::HEAD, Resource::Manifest).await?;
+        match head.status {
+            StatusCode::OK => {
+                if let Some(manifest) = dialogue.manifest_of_head(&head)? {
+                    return Ok(manifest);
+                }
+            }
+            status if HEAD_IS_UNKNOWN.contains(&status) => {}
+            _ => return Err(dialogue.failure(&head)),
+        }
+        let reply = dialogue.ask(Method::GET, Resource::Manifest).await?;
+        if reply.status != StatusCode::OK {
+            return Err(dialogue.failure(&reply));
+        }
+        Ok(dialogue.manifest_of_body(reply).await?.0)
+    }
+}
+
+/// How it is found out what a reference names.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Look {
+    /// From before, else by asking for the head.
+    Kept,
+    /// By asking for the head.
+    Fresh,
+    /// From before, else from the body, which others need, too.
+    Read,
+}
+
+/// The pauses that one caller grants to registries.
+///
+/// The one who waits is the caller: a question that many have joined ends at once, and each of them
+/// knows how much time it has left.
+struct Pauses {
+    deadline: Instant,
+    left: usize,
+}
+
+impl Pauses {
+    fn until(deadline: Instant) -> Self {
+        Self { deadline, left: MAX_PAUSES }
+    }
+
+    /// Waits for the end of the pause that `answer` asks for. Tells whether to ask again: not when it
+    /// asks for none, or for one beyond the deadline.
+    async fn wait<T>(&mut self, answer: &Fact<T>) -> bool {
+        let Fact::Unknown(cause) = answer else { return false };
+        let Some(until) = cause.pause_end() else { return false };
+        let pause = until.duration_since(Timestamp::now());
+        // A pause that is over already is over now.
+        let again = Instant::now() + Duration::try_from(pause).unwrap_or_default();
+        if self.left == 0 || again >= self.deadline {
+            return false;
+        }
+        self.left -= 1;
+        sleep_until(again).await;
+        true
+    }
+}
+
+/// The outcome of questions about `reference`, unknown after [`LONGEST_QUESTION`].
+async fn in_time<T>(reference: &ImageReference, ask: impl Future<Output = Result<T, Failure>>) -> Fact<T> {
+    match timeout(LONGEST_QUESTION, ask).await {
+        Ok(outcome) => Failure::fact(outcome),
+        Err(_) => Fact::Unknown(Cause::OutOfTime { host: reference.host().to_owned() }),
+    }
+}
+
+/// The answer of `work` by `deadline`. It is in a box of its own: asking is a large future, and most callers
+/// find the answer before it would begin. Work that takes longer goes on for those who come after.
+async fn answer_by<T: Send + 'static>(
+    deadline: Instant,
+    reference: &ImageReference,
+    mut work: BoxFuture<'static, Fact<T>>,
+) -> Fact<T> {
+    // What is remembered is told at once, however little time is left.
+    let first = std::future::poll_fn(|context| Poll::Ready(work.as_mut().poll(context))).await;
+    match first {
+        Poll::Ready(answer) => answer,
+        Poll::Pending => {
+            let work = tokio::spawn(work);
+            settle(timeout_at(deadline, async { work.await.ok() }).await, reference)
+        }
+    }
+}
+
+fn settle<T>(
+    outcome: Result<Option<Fact<T>>, tokio::time::error::Elapsed>,
+    reference: &ImageReference,
+) -> Fact<T> {
+    match outcome {
+        Ok(Some(answer)) => answer,
+        Ok(None) => {
+            tracing::error!(%reference, "a question to a registry ended without an answer");
+            Fact::Unknown(Cause::Internal)
+        }
+        Err(_) => Fact::Unknown(Cause::OutOfTime { host: reference.host().to_owned() }),
+    }
+}
+
+/// Longer than any webhook waits: whoever asked first may be gone, but those who come after still
+/// profit. It bounds how long a frozen registry can hold a question.
+const LONGEST_QUESTION: Duration = Duration::from_secs(30);
+/// `containers/image` gives up after five pauses, too.
+const MAX_PAUSES: usize = 5;
+/// Statuses by which registries say that they do not answer HEAD, though they answer GET.
+const HEAD_IS_UNKNOWN: [StatusCode; 4] = [
+    StatusCode::BAD_REQUEST,
+    StatusCode::METHOD_NOT_ALLOWED,
+    StatusCode::NOT_ACCEPTABLE,
+    StatusCode::NOT_IMPLEMENTED,
+];

@@ -1,0 +1,385 @@
+//! Auth files (`containers-auth.json`, dockerconfigjson): their form, and which entry is for which
+//! repository.
+//!
+//! Errors name the file and the key, never the value. An entry that is broken is so for its registry alone, as
+//! on nodes.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use base64::prelude::{BASE64_STANDARD, Engine};
+use serde::{Deserialize, Deserializer};
+
+use crate::model::image_reference::ImageReference;
+use crate::registry::auth::credential::{Credential, Secret};
+use crate::registry::auth::helper::Question;
+use crate::text::shown;
+
+/// An auth file that may be read again.
+#[derive(Clone, Debug)]
+pub(crate) struct AuthFile {
+    pub(crate) path: PathBuf,
+    pub(crate) form: Form,
+}
+
+/// How an auth file is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// Entries below `auths`, beside helpers.
+    Usual,
+    /// Entries alone (`.dockercfg`).
+    Legacy,
+}
+
+/// The registry of `reference` as the keys of auth files name it.
+pub(crate) fn host(reference: &ImageReference) -> &str {
+    match reference.host() {
+        "index.docker.io" | "registry-1.docker.io" => "docker.io",
+        host => host,
+    }
+}
+
+/// What an auth file holds.
+#[derive(Default)]
+pub(crate) struct Entries {
+    by_key: BTreeMap<String, Held>,
+    /// The helper for each of some hosts (`credHelpers`).
+    pub(crate) helpers: BTreeMap<String, Helper>,
+    /// The helper for the hosts without an entry (`credsStore`).
+    pub(crate) store: Option<Helper>,
+    /// What is wrong with entries.
+    pub(crate) faults: Vec<EntryFault>,
+}
+
+/// What stands under a key (`decodeDockerAuth` of `containers/image`).
+enum Held {
+    Usable(Credential),
+    /// Nothing to show: what `logout` leaves behind, or a text without the colon, which nodes take for it.
+    Nothing,
+    /// Nodes fail on it, rather than ask anonymously or look for a shorter key.
+    Broken(EntryFault),
+}
+
+/// The name of a helper.
+pub(crate) type Helper = Result<String, EntryFault>;
+
+impl fmt::Debug for Entries {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_set().entries(self.by_key.keys()).finish()
+    }
+}
+
+impl Entries {
+    /// Reads the text of an auth file.
+    pub(crate) fn parse(text: &str, form: Form) -> Result<Self, AuthFileFault> {
+        // Tools in Go write `null` for what is empty, and read it so.
+        #[derive(Default, Deserialize)]
+        #[serde(rename_all = "camelCase", default)]
+        struct File {
+            #[serde(deserialize_with = "nullable")]
+            auths: BTreeMap<String, Option<Entry>>,
+            #[serde(deserialize_with = "nullable")]
+            cred_helpers: BTreeMap<String, String>,
+            #[serde(deserialize_with = "nullable")]
+            creds_store: String,
+        }
+        let file = match form {
+            Form::Usual => serde_json::from_str(text),
+            Form::Legacy => serde_json::from_str(text).map(|auths| File { auths, ..File::default() }),
+        };
+        let file: File =
+            file.map_err(|error| AuthFileFault::NotJson { line: error.line(), column: error.column() })?;
+        let mut entries = Self::default();
+        for (written, entry) in file.auths {
+            let key = normalized(&written);
+            let held = entries.held(&written, &key, entry.unwrap_or_default());
+            // Of two spellings the plain one counts.
+            if written == key || !entries.by_key.contains_key(&key) {
+                entries.by_key.insert(key, held);
+            }
+        }
+        for (host, name) in file.cred_helpers {
+            let helper = entries.helper(&host, name);
+            entries.helpers.insert(normalized(&host), helper);
+        }
+        if !file.creds_store.is_empty() {
+            entries.store = Some(entries.helper("credsStore", file.creds_store));
+        }
+        Ok(entries)
+    }
+
+    /// The entry with the longest key that matches, if there is something in it. Fails where that one is
+    /// broken.
+    pub(crate) fn find(&self, reference: &ImageReference) -> Result<Option<&Credential>, &EntryFault> {
+        let mut key = format!("{}/{}", host(reference), reference.api_path());
+        loop {
+            match self.by_key.get(&key) {
+                Some(Held::Usable(credential)) => return Ok(Some(credential)),
+                Some(Held::Nothing) => return Ok(None),
+                Some(Held::Broken(fault)) => return Err(fault),
+                None => {}
+            }
+            let Some(end) = key.rfind('/') else { return Ok(None) };
+            key.truncate(end);
+        }
+    }
+
+    fn held(&mut self, written: &str, key: &str, entry: Entry) -> Held {
+        let secret = if !entry.identitytoken.is_empty() {
+            Secret::IdentityToken(entry.identitytoken)
+        } else if !entry.auth.is_empty() {
+            let decoded = BASE64_STANDARD.decode(entry.auth.trim()).ok();
+            let decoded = decoded.and_then(|decoded| String::from_utf8(decoded).ok());
+            let parts = decoded.as_deref().map(|decoded| decoded.split_once(':'));
+            let Some(Some((user, password))) = parts else {
+                let fault = EntryFault::Auth { key: shown(written) };
+                self.faults.push(fault.clone());
+                return if parts.is_some() { Held::Nothing } else { Held::Broken(fault) };
+            };
+            // Docker's own tools end the password with a NUL now and then.
+            let password = password.trim_end_matches('\0');
+            Secret::Password { user: user.to_owned(), password: password.to_owned() }
+        } else if !entry.username.is_empty() {
+            Secret::Password { user: entry.username, password: entry.password }
+        } else {
+            return Held::Nothing;
+        };
+        Held::Usable(Credential { key: key.to_owned(), secret })
+    }
+
+    fn helper(&mut self, key: &str, name: String) -> Helper {
+        if Question::is_helper(&name) {
+            return Ok(name);
+        }
+        let fault = EntryFault::Helper { key: shown(key) };
+        self.faults.push(fault.clone());
+        Err(fault)
+    }
+}
+
+/// An entry as it is written.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Entry {
+    #[serde(deserialize_with = "nullable")]
+    auth: String,
+    #[serde(deserialize_with = "nullable")]
+    username: String,
+    #[serde(deserialize_with = "nullable")]
+    password: String,
+    #[serde(deserialize_with = "nullable")]
+    identitytoken: String,
+}
+
+fn nullable<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(value: D) -> Result<T, D::Error> {
+    Option::<T>::deserialize(value).map(Option::unwrap_or_default)
+}
+
+/// Brings the spellings of keys together: older tools write an URL, and Docker Hub has three names.
+fn normalized(key: &str) -> String {
+    let bare = key.strip_prefix("https://").or_else(|| key.strip_prefix("http://"));
+    let key = match bare {
+        // What follows the host in an URL is the version of the API.
+        Some(url) => url.split('/').next().unwrap_or(url),
+        None => key.trim_end_matches('/'),
+    };
+    match key.split_once('/') {
+        None if matches!(key, "index.docker.io" | "registry-1.docker.io") => "docker.io".to_owned(),
+        Some(("index.docker.io", rest)) => format!("docker.io/{rest}"),
+        _ => key.to_owned(),
+    }
+}
+
+/// An auth file that cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error("auth file {}: {fault}", path.display())]
+pub struct AuthFileError {
+    path: PathBuf,
+    fault: AuthFileFault,
+}
+
+impl AuthFileError {
+    pub(crate) fn new(path: &Path, fault: AuthFileFault) -> Self {
+        Self { path: path.to_owned(), fault }
+    }
+
+    pub(crate) fn is_not_there(&self) -> bool {
+        let AuthFileFault::Unreadable(error) = &self.fault else { return false };
+        matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory)
+    }
+}
+
+pub(crate) fn read(path: &Path) -> Result<String, AuthFileError> {
+    std::fs::read_to_string(path).map_err(|error| AuthFileError::new(path, AuthFileFault::Unreadable(error)))
+}
+
+/// What is wrong with an auth file.
+#[derive(Debug, thiserror::Error)]
+pub enum AuthFileFault {
+    /// It could not be read.
+    #[error("{}", crate::errors::words(.0))]
+    Unreadable(std::io::Error),
+    /// It is not JSON of the right shape.
+    #[error(
+        "line {line}, column {column}: not a dockerconfigjson; {{\"auths\": {{\"quay.io\": {{\"auth\": \"…\"}}}}}} is expected"
+    )]
+    NotJson {
+        /// The line, counted from one.
+        line: usize,
+        /// The column, counted from one.
+        column: usize,
+    },
+    /// There is no text where it should be.
+    #[error("{0}")]
+    NoText(&'static str),
+}
+
+/// What is wrong with one entry of an auth file. The others are none the worse for it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum EntryFault {
+    /// A helper's name is none.
+    #[error("the helper for `{key}` is no name; `NAME` of a program `docker-credential-NAME` is expected")]
+    Helper {
+        /// The host, or `credsStore`.
+        key: String,
+    },
+    /// What it holds is no credential.
+    #[error("the entry `{key}`: `auth` is not the base64 of `user:password`")]
+    Auth {
+        /// The entry's key.
+        key: String,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entries(auths: serde_json::Value) -> Entries {
+        Entries::parse(&serde_json::json!({"auths": auths, "credsStore": "x"}).to_string(), Form::Usual)
+            .unwrap()
+    }
+
+    fn auth(user: &str) -> serde_json::Value {
+        serde_json::json!({"auth": BASE64_STANDARD.encode(format!("{user}:secret"))})
+    }
+
+    #[test]
+    fn the_longest_matching_key_wins() {
+        let entries = entries(serde_json::json!({
+            "quay.io": auth("host"), "quay.io/acme": auth("namespace"), "quay.io/acme/os": auth("repository"),
+            "quay.io:443": auth("port"), "https://index.docker.io/v1/": auth("hub"), "http://old.example/v2/": auth("old"),
+            "empty.example": {}, "quay.io/none": {}, "twice.example": auth("twice"),
+            "https://twice.example/v1/": auth("url"), "plain.example": {"username": "plain", "password": "secret"},
+        }));
+        for (reference, user) in [
+            ("quay.io/acme/os:1", Some("repository")),
+            ("quay.io/acme/other", Some("namespace")),
+            ("quay.io/acmes/os", Some("host")),
+            ("quay.io:443/acme/os", Some("port")),
+            ("docker.io/fedora", Some("hub")),
+            ("index.docker.io/a/b", Some("hub")),
+            ("old.example/x", Some("old")),
+            ("plain.example/x", Some("plain")),
+            ("empty.example/x", None),
+            ("quay.io/none/os", None),
+            ("twice.example/os", Some("twice")),
+            ("other.example/x", None),
+            ("io/x.y/z".trim_start_matches("io/"), None),
+        ] {
+            let found = entries.find(&ImageReference::parse(reference).unwrap()).unwrap();
+            assert_eq!(found.and_then(Credential::password).map(|(user, _)| user), user, "{reference}");
+        }
+    }
+
+    #[test]
+    fn null_is_read_as_what_is_empty() {
+        let whole =
+            Entries::parse(r#"{"auths": null, "credHelpers": null, "credsStore": null}"#, Form::Usual);
+        let whole = whole.unwrap();
+        assert!(whole.by_key.is_empty() && whole.helpers.is_empty() && whole.store.is_none());
+        let one = entries(serde_json::json!({"a.b": null, "c.d": {"auth": null, "identitytoken": "t"}}));
+        let found = |reference| one.find(&ImageReference::parse(reference).unwrap()).unwrap();
+        assert!(found("a.b/c").is_none() && found("c.d/e").is_some());
+    }
+
+    #[test]
+    fn identity_tokens_come_before_passwords() {
+        let entries = entries(serde_json::json!({"a.b": {"auth": "YTpi", "identitytoken": "t"}}));
+        let found = entries.find(&ImageReference::parse("a.b/c").unwrap()).unwrap().unwrap();
+        assert_eq!((found.identity_token(), found.password()), (Some("t"), None));
+    }
+
+    #[test]
+    fn faults_name_the_place_and_never_the_secret() {
+        let secret = "c2VjcmV0c2VjcmV0";
+        for (text, message) in [
+            ("", "line 1, column 0: not a dockerconfigjson"),
+            (
+                &*format!("{{\"auths\": {{\"a.b\": {{\"auth\": 5, \"x\": \"{secret}\"}}}}}}"),
+                "line 1, column 28",
+            ),
+        ] {
+            let error = Entries::parse(text, Form::Usual).unwrap_err().to_string();
+            assert!(error.starts_with(message), "{error}");
+            assert!(!error.contains("secret") && !error.contains(secret), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_broken_entry_is_so_for_its_registry_alone() {
+        let secret = BASE64_STANDARD.encode("secret");
+        let broken = format!("{secret}%");
+        let entries = entries(serde_json::json!({
+            "a.b": auth("host"), "a.b/c": {"auth": broken}, "d.e": {"auth": secret}, "f.g": auth("other"),
+        }));
+        let fault = |key: &str| format!("the entry `{key}`: `auth` is not the base64 of `user:password`");
+        for (reference, expected) in [
+            // No shorter key takes its place.
+            ("a.b/c/os", Err(fault("a.b/c"))),
+            ("a.b/os", Ok(Some("host"))),
+            // Nodes ask anonymously here: it is read, and has no colon.
+            ("d.e/os", Ok(None)),
+            ("f.g/os", Ok(Some("other"))),
+        ] {
+            let found = entries.find(&ImageReference::parse(reference).unwrap());
+            let user = found.map(|found| found.and_then(Credential::password).map(|(user, _)| user));
+            assert_eq!(user.map_err(ToString::to_string), expected, "{reference}");
+        }
+        let faults: Vec<_> = entries.faults.iter().map(ToString::to_string).collect();
+        assert_eq!(faults, [fault("a.b/c"), fault("d.e")]);
+        assert!(!format!("{entries:?} {:?}", entries.faults).contains(&secret));
+    }
+
+    #[test]
+    fn secrets_do_not_print() {
+        let entries = entries(serde_json::json!({"a.b": auth("user")}));
+        let found = entries.find(&ImageReference::parse("a.b/c").unwrap()).unwrap().unwrap();
+        let printed = format!("{found:?} {entries:?} {:?}", found.basic());
+        assert!(
+            !printed.contains("secret") && !printed.contains(&BASE64_STANDARD.encode("user:secret")),
+            "{printed}"
+        );
+    }
+
+    #[test]
+    fn a_helper_that_is_no_name_is_refused_by_its_key() {
+        for (text, key) in [
+            (r#"{"credHelpers": {"a.b": "../../bin/x"}}"#, "a.b"),
+            (r#"{"credHelpers": {"a.b": ""}}"#, "a.b"),
+            (r#"{"credsStore": "x y"}"#, "credsStore"),
+        ] {
+            let entries = Entries::parse(text, Form::Usual).unwrap();
+            let [error] = &*entries.faults else { panic!("{:?}", entries.faults) };
+            let helper = entries.helpers.values().chain(&entries.store).next().unwrap();
+            assert_eq!(helper.as_ref(), Err(error));
+            assert_eq!(
+                error.to_string(),
+                format!(
+                    "the helper for `{key}` is no name; `NAME` of a program `docker-credential-NAME` is expected"
+                )
+            );
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! `WWW-Authenticate`, as registries write it (RFC 9110, section 11.6.1).
+//!
+//! Several challenges may come in one line or in several. Schemes that are not known are passed over.
+
+use reqwest::header::{HeaderMap, WWW_AUTHENTICATE};
+
+/// A way to authenticate that the registry offers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Challenge {
+    /// User and password.
+    Basic,
+    /// A token from a token service.
+    Bearer(Bearer),
+}
+
+/// Where to get a token, and what for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Bearer {
+    pub(crate) realm: String,
+    pub(crate) service: Option<String>,
+    pub(crate) scope: Option<String>,
+}
+
+/// Reads every challenge of an answer, in order.
+pub(crate) fn read(headers: &HeaderMap) -> Vec<Challenge> {
+    let lines = headers.get_all(WWW_AUTHENTICATE).iter().filter_map(|value| value.to_str().ok());
+    lines.flat_map(challenges).collect()
+}
+
+fn challenges(line: &str) -> Vec<Challenge> {
+    let mut found = Vec::new();
+    let mut scheme = "";
+    let mut bearer = Bearer::default();
+    for item in items(line) {
+        let (first, parameter) = match item.split_once(char::is_whitespace) {
+            // `Bearer realm="…"`: a scheme with its first parameter.
+            Some((word, rest)) if !word.contains('=') => (Some(word), rest.trim_start()),
+            _ if !item.contains('=') => (Some(item), ""),
+            _ => (None, item),
+        };
+        if let Some(word) = first {
+            settle(scheme, &mut bearer, &mut found);
+            scheme = word;
+        }
+        if let Some((name, value)) = parameter.split_once('=') {
+            let value = unquote(value.trim());
+            match name.trim().to_ascii_lowercase().as_str() {
+                "realm" => bearer.realm = value,
+                "service" => bearer.service = Some(value),
+                "scope" => bearer.scope = Some(value),
+                _ => {}
+            }
+        }
+    }
+    settle(scheme, &mut bearer, &mut found);
+    found
+}
+
+fn settle(scheme: &str, bearer: &mut Bearer, found: &mut Vec<Challenge>) {
+    let parameters = std::mem::take(bearer);
+    if scheme.eq_ignore_ascii_case("basic") {
+        found.push(Challenge::Basic);
+    } else if scheme.eq_ignore_ascii_case("bearer") {
+        found.push(Challenge::Bearer(parameters));
+    }
+}
+
+/// The parts between commas that stand outside quotes.
+fn items(line: &str) -> impl Iterator<Item = &str> {
+    let (mut quoted, mut escaped) = (false, false);
+    line.split(move |character| {
+        match character {
+            _ if escaped => escaped = false,
+            '\\' if quoted => escaped = true,
+            '"' => quoted = !quoted,
+            ',' => return !quoted,
+            _ => {}
+        }
+        false
+    })
+    .map(str::trim)
+    .filter(|item| !item.is_empty())
+}
+
+fn unquote(value: &str) -> String {
+    let Some(inner) = value.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) else {
+        return value.to_owned();
+    };
+    let mut plain = String::with_capacity(inner.len());
+    let mut characters = inner.chars();
+    while let Some(character) = characters.next() {
+        plain.extend(if character == '\\' { characters.next() } else { Some(character) });
+    }
+    plain
+}
+
+#[cfg(test)]
+mod tests {
+    use reqwest::header::HeaderValue;
+
+    use super::*;
+
+    fn bearer(realm: &str, service: Option<&str>, scope: Option<&str>) -> Challenge {
+        let owned = |text: &str| text.to_owned();
+        Challenge::Bearer(Bearer {
+            realm: realm.into(),
+            service: service.map(owned),
+            scope: scope.map(owned),
+        })
+    }
+
+    #[test]
+    fn what_registries_write_is_read() {
+        for (line, expected) in [
+            ("", vec![]),
+            ("Basic realm=\"Registry Realm\"", vec![Challenge::Basic]),
+            ("basic", vec![Challenge::Basic]),
+            ("Negotiate", vec![]),
+            (
+                "Bearer realm=\"https://quay.io/v2/auth\",service=\"quay.io\",scope=\"repository:a/b:pull,push\"",
+                vec![bearer("https://quay.io/v2/auth", Some("quay.io"), Some("repository:a/b:pull,push"))],
+            ),
+            ("BEARER Realm = \"https://a/t\" , service=b", vec![bearer("https://a/t", Some("b"), None)]),
+            (
+                "Basic realm=\"x\", Bearer realm=\"https://a/t\"",
+                vec![Challenge::Basic, bearer("https://a/t", None, None)],
+            ),
+            ("Bearer realm=\"https://a/\\\"t\\\\\"", vec![bearer("https://a/\"t\\", None, None)]),
+            ("Bearer realm=\"unclosed", vec![bearer("\"unclosed", None, None)]),
+        ] {
+            assert_eq!(challenges(line), expected, "{line}");
+        }
+    }
+
+    #[test]
+    fn several_lines_are_several_challenges() {
+        let mut headers = HeaderMap::new();
+        headers.append(WWW_AUTHENTICATE, HeaderValue::from_static("Basic realm=\"a\""));
+        headers.append(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"https://b\""));
+        assert_eq!(read(&headers), [Challenge::Basic, bearer("https://b", None, None)]);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_line_makes_the_reader_panic(line in ".*") {
+            challenges(&line);
+        }
+    }
+}

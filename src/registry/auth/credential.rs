@@ -1,0 +1,109 @@
+//! What is shown to a registry. It prints as nothing.
+
+use std::fmt;
+use std::sync::LazyLock;
+
+use aws_lc_rs::hmac;
+use aws_lc_rs::rand::SystemRandom;
+
+use crate::registry::auth::token::Authorization;
+
+/// What to show to one registry.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct Credential {
+    /// The key of the entry, or the host that a helper was asked for.
+    pub(crate) key: String,
+    pub(crate) secret: Secret,
+}
+
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) enum Secret {
+    Password { user: String, password: String },
+    IdentityToken(String),
+}
+
+impl Credential {
+    /// What a helper said for `host`. `None` when that is nothing.
+    pub(crate) fn of_helper(host: &str, user: String, secret: String) -> Option<Self> {
+        let secret = match user.as_str() {
+            "" => return None,
+            // How helpers say that the secret is an identity token.
+            "<token>" => Secret::IdentityToken(secret),
+            _ => Secret::Password { user, password: secret },
+        };
+        Some(Self { key: host.to_owned(), secret })
+    }
+
+    /// The header for basic authentication. `None` when there is no password.
+    pub(crate) fn basic(&self) -> Option<Authorization> {
+        let (user, password) = self.password()?;
+        Some(Authorization::basic(user, password))
+    }
+
+    pub(crate) fn password(&self) -> Option<(&str, &str)> {
+        match &self.secret {
+            Secret::Password { user, password } => Some((user, password)),
+            Secret::IdentityToken(_) => None,
+        }
+    }
+
+    pub(crate) fn identity_token(&self) -> Option<&str> {
+        match &self.secret {
+            Secret::Password { .. } => None,
+            Secret::IdentityToken(token) => Some(token),
+        }
+    }
+
+    /// Tells credentials apart without telling what they are.
+    pub(crate) fn fingerprint(&self) -> Fingerprint {
+        let secret = match &self.secret {
+            Secret::Password { user, password } => format!("{user}\0{password}"),
+            Secret::IdentityToken(token) => format!("\0\0{token}"),
+        };
+        let text = format!("{}\0{secret}", self.key);
+        let mut fingerprint = [0; 32];
+        fingerprint.copy_from_slice(hmac::sign(&FINGERPRINT_KEY, text.as_bytes()).as_ref());
+        Fingerprint(fingerprint)
+    }
+}
+
+/// The HMAC-SHA256 of a credential under a key that this process alone has: whoever sees it, in a
+/// core dump or a log, cannot try passwords against it.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub(crate) struct Fingerprint([u8; 32]);
+
+impl fmt::Debug for Fingerprint {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Fingerprint(…)")
+    }
+}
+
+static FINGERPRINT_KEY: LazyLock<hmac::Key> = LazyLock::new(|| {
+    // Where the system gives no randomness there is no TLS either.
+    hmac::Key::generate(hmac::HMAC_SHA256, &SystemRandom::new()).expect("randomness from the system")
+});
+
+impl fmt::Debug for Credential {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Credential").field("key", &self.key).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fingerprints_tell_credentials_apart_and_are_no_plain_digest() {
+        let fingerprint = |key: &str, secret| Credential { key: key.to_owned(), secret }.fingerprint();
+        let password = |user: &str| Secret::Password { user: user.to_owned(), password: "secret".to_owned() };
+        let one = fingerprint("a.b", password("one"));
+        assert!(one == fingerprint("a.b", password("one")));
+        assert!(one != fingerprint("a.b", password("two")));
+        assert!(one != fingerprint("a.b/c", password("one")));
+        assert!(one != fingerprint("a.b", Secret::IdentityToken("one\0secret".to_owned())));
+        let plain = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, b"a.b\0one\0secret");
+        assert_ne!(one.0, plain.as_ref());
+        assert_eq!(format!("{one:?}"), "Fingerprint(…)");
+    }
+}

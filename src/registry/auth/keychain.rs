@@ -1,0 +1,400 @@
+//! Registry credentials: where they are read from, and which are in force.
+//!
+//! Owns the order in which files and helpers are asked. [`crate::registry::auth::auth_file`] reads a file,
+//! [`crate::registry::auth::credential`] is what is in it.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use arc_swap::ArcSwap;
+
+use crate::model::image_reference::ImageReference;
+use crate::registry::auth::auth_file::{AuthFile, Entries, EntryFault, Form, Helper, host, read};
+pub use crate::registry::auth::auth_file::{AuthFileError, AuthFileFault};
+use crate::registry::auth::credential::Credential;
+use crate::registry::auth::helper::{Helpers, Question};
+use crate::reload::LastSeen;
+pub use crate::reload::Reloaded;
+
+/// The credentials in force; they can be replaced while questions are under way.
+#[derive(Debug)]
+pub struct Credentials {
+    source: Source,
+    /// File by file, in the order in which they are searched.
+    entries: ArcSwap<Vec<Entries>>,
+    helpers: Helpers,
+    seen: LastSeen,
+}
+
+/// Where credentials come from.
+#[derive(Debug)]
+enum Source {
+    Nothing,
+    File(AuthFile),
+    /// Those that the tools of the field read, as far as they are there.
+    Usual(Vec<AuthFile>),
+    /// The global pull secret, handed over by whoever watches it.
+    Cluster {
+        /// Whether there is one. Without it nobody knows what nodes show.
+        is_there: AtomicBool,
+    },
+}
+
+/// The global pull secret as it stands in the cluster.
+#[derive(Clone, Copy)]
+pub enum PullSecret<'a> {
+    /// Its text, a dockerconfigjson.
+    Text(&'a str),
+    /// It holds no text, and why.
+    Broken(&'static str),
+    /// There is none.
+    Absent,
+}
+
+impl Credentials {
+    /// No credentials: every registry is asked anonymously.
+    pub fn none() -> Self {
+        Self::from_source(Source::Nothing)
+    }
+
+    /// Those of the cluster: none until the first [`Credentials::replace`].
+    pub fn of_cluster() -> Self {
+        Self::from_source(Source::Cluster { is_there: AtomicBool::new(false) })
+    }
+
+    /// Reads an auth file. Fails when it cannot be read. An entry that is broken is told of in the log, and
+    /// by every question that would need it.
+    pub fn from_file(path: &Path) -> Result<Self, AuthFileError> {
+        Self::reading(Source::File(AuthFile { path: path.to_owned(), form: Form::Usual }))
+    }
+
+    /// Reads the files that the user's other tools read (`containers-auth.json(5)`): the one that
+    /// `REGISTRY_AUTH_FILE` names, or else those of Podman and then those of Docker, of which the first
+    /// with an entry counts. `variable` gives a variable of the environment, `user` is the number of the
+    /// user.
+    ///
+    /// These are the user's own and not those of nodes. Fails when one that is there is broken.
+    pub fn from_usual_files(
+        variable: impl Fn(&str) -> Option<OsString>,
+        user: Option<u32>,
+    ) -> Result<Self, AuthFileError> {
+        let variable = |name: &str| variable(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+        if let Some(path) = variable("REGISTRY_AUTH_FILE") {
+            // Whoever names a file means it to be there.
+            read(&path)?;
+            return Self::reading(Source::Usual(vec![AuthFile { path, form: Form::Usual }]));
+        }
+        let home = variable("HOME");
+        let below_home = |path: &str| home.as_ref().map(|home| home.join(path));
+        let of_session = variable("XDG_RUNTIME_DIR").map(|folder| folder.join("containers/auth.json"));
+        let of_session = of_session.or_else(|| Some(format!("/run/containers/{}/auth.json", user?).into()));
+        let configuration = variable("XDG_CONFIG_HOME").or_else(|| below_home(".config"));
+        let docker = variable("DOCKER_CONFIG").or_else(|| below_home(".docker"));
+        let files = [
+            (of_session, Form::Usual),
+            (configuration.map(|folder| folder.join("containers/auth.json")), Form::Usual),
+            (docker.map(|folder| folder.join("config.json")), Form::Usual),
+            (below_home(".dockercfg"), Form::Legacy),
+        ];
+        let files = files.into_iter().filter_map(|(path, form)| Some(AuthFile { path: path?, form }));
+        Self::reading(Source::Usual(files.collect()))
+    }
+
+    /// Looks at the files again. What was in force stays when one is broken; a fault is told of once.
+    pub fn reload(&self) -> Result<Reloaded, AuthFileError> {
+        if self.source.files().is_empty() {
+            return Ok(Reloaded::Same);
+        }
+        let outcome = self.source.texts();
+        let content = outcome.as_deref().map(joined);
+        if !self.seen.is_new(content.as_deref()) {
+            return Ok(Reloaded::Same);
+        }
+        self.entries.store(Arc::new(parse(&outcome?)?));
+        self.helpers.forget();
+        Ok(Reloaded::Changed)
+    }
+
+    /// Takes over the global pull secret. One that is gone takes its entries with it; what was in force
+    /// stays when it is broken, and a fault is told of once. Of no effect on other credentials than
+    /// those of the cluster.
+    pub fn replace(&self, secret: PullSecret<'_>) -> Result<Reloaded, AuthFileFault> {
+        let Source::Cluster { is_there } = &self.source else { return Ok(Reloaded::Same) };
+        let text = match &secret {
+            PullSecret::Text(text) => Ok(text.as_bytes()),
+            PullSecret::Broken(fault) => Err(fault),
+            PullSecret::Absent => Err(&"absent"),
+        };
+        if !self.seen.is_new(text) {
+            return Ok(Reloaded::Same);
+        }
+        let entries = match secret {
+            PullSecret::Text(text) => {
+                let entries = Entries::parse(text, Form::Usual)?;
+                tell_of_faults("the global pull secret", &entries);
+                vec![entries]
+            }
+            PullSecret::Broken(fault) => return Err(AuthFileFault::NoText(fault)),
+            PullSecret::Absent => Vec::new(),
+        };
+        let was_there = is_there.swap(matches!(secret, PullSecret::Text(_)), Ordering::Relaxed);
+        self.entries.store(Arc::new(entries));
+        let nothing_yet = !was_there && matches!(secret, PullSecret::Absent);
+        Ok(if nothing_yet { Reloaded::Same } else { Reloaded::Changed })
+    }
+
+    /// Whether these are those of the cluster, which [`Credentials::replace`] replaces.
+    pub fn are_of_cluster(&self) -> bool {
+        matches!(self.source, Source::Cluster { .. })
+    }
+
+    fn from_source(source: Source) -> Self {
+        Self { source, entries: ArcSwap::default(), helpers: Helpers::new(), seen: LastSeen::default() }
+    }
+
+    fn reading(source: Source) -> Result<Self, AuthFileError> {
+        let texts = source.texts()?;
+        let this = Self::from_source(source);
+        this.entries.store(Arc::new(parse(&texts)?));
+        this.seen.is_new::<AuthFileError>(Ok(&joined(&texts)));
+        Ok(this)
+    }
+
+    /// What to show to the registry of `reference`: of the first file that has something for it the
+    /// helper of the host, or the entry with the longest matching key, or what the helper for all hosts
+    /// says. Fails with what is wrong with the helper or the entry.
+    pub(crate) async fn find(&self, reference: &ImageReference) -> Result<Option<Credential>, String> {
+        let files = self.entries.load_full();
+        let host = host(reference);
+        for entries in files.iter() {
+            let wrong = |fault: &EntryFault| fault.to_string();
+            let ask = async |helper: &Helper| {
+                let helper = helper.clone().map_err(|fault| wrong(&fault))?;
+                self.helpers.ask(Question { helper, host: host.to_owned() }).await
+            };
+            let found = match entries.helpers.get(host) {
+                Some(helper) => ask(helper).await?,
+                None => match (entries.find(reference).map_err(wrong)?, &entries.store) {
+                    (Some(entry), _) => Some(entry.clone()),
+                    (None, Some(helper)) => ask(helper).await?,
+                    (None, None) => None,
+                },
+            };
+            if found.is_some() {
+                return Ok(found);
+            }
+        }
+        Ok(None)
+    }
+
+    /// Whether these are the credentials that nodes have: an auth file was named, or the cluster has a
+    /// global pull secret. A refusal then tells what nodes will meet.
+    pub fn are_those_of_nodes(&self) -> bool {
+        match &self.source {
+            Source::Nothing | Source::Usual(_) => false,
+            Source::File(_) => true,
+            Source::Cluster { is_there } => is_there.load(Ordering::Relaxed),
+        }
+    }
+}
+
+/// The text of an auth file.
+struct Text {
+    file: AuthFile,
+    text: String,
+}
+
+impl Source {
+    fn files(&self) -> &[AuthFile] {
+        match self {
+            Self::Nothing | Self::Cluster { .. } => &[],
+            Self::File(file) => std::slice::from_ref(file),
+            Self::Usual(files) => files,
+        }
+    }
+
+    /// What the files hold. Of the usual ones those that are not there are passed over.
+    fn texts(&self) -> Result<Vec<Text>, AuthFileError> {
+        let mut texts = Vec::new();
+        for file in self.files() {
+            match read(&file.path) {
+                Ok(text) => texts.push(Text { file: file.clone(), text }),
+                Err(error) if matches!(self, Self::Usual(_)) && error.is_not_there() => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(texts)
+    }
+}
+
+fn joined(texts: &[Text]) -> Vec<u8> {
+    let parts =
+        texts.iter().flat_map(|text| [text.file.path.as_os_str().as_encoded_bytes(), text.text.as_bytes()]);
+    parts.collect::<Vec<_>>().join(&0)
+}
+
+fn parse(texts: &[Text]) -> Result<Vec<Entries>, AuthFileError> {
+    let parse = |text: &Text| {
+        let path = &text.file.path;
+        let entries =
+            Entries::parse(&text.text, text.file.form).map_err(|fault| AuthFileError::new(path, fault))?;
+        tell_of_faults(&format!("auth file {}", path.display()), &entries);
+        Ok(entries)
+    };
+    texts.iter().map(parse).collect()
+}
+
+/// A line of log for each broken entry. Where a verb has no log, whom it concerns is told by the answer.
+fn tell_of_faults(origin: &str, entries: &Entries) {
+    for fault in &entries.faults {
+        tracing::warn!(origin, %fault, "an entry of the registry credentials cannot be used; the others are in force");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use base64::prelude::{BASE64_STANDARD, Engine};
+    use futures_util::FutureExt;
+
+    use super::*;
+
+    /// What stands in a file: there is nobody to wait for.
+    fn found(credentials: &Credentials, reference: &ImageReference) -> Option<Credential> {
+        credentials.find(reference).now_or_never().unwrap().unwrap()
+    }
+
+    fn auth(user: &str) -> serde_json::Value {
+        serde_json::json!({"auth": BASE64_STANDARD.encode(format!("{user}:secret"))})
+    }
+
+    #[test]
+    fn a_broken_file_leaves_what_was_in_force() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("auth.json");
+        let write = |user: &str| {
+            std::fs::write(&path, serde_json::json!({"auths": {"a.b": auth(user)}}).to_string()).unwrap();
+        };
+        write("one");
+        let credentials = Credentials::from_file(&path).unwrap();
+        let user = || {
+            let found = found(&credentials, &ImageReference::parse("a.b/c").unwrap()).unwrap();
+            found.password().unwrap().0.to_owned()
+        };
+        assert_eq!(credentials.reload().unwrap(), Reloaded::Same);
+        write("two");
+        assert_eq!(credentials.reload().unwrap(), Reloaded::Changed);
+        assert_eq!(user(), "two");
+        std::fs::write(&path, "{").unwrap();
+        let error = credentials.reload().unwrap_err().to_string();
+        assert!(error.contains("auth.json: line 1"), "{error}");
+        assert_eq!(user(), "two");
+    }
+
+    #[test]
+    fn the_pull_secret_of_the_cluster_can_be_replaced_emptied_and_deleted() {
+        let credentials = Credentials::of_cluster();
+        let reference = ImageReference::parse("a.b/c").unwrap();
+        let user = || Some(found(&credentials, &reference)?.password()?.0.to_owned());
+        let secret = |user| serde_json::json!({"auths": {"a.b": auth(user)}}).to_string();
+        let in_force = || (user(), credentials.are_those_of_nodes());
+        assert_eq!(credentials.replace(PullSecret::Absent).unwrap(), Reloaded::Same);
+        assert_eq!(in_force(), (None, false));
+        for name in ["one", "two"] {
+            let text = secret(name);
+            assert_eq!(credentials.replace(PullSecret::Text(&text)).unwrap(), Reloaded::Changed);
+            assert_eq!(credentials.replace(PullSecret::Text(&text)).unwrap(), Reloaded::Same);
+            assert_eq!(in_force(), (Some(name.to_owned()), true));
+        }
+        for (broken, message) in [
+            (PullSecret::Text("{"), "line 1, column 1: not a dockerconfigjson"),
+            (PullSecret::Broken("it has no key"), "it has no key"),
+        ] {
+            let error = credentials.replace(broken).unwrap_err().to_string();
+            assert!(error.starts_with(message), "{error}");
+            assert_eq!(credentials.replace(broken).unwrap(), Reloaded::Same, "a fault is told of once");
+            assert_eq!(in_force(), (Some("two".to_owned()), true));
+        }
+        assert_eq!(credentials.replace(PullSecret::Text("{}")).unwrap(), Reloaded::Changed);
+        assert_eq!(in_force(), (None, true));
+        assert_eq!(credentials.replace(PullSecret::Absent).unwrap(), Reloaded::Changed);
+        assert_eq!(in_force(), (None, false));
+    }
+
+    #[test]
+    fn an_auth_file_wins_over_the_pull_secret() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("auth.json");
+        std::fs::write(&path, serde_json::json!({"auths": {"a.b": auth("file")}}).to_string()).unwrap();
+        let credentials = Credentials::from_file(&path).unwrap();
+        assert_eq!(credentials.replace(PullSecret::Text("{}")).unwrap(), Reloaded::Same);
+        let found = found(&credentials, &ImageReference::parse("a.b/c").unwrap()).unwrap();
+        assert_eq!(found.password().unwrap().0, "file");
+    }
+
+    #[tokio::test]
+    async fn the_usual_files_are_searched_in_their_order_and_the_first_entry_counts() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        let write = |name: &str, content: serde_json::Value| {
+            std::fs::create_dir_all(at(name).parent().unwrap()).unwrap();
+            std::fs::write(at(name), content.to_string()).unwrap();
+        };
+        let variables = |names: &[(&str, &str)]| {
+            let given: Vec<_> = names.iter().map(|(name, path)| ((*name).to_owned(), at(path))).collect();
+            move |name: &str| {
+                given.iter().find(|(known, _)| known == name).map(|(_, path)| path.clone().into_os_string())
+            }
+        };
+        let reference = ImageReference::parse("a.b/c/d").unwrap();
+        let user = async |credentials: &Credentials| {
+            let found = credentials.find(&reference).await.unwrap();
+            found.and_then(|found| Some(found.password()?.0.to_owned()))
+        };
+        let home = variables(&[("HOME", "home"), ("XDG_RUNTIME_DIR", "run")]);
+        let credentials = Credentials::from_usual_files(&home, None).unwrap();
+        assert_eq!(user(&credentials).await, None);
+        assert!(!credentials.are_those_of_nodes());
+        // From the last to the first: each takes the place of those after it.
+        for (name, content) in [
+            ("home/.dockercfg", serde_json::json!({"https://a.b/v1/": auth("legacy")})),
+            ("home/.docker/config.json", serde_json::json!({"auths": {"a.b/c/d": auth("docker")}})),
+            ("home/.config/containers/auth.json", serde_json::json!({"auths": {"a.b/c": auth("config")}})),
+            (
+                "run/containers/auth.json",
+                serde_json::json!({"auths": {"a.b": auth("session"), "x.y": auth("x")}}),
+            ),
+        ] {
+            write(name, content);
+            assert_eq!(credentials.reload().unwrap(), Reloaded::Changed, "{name}");
+            let expected =
+                name.split(['/', '.']).find(|part| ["dockercfg", "docker", "config", "run"].contains(part));
+            let found = user(&credentials).await.unwrap();
+            let expected = match expected.unwrap() {
+                "dockercfg" => "legacy",
+                "run" => "session",
+                other => other,
+            };
+            assert_eq!(found, expected, "{name}");
+        }
+        let named = variables(&[("HOME", "home"), ("REGISTRY_AUTH_FILE", "home/.docker/config.json")]);
+        assert_eq!(
+            user(&Credentials::from_usual_files(named, None).unwrap()).await.as_deref(),
+            Some("docker")
+        );
+        let elsewhere = variables(&[("HOME", "none"), ("DOCKER_CONFIG", "home/.docker")]);
+        assert_eq!(
+            user(&Credentials::from_usual_files(elsewhere, None).unwrap()).await.as_deref(),
+            Some("docker")
+        );
+        let missing = variables(&[("REGISTRY_AUTH_FILE", "missing.json")]);
+        let error = Credentials::from_usual_files(missing, None).unwrap_err().to_string();
+        assert_eq!(error, format!("auth file {}: No such file or directory", at("missing.json").display()));
+        write("home/.docker/config.json", serde_json::json!({"auths": []}));
+        let error = Credentials::from_usual_files(&home, None).unwrap_err().to_string();
+        let path = at("home/.docker/config.json");
+        assert!(error.starts_with(&format!("auth file {}: line 1, column ", path.display())), "{error}");
+        assert!(Credentials::from_usual_files(|_| None, None).is_ok());
+    }
+}

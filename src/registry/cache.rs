@@ -1,0 +1,216 @@
+//! What registries answered, kept for a while; equal questions under way are joined.
+//!
+//! Owns how long each kind of answer is kept, and which replaces which. The key holds which
+//! credential asked, so nobody learns of a private image through another's answer.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures_util::future::BoxFuture;
+use moka::Expiry;
+use moka::sync::Cache;
+
+use crate::model::facts::{Cause, Fact};
+use crate::model::image_reference::ImageReference;
+use crate::registry::auth::credential::{Credential, Fingerprint};
+use crate::registry::mirrors::route::Trust;
+use crate::registry::single_flight::{Awaited, Flights, Worth};
+
+/// Answers to questions of one kind.
+pub(crate) struct Answers<T> {
+    kept: Cache<Key, Fact<T>>,
+    under_way: Arc<Flights<Key, Fact<T>>>,
+}
+
+/// A question to one endpoint, how it was spoken to, and who asked it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Key {
+    reference: ImageReference,
+    trust: Trust,
+    credential: Option<Fingerprint>,
+}
+
+impl Key {
+    pub(crate) fn new(reference: &ImageReference, trust: Trust, credential: Option<&Credential>) -> Self {
+        Self { reference: reference.clone(), trust, credential: credential.map(Credential::fingerprint) }
+    }
+}
+
+impl<T: Clone + Send + Sync + 'static> Answers<T> {
+    /// Answers that say what is there, small ones.
+    pub(crate) fn of_presence() -> Self {
+        let expiry = Kept { by_digest: Some(BY_DIGEST) };
+        let kept = Cache::builder().max_capacity(MAX_ANSWERS).expire_after(expiry).build();
+        Self { kept, under_way: Flights::new() }
+    }
+
+    /// Answers that say what it holds, of at most `bytes` together. What a digest names is kept
+    /// until there is no room.
+    pub(crate) fn of_content(bytes: u64, weigh: fn(&T) -> usize) -> Self {
+        let weigher = move |_: &Key, answer: &Fact<T>| {
+            let content = if let Fact::Known(content) = answer { weigh(content) } else { 0 };
+            u32::try_from(content.saturating_add(ANSWER)).unwrap_or(u32::MAX)
+        };
+        let expiry = Kept { by_digest: None };
+        let kept = Cache::builder().max_capacity(bytes).weigher(weigher).expire_after(expiry).build();
+        Self { kept, under_way: Flights::new() }
+    }
+
+    pub(crate) fn recall(&self, key: &Key) -> Option<Fact<T>> {
+        self.kept.get(key)
+    }
+
+    /// The answer of a question that is under way already, one that came meanwhile, or that of `ask`.
+    pub(crate) fn ask(&self, key: Key, ask: BoxFuture<'static, Fact<T>>) -> Awaited<Fact<T>> {
+        let (land, asked) = (self.keep(key.clone()), key.clone());
+        self.under_way.join(|| self.recall(&asked), key, ask, land)
+    }
+
+    /// The answer to a question that is asked after this call: `ask`, or one that has yet to begin.
+    pub(crate) fn ask_anew(&self, key: Key, ask: BoxFuture<'static, Fact<T>>) -> Awaited<Fact<T>> {
+        let land = self.keep(key.clone());
+        self.under_way.join_next(key, ask, land)
+    }
+
+    /// Keeps what was learnt by the way.
+    pub(crate) fn remember(&self, key: Key, answer: Fact<T>) {
+        self.kept.insert(key, answer);
+    }
+
+    /// Keeps an answer. A failure says nothing of the image, so it takes no answer's place.
+    fn keep(&self, key: Key) -> impl FnOnce(&Fact<T>) -> Worth + Send + 'static {
+        let kept = self.kept.clone();
+        move |answer| {
+            let has_answer = || kept.get(&key).is_some_and(|before| worth(&before) == Worth::Answer);
+            let worth = worth(answer);
+            if worth == Worth::Answer || (is_worth_keeping(answer) && !has_answer()) {
+                kept.insert(key, answer.clone());
+            }
+            worth
+        }
+    }
+}
+
+impl<T> fmt::Debug for Answers<T> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Answers(…)")
+    }
+}
+
+/// Whether the host may be asked is not kept with the question: who asks it again finds out at no
+/// cost to the host, and at the moment when it may.
+fn is_worth_keeping<T>(answer: &Fact<T>) -> bool {
+    !matches!(answer, Fact::Unknown(Cause::Paused { .. } | Cause::Resting { .. } | Cause::Crowded { .. }))
+}
+
+fn worth<T>(answer: &Fact<T>) -> Worth {
+    match answer {
+        Fact::Known(_)
+        | Fact::Absent
+        | Fact::Unknown(Cause::Refused { .. } | Cause::NoRelease { .. } | Cause::NotAnImage { .. }) => {
+            Worth::Answer
+        }
+        Fact::Unknown(_) => Worth::Failure,
+    }
+}
+
+/// How long answers are kept.
+struct Kept {
+    /// The time for what is known of a digest; `None` is for ever.
+    by_digest: Option<Duration>,
+}
+
+impl Kept {
+    fn time<T>(&self, key: &Key, answer: &Fact<T>) -> Option<Duration> {
+        match answer {
+            Fact::Known(_) | Fact::Unknown(Cause::NoRelease { .. } | Cause::NotAnImage { .. })
+                if key.reference.digest().is_some() =>
+            {
+                self.by_digest
+            }
+            Fact::Known(_) => Some(BY_TAG),
+            Fact::Absent | Fact::Unknown(Cause::Refused { .. }) => Some(REFUSAL),
+            Fact::Unknown(_) => Some(FAILURE),
+        }
+    }
+}
+
+impl<T> Expiry<Key, Fact<T>> for Kept {
+    fn expire_after_create(&self, key: &Key, answer: &Fact<T>, _: Instant) -> Option<Duration> {
+        self.time(key, answer)
+    }
+
+    fn expire_after_update(
+        &self,
+        key: &Key,
+        answer: &Fact<T>,
+        _: Instant,
+        _: Option<Duration>,
+    ) -> Option<Duration> {
+        self.time(key, answer)
+    }
+}
+
+/// A digest names the same bytes for ever; only whether they are still there can change.
+const BY_DIGEST: Duration = Duration::from_secs(3600);
+/// A tag may move. A minute is what a person waits before asking why the new image is not seen.
+const BY_TAG: Duration = Duration::from_secs(60);
+/// Somebody is about to push the image or to mend the pull secret, and will try again.
+const REFUSAL: Duration = Duration::from_secs(5);
+/// Long enough that a burst does not become a burst on a registry that is down.
+const FAILURE: Duration = Duration::from_secs(2);
+/// An answer without content, with its key.
+const ANSWER: usize = 512;
+const MAX_ANSWERS: u64 = 10_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::digest::Digest;
+    use crate::model::facts::{AsNodes, Manifest, ManifestKind, Shown};
+
+    #[test]
+    fn answers_are_kept_by_what_they_are() {
+        let digest = Digest::of(b"x");
+        let tag = ImageReference::parse("quay.io/acme/os:1").unwrap();
+        let pinned = tag.pinned_to(&digest);
+        let known = Fact::Known(Manifest { digest, kind: ManifestKind::Image, endpoint: "quay.io".into() });
+        let refused = Fact::Unknown(Cause::Refused {
+            host: "quay.io".into(),
+            status: 401,
+            shown: Shown::NoEntry,
+            as_nodes: AsNodes::Same,
+        });
+        for (reference, answer, expected) in [
+            (&pinned, &known, None),
+            (&tag, &known, Some(BY_TAG)),
+            (&tag, &Fact::Absent, Some(REFUSAL)),
+            (&pinned, &refused, Some(REFUSAL)),
+            (&tag, &Fact::Unknown(Cause::Internal), Some(FAILURE)),
+        ] {
+            let key = Key::new(reference, Trust::Verified, None);
+            let content = Kept { by_digest: None };
+            assert_eq!(content.time(&key, answer), expected, "{reference} {answer:?}");
+            let presence = Kept { by_digest: Some(BY_DIGEST) };
+            assert_eq!(presence.time(&key, answer), expected.or(Some(BY_DIGEST)), "{reference} {answer:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_full_cache_forgets_and_goes_on_answering() {
+        let answers = Answers::of_presence();
+        let key = |number: u64| {
+            let reference = ImageReference::parse(&format!("quay.io/acme/os:t{number}")).unwrap();
+            Key::new(&reference, Trust::Verified, None)
+        };
+        for number in 0..3 * MAX_ANSWERS {
+            answers.kept.insert(key(number), Fact::Absent);
+        }
+        answers.kept.run_pending_tasks();
+        assert!(answers.kept.entry_count() <= MAX_ANSWERS, "{}", answers.kept.entry_count());
+        let ask = async { Fact::<()>::Unknown(Cause::Internal) };
+        let answer = answers.ask(key(3 * MAX_ANSWERS), Box::pin(ask)).answer().await;
+        assert_eq!(answer, Some(Fact::Unknown(Cause::Internal)));
+    }
+}

@@ -1,0 +1,182 @@
+//! One HTTP client for each way to speak to a host: its roots of trust, its proxy.
+//!
+//! Owns TLS settings and who is asked through a proxy. Most hosts share one client; a host with
+//! certificates of its own, or an insecure one, has another. The number of clients is bounded.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use moka::sync::Cache;
+use reqwest::{Client, Url, redirect};
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+
+use crate::registry::http::address_guard::{GuardedResolver, authority, is_loopback};
+use crate::registry::http::proxy::{Proxies, Proxy};
+use crate::registry::http::tls_roots::Certificates;
+use crate::registry::mirrors::route::Trust;
+
+/// The clients made so far.
+#[derive(Debug)]
+pub(crate) struct Clients {
+    made: Cache<Key, Client>,
+    roots: RootCertStore,
+    certificates: Arc<Certificates>,
+    proxies: Arc<Proxies>,
+    idle: usize,
+}
+
+/// What makes two hosts need two clients.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Key {
+    generation: u64,
+    /// The host, when something is known of it alone.
+    host: Option<String>,
+    trust: Trust,
+    proxy: Option<Proxy>,
+}
+
+impl Clients {
+    /// Clients that keep at most `idle` connections to a host open for later. Fails when none can be
+    /// made.
+    pub(crate) fn new(
+        certificates: Arc<Certificates>,
+        proxies: Arc<Proxies>,
+        idle: usize,
+    ) -> Result<Self, reqwest::Error> {
+        let made = Cache::builder().max_capacity(MAX_CLIENTS).build();
+        let this = Self { made, roots: system_roots(), certificates, proxies, idle };
+        // What cannot be made for a host without anything of its own cannot be made for any.
+        this.make(&Key { generation: 0, host: None, trust: Trust::Verified, proxy: None })?;
+        Ok(this)
+    }
+
+    /// The client for `url`.
+    pub(crate) fn of(&self, url: &Url, trust: Trust) -> Result<Client, Arc<reqwest::Error>> {
+        let host = authority(url);
+        let key = Key {
+            generation: self.certificates.generation(),
+            host: Some(host).filter(|host| self.certificates.knows(host)),
+            trust,
+            proxy: self.proxy(url),
+        };
+        if let Some(client) = self.made.get(&key) {
+            return Ok(client);
+        }
+        let made = self.made.entry(key.clone()).or_try_insert_with(|| self.make(&key));
+        made.map(moka::Entry::into_value)
+    }
+
+    /// The proxy that `url` is asked through. A proxy is of no use for this very machine.
+    pub(crate) fn proxy(&self, url: &Url) -> Option<Proxy> {
+        if is_loopback(url) { None } else { self.proxies.of(url) }
+    }
+
+    fn make(&self, key: &Key) -> Result<Client, reqwest::Error> {
+        let mut builder = Client::builder()
+            .tls_backend_preconfigured(self.tls(key))
+            .redirect(redirect::Policy::none())
+            .dns_resolver(GuardedResolver)
+            .connect_timeout(CONNECT)
+            .pool_idle_timeout(IDLE)
+            .pool_max_idle_per_host(self.idle)
+            // All questions to a host share one connection of HTTP/2: one that is dead must be found
+            // out while somebody can still ask again.
+            .http2_keep_alive_interval(PING)
+            .http2_keep_alive_timeout(PONG)
+            .referer(false)
+            .no_proxy()
+            .user_agent(concat!("layerpin/", env!("CARGO_PKG_VERSION")));
+        if let Some(proxy) = &key.proxy {
+            builder = builder.proxy(proxy.for_client()?);
+        }
+        builder.build()
+    }
+
+    fn tls(&self, key: &Key) -> ClientConfig {
+        let mut roots = self.roots.clone();
+        let identity = self.certificates.complete(&mut roots, key.host.as_deref().unwrap_or_default());
+        let builder = match key.trust {
+            Trust::Verified => ClientConfig::builder().with_root_certificates(roots),
+            Trust::Insecure => {
+                let verifier = Unverified(Arc::clone(ClientConfig::builder().crypto_provider()));
+                ClientConfig::builder().dangerous().with_custom_certificate_verifier(Arc::new(verifier))
+            }
+        };
+        let shown = identity.and_then(|identity| Some((identity.chain(), identity.key()?)));
+        let mut tls = match shown {
+            // The pair was tried when it was read.
+            Some((chain, key)) => builder
+                .clone()
+                .with_client_auth_cert(chain, key)
+                .unwrap_or_else(|_| builder.with_no_client_auth()),
+            None => builder.with_no_client_auth(),
+        };
+        tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        tls
+    }
+}
+
+/// Takes any certificate, for registries that are configured as `insecure` and no others. The
+/// handshake itself must still be sound.
+#[derive(Debug)]
+struct Unverified(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for Unverified {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls12_signature(message, certificate, signature, &self.0.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(message, certificate, signature, &self.0.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+/// The roots of the system. A container without any still starts, and then trusts nobody.
+fn system_roots() -> RootCertStore {
+    let mut roots = RootCertStore::empty();
+    let found = rustls_native_certs::load_native_certs();
+    for error in &found.errors {
+        tracing::warn!(%error, "a CA certificate of the system cannot be read");
+    }
+    let (_, broken) = roots.add_parsable_certificates(found.certs);
+    if broken > 0 {
+        tracing::warn!(broken, "CA certificates of the system cannot be used");
+    }
+    roots
+}
+
+const CONNECT: Duration = Duration::from_secs(5);
+const IDLE: Duration = Duration::from_secs(60);
+const PING: Duration = Duration::from_secs(2);
+const PONG: Duration = Duration::from_secs(2);
+/// A client is some hundred kilobytes, most of it roots of trust. A cluster knows a handful of
+/// registries with certificates of their own.
+const MAX_CLIENTS: u64 = 128;

@@ -1,0 +1,210 @@
+//! Proxies: which one a host is asked through.
+//!
+//! Owns where they are read from; [`NoProxy`] says whom they are not for. A password in a proxy's URL
+//! prints as nothing.
+
+use std::fmt;
+
+use arc_swap::ArcSwap;
+use hyper_util::client::proxy::matcher::Matcher;
+use reqwest::Url;
+use reqwest::header::HeaderValue;
+
+use crate::registry::http::no_proxy::NoProxy;
+use crate::reload::Reloaded;
+
+/// The proxies in force; they can be replaced while questions are under way.
+pub struct Proxies(ArcSwap<InForce>);
+
+struct InForce {
+    settings: ProxySettings,
+    matcher: Matcher,
+    no_proxy: NoProxy,
+}
+
+/// Proxies as environment variables or a cluster name them; empty where there is none.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct ProxySettings {
+    /// The proxy for `http` (`HTTP_PROXY`, `status.httpProxy` of a cluster's Proxy).
+    pub http: String,
+    /// The proxy for `https` (`HTTPS_PROXY`, `status.httpsProxy`).
+    pub https: String,
+    /// Who is asked without (`NO_PROXY`, `status.noProxy`), separated by commas.
+    pub no_proxy: String,
+}
+
+/// A proxy.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct Proxy {
+    /// Its address, without credentials.
+    address: String,
+    authorization: Option<HeaderValue>,
+}
+
+impl fmt::Debug for Proxies {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Proxies(…)")
+    }
+}
+
+impl fmt::Debug for ProxySettings {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("ProxySettings").field("no_proxy", &self.no_proxy).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Proxy {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "Proxy({})", self.address)
+    }
+}
+
+impl ProxySettings {
+    /// Those of the environment: `HTTP_PROXY`, `HTTPS_PROXY`, `ALL_PROXY` in place of either, and
+    /// `NO_PROXY`; each in small letters as well, where there is none in capitals.
+    pub fn from_environment() -> Self {
+        Self::from_variables(|name| std::env::var(name).ok())
+    }
+
+    fn from_variables(variable: impl Fn(&str) -> Option<String>) -> Self {
+        let read = |name: &str| variable(name).or_else(|| variable(&name.to_lowercase()));
+        let read = |name: &str| read(name).filter(|value| !value.is_empty());
+        let all = read("ALL_PROXY").unwrap_or_default();
+        Self {
+            http: read("HTTP_PROXY").unwrap_or_else(|| all.clone()),
+            https: read("HTTPS_PROXY").unwrap_or(all),
+            no_proxy: read("NO_PROXY").unwrap_or_default(),
+        }
+    }
+}
+
+impl Proxies {
+    /// Asks hosts as `settings` say. What is no URL is no proxy.
+    pub fn new(settings: ProxySettings) -> Self {
+        Self(ArcSwap::from_pointee(InForce::new(settings)))
+    }
+
+    /// Puts other settings in force.
+    pub fn replace(&self, settings: ProxySettings) -> Reloaded {
+        if self.0.load().settings == settings {
+            return Reloaded::Same;
+        }
+        self.0.store(InForce::new(settings).into());
+        Reloaded::Changed
+    }
+
+    /// The proxy that `url` is asked through.
+    pub(crate) fn of(&self, url: &Url) -> Option<Proxy> {
+        let in_force = self.0.load();
+        if in_force.no_proxy.names(url) {
+            return None;
+        }
+        let found = in_force.matcher.intercept(&url.as_str().parse().ok()?)?;
+        Some(Proxy { address: found.uri().to_string(), authorization: found.basic_auth().cloned() })
+    }
+}
+
+impl InForce {
+    fn new(settings: ProxySettings) -> Self {
+        let matcher = Matcher::builder().http(settings.http.clone()).https(settings.https.clone()).build();
+        let no_proxy = NoProxy::parse(&settings.no_proxy);
+        Self { settings, matcher, no_proxy }
+    }
+}
+
+impl Proxy {
+    /// Its URL without credentials, such as `http://proxy.example:3128`.
+    pub(crate) fn address(&self) -> &str {
+        self.address.trim_end_matches('/')
+    }
+
+    /// As the HTTP client wants it.
+    pub(crate) fn for_client(&self) -> Result<reqwest::Proxy, reqwest::Error> {
+        let proxy = reqwest::Proxy::all(&self.address)?;
+        Ok(match &self.authorization {
+            Some(authorization) => proxy.custom_http_auth(authorization.clone()),
+            None => proxy,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn proxies() -> Proxies {
+        Proxies::new(ProxySettings {
+            http: "http://plain.example:3128".into(),
+            https: "http://alice:secret@proxy.example:3129".into(),
+            no_proxy: ".svc, cluster.local,10.128.0.0/14, 192.0.2.7,internal.example".into(),
+        })
+    }
+
+    #[test]
+    fn who_is_asked_through_which_proxy() {
+        let proxies = proxies();
+        for (url, expected) in [
+            ("https://quay.io/v2/", Some("http://proxy.example:3129/")),
+            ("http://quay.io/v2/", Some("http://plain.example:3128/")),
+            ("https://registry.svc/v2/", None),
+            ("https://a.b.cluster.local:5000/v2/", None),
+            ("https://xcluster.local/v2/", Some("http://proxy.example:3129/")),
+            ("https://10.130.4.5:5000/v2/", None),
+            ("https://10.132.4.5/v2/", Some("http://proxy.example:3129/")),
+            ("https://192.0.2.7/v2/", None),
+            ("https://internal.example/v2/", None),
+            ("https://x.internal.example/v2/", None),
+        ] {
+            let found = proxies.of(&Url::parse(url).unwrap());
+            assert_eq!(found.map(|proxy| proxy.address).as_deref(), expected, "{url}");
+        }
+        let url = Url::parse("https://quay.io/").unwrap();
+        assert_eq!(
+            Proxies::new(ProxySettings { no_proxy: "*".into(), ..proxies.0.load().settings.clone() })
+                .of(&url),
+            None
+        );
+        assert_eq!(Proxies::new(ProxySettings::default()).of(&url), None);
+    }
+
+    #[test]
+    fn the_environment_is_read_in_capitals_first() {
+        let variables = |given: &[(&str, &str)]| {
+            ProxySettings::from_variables(|name| {
+                given.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned())
+            })
+        };
+        let settings = |http: &str, https: &str, no_proxy: &str| ProxySettings {
+            http: http.into(),
+            https: https.into(),
+            no_proxy: no_proxy.into(),
+        };
+        assert_eq!(variables(&[]), settings("", "", ""));
+        assert_eq!(
+            variables(&[("HTTP_PROXY", "a"), ("http_proxy", "b"), ("https_proxy", "c")]),
+            settings("a", "c", "")
+        );
+        assert_eq!(
+            variables(&[("ALL_PROXY", "a"), ("HTTPS_PROXY", "b"), ("no_proxy", "c")]),
+            settings("a", "b", "c")
+        );
+        assert_eq!(variables(&[("ALL_PROXY", "a"), ("HTTPS_PROXY", "")]), settings("a", "a", ""));
+    }
+
+    #[test]
+    fn a_password_does_not_print() {
+        let proxies = proxies();
+        let proxy = proxies.of(&Url::parse("https://quay.io/").unwrap()).unwrap();
+        let printed = format!("{proxies:?} {proxy:?} {:?}", proxies.0.load().settings);
+        assert!(!printed.contains("secret"), "{printed}");
+        assert!(proxy.authorization.is_some());
+    }
+
+    #[test]
+    fn settings_can_change() {
+        let proxies = proxies();
+        assert_eq!(proxies.replace(proxies.0.load().settings.clone()), Reloaded::Same);
+        assert_eq!(proxies.replace(ProxySettings::default()), Reloaded::Changed);
+        assert_eq!(proxies.of(&Url::parse("https://quay.io/").unwrap()), None);
+    }
+}

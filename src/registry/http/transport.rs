@@ -1,0 +1,462 @@
+//! HTTP to registries and their token services.
+//!
+//! Owns redirects, what travels with them, and the caps on what is read. Authorization goes to the host
+//! that it is for and is left behind when a redirect leads to another.
+
+use std::error::Error;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use moka::sync::Cache;
+use reqwest::header::{AUTHORIZATION, HeaderMap, LOCATION};
+use reqwest::{Client, Method, Response, StatusCode, Url};
+
+use crate::errors::{chain, innermost};
+use crate::metrics::Metrics;
+use crate::model::facts::Cause;
+use crate::registry::auth::token::Authorization;
+use crate::registry::http::address_guard::{self, ForbiddenName, authority, is_loopback};
+use crate::registry::http::client::Clients;
+use crate::registry::http::host_limiter::{self, Closed, Gates, Limits, Outcome, Pass};
+use crate::registry::http::proxy::{Proxies, Proxy};
+use crate::registry::http::tls_roots::Certificates;
+use crate::registry::mirrors::route::Trust;
+use crate::text::shown;
+
+/// Where a question goes.
+#[derive(Clone, Debug)]
+pub(crate) struct Target {
+    /// The registry: `host` or `host:port`.
+    pub(crate) host: String,
+    /// How it is spoken to.
+    pub(crate) trust: Trust,
+    /// The repository, as the registry names it.
+    pub(crate) repository: String,
+    /// The path, which begins with `/v2/`.
+    pub(crate) path: String,
+}
+
+/// The head of an answer, its body not yet read.
+#[derive(Debug)]
+pub(crate) struct Reply {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    /// Who answered at the end.
+    pub(crate) host: String,
+    /// Whether that is another than was asked, after a redirect.
+    pub(crate) is_elsewhere: bool,
+    /// Whether it came over TLS from somebody who is trusted.
+    pub(crate) is_verified: bool,
+    /// Whether the host is configured to be trusted without.
+    pub(crate) is_insecure: bool,
+    pub(crate) is_loopback: bool,
+    body: Option<Response>,
+    /// The place among the requests to the host, kept until the body is read.
+    _pass: Option<Pass>,
+}
+
+/// Carries requests. A clone shares connections with the original.
+#[derive(Clone, Debug)]
+pub(crate) struct Transport {
+    clients: Arc<Clients>,
+    /// Registries that may be asked in the open, and were found to speak no TLS.
+    plain: Cache<String, ()>,
+    gates: Arc<Gates>,
+    metrics: Arc<Metrics>,
+}
+
+/// The client could not be set up.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot set up the HTTP client: {0}")]
+pub struct SetUpError(#[source] reqwest::Error);
+
+impl Transport {
+    pub(crate) fn new(
+        certificates: Arc<Certificates>,
+        proxies: Arc<Proxies>,
+        limits: Limits,
+        metrics: Arc<Metrics>,
+    ) -> Result<Self, SetUpError> {
+        let clients = Clients::new(certificates, proxies, limits.in_flight).map_err(SetUpError)?;
+        Ok(Self {
+            clients: Arc::new(clients),
+            plain: Cache::builder().max_capacity(1024).time_to_live(PLAIN_KEPT).build(),
+            gates: Arc::new(Gates::new(limits)),
+            metrics,
+        })
+    }
+
+    /// Asks a registry: over TLS, or in the open when it speaks no TLS and is on loopback or insecure.
+    pub(crate) async fn send(
+        &self,
+        method: &Method,
+        target: &Target,
+        headers: HeaderMap,
+        authorization: Option<&Authorization>,
+    ) -> Result<Reply, Cause> {
+        let start = |scheme: &str| {
+            let url = Url::parse(&format!("{scheme}://{}{}", target.host, target.path));
+            url.map(|url| Start { url, trust: target.trust }).map_err(|error| Cause::Unreachable {
+                host: target.host.clone(),
+                reason: format!("its name makes no URL: {error}"),
+            })
+        };
+        let encrypted = start("https")?;
+        let is_loopback = is_loopback(&encrypted.url);
+        let may_be_plain = is_loopback || target.trust == Trust::Insecure;
+        if may_be_plain && self.plain.contains_key(&target.host) {
+            return self
+                .follow(method, start("http")?, &headers, authorization)
+                .await
+                .map_err(SendError::into_cause);
+        }
+        let error = match self.follow(method, encrypted, &headers, authorization).await {
+            Ok(reply) => return Ok(reply),
+            Err(error) => error,
+        };
+        // An insecure registry may have nothing at all on the port of HTTPS, as on nodes.
+        let speaks_no_tls = match &error {
+            SendError::NoTls(_) => true,
+            SendError::Cause(Cause::Unreachable { .. }) => target.trust == Trust::Insecure,
+            SendError::Cause(_) => false,
+        };
+        if !may_be_plain || !speaks_no_tls {
+            return Err(error.into_cause());
+        }
+        match self.follow(method, start("http")?, &headers, authorization).await {
+            Ok(reply) => {
+                self.plain.insert(target.host.clone(), ());
+                Ok(reply)
+            }
+            Err(plain) if is_loopback => Err(plain.into_cause()),
+            // What went wrong over TLS says more.
+            Err(_) => Err(error.into_cause()),
+        }
+    }
+
+    /// Asks an address.
+    pub(crate) async fn send_to(
+        &self,
+        method: &Method,
+        url: Url,
+        trust: Trust,
+        headers: HeaderMap,
+        authorization: Option<&Authorization>,
+    ) -> Result<Reply, Cause> {
+        let start = Start { url, trust };
+        self.follow(method, start, &headers, authorization).await.map_err(SendError::into_cause)
+    }
+
+    /// Sends a form. It may hold a credential, so no redirect is followed.
+    pub(crate) async fn send_form(
+        &self,
+        url: &Url,
+        trust: Trust,
+        headers: HeaderMap,
+        form: &[(&str, &str)],
+    ) -> Result<Reply, Cause> {
+        let start = Start { url: url.clone(), trust };
+        let client = self.client_for(url, &start).await.map_err(SendError::into_cause)?;
+        let request = client.post(url.clone()).headers(headers).form(form);
+        self.exchange(&Method::POST, request, url, &start).await.map_err(SendError::into_cause)
+    }
+
+    /// Reads a body of at most `limit` bytes.
+    pub(crate) async fn read(&self, mut reply: Reply, limit: usize) -> Result<Vec<u8>, Cause> {
+        let mut bytes = Vec::new();
+        while let Some(piece) = reply.piece().await? {
+            if bytes.len() + piece.len() > limit {
+                let reason = format!("its answer is longer than {limit} bytes");
+                return Err(Cause::Nonsense { host: reply.host, reason });
+            }
+            bytes.extend_from_slice(&piece);
+        }
+        Ok(bytes)
+    }
+
+    async fn follow(
+        &self,
+        method: &Method,
+        start: Start,
+        headers: &HeaderMap,
+        authorization: Option<&Authorization>,
+    ) -> Result<Reply, SendError> {
+        let mut url = start.url.clone();
+        for _ in 0..=MAX_REDIRECTS {
+            let client = self.client_for(&url, &start).await?;
+            let mut request = client.request(method.clone(), url.clone()).headers(headers.clone());
+            if let Some(authorization) = authorization.filter(|_| start.is_origin_of(&url)) {
+                request = request.header(AUTHORIZATION, authorization.header());
+            }
+            let reply = self.exchange(method, request, &url, &start).await?;
+            if !reply.status.is_redirection() {
+                return Ok(reply);
+            }
+            url = next(&url, &reply)?;
+        }
+        let host = authority(&start.url);
+        let reason = format!("more than {MAX_REDIRECTS} redirects");
+        Err(SendError::Cause(Cause::Nonsense { host, reason }))
+    }
+
+    async fn exchange(
+        &self,
+        method: &Method,
+        request: reqwest::RequestBuilder,
+        url: &Url,
+        start: &Start,
+    ) -> Result<Reply, SendError> {
+        let host = authority(url);
+        let pass = self.gates.of(&host).enter().await;
+        let mut pass = pass.map_err(|closed| SendError::Cause(why_closed(closed, host.clone())))?;
+        let begun = Instant::now();
+        let sent = tokio::time::timeout(self.gates.limits().answer, send_twice(request)).await;
+        let label = match &sent {
+            Ok(Ok(response)) => outcome_of(response.status()),
+            Ok(Err(error)) if error.is_timeout() => "timeout",
+            Ok(Err(_)) => "failed",
+            Err(_) => "timeout",
+        };
+        self.metrics.registry_request(&host, label, begun.elapsed());
+        let Ok(outcome) = sent else {
+            pass.settle(Outcome::Failed);
+            return Err(SendError::Cause(Cause::OutOfTime { host }));
+        };
+        let response = match outcome {
+            Ok(response) => response,
+            Err(error) => {
+                let error = SendError::of(&error, host.clone(), self.clients.proxy(url).as_ref());
+                // Who speaks no TLS is there all the same.
+                let is_there = matches!(error, SendError::NoTls(_));
+                pass.settle(if is_there { Outcome::Answered } else { Outcome::Failed });
+                return Err(match error {
+                    // That another host speaks no TLS says nothing of the one that was asked.
+                    SendError::NoTls(cause) if !start.is_origin_of(url) => SendError::Cause(cause),
+                    error => error,
+                });
+            }
+        };
+        let status = response.status();
+        let pause = MAY_ASK_FOR_A_PAUSE
+            .contains(&status)
+            .then(|| host_limiter::retry_after(response.headers(), SystemTime::now()))
+            .flatten();
+        if let Some(pause) = pause {
+            let status = status.as_u16();
+            pass.settle(Outcome::Paused { status, pause });
+            return Err(SendError::Cause(Cause::Paused { host, status, until: after(pause) }));
+        }
+        pass.settle(if status.is_server_error() { Outcome::Failed } else { Outcome::Answered });
+        let headers = response.headers().clone();
+        let body = Some(response).filter(|_| status.is_success() && method != Method::HEAD);
+        if body.is_none() {
+            // Nobody reads on, and who has to ask once more must not wait for a place of their own.
+            pass.release();
+        }
+        Ok(Reply {
+            status,
+            headers,
+            is_elsewhere: !start.is_origin_of(url),
+            is_verified: url.scheme() == "https" && start.trust_in(url) == Trust::Verified,
+            is_insecure: start.trust_in(url) == Trust::Insecure,
+            is_loopback: is_loopback(url),
+            host,
+            body,
+            _pass: Some(pass),
+        })
+    }
+
+    /// The client for `url`, unless that leads to an address that is never contacted.
+    async fn client_for(&self, url: &Url, start: &Start) -> Result<Client, SendError> {
+        let is_forbidden = address_guard::is_forbidden(url)
+            // A proxy looks names up for itself. Where this machine can tell as well, it does.
+            || self.clients.proxy(url).is_some() && address_guard::leads_to_forbidden(url).await;
+        if is_forbidden {
+            return Err(SendError::Cause(Cause::ForbiddenAddress { host: authority(url) }));
+        }
+        self.clients.of(url, start.trust_in(url)).map_err(|error| {
+            SendError::Cause(Cause::Unreachable { host: authority(url), reason: reason(&error) })
+        })
+    }
+}
+
+/// Where a question goes first. What was said of that host holds for it alone, not for whom it points
+/// at.
+struct Start {
+    url: Url,
+    trust: Trust,
+}
+
+impl Start {
+    fn is_origin_of(&self, url: &Url) -> bool {
+        self.url.origin() == url.origin()
+    }
+
+    fn trust_in(&self, url: &Url) -> Trust {
+        if authority(url) == authority(&self.url) { self.trust } else { Trust::Verified }
+    }
+}
+
+impl Reply {
+    /// The next piece of the body, as it comes; `None` at its end.
+    pub(crate) async fn piece(&mut self) -> Result<Option<Bytes>, Cause> {
+        let Some(body) = &mut self.body else { return Ok(None) };
+        let piece = body.chunk().await;
+        piece.map_err(|error| Cause::Unreachable { host: self.host.clone(), reason: reason(&error) })
+    }
+
+    #[cfg(test)]
+    pub(crate) fn for_test(is_verified: bool, is_loopback: bool, is_insecure: bool) -> Self {
+        Self {
+            status: StatusCode::UNAUTHORIZED,
+            headers: HeaderMap::new(),
+            host: "registry.example".into(),
+            is_elsewhere: false,
+            is_verified,
+            is_insecure,
+            is_loopback,
+            body: None,
+            _pass: None,
+        }
+    }
+}
+
+/// Sends a request, and once more when a connection that was kept for later was closed meanwhile: the
+/// next one is a new one. Every request here may be sent twice.
+async fn send_twice(request: reqwest::RequestBuilder) -> Result<Response, reqwest::Error> {
+    let again = request.try_clone();
+    let outcome = request.send().await;
+    if let (Err(error), Some(again)) = (&outcome, again)
+        && !error.is_connect()
+        && chain(error).any(is_connection_cut)
+        && let Ok(response) = again.send().await
+    {
+        return Ok(response);
+    }
+    outcome
+}
+
+fn why_closed(closed: Closed, host: String) -> Cause {
+    match closed {
+        Closed::Paused { status, left } => Cause::Paused { host, status, until: after(left) },
+        Closed::Resting { failures, left } => Cause::Resting { host, failures, until: after(left) },
+        Closed::Crowded => Cause::Crowded { host },
+    }
+}
+
+/// The time of day after `pause`, which is at most an hour.
+fn after(pause: Duration) -> Timestamp {
+    Timestamp::now().checked_add(pause).unwrap_or(Timestamp::MAX)
+}
+
+/// Why there is no answer.
+enum SendError {
+    /// The other side does not speak TLS.
+    NoTls(Cause),
+    Cause(Cause),
+}
+
+impl SendError {
+    fn of(error: &reqwest::Error, host: String, proxy: Option<&Proxy>) -> Self {
+        if chain(error).any(|error| error.is::<ForbiddenName>()) {
+            return Self::Cause(Cause::ForbiddenAddress { host });
+        }
+        let speaks_no_tls = chain(error).any(|error| {
+            let message = error.downcast_ref::<rustls::Error>();
+            matches!(message, Some(rustls::Error::InvalidMessage(_))) || is_handshake_cut(error)
+        });
+        let reason = match proxy {
+            // TLS is spoken with the host, by way of a proxy that does its part.
+            Some(proxy) if error.is_connect() && !chain(error).any(is_of_tls) => {
+                format!("through the proxy {}: {}", shown(proxy.address()), reason(error))
+            }
+            _ => reason(error),
+        };
+        let is_of_certificate = |error: &(dyn Error + 'static)| {
+            matches!(error.downcast_ref(), Some(rustls::Error::InvalidCertificate(_)))
+        };
+        let cause = match chain(error).any(is_of_certificate) {
+            true => Cause::Untrusted { host, reason },
+            false => Cause::Unreachable { host, reason },
+        };
+        if speaks_no_tls { Self::NoTls(cause) } else { Self::Cause(cause) }
+    }
+
+    fn into_cause(self) -> Cause {
+        match self {
+            Self::NoTls(cause) | Self::Cause(cause) => cause,
+        }
+    }
+}
+
+/// A server that does not know TLS may simply hang up on the first message.
+fn is_handshake_cut(error: &(dyn Error + 'static)) -> bool {
+    error.downcast_ref::<std::io::Error>().is_some_and(|error| {
+        error.kind() == std::io::ErrorKind::UnexpectedEof && error.to_string().contains("tls handshake")
+    })
+}
+
+fn is_of_tls(error: &(dyn Error + 'static)) -> bool {
+    error.is::<rustls::Error>() || is_handshake_cut(error)
+}
+
+/// The connection ended before there was an answer: hyper says so in the open, and over TLS that there
+/// was no farewell.
+fn is_connection_cut(error: &(dyn Error + 'static)) -> bool {
+    use std::io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
+    let is_reset =
+        |error: &std::io::Error| matches!(error.kind(), ConnectionReset | BrokenPipe | UnexpectedEof);
+    error.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_incomplete_message)
+        || error.downcast_ref().is_some_and(is_reset)
+}
+
+/// The innermost cause in words: what surrounds it repeats the URL.
+fn reason(error: &reqwest::Error) -> String {
+    if error.is_timeout() {
+        return "no connection in time".to_owned();
+    }
+    let is_end = |error: &std::io::Error| error.kind() == std::io::ErrorKind::UnexpectedEof;
+    if !error.is_connect() && chain(error).any(|error| error.downcast_ref().is_some_and(is_end)) {
+        // What rustls says of it ends in a link to its manual.
+        return "connection closed before message completed".to_owned();
+    }
+    shown(&innermost(error))
+}
+
+fn next(url: &Url, reply: &Reply) -> Result<Url, SendError> {
+    let nonsense =
+        |reason: &str| SendError::Cause(Cause::Nonsense { host: authority(url), reason: reason.to_owned() });
+    let location = reply.headers.get(LOCATION).and_then(|location| location.to_str().ok());
+    let location = location.ok_or_else(|| nonsense("a redirect that leads nowhere"))?;
+    let mut next = url.join(location).map_err(|_| nonsense("a redirect to what is no URL"))?;
+    if !matches!(next.scheme(), "http" | "https") || next.host_str().is_none() {
+        return Err(nonsense("a redirect to what is no web address"));
+    }
+    if url.scheme() == "https" && next.scheme() == "http" {
+        return Err(nonsense("a redirect that leaves TLS"));
+    }
+    // The HTTP client would turn a user in the URL into a credential.
+    let _ = next.set_username("");
+    let _ = next.set_password(None);
+    Ok(next)
+}
+
+fn outcome_of(status: StatusCode) -> &'static str {
+    match status.as_u16() {
+        200..=299 => "found",
+        300..=399 => "redirected",
+        401 | 403 => "refused",
+        404 => "absent",
+        429 => "limited",
+        400..=499 => "rejected",
+        _ => "failed",
+    }
+}
+
+/// Statuses by which a host may ask for a pause (RFC 6585, section 4; RFC 9110, section 15.6.4).
+const MAY_ASK_FOR_A_PAUSE: [StatusCode; 2] = [StatusCode::TOO_MANY_REQUESTS, StatusCode::SERVICE_UNAVAILABLE];
+const MAX_REDIRECTS: usize = 5;
+/// How long it is remembered that a port on loopback speaks no TLS.
+const PLAIN_KEPT: Duration = Duration::from_secs(60);

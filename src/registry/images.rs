@@ -1,0 +1,510 @@
+//! Images: manifest, index and config, put together platform by platform.
+//!
+//! Two small documents for an image, one more for each further platform of an index; never a layer.
+//! Each is checked against its digest and kept by it, so that images that share one share the answer.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::{BoxFuture, join_all};
+use moka::sync::Cache;
+use reqwest::{Method, StatusCode};
+use tokio::time::Instant;
+
+use crate::model::digest::Digest;
+use crate::model::facts::image::{Image, Layer, Platform, PlatformImage};
+use crate::model::facts::{Cause, Fact, Manifest, ManifestKind};
+use crate::model::image_reference::ImageReference;
+use crate::model::question::Platforms;
+use crate::registry::auth::credential::{Credential, Fingerprint};
+use crate::registry::cache::{Answers, Key};
+use crate::registry::mirrors::endpoints::Stop;
+use crate::registry::mirrors::route::Trust;
+use crate::registry::oci::{Config, Content, Descriptor, Document, Entry, ImageManifest, Unusable};
+use crate::registry::repository_client::{Dialogue, Failure, Resource};
+use crate::registry::{LONGEST_QUESTION, Look, Pauses, RegistryClient, answer_by, in_time};
+
+impl RegistryClient {
+    /// Tells what `reference` holds for `platforms`, by `deadline`.
+    ///
+    /// Platforms that an index lists and nobody asked for are unknown in the answer. What an image of
+    /// a single platform holds is told whatever that platform is. An answer from before may serve;
+    /// what takes longer than the deadline goes on being read for those who come after.
+    pub async fn image(
+        self: &Arc<Self>,
+        reference: &ImageReference,
+        platforms: &Platforms,
+        deadline: Instant,
+    ) -> Fact<Arc<Image>> {
+        let mut pauses = Pauses::until(deadline);
+        loop {
+            let answer = self.image_once(reference, platforms, deadline).await;
+            if !pauses.wait(&answer).await && !pauses.wait_for_any(&answer).await {
+                return answer;
+            }
+        }
+    }
+
+    async fn image_once(
+        self: &Arc<Self>,
+        reference: &ImageReference,
+        platforms: &Platforms,
+        deadline: Instant,
+    ) -> Fact<Arc<Image>> {
+        let mut tour = self.tour(reference, deadline);
+        while let Some((stop, by)) = tour.next().await {
+            let key = WholeKey::new(&stop, platforms);
+            if let Some(image) = self.images.recall(&key) {
+                self.metrics.cache_request("image", "hit");
+                return Fact::Known(image);
+            }
+            self.metrics.cache_request("image", "miss");
+            let (reader, platforms) = (Reader::new(self, &stop), platforms.clone());
+            let work = Box::pin(async move { reader.image(&platforms).await });
+            if let Some(image) = tour.note(answer_by(by, &stop.reference, work).await) {
+                let image = Arc::new(image);
+                self.images.keep(key, &image);
+                return Fact::Known(image);
+            }
+        }
+        tour.end()
+    }
+
+    /// The answer that is kept, that of a question under way, or that of `fetch`.
+    pub(crate) async fn look_up<T: Clone + Send + Sync + 'static>(
+        &self,
+        name: &'static str,
+        cache: &Answers<T>,
+        key: Key,
+        fetch: impl FnOnce() -> BoxFuture<'static, Fact<T>>,
+    ) -> Fact<T> {
+        if let Some(answer) = cache.recall(&key) {
+            self.metrics.cache_request(name, "hit");
+            return answer;
+        }
+        self.metrics.cache_request(name, "miss");
+        // It ends without an answer only by a panic, which the log has.
+        cache.ask(key, fetch()).answer().await.unwrap_or(Fact::Unknown(Cause::Internal))
+    }
+}
+
+impl Pauses {
+    /// Waits for the end of a pause that one of the platforms asks for.
+    async fn wait_for_any(&mut self, answer: &Fact<Arc<Image>>) -> bool {
+        let Fact::Known(image) = answer else { return false };
+        let is_paused = |image: &&Fact<PlatformImage>| matches!(image, Fact::Unknown(Cause::Paused { .. }));
+        match image.platforms.values().find(is_paused) {
+            Some(paused) => self.wait(paused).await,
+            None => false,
+        }
+    }
+}
+
+/// Images that were put together before. The documents have caches of their own; this one spares
+/// taking them apart again for every review of the same image.
+#[derive(Debug)]
+pub(crate) struct Whole(Cache<WholeKey, Arc<Image>>);
+
+/// An image by digest, who asked for it where, and for what of it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct WholeKey {
+    reference: ImageReference,
+    credential: Option<Fingerprint>,
+    platforms: Platforms,
+}
+
+impl WholeKey {
+    fn new(stop: &Stop, platforms: &Platforms) -> Self {
+        Self {
+            reference: stop.reference.clone(),
+            credential: stop.credential.as_ref().map(Credential::fingerprint),
+            platforms: platforms.clone(),
+        }
+    }
+}
+
+impl Whole {
+    pub(crate) fn new() -> Self {
+        let weigher = |_: &WholeKey, image: &Arc<Image>| u32::try_from(image.weight()).unwrap_or(u32::MAX);
+        Self(Cache::builder().max_capacity(MAX_WHOLE).weigher(weigher).time_to_live(WHOLE_KEPT).build())
+    }
+
+    fn recall(&self, key: &WholeKey) -> Option<Arc<Image>> {
+        key.reference.digest().and_then(|_| self.0.get(key))
+    }
+
+    /// Keeps an image of which everything is known that was asked for. A tag may move.
+    fn keep(&self, key: WholeKey, image: &Arc<Image>) {
+        let is_settled =
+            |fact: &Fact<PlatformImage>| matches!(fact, Fact::Known(_) | Fact::Unknown(Cause::NotAsked));
+        if key.reference.digest().is_some() && image.platforms.values().all(is_settled) {
+            self.0.insert(key, Arc::clone(image));
+        }
+    }
+}
+
+impl Image {
+    /// About how many bytes it takes in memory.
+    fn weight(&self) -> usize {
+        let text = |map: &BTreeMap<String, String>| {
+            map.iter().map(|(key, value)| key.len() + value.len() + WORD).sum::<usize>()
+        };
+        let of_platform = |fact: &Fact<PlatformImage>| match fact {
+            Fact::Known(image) => {
+                let history = image.history.iter();
+                let history = history.map(|step| step.created_by.len() + step.comment.len() + 3 * WORD);
+                image.layers.len() * LAYER
+                    + text(&image.labels)
+                    + text(&image.annotations)
+                    + history.sum::<usize>()
+            }
+            Fact::Absent | Fact::Unknown(_) => 0,
+        };
+        self.platforms.values().map(|fact| of_platform(fact) + LAYER).sum::<usize>() + LAYER
+    }
+}
+
+/// Reads what lies behind one reference.
+#[derive(Clone)]
+pub(crate) struct Reader {
+    pub(crate) client: Arc<RegistryClient>,
+    pub(crate) reference: ImageReference,
+    trust: Trust,
+    credential: Option<Credential>,
+}
+
+impl Reader {
+    /// Reads at one endpoint.
+    pub(crate) fn new(client: &Arc<RegistryClient>, stop: &Stop) -> Self {
+        Self {
+            client: Arc::clone(client),
+            reference: stop.reference.clone(),
+            trust: stop.trust,
+            credential: stop.credential.clone(),
+        }
+    }
+
+    async fn image(&self, platforms: &Platforms) -> Fact<Image> {
+        let document = match self.document().await {
+            Fact::Known(document) => document,
+            Fact::Absent => return Fact::Absent,
+            Fact::Unknown(cause) => return Fact::Unknown(cause),
+        };
+        let digest = document.digest.clone();
+        let platforms = match &document.content {
+            Content::Image(manifest) => {
+                self.platform(&digest, manifest).await.map(|platform| BTreeMap::from([platform]))
+            }
+            Content::Index(entries) => self.children(entries, platforms).await,
+        };
+        match platforms {
+            Ok(platforms) => Fact::Known(Image { digest, kind: document.kind(), platforms }),
+            Err(cause) => Fact::Unknown(cause),
+        }
+    }
+
+    /// The images of an index. Fails where one of them names no platform and cannot be read: it could
+    /// be of any.
+    async fn children(
+        &self,
+        entries: &[Entry],
+        platforms: &Platforms,
+    ) -> Result<BTreeMap<Platform, Fact<PlatformImage>>, Cause> {
+        let is_wanted = |platform: &Platform| match platforms {
+            Platforms::All => true,
+            Platforms::Only(wanted) => wanted.contains(platform),
+        };
+        let mut listed: BTreeMap<Platform, Vec<&Entry>> = BTreeMap::new();
+        for entry in entries {
+            if let Some(platform) = &entry.platform {
+                listed.entry(platform.clone()).or_default().push(entry);
+            }
+        }
+        let children = listed.into_iter().map(async |(platform, entries)| {
+            let image = match is_wanted(&platform) {
+                true => self.child(&platform, &entries).await,
+                false => Fact::Unknown(Cause::NotAsked),
+            };
+            (platform, image)
+        });
+        let mut children: BTreeMap<_, _> = join_all(children).await.into_iter().collect();
+        let nameless = entries.iter().filter(|entry| entry.platform.is_none());
+        for outcome in join_all(nameless.map(|entry| self.nameless(entry))).await {
+            if let Some((platform, image)) = outcome? {
+                // Nodes look at what the index says before they look further.
+                children.entry(platform).or_insert(image);
+            }
+        }
+        Ok(children)
+    }
+
+    /// The image of one platform, of which an index may list several.
+    ///
+    /// A node takes one without variant before others; which of equals it takes depends on their
+    /// compression and on its version, so they must have the same layers.
+    async fn child(&self, platform: &Platform, entries: &[&Entry]) -> Fact<PlatformImage> {
+        let has_usual = entries.iter().any(|entry| !entry.is_variant);
+        let mut taken: Option<PlatformImage> = None;
+        for entry in entries.iter().filter(|entry| !(has_usual && entry.is_variant)) {
+            let image = match self.listed(entry).await {
+                Ok((found, image)) if found == *platform => image,
+                Ok((found, _)) => Fact::Unknown(self.nonsense(format!(
+                    "its index lists {} for {platform}, but the config of that image says {found}",
+                    entry.digest.short()
+                ))),
+                Err(Failure::Absent) => Fact::Absent,
+                Err(Failure::Unknown(cause)) => Fact::Unknown(cause),
+            };
+            match (image, &taken) {
+                (Fact::Known(image), None) => taken = Some(image),
+                (Fact::Known(image), Some(first)) if same_layers(first, &image) => {}
+                (Fact::Known(_), Some(_)) => {
+                    return Fact::Unknown(
+                        self.nonsense(format!("its index lists different images for {platform}")),
+                    );
+                }
+                (unknown, _) => return unknown,
+            }
+        }
+        taken.map_or(Fact::Absent, Fact::Known)
+    }
+
+    /// An image that the index lists for no platform. `None` for what is no image of any.
+    async fn nameless(&self, entry: &Entry) -> Result<Option<(Platform, Fact<PlatformImage>)>, Cause> {
+        match self.listed(entry).await {
+            Ok(image) => Ok(Some(image)),
+            Err(Failure::Unknown(Cause::NotAnImage { .. })) => Ok(None),
+            Err(Failure::Unknown(cause)) => Err(cause),
+            Err(Failure::Absent) => Err(self.nonsense(format!(
+                "its index lists {} for no platform, and that image is not there",
+                entry.digest.short()
+            ))),
+        }
+    }
+
+    /// An image that the index lists, with the platform that its config names.
+    async fn listed(&self, entry: &Entry) -> Result<(Platform, Fact<PlatformImage>), Failure> {
+        let document = match self.pinned_to(&entry.digest).document().await {
+            Fact::Known(document) => document,
+            Fact::Absent => return Err(Failure::Absent),
+            Fact::Unknown(cause) => return Err(Failure::Unknown(cause)),
+        };
+        match &document.content {
+            Content::Image(manifest) => Ok(self.platform(&entry.digest, manifest).await?),
+            Content::Index(_) => Err(Cause::NotAnImage {
+                reason: format!(
+                    "its index lists {}, another index, into which nodes do not look",
+                    entry.digest.short()
+                ),
+            }
+            .into()),
+        }
+    }
+
+    /// The image of one manifest, with the platform that its config names.
+    async fn platform(
+        &self,
+        digest: &Digest,
+        manifest: &ImageManifest,
+    ) -> Result<(Platform, Fact<PlatformImage>), Cause> {
+        let config = match self.config(&manifest.config).await {
+            Fact::Known(config) => config,
+            Fact::Unknown(cause) => return Err(cause),
+            Fact::Absent => {
+                return Err(self.nonsense(format!(
+                    "it has the manifest {} but not the config {} that this names",
+                    digest.short(),
+                    manifest.config.digest.short()
+                )));
+            }
+        };
+        let (layers, diff_ids) = (manifest.layers.len(), config.diff_ids.len());
+        let image = if layers == diff_ids {
+            let layers = manifest.layers.iter().zip(&config.diff_ids).map(|(layer, diff_id)| Layer {
+                diff_id: diff_id.clone(),
+                digest: layer.digest.clone(),
+                size: layer.size,
+            });
+            Fact::Known(PlatformImage {
+                manifest: digest.clone(),
+                config: manifest.config.digest.clone(),
+                layers: layers.collect(),
+                labels: config.labels.clone(),
+                annotations: manifest.annotations.clone(),
+                history: config.history.clone(),
+                created: config.created.clone(),
+            })
+        } else {
+            Fact::Unknown(self.nonsense(format!(
+                "the manifest {} has {layers} layers, but its config names {diff_ids} (rootfs.diff_ids)",
+                digest.short()
+            )))
+        };
+        Ok((config.platform.clone(), image))
+    }
+
+    /// What the reference names, told from the body, which is kept by its digest.
+    pub(crate) async fn manifest(&self) -> Fact<Manifest> {
+        let document = match self.reference.digest() {
+            Some(_) => self.document_as_named().await,
+            None => in_time(&self.reference, self.fetch_document()).await,
+        };
+        let endpoint = || self.reference.api_host().to_owned();
+        document.map(|document| Manifest {
+            digest: document.digest.clone(),
+            kind: document.kind(),
+            endpoint: endpoint(),
+        })
+    }
+
+    /// The manifest or index that the reference names.
+    ///
+    /// What a tag means is taken from who asks for that or asked before, so that one review does not see
+    /// two meanings.
+    pub(crate) async fn document(&self) -> Fact<Arc<Document>> {
+        if self.reference.digest().is_some() {
+            return self.document_as_named().await;
+        }
+        let named = match self.client.manifests.recall(&self.key()) {
+            Some(known @ Fact::Known(_)) => known,
+            _ => self.client.manifest_at(self.stop(), Look::Read, Instant::now() + LONGEST_QUESTION).await,
+        };
+        match named {
+            Fact::Known(manifest) => self.pinned_to(&manifest.digest).document_as_named().await,
+            Fact::Absent => Fact::Absent,
+            Fact::Unknown(cause) => Fact::Unknown(cause),
+        }
+    }
+
+    fn stop(&self) -> Stop {
+        Stop {
+            reference: self.reference.clone(),
+            trust: self.trust,
+            credential: self.credential.clone(),
+            name: self.reference.api_host().to_owned(),
+        }
+    }
+
+    async fn document_as_named(&self) -> Fact<Arc<Document>> {
+        let fetch = || {
+            let reader = self.clone();
+            Box::pin(async move { in_time(&reader.reference, reader.fetch_document()).await }) as _
+        };
+        self.client.look_up("document", &self.client.documents, self.key(), fetch).await
+    }
+
+    async fn fetch_document(&self) -> Result<Arc<Document>, Failure> {
+        let dialogue = self.dialogue();
+        let reply = dialogue.ask(Method::GET, Resource::Manifest).await?;
+        if reply.status != StatusCode::OK {
+            return Err(dialogue.failure(&reply));
+        }
+        let (manifest, body) = dialogue.manifest_of_body(reply).await?;
+        let content = Content::parse(manifest.kind, &body).map_err(|unusable| match unusable {
+            Unusable::Wrong(reason) => dialogue.nonsense(reason),
+            Unusable::NotAnImage(reason) => Cause::NotAnImage { reason }.into(),
+        })?;
+        let document = Arc::new(Document { digest: manifest.digest, content, length: body.len() });
+        if self.reference.digest().is_none() {
+            let known = Fact::Known(Arc::clone(&document));
+            self.client.documents.remember(self.pinned_to(&document.digest).key(), known);
+        }
+        Ok(document)
+    }
+
+    async fn config(&self, descriptor: &Descriptor) -> Fact<Arc<Config>> {
+        let fetch = || {
+            let (reader, wanted) = (self.clone(), descriptor.clone());
+            Box::pin(async move { in_time(&reader.reference, reader.fetch_config(&wanted)).await }) as _
+        };
+        let key = self.pinned_to(&descriptor.digest).key();
+        self.client.look_up("config", &self.client.configs, key, fetch).await
+    }
+
+    async fn fetch_config(&self, descriptor: &Descriptor) -> Result<Arc<Config>, Failure> {
+        let dialogue = self.dialogue();
+        if descriptor.size > MAX_CONFIG as u64 {
+            return Err(dialogue.nonsense(format!("its config is longer than {MAX_CONFIG} bytes")));
+        }
+        let reply = dialogue.ask(Method::GET, Resource::Blob(&descriptor.digest)).await?;
+        if reply.status != StatusCode::OK {
+            return Err(dialogue.failure(&reply));
+        }
+        let body = self.client.transport.read(reply, MAX_CONFIG).await.map_err(Failure::Unknown)?;
+        if !descriptor.digest.matches(&body) {
+            return Err(dialogue.mismatch(descriptor.digest.clone(), Digest::of(&body)));
+        }
+        Config::parse(&body).map(Arc::new).map_err(|reason| dialogue.nonsense(reason))
+    }
+
+    pub(crate) fn dialogue(&self) -> Dialogue<'_> {
+        Dialogue {
+            client: &self.client,
+            reference: &self.reference,
+            trust: self.trust,
+            credential: self.credential.as_ref(),
+        }
+    }
+
+    /// A reader of what has this digest in the same repository.
+    pub(crate) fn pinned_to(&self, digest: &Digest) -> Self {
+        Self { reference: self.reference.pinned_to(digest), ..self.clone() }
+    }
+
+    pub(crate) fn key(&self) -> Key {
+        Key::new(&self.reference, self.trust, self.credential.as_ref())
+    }
+
+    fn nonsense(&self, reason: String) -> Cause {
+        Cause::Nonsense { host: self.reference.host().to_owned(), reason }
+    }
+}
+
+impl Document {
+    fn kind(&self) -> ManifestKind {
+        match self.content {
+            Content::Image(_) => ManifestKind::Image,
+            Content::Index(_) => ManifestKind::Index,
+        }
+    }
+
+    /// About what it takes to keep the document.
+    pub(crate) fn weight(&self) -> usize {
+        let members = match &self.content {
+            Content::Image(image) => image.layers.len() + image.annotations.len(),
+            Content::Index(entries) => entries.len(),
+        };
+        self.length + members * MEMBER
+    }
+}
+
+impl Config {
+    /// About what it takes to keep the config.
+    pub(crate) fn weight(&self) -> usize {
+        self.length + (self.diff_ids.len() + self.labels.len() + self.history.len()) * MEMBER
+    }
+}
+
+fn same_layers(one: &PlatformImage, other: &PlatformImage) -> bool {
+    let diff_ids =
+        |image: &PlatformImage| image.layers.iter().map(|layer| layer.diff_id.clone()).collect::<Vec<_>>();
+    diff_ids(one) == diff_ids(other)
+}
+
+/// Bytes of images that are put together.
+const MAX_WHOLE: u64 = 16 * 1024 * 1024;
+/// As long as what they were put together from.
+const WHOLE_KEPT: Duration = Duration::from_secs(3600);
+/// A layer in memory: two digests and a size. About what else stands alone, too.
+const LAYER: usize = 256;
+/// What a text takes beside its bytes.
+const WORD: usize = 48;
+/// Room for the manifests of some hundred images: that of 66 layers has 15 KB.
+pub(crate) const MAX_DOCUMENTS: u64 = 32 * 1024 * 1024;
+/// Room for the configs of some hundred images.
+pub(crate) const MAX_CONFIGS: u64 = 32 * 1024 * 1024;
+/// Configs of real images have some tens of kilobytes; `containers/image` reads as much as this.
+const MAX_CONFIG: usize = 8 * 1024 * 1024;
+/// What a layer, a label or a step takes beside its text.
+const MEMBER: usize = 128;

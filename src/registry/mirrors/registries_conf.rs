@@ -1,0 +1,217 @@
+//! `registries.conf`, version 2, and its drop-in folder (`containers-registries.conf(5)`).
+//!
+//! Owns which files are read, in which order, and what is in force; [`registries_text`] owns the form of
+//! one file. One that is broken takes nothing's place.
+//!
+//! [`registries_text`]: crate::registry::mirrors::registries_toml
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+
+use crate::registry::mirrors::registries_toml::Document;
+use crate::registry::mirrors::route::Registries;
+use crate::reload::{LastSeen, Reloaded};
+
+/// The registries in force; they can be replaced while questions are under way.
+#[derive(Debug)]
+pub struct RegistriesConf {
+    file: Option<PathBuf>,
+    current: ArcSwap<Registries>,
+    seen: LastSeen,
+}
+
+impl RegistriesConf {
+    /// Nothing is configured, or what somebody else configures with [`Self::replace`].
+    pub fn none() -> Self {
+        Self { file: None, current: ArcSwap::default(), seen: LastSeen::default() }
+    }
+
+    /// Reads `file`, and every `*.conf` in the folder `file` + `.d`, in the order of their names.
+    ///
+    /// The file must be there, the folder need not. An entry of a later file replaces one of the same
+    /// prefix.
+    pub fn from_file(file: &Path) -> Result<Self, RegistriesConfError> {
+        let files = read(file)?;
+        let registries = parse(&files)?;
+        let seen = LastSeen::default();
+        seen.is_new::<RegistriesConfError>(Ok(&joined(&files)));
+        Ok(Self { file: Some(file.to_owned()), current: ArcSwap::from_pointee(registries), seen })
+    }
+
+    /// The registries in force.
+    pub fn current(&self) -> Arc<Registries> {
+        self.current.load_full()
+    }
+
+    /// Puts what a cluster says in force, unless a file was named: who names a file means it.
+    pub fn replace(&self, registries: Registries) -> Reloaded {
+        if self.file.is_some() || **self.current.load() == registries {
+            return Reloaded::Same;
+        }
+        self.current.store(Arc::new(registries));
+        Reloaded::Changed
+    }
+
+    /// Looks at the files again. What was in force stays when one is broken; a fault is told of once.
+    pub fn reload(&self) -> Result<Reloaded, RegistriesConfError> {
+        let Some(file) = &self.file else { return Ok(Reloaded::Same) };
+        let outcome = read(file);
+        let content = outcome.as_deref().map(joined);
+        if !self.seen.is_new(content.as_deref()) {
+            return Ok(Reloaded::Same);
+        }
+        self.current.store(Arc::new(parse(&outcome?)?));
+        Ok(Reloaded::Changed)
+    }
+}
+
+/// A file and its text.
+struct File {
+    path: PathBuf,
+    text: String,
+}
+
+fn read(file: &Path) -> Result<Vec<File>, RegistriesConfError> {
+    let mut paths = vec![file.to_owned()];
+    let mut folder = file.as_os_str().to_owned();
+    folder.push(".d");
+    let folder = PathBuf::from(folder);
+    match std::fs::read_dir(&folder) {
+        Ok(entries) => {
+            let mut drop_ins = Vec::new();
+            for entry in entries {
+                let path = entry.map_err(|error| RegistriesConfError::unreadable(&folder, error))?.path();
+                if path.extension().is_some_and(|extension| extension == "conf") && path.is_file() {
+                    drop_ins.push(path);
+                }
+            }
+            drop_ins.sort_unstable();
+            paths.extend(drop_ins);
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        Err(error) => return Err(RegistriesConfError::unreadable(&folder, error)),
+    }
+    let read = |path: PathBuf| match std::fs::read_to_string(&path) {
+        Ok(text) => Ok(File { path, text }),
+        Err(error) => Err(RegistriesConfError::unreadable(&path, error)),
+    };
+    paths.into_iter().map(read).collect()
+}
+
+/// Everything that was read as one text, so that it can be compared with what was read before.
+fn joined(files: &[File]) -> Vec<u8> {
+    let parts =
+        files.iter().flat_map(|file| [file.path.as_os_str().as_encoded_bytes(), file.text.as_bytes()]);
+    parts.collect::<Vec<_>>().join(&0)
+}
+
+fn parse(files: &[File]) -> Result<Registries, RegistriesConfError> {
+    let mut registries = Registries::default();
+    for file in files {
+        let (read, passed_over) = Document { text: &file.text }
+            .registries()
+            .map_err(|fault| RegistriesConfError { path: file.path.clone(), fault })?;
+        for key in passed_over {
+            tracing::warn!(file = %file.path.display(), line = key.line, key = key.name, "a key is not known and passed over, as nodes do");
+        }
+        registries.overlay(read);
+    }
+    Ok(registries)
+}
+
+/// A `registries.conf` that cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error("{}{fault}", path.display())]
+pub struct RegistriesConfError {
+    path: PathBuf,
+    fault: RegistriesConfFault,
+}
+
+impl RegistriesConfError {
+    fn unreadable(path: &Path, error: std::io::Error) -> Self {
+        Self { path: path.to_owned(), fault: RegistriesConfFault::Unreadable(error) }
+    }
+}
+
+/// What is wrong with a `registries.conf`.
+#[derive(Debug, thiserror::Error)]
+pub enum RegistriesConfFault {
+    /// It could not be read.
+    #[error(": {}", crate::errors::words(.0))]
+    Unreadable(std::io::Error),
+    /// Something in it is wrong.
+    #[error(":{line}: {message}")]
+    Content {
+        /// The line, counted from one.
+        line: usize,
+        /// What is wrong there; names the key.
+        message: String,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::image_reference::ImageReference;
+    use crate::registry::mirrors::route::{Access, Entry, Trust};
+
+    #[test]
+    fn drop_ins_come_in_the_order_of_their_names_and_replace() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("registries.conf");
+        let drop_in = |name: &str, text: &str| {
+            std::fs::create_dir_all(folder.path().join("registries.conf.d")).unwrap();
+            std::fs::write(folder.path().join("registries.conf.d").join(name), text).unwrap();
+        };
+        let entry = |location: &str| format!("[[registry]]\nprefix = \"a.b\"\nlocation = \"{location}\"\n");
+        let source = |conf: &RegistriesConf| {
+            let reference = ImageReference::parse("a.b/os:1").unwrap();
+            conf.current().route(&reference).endpoints[0].reference.to_string()
+        };
+        std::fs::write(&file, entry("main.example")).unwrap();
+        let conf = RegistriesConf::from_file(&file).unwrap();
+        assert_eq!(source(&conf), "main.example/os:1");
+        assert_eq!(conf.reload().unwrap(), Reloaded::Same);
+        drop_in("20-b.conf", &entry("second.example"));
+        drop_in("10-a.conf", &entry("first.example"));
+        drop_in("30-c.conf.bak", "not read");
+        assert_eq!(conf.reload().unwrap(), Reloaded::Changed);
+        assert_eq!(source(&conf), "second.example/os:1");
+        drop_in("30-c.conf", "[[registry]]\n\nblocked = true\n");
+        let error = conf.reload().unwrap_err().to_string();
+        let path = folder.path().join("registries.conf.d/30-c.conf");
+        assert_eq!(
+            error,
+            format!("{}:1: `[[registry]]` has neither `location` nor `prefix`", path.display())
+        );
+        assert_eq!(conf.reload().unwrap(), Reloaded::Same, "a fault is told of once");
+        assert_eq!(source(&conf), "second.example/os:1", "what was in force stays");
+        drop_in("30-c.conf", &entry("third.example"));
+        assert_eq!(conf.reload().unwrap(), Reloaded::Changed);
+        assert_eq!(source(&conf), "third.example/os:1");
+        std::fs::remove_file(&file).unwrap();
+        let error = conf.reload().unwrap_err().to_string();
+        assert_eq!(error, format!("{}: No such file or directory", file.display()));
+    }
+
+    #[test]
+    fn a_named_file_is_not_replaced_by_what_a_cluster_says() {
+        let registries = Registries::new([Entry {
+            prefix: "a.b".into(),
+            location: Some("c.d".into()),
+            mirrors: Vec::new(),
+            trust: Trust::Verified,
+            access: Access::Open,
+        }]);
+        let open = RegistriesConf::none();
+        assert_eq!(open.replace(registries.clone()), Reloaded::Changed);
+        assert_eq!(open.replace(registries.clone()), Reloaded::Same);
+        assert_eq!(*open.current(), registries);
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let named = RegistriesConf::from_file(file.path()).unwrap();
+        assert_eq!(named.replace(registries), Reloaded::Same);
+        assert_eq!(*named.current(), Registries::default());
+    }
+}

@@ -1,0 +1,289 @@
+//! `release-manifests/image-references` of a release payload: bytes in, what it says of the operating
+//! system out; pure.
+//!
+//! It is an ImageStream (`image.openshift.io/v1`) with a tag for each component of the release. Which
+//! tags are operating systems follows the machine-config-operator's filter
+//! (`pkg/osimagestream/imagestream_source.go`), and takes the tags of OKD's releases in.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::Deserialize;
+use serde::de::{Deserializer, SeqAccess, Visitor};
+
+use crate::model::facts::image::{OsImage, Payload};
+use crate::model::image_reference::ImageReference;
+use crate::text::shown;
+
+/// Reads an ImageStream. Fails with why it is none of a release: a phrase about the payload.
+pub(crate) fn parse(text: &[u8]) -> Result<Payload, String> {
+    let stream: ImageStream<'_> = serde_json::from_slice(text)
+        .map_err(|error| format!("its image-references cannot be read: {}", shown(&error.to_string())))?;
+    if stream.kind != KIND {
+        return Err(format!("its image-references are of kind `{}`, not {KIND}", shown(&stream.kind)));
+    }
+    let version = stream.metadata.name;
+    if version.is_empty() {
+        return Err("its image-references name no version (metadata.name)".to_owned());
+    }
+    let mut os_images = BTreeMap::new();
+    for tag in stream.spec.tags.0 {
+        // The first of a name counts (`oc adm release info --image-for`).
+        if os_images.contains_key(tag.name.as_ref()) {
+            continue;
+        }
+        let name = tag.name.into_owned();
+        let written = tag.from.name.unwrap_or_default();
+        let reference = ImageReference::parse(&written)
+            .map_err(|error| format!("the image of its tag `{}` is no reference: {error}", shown(&name)))?;
+        if !reference.is_pinned() {
+            return Err(format!("its tag `{}` is `{reference}`, which is not by digest", shown(&name)));
+        }
+        let annotations = tag.annotations.unwrap_or_default();
+        let os_version = annotations.versions.as_deref().and_then(os_version);
+        let stream = annotations.stream.filter(|stream| !stream.is_empty()).map(Cow::into_owned);
+        os_images.insert(name, OsImage { reference, stream, os_version });
+    }
+    Ok(Payload { version: version.into_owned(), os_images })
+}
+
+#[derive(Deserialize)]
+struct ImageStream<'a> {
+    #[serde(borrow)]
+    kind: Cow<'a, str>,
+    #[serde(borrow)]
+    metadata: Metadata<'a>,
+    #[serde(borrow)]
+    spec: Spec<'a>,
+}
+
+#[derive(Deserialize)]
+struct Metadata<'a> {
+    #[serde(borrow, default)]
+    name: Cow<'a, str>,
+}
+
+#[derive(Deserialize)]
+struct Spec<'a> {
+    #[serde(borrow, default)]
+    tags: OsTags<'a>,
+}
+
+#[derive(Deserialize)]
+struct Tag<'a> {
+    #[serde(borrow)]
+    name: Cow<'a, str>,
+    #[serde(borrow)]
+    annotations: Option<Annotations<'a>>,
+    #[serde(borrow, default)]
+    from: Source<'a>,
+}
+
+#[derive(Default, Deserialize)]
+struct Source<'a> {
+    #[serde(borrow)]
+    kind: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    name: Option<Cow<'a, str>>,
+}
+
+#[derive(Default, Deserialize)]
+struct Annotations<'a> {
+    #[serde(borrow, rename = "io.openshift.build.source-location")]
+    source: Option<Cow<'a, str>>,
+    #[serde(borrow, rename = "io.openshift.build.versions")]
+    versions: Option<Cow<'a, str>>,
+    #[serde(borrow, rename = "io.openshift.os.streamclass")]
+    stream: Option<Cow<'a, str>>,
+}
+
+/// The tags of operating systems; the hundreds of others are dropped as they are read.
+#[derive(Default)]
+struct OsTags<'a>(Vec<Tag<'a>>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for OsTags<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Tags;
+        impl<'de> Visitor<'de> for Tags {
+            type Value = OsTags<'de>;
+
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str("a list of tags")
+            }
+
+            fn visit_unit<E>(self) -> Result<Self::Value, E> {
+                Ok(OsTags::default())
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut sequence: A) -> Result<Self::Value, A::Error> {
+                let mut tags = Vec::new();
+                while let Some(tag) = sequence.next_element::<Tag<'de>>()? {
+                    if tag.is_of_os() {
+                        tags.push(tag);
+                    }
+                }
+                Ok(OsTags(tags))
+            }
+        }
+        deserializer.deserialize_any(Tags)
+    }
+}
+
+impl Tag<'_> {
+    fn is_of_os(&self) -> bool {
+        let source = self.annotations.as_ref().and_then(|annotations| annotations.source.as_deref());
+        self.from.kind.as_deref() == Some("DockerImage")
+            && self.name != NOT_BOOTABLE
+            && !self.name.contains("-extensions")
+            && (is_os_name(&self.name) || source.is_some_and(is_os_source))
+    }
+}
+
+/// `rhel-coreos`, `rhel-coreos-8`, `rhel-9-coreos`, `stream-coreos`, `fedora-coreos`,
+/// `centos-stream-coreos-9` and their like.
+fn is_os_name(name: &str) -> bool {
+    let is_plain =
+        |text: &str| text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-'));
+    let Some((before, after)) = name.split_once("-coreos") else { return false };
+    FAMILIES.iter().any(|family| before.starts_with(family)) && is_plain(before) && is_plain(after)
+}
+
+/// Whether a source is `github.com/openshift/os`, and not a repository whose name only begins so.
+fn is_os_source(source: &str) -> bool {
+    let Some((_, rest)) = source.split_once(SOURCE) else { return false };
+    rest.is_empty() || rest.starts_with(['/', '?', '#']) || rest == ".git"
+}
+
+/// The version in `machine-os=9.6.20251201-1,kernel=…`.
+fn os_version(versions: &str) -> Option<String> {
+    let mut versions = versions.split(',').filter_map(|entry| entry.trim().split_once('='));
+    let version = versions.find(|(name, _)| *name == "machine-os").map(|(_, version)| version.trim());
+    version.filter(|version| !version.is_empty()).map(str::to_owned)
+}
+
+const KIND: &str = "ImageStream";
+/// The operating system of releases before 4.12: content for a node, and no container that boots.
+const NOT_BOOTABLE: &str = "machine-os-content";
+const FAMILIES: [&str; 4] = ["rhel", "stream", "fedora", "centos-stream"];
+const SOURCE: &str = "github.com/openshift/os";
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    const DIGEST: &str = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+
+    fn image() -> String {
+        format!("quay.io/ocp/os@{DIGEST}")
+    }
+
+    fn stream(tags: Value) -> Vec<u8> {
+        let stream = json!({
+            "kind": "ImageStream", "apiVersion": "image.openshift.io/v1",
+            "metadata": {"name": "4.18.14"}, "spec": {"lookupPolicy": {"local": false}, "tags": tags},
+        });
+        serde_json::to_vec(&stream).unwrap()
+    }
+
+    fn tag(name: &str, annotations: Value) -> Value {
+        json!({"name": name, "annotations": annotations, "from": {"kind": "DockerImage", "name": image()}})
+    }
+
+    #[test]
+    fn operating_systems_of_every_generation_are_known_by_name() {
+        for (name, expected) in [
+            ("rhel-coreos-8", true),
+            ("rhel-coreos", true),
+            ("rhel-coreos-10", true),
+            ("rhel-9.6-coreos", true),
+            ("stream-coreos", true),
+            ("fedora-coreos", true),
+            ("centos-stream-coreos-9", true),
+            ("rhel-coreos-extensions", false),
+            ("rhel-coreos-8-extensions", false),
+            ("rhel-coreos-10-extensions", false),
+            ("stream-coreos-extensions", false),
+            ("machine-os-content", false),
+            ("machine-os-images", false),
+            ("coreos-installer", false),
+            ("cli", false),
+            ("rhel-coreos_x", false),
+        ] {
+            let payload = parse(&stream(json!([tag(name, Value::Null)]))).unwrap();
+            assert_eq!(payload.os_images.contains_key(name), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn an_operating_system_is_known_by_its_source_too() {
+        for (name, source, expected) in [
+            ("new-os", "https://github.com/openshift/os", true),
+            ("new-os", "https://github.com/openshift/os.git", true),
+            ("new-os", "https://github.com/openshift/os/tree/master", true),
+            ("new-os", "https://github.com/openshift/osin", false),
+            ("machine-os-content", "https://github.com/openshift/os", false),
+            ("new-os-extensions", "https://github.com/openshift/os", false),
+        ] {
+            let annotations = json!({"io.openshift.build.source-location": source});
+            let payload = parse(&stream(json!([tag(name, annotations)]))).unwrap();
+            assert_eq!(payload.os_images.contains_key(name), expected, "{name} {source}");
+        }
+    }
+
+    #[test]
+    fn stream_and_version_are_taken_from_the_annotations() {
+        let annotations = json!({
+            "io.openshift.os.streamclass": "rhel-10",
+            "io.openshift.build.versions": "kernel=6.12, machine-os=10.2.20260101-0",
+            "io.openshift.build.commit.id": "2b6ac09e",
+        });
+        let payload = parse(&stream(json!([
+            tag("rhel-coreos", json!({})),
+            tag("rhel-coreos-10", annotations),
+            {"name": "rhel-coreos-10", "from": {"kind": "DockerImage", "name": "quay.io/other@sha256:nothing"}},
+            {"name": "rhel-coreos-9", "from": {"kind": "ImageStreamTag", "name": "rhel-coreos:9"}},
+            {"name": "rhel-coreos-8"},
+        ])))
+        .unwrap();
+        let os = |stream: Option<&str>, version: Option<&str>| OsImage {
+            reference: ImageReference::parse(&image()).unwrap(),
+            stream: stream.map(str::to_owned),
+            os_version: version.map(str::to_owned),
+        };
+        let expected = Payload {
+            version: "4.18.14".into(),
+            os_images: BTreeMap::from([
+                ("rhel-coreos".into(), os(None, None)),
+                ("rhel-coreos-10".into(), os(Some("rhel-10"), Some("10.2.20260101-0"))),
+            ]),
+        };
+        assert_eq!(payload, expected);
+    }
+
+    #[test]
+    fn what_is_no_list_of_images_is_refused_with_its_reason() {
+        let tagged =
+            json!([{"name": "rhel-coreos", "from": {"kind": "DockerImage", "name": "quay.io/os:1"}}]);
+        let short = json!([{"name": "rhel-coreos", "from": {"kind": "DockerImage", "name": "os:1"}}]);
+        let nameless = json!({"kind": "ImageStream", "metadata": {}, "spec": {}});
+        let other = json!({"kind": "ConfigMap", "metadata": {"name": "x"}, "spec": {}});
+        for (text, expected) in [
+            (b"<html>".to_vec(), "its image-references cannot be read: expected value at line 1 column 1"),
+            (serde_json::to_vec(&nameless).unwrap(), "its image-references name no version (metadata.name)"),
+            (
+                serde_json::to_vec(&other).unwrap(),
+                "its image-references are of kind `ConfigMap`, not ImageStream",
+            ),
+            (stream(tagged), "its tag `rhel-coreos` is `quay.io/os:1`, which is not by digest"),
+            (
+                stream(short),
+                "the image of its tag `rhel-coreos` is no reference: `os:1` names no registry; there is no default one",
+            ),
+        ] {
+            assert_eq!(parse(&text), Err(expected.to_owned()));
+        }
+    }
+}

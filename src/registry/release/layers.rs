@@ -1,0 +1,428 @@
+//! Layers: one file out of a compressed tar that streams by.
+//!
+//! Owns how much of a layer is borne. Nothing is written to disk, and what is held in memory is
+//! bounded by [`MEMORY`], whatever the layer is. Blocks, so it wants a thread that may.
+//! Sources: the OCI image specification (`layer.md`), POSIX `pax`.
+
+use std::io::{self, BufRead, Cursor, Read};
+
+use bytes::Bytes;
+use flate2::bufread::MultiGzDecoder;
+use tar::{EntryType, PaxExtensions};
+use tokio::sync::mpsc;
+
+/// What a layer does to a file of the layers below it.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Effect {
+    /// It has the file.
+    Holds(Vec<u8>),
+    /// It takes the file away.
+    Removes,
+    /// Nothing.
+    None,
+}
+
+/// Looks for the regular file `path` in `layer`: a tar that is plain or packed by gzip or zstd.
+///
+/// Of several with the name the last counts, as it does when a layer is unpacked. Fails with what is
+/// wrong with the layer: a phrase about it.
+pub(crate) fn look_for(path: &str, layer: impl BufRead) -> Result<Effect, String> {
+    let unreadable = |error: io::Error| format!("cannot be read: {error}");
+    let unpacked = unpack(layer).map_err(unreadable)?;
+    let mut archive = tar::Archive::new(AtMost { inner: unpacked, left: MAX_UNPACKED });
+    // Raw: the archive would read names of any length into memory.
+    let entries = archive.entries().map_err(unreadable)?.raw(true);
+    let removers = removers(path);
+    let (mut effect, mut is_removed) = (Effect::None, false);
+    let mut long_name: Option<Vec<u8>> = None;
+    for (count, entry) in entries.enumerate() {
+        let mut entry = entry.map_err(unreadable)?;
+        if count == MAX_ENTRIES {
+            return Err(format!("has more than {MAX_ENTRIES} entries"));
+        }
+        let kind = entry.header().entry_type();
+        match kind {
+            EntryType::XHeader => {
+                let extension = read_at_most(&mut entry, MAX_EXTENSION).map_err(unreadable)?;
+                if let Some(name) = extended_name(&extension)? {
+                    long_name = Some(name);
+                }
+                continue;
+            }
+            EntryType::GNULongName => {
+                let mut name = read_at_most(&mut entry, MAX_EXTENSION).map_err(unreadable)?;
+                name.truncate(name.iter().position(|byte| *byte == 0).unwrap_or(name.len()));
+                long_name = Some(name);
+                continue;
+            }
+            EntryType::GNULongLink | EntryType::XGlobalHeader => continue,
+            _ => {}
+        }
+        let name = long_name.take().unwrap_or_else(|| entry.path_bytes().into_owned());
+        let name = plain(&name);
+        if name == path.as_bytes() {
+            effect = match kind {
+                EntryType::Regular | EntryType::Continuous => {
+                    Effect::Holds(read_at_most(&mut entry, MAX_FILE).map_err(unreadable)?)
+                }
+                _ => return Err(format!("has `{path}`, but not as a regular file")),
+            };
+        } else {
+            let is_remover = removers.iter().any(|remover| remover.is(name, kind));
+            is_removed |= is_remover;
+        }
+    }
+    // A whiteout concerns the layers below, and not what stands beside it.
+    Ok(match (effect, is_removed) {
+        (Effect::None, true) => Effect::Removes,
+        (effect, _) => effect,
+    })
+}
+
+/// The bytes of a layer as they arrive.
+pub(crate) struct Pieces {
+    receiver: mpsc::Receiver<Bytes>,
+    piece: Bytes,
+}
+
+impl Pieces {
+    /// What comes through `receiver`, until its other end is dropped.
+    pub(crate) fn new(receiver: mpsc::Receiver<Bytes>) -> Self {
+        Self { receiver, piece: Bytes::new() }
+    }
+}
+
+impl BufRead for Pieces {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        while self.piece.is_empty() {
+            match self.receiver.blocking_recv() {
+                Some(piece) => self.piece = piece,
+                None => break,
+            }
+        }
+        Ok(&self.piece)
+    }
+
+    fn consume(&mut self, amount: usize) {
+        let _ = self.piece.split_to(amount.min(self.piece.len()));
+    }
+}
+
+impl Read for Pieces {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let available = self.fill_buf()?;
+        let amount = available.len().min(buffer.len());
+        buffer[..amount].copy_from_slice(&available[..amount]);
+        self.consume(amount);
+        Ok(amount)
+    }
+}
+
+/// Unpacks by what the bytes begin with: media types are written by hand too often.
+fn unpack<'a>(mut packed: impl BufRead + 'a) -> io::Result<Box<dyn Read + 'a>> {
+    let mut start = Vec::with_capacity(MAGIC);
+    packed.by_ref().take(MAGIC as u64).read_to_end(&mut start)?;
+    let (is_gzip, is_zstd) = (start.starts_with(&GZIP), start.starts_with(&ZSTD));
+    let packed = Cursor::new(start).chain(packed);
+    Ok(if is_gzip {
+        Box::new(MultiGzDecoder::new(packed))
+    } else if is_zstd {
+        let mut decoder = zstd::stream::read::Decoder::with_buffer(packed)?;
+        decoder.window_log_max(MAX_WINDOW_LOG)?;
+        Box::new(decoder)
+    } else {
+        Box::new(packed)
+    })
+}
+
+/// A reader that fails when there is more than was agreed.
+struct AtMost<R> {
+    inner: R,
+    left: u64,
+}
+
+impl<R: Read> Read for AtMost<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let amount = self.inner.read(buffer)?;
+        self.left = self
+            .left
+            .checked_sub(amount as u64)
+            .ok_or_else(|| io::Error::other(format!("it unpacks to more than {MAX_UNPACKED} bytes")))?;
+        Ok(amount)
+    }
+}
+
+fn read_at_most(entry: &mut impl Read, limit: usize) -> io::Result<Vec<u8>> {
+    let mut content = Vec::new();
+    entry.take(limit as u64 + 1).read_to_end(&mut content)?;
+    if content.len() > limit {
+        return Err(io::Error::other(format!("an entry is longer than {limit} bytes")));
+    }
+    Ok(content)
+}
+
+/// The name in an extended header, which goes before that of the entry that follows.
+fn extended_name(extension: &[u8]) -> Result<Option<Vec<u8>>, String> {
+    let mut name = None;
+    for record in PaxExtensions::new(extension) {
+        let record = record.map_err(|error| format!("cannot be read: {error}"))?;
+        match record.key_bytes() {
+            b"path" => name = Some(record.value_bytes().to_vec()),
+            // Only files of 8 GiB need it; the end of the entry would be elsewhere than is thought.
+            b"size" => return Err("has an entry with an extended size".to_owned()),
+            _ => {}
+        }
+    }
+    Ok(name)
+}
+
+/// The name as a path below the root.
+fn plain(name: &[u8]) -> &[u8] {
+    let mut name = name;
+    loop {
+        name = match name {
+            [b'/', rest @ ..] | [b'.', b'/', rest @ ..] => rest,
+            [rest @ .., b'/'] => rest,
+            _ => return name,
+        };
+    }
+}
+
+/// What takes a file of the layers below away.
+enum Remover {
+    /// A whiteout of the file or a folder above it, or the mark of an opaque folder.
+    Whiteout(String),
+    /// Anything but a folder where a folder above the file was.
+    NoFolder(String),
+}
+
+impl Remover {
+    fn is(&self, name: &[u8], kind: EntryType) -> bool {
+        match self {
+            Self::Whiteout(whiteout) => name == whiteout.as_bytes(),
+            Self::NoFolder(folder) => name == folder.as_bytes() && kind != EntryType::Directory,
+        }
+    }
+}
+
+fn removers(path: &str) -> Vec<Remover> {
+    let mut removers = Vec::new();
+    let mut above = String::new();
+    for name in path.split('/') {
+        removers.push(Remover::Whiteout(format!("{above}.wh.{name}")));
+        removers.push(Remover::Whiteout(format!("{above}{OPAQUE}")));
+        let whole = format!("{above}{name}");
+        if whole != path {
+            removers.push(Remover::NoFolder(whole.clone()));
+        }
+        above = format!("{whole}/");
+    }
+    removers
+}
+
+/// What is held of one layer at most: the window of zstd, the file itself while it grows, an
+/// extended header, and the buffers of the unpackers.
+pub(crate) const MEMORY: usize = (1 << MAX_WINDOW_LOG) + 2 * MAX_FILE + MAX_EXTENSION + 1024 * 1024;
+/// The largest window that encoders in use choose for images (the best compression of `containers/image`).
+const MAX_WINDOW_LOG: u32 = 25;
+/// `image-references` of a release with 200 components have 200 KB.
+const MAX_FILE: usize = 4 * 1024 * 1024;
+/// Names and attributes of one entry.
+const MAX_EXTENSION: usize = 64 * 1024;
+/// The manifests of a release unpack to some tens of megabytes.
+const MAX_UNPACKED: u64 = 512 * 1024 * 1024;
+/// A release has some thousand manifests; a whole operating system in one layer has more than this.
+const MAX_ENTRIES: usize = 100_000;
+const GZIP: [u8; 2] = [0x1f, 0x8b];
+const ZSTD: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
+const MAGIC: usize = 4;
+const OPAQUE: &str = ".wh..wh..opq";
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use flate2::Compression;
+    use flate2::write::GzEncoder;
+    use tar::Header;
+
+    use super::*;
+
+    const PATH: &str = "release-manifests/image-references";
+
+    struct Tar(tar::Builder<Vec<u8>>);
+
+    impl Tar {
+        fn new() -> Self {
+            Self(tar::Builder::new(Vec::new()))
+        }
+
+        fn entry(mut self, kind: EntryType, name: &str, content: &[u8]) -> Self {
+            let mut header = Header::new_ustar();
+            header.set_entry_type(kind);
+            header.set_size(content.len() as u64);
+            header.as_ustar_mut().unwrap().name[..name.len()].copy_from_slice(name.as_bytes());
+            header.set_cksum();
+            self.0.append(&header, content).unwrap();
+            self
+        }
+
+        fn file(self, name: &str, content: &[u8]) -> Self {
+            self.entry(EntryType::Regular, name, content)
+        }
+
+        fn bytes(self) -> Vec<u8> {
+            self.0.into_inner().unwrap()
+        }
+    }
+
+    fn effect(tar: &[u8]) -> Result<Effect, String> {
+        look_for(PATH, tar)
+    }
+
+    fn holds(content: &[u8]) -> Result<Effect, String> {
+        Ok(Effect::Holds(content.to_vec()))
+    }
+
+    #[test]
+    fn every_packing_is_known_by_its_first_bytes() {
+        let tar = Tar::new().file("a", b"1").file(PATH, b"found").file("b", b"2").bytes();
+        let mut gzip = GzEncoder::new(Vec::new(), Compression::fast());
+        gzip.write_all(&tar).unwrap();
+        // A layer may be several members one after another.
+        let (first, rest) = tar.split_at(700);
+        let members = [first, rest].map(|part| {
+            let mut gzip = GzEncoder::new(Vec::new(), Compression::fast());
+            gzip.write_all(part).unwrap();
+            gzip.finish().unwrap()
+        });
+        for packed in [
+            gzip.finish().unwrap(),
+            members.concat(),
+            zstd::encode_all(&*tar, 3).unwrap(),
+            [first, rest].map(|part| zstd::encode_all(part, 3).unwrap()).concat(),
+            tar.clone(),
+        ] {
+            assert_eq!(effect(&packed), holds(b"found"));
+        }
+    }
+
+    #[test]
+    fn a_name_is_the_same_however_it_is_written() {
+        let long =
+            |kind, name: &[u8]| Tar::new().entry(kind, "extension", name).file("short", b"found").bytes();
+        let record = format!("{} path={PATH}\n", PATH.len() + "00 path=\n".len());
+        for tar in [
+            Tar::new().file("./release-manifests/image-references", b"found").bytes(),
+            Tar::new().file("/release-manifests/image-references", b"found").bytes(),
+            long(EntryType::GNULongName, format!("{PATH}\0").as_bytes()),
+            long(EntryType::XHeader, record.as_bytes()),
+        ] {
+            assert_eq!(effect(&tar), holds(b"found"));
+        }
+        let elsewhere = Tar::new()
+            .entry(EntryType::XHeader, "extension", b"18 path=elsewhere\n")
+            .file(PATH, b"not this")
+            .bytes();
+        assert_eq!(effect(&elsewhere), Ok(Effect::None));
+    }
+
+    #[test]
+    fn of_several_the_last_counts() {
+        let tar = Tar::new().file(PATH, b"first").file(PATH, b"last").bytes();
+        assert_eq!(effect(&tar), holds(b"last"));
+    }
+
+    #[test]
+    fn whiteouts_concern_the_layers_below() {
+        for name in [
+            "release-manifests/.wh.image-references",
+            "release-manifests/.wh..wh..opq",
+            ".wh.release-manifests",
+            ".wh..wh..opq",
+            "./.wh.release-manifests",
+        ] {
+            assert_eq!(effect(&Tar::new().file(name, b"").bytes()), Ok(Effect::Removes), "{name}");
+            let beside = Tar::new().file(PATH, b"found").file(name, b"").bytes();
+            assert_eq!(effect(&beside), holds(b"found"), "{name}");
+        }
+        let folder = |kind| Tar::new().entry(kind, "release-manifests", b"").bytes();
+        assert_eq!(effect(&folder(EntryType::Symlink)), Ok(Effect::Removes));
+        assert_eq!(effect(&folder(EntryType::Directory)), Ok(Effect::None));
+        for name in ["release-manifests/.wh.other", ".wh.other", "usr/.wh..wh..opq"] {
+            assert_eq!(effect(&Tar::new().file(name, b"").bytes()), Ok(Effect::None), "{name}");
+        }
+    }
+
+    #[test]
+    fn what_is_more_than_a_release_is_refused() {
+        let big = vec![0; MAX_FILE + 1];
+        let entry_of = |limit: usize| Err(format!("cannot be read: an entry is longer than {limit} bytes"));
+        assert_eq!(effect(&Tar::new().file(PATH, &big).bytes()), entry_of(MAX_FILE));
+        for kind in [EntryType::XHeader, EntryType::GNULongName] {
+            let tar = Tar::new().entry(kind, "extension", &big[..=MAX_EXTENSION]).bytes();
+            assert_eq!(effect(&tar), entry_of(MAX_EXTENSION));
+        }
+        let size = Tar::new().entry(EntryType::XHeader, "extension", b"10 size=1\n").bytes();
+        assert_eq!(effect(&size), Err("has an entry with an extended size".into()));
+        let link = Tar::new().entry(EntryType::Symlink, PATH, b"").bytes();
+        let no_file = "has `release-manifests/image-references`, but not as a regular file";
+        assert_eq!(effect(&link), Err(no_file.into()));
+    }
+
+    #[test]
+    fn a_layer_of_too_many_entries_is_left() {
+        let mut tar = Tar::new();
+        for _ in 0..=MAX_ENTRIES {
+            tar = tar.file("a", b"");
+        }
+        assert_eq!(effect(&tar.bytes()), Err("has more than 100000 entries".into()));
+    }
+
+    #[test]
+    fn a_layer_that_unpacks_without_end_is_left() {
+        let mut header = Header::new_ustar();
+        header.set_path("zeros").unwrap();
+        header.set_size(MAX_UNPACKED * 4);
+        header.set_cksum();
+        let endless = header.as_bytes().chain(io::repeat(0));
+        let bomb = zstd::stream::read::Encoder::new(endless.take(MAX_UNPACKED + 1), 1).unwrap();
+        assert_eq!(
+            look_for(PATH, io::BufReader::new(bomb)),
+            Err("cannot be read: it unpacks to more than 536870912 bytes".into())
+        );
+    }
+
+    #[test]
+    fn a_window_that_takes_too_much_memory_is_refused() {
+        let mut encoder = zstd::Encoder::new(Vec::new(), 1).unwrap();
+        encoder.window_log(MAX_WINDOW_LOG + 1).unwrap();
+        encoder.write_all(&Tar::new().file(PATH, b"found").bytes()).unwrap();
+        let packed = encoder.finish().unwrap();
+        let reason = effect(&packed).unwrap_err();
+        assert!(reason.contains("Frame requires too much memory"), "{reason}");
+    }
+
+    #[test]
+    fn a_layer_that_is_cut_off_or_no_tar_is_told_apart_from_one_without_the_file() {
+        let tar = Tar::new().file("a", &[b'x'; 2000]).file(PATH, b"found").bytes();
+        let packed = zstd::encode_all(&*tar, 3).unwrap();
+        assert!(effect(&tar[..1000]).is_err());
+        assert!(effect(&packed[..packed.len() - 8]).is_err());
+        assert!(effect(&[b'x'; 1024]).is_err());
+        assert_eq!(effect(b""), Ok(Effect::None));
+    }
+
+    #[test]
+    fn pieces_are_read_as_one() {
+        let tar = Tar::new().file(PATH, b"found").bytes();
+        let (sender, receiver) = mpsc::channel(2);
+        let reading = std::thread::spawn(|| look_for(PATH, Pieces::new(receiver)));
+        for piece in tar.chunks(3) {
+            // The reader leaves at the end of the archive, before its padding.
+            let _ = sender.blocking_send(Bytes::copy_from_slice(piece));
+        }
+        drop(sender);
+        assert_eq!(reading.join().unwrap(), holds(b"found"));
+    }
+}

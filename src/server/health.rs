@@ -1,0 +1,88 @@
+//! The admin address: alive, ready, metrics.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use axum::Router;
+use axum::extract::{RawQuery, State as Shared};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use jiff::Timestamp;
+
+use crate::metrics;
+use crate::server::State;
+use crate::sources::ClusterSource;
+
+pub(crate) fn routes(state: Arc<State>) -> Router {
+    Router::new()
+        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/readyz", get(ready))
+        .route("/metrics", get(show_metrics))
+        .with_state(state)
+}
+
+/// Tells whether the server is ready to judge, check by check, in the form of the API server's own
+/// `/readyz`; `?exclude=NAME` leaves a check out of the sum.
+async fn ready(Shared(state): Shared<Arc<State>>, RawQuery(query): RawQuery) -> Response {
+    let query = query.unwrap_or_default();
+    let excluded: Vec<_> = query.split('&').filter_map(|pair| pair.strip_prefix("exclude=")).collect();
+    let mut status = StatusCode::OK;
+    let mut lines = String::new();
+    for (name, outcome) in checks(&state) {
+        let line = match outcome {
+            Check::Passed => format!("[+]{name} ok\n"),
+            Check::PassedWithNote(note) => format!("[+]{name} ok: {note}\n"),
+            Check::Failed(fault) if excluded.contains(&name) => format!("[+]{name} excluded: {fault}\n"),
+            Check::Failed(fault) => {
+                status = StatusCode::SERVICE_UNAVAILABLE;
+                format!("[-]{name} failed: {fault}\n")
+            }
+        };
+        lines.push_str(&line);
+    }
+    lines.push_str(if status == StatusCode::OK { "ready\n" } else { "not ready\n" });
+    (status, lines).into_response()
+}
+
+/// The outcome of one check.
+enum Check {
+    Passed,
+    PassedWithNote(String),
+    Failed(String),
+}
+
+impl Check {
+    fn of(fault: Option<String>) -> Self {
+        fault.map_or(Self::Passed, Self::Failed)
+    }
+}
+
+fn checks(state: &State) -> Vec<(&'static str, Check)> {
+    let draining = state.draining.load(Ordering::Relaxed);
+    let policy = state.policy.fault().map(|fault| format!("{fault}; the policy before it is in force"));
+    let mut checks = vec![
+        ("certificate", Check::of(state.certificate.fault(Timestamp::now()))),
+        ("policy", Check::of(policy)),
+        ("shutdown", Check::of(draining.then(|| "the server is about to stop".to_owned()))),
+    ];
+    if let Some(cluster) = state.engine.sources().cluster() {
+        checks.insert(1, ("cluster", cluster_check(cluster)));
+    }
+    checks
+}
+
+/// Waits for the first answers, and no longer than for a moment: whoever is asked to judge was asked
+/// by an API server, and a cluster that is not known is for the policy's `onUnknown`.
+fn cluster_check(cluster: &ClusterSource) -> Check {
+    let unsettled = cluster.unsettled();
+    if !unsettled.is_empty() {
+        return Check::Failed(format!("not read yet: {}", unsettled.join(", ")));
+    }
+    let unknown = cluster.unknown();
+    if unknown.is_empty() { Check::Passed } else { Check::PassedWithNote(unknown.join("; ")) }
+}
+
+async fn show_metrics(Shared(state): Shared<Arc<State>>) -> Response {
+    ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], state.metrics.encode()).into_response()
+}

@@ -1,0 +1,316 @@
+//! Which versions and cipher suites of TLS are spoken.
+//!
+//! Owns their names, those of flags (IANA) and those of the cluster's profiles (OpenSSL), and what
+//! each choice comes to. Nothing is ever spoken that was not asked for: what cannot be done here is
+//! left out and named. The suites of TLS 1.3 cannot be chosen, as with the API server: they are all
+//! there wherever that version is, and the choice is about those of TLS 1.2.
+
+use std::fmt;
+
+use clap::ValueEnum;
+use clap::builder::PossibleValue;
+use rustls::crypto::{CryptoProvider, aws_lc_rs};
+use rustls::version::{TLS12, TLS13};
+use rustls::{ProtocolVersion, SupportedProtocolVersion};
+
+use crate::text::shown;
+
+/// The versions that can be spoken, by the names of kube-apiserver's `--tls-min-version`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Version {
+    /// TLS 1.2, and whatever is later.
+    #[value(name = "VersionTLS12")]
+    Tls12,
+    /// TLS 1.3.
+    #[value(name = "VersionTLS13")]
+    Tls13,
+}
+
+/// A cipher suite that can be spoken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CipherSuite {
+    /// As IANA calls it.
+    name: &'static str,
+    /// As OpenSSL calls it, and OpenShift's profiles with it.
+    openssl: &'static str,
+    suite: rustls::CipherSuite,
+}
+
+/// What is spoken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Protocol {
+    /// The suites of TLS 1.2, in the order of [`SUITES`]. Without any, that version is not spoken.
+    older: Vec<CipherSuite>,
+}
+
+impl Default for Protocol {
+    /// TLS 1.2 and 1.3 with every suite there is, which is the profile `Intermediate`.
+    fn default() -> Self {
+        Self::new(Version::Tls12, SUITES)
+    }
+}
+
+impl Protocol {
+    /// From `minimum` upwards, and of TLS 1.2 these suites only.
+    pub fn new(minimum: Version, suites: &[CipherSuite]) -> Self {
+        let wanted = |suite: &&CipherSuite| suite.is_older() && suites.contains(suite);
+        let older = match minimum {
+            Version::Tls12 => SUITES.iter().filter(wanted).copied().collect(),
+            Version::Tls13 => Vec::new(),
+        };
+        Self { older }
+    }
+
+    /// What does the calculations, and offers no more than this.
+    pub(crate) fn provider(&self) -> CryptoProvider {
+        let mut provider = aws_lc_rs::default_provider();
+        provider.cipher_suites.retain(|suite| {
+            suite.version().version == ProtocolVersion::TLSv1_3
+                || self.older.iter().any(|wanted| wanted.suite == suite.suite())
+        });
+        provider
+    }
+
+    pub(crate) fn versions(&self) -> Vec<&'static SupportedProtocolVersion> {
+        if self.older.is_empty() { vec![&TLS13] } else { vec![&TLS13, &TLS12] }
+    }
+}
+
+/// As a line of log has it: `VersionTLS13`, or `VersionTLS12` with its suites.
+impl fmt::Display for Protocol {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.older.is_empty() {
+            return formatter.write_str("VersionTLS13");
+        }
+        let names: Vec<_> = self.older.iter().map(|suite| suite.name).collect();
+        write!(formatter, "VersionTLS12 ({}) and VersionTLS13", names.join(", "))
+    }
+}
+
+impl CipherSuite {
+    /// Whether it is one of TLS 1.2.
+    fn is_older(&self) -> bool {
+        // Only there OpenSSL has names of its own.
+        self.name != self.openssl
+    }
+
+    fn of_openssl(name: &str) -> Option<Self> {
+        SUITES.iter().find(|suite| suite.openssl == name).copied()
+    }
+}
+
+impl ValueEnum for CipherSuite {
+    fn value_variants<'a>() -> &'a [Self] {
+        SUITES
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        Some(PossibleValue::new(self.name))
+    }
+}
+
+/// `spec.tlsSecurityProfile` of `APIServer/cluster` (`config.openshift.io/v1`), as it is written there.
+/// The default is a cluster that says nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Profile {
+    /// `type`; empty where the cluster leaves it to us.
+    pub r#type: String,
+    /// `custom.minTLSVersion`.
+    pub minimum: String,
+    /// `custom.ciphers`, in OpenSSL's names.
+    pub ciphers: Vec<String>,
+}
+
+/// What a profile comes to here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Meaning {
+    /// What is spoken.
+    pub protocol: Protocol,
+    /// What the profile asks for that cannot be done, by its own names, in its order.
+    pub left_out: Vec<String>,
+}
+
+impl Profile {
+    /// What the profile comes to. Fails with a profile that is not known, for which there is no reading
+    /// that is surely as strict.
+    pub fn meaning(&self) -> Result<Meaning, UnknownProfile> {
+        let unknown = |field: &'static str, value: &str| UnknownProfile { field, value: shown(value) };
+        let custom = self.ciphers.iter().map(String::as_str);
+        let every = || SUITES.iter().map(|suite| suite.openssl);
+        let (minimum, ciphers): (&str, Vec<&str>) = match self.r#type.as_str() {
+            "" | "Intermediate" => ("VersionTLS12", every().collect()),
+            "Modern" => ("VersionTLS13", every().collect()),
+            "Old" => ("VersionTLS10", every().chain(OLD_CIPHERS.iter().copied()).collect()),
+            // A list that is not there is no opinion.
+            "Custom" if self.ciphers.is_empty() => (&self.minimum, every().collect()),
+            "Custom" => (&self.minimum, custom.collect()),
+            other => return Err(unknown("type", other)),
+        };
+        let mut left_out = Vec::new();
+        let minimum = match minimum {
+            "" | "VersionTLS12" => Version::Tls12,
+            "VersionTLS13" => Version::Tls13,
+            older @ ("VersionTLS10" | "VersionTLS11") => {
+                left_out.push(older.to_owned());
+                Version::Tls12
+            }
+            other => return Err(unknown("custom.minTLSVersion", other)),
+        };
+        let mut suites = Vec::new();
+        for name in ciphers {
+            match CipherSuite::of_openssl(name) {
+                Some(suite) => suites.push(suite),
+                None => left_out.push(shown(name)),
+            }
+        }
+        Ok(Meaning { protocol: Protocol::new(minimum, &suites), left_out })
+    }
+}
+
+/// A profile that says something which is not known.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("spec.tlsSecurityProfile.{field} of APIServer/cluster is `{value}`, which is not known")]
+pub struct UnknownProfile {
+    field: &'static str,
+    value: String,
+}
+
+/// Every suite that can be spoken, those of TLS 1.3 first.
+static SUITES: &[CipherSuite] = &[
+    suite("TLS_AES_128_GCM_SHA256", "TLS_AES_128_GCM_SHA256", rustls::CipherSuite::TLS13_AES_128_GCM_SHA256),
+    suite("TLS_AES_256_GCM_SHA384", "TLS_AES_256_GCM_SHA384", rustls::CipherSuite::TLS13_AES_256_GCM_SHA384),
+    suite(
+        "TLS_CHACHA20_POLY1305_SHA256",
+        "TLS_CHACHA20_POLY1305_SHA256",
+        rustls::CipherSuite::TLS13_CHACHA20_POLY1305_SHA256,
+    ),
+    suite(
+        "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256",
+        "ECDHE-ECDSA-AES128-GCM-SHA256",
+        rustls::CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,
+    ),
+    suite(
+        "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256",
+        "ECDHE-RSA-AES128-GCM-SHA256",
+        rustls::CipherSuite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
+    ),
+    suite(
+        "TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384",
+        "ECDHE-ECDSA-AES256-GCM-SHA384",
+        rustls::CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384,
+    ),
+    suite(
+        "TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384",
+        "ECDHE-RSA-AES256-GCM-SHA384",
+        rustls::CipherSuite::TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384,
+    ),
+    suite(
+        "TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256",
+        "ECDHE-ECDSA-CHACHA20-POLY1305",
+        rustls::CipherSuite::TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256,
+    ),
+    suite(
+        "TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256",
+        "ECDHE-RSA-CHACHA20-POLY1305",
+        rustls::CipherSuite::TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256,
+    ),
+];
+
+const fn suite(name: &'static str, openssl: &'static str, suite: rustls::CipherSuite) -> CipherSuite {
+    CipherSuite { name, openssl, suite }
+}
+
+/// What the profile `Old` has beyond [`SUITES`] (`config/v1/types_tlssecurityprofile.go` of OpenShift's
+/// API): modes without authenticated encryption and keys that one theft opens for all time.
+static OLD_CIPHERS: &[&str] = &[
+    "ECDHE-ECDSA-AES128-SHA256",
+    "ECDHE-RSA-AES128-SHA256",
+    "ECDHE-ECDSA-AES128-SHA",
+    "ECDHE-RSA-AES128-SHA",
+    "ECDHE-ECDSA-AES256-SHA384",
+    "ECDHE-RSA-AES256-SHA384",
+    "ECDHE-ECDSA-AES256-SHA",
+    "ECDHE-RSA-AES256-SHA",
+    "AES128-GCM-SHA256",
+    "AES256-GCM-SHA384",
+    "AES128-SHA256",
+    "AES256-SHA256",
+    "AES128-SHA",
+    "AES256-SHA",
+    "DES-CBC3-SHA",
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn custom(minimum: &str, ciphers: &[&str]) -> Profile {
+        let ciphers = ciphers.iter().map(ToString::to_string).collect();
+        Profile { r#type: "Custom".into(), minimum: minimum.into(), ciphers }
+    }
+
+    fn named(name: &str) -> Profile {
+        Profile { r#type: name.into(), ..Profile::default() }
+    }
+
+    #[test]
+    fn every_suite_of_the_provider_can_be_named() {
+        let provider = aws_lc_rs::default_provider();
+        let mut known: Vec<_> = SUITES.iter().map(|suite| format!("{:?}", suite.suite)).collect();
+        let mut there: Vec<_> =
+            provider.cipher_suites.iter().map(|suite| format!("{:?}", suite.suite())).collect();
+        known.sort();
+        there.sort();
+        assert_eq!(known, there);
+        for suite in SUITES {
+            let name = format!("{:?}", suite.suite).replacen("TLS13_", "TLS_", 1);
+            assert_eq!(suite.name, name);
+            assert_eq!(suite.is_older(), !format!("{:?}", suite.suite).starts_with("TLS13_"));
+        }
+    }
+
+    #[test]
+    fn what_profiles_come_to() {
+        let ecdsa = "VersionTLS12 (TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256) and VersionTLS13";
+        let every = Protocol::default().to_string();
+        let old = format!("VersionTLS10, {}", OLD_CIPHERS.join(", "));
+        for (profile, spoken, left_out) in [
+            (Profile::default(), every.as_str(), ""),
+            (named("Intermediate"), &every, ""),
+            (named("Old"), &every, &old),
+            (named("Modern"), "VersionTLS13", ""),
+            (custom("VersionTLS12", &["ECDHE-ECDSA-AES128-GCM-SHA256"]), ecdsa, ""),
+            (
+                custom("VersionTLS11", &["AES128-SHA", "ECDHE-ECDSA-AES128-GCM-SHA256", "a\u{1b}b"]),
+                ecdsa,
+                r"VersionTLS11, AES128-SHA, a\u{1b}b",
+            ),
+            (custom("VersionTLS13", &["ECDHE-ECDSA-AES128-GCM-SHA256"]), "VersionTLS13", ""),
+            (custom("VersionTLS12", &["AES128-SHA"]), "VersionTLS13", "AES128-SHA"),
+            (custom("VersionTLS12", &["TLS_AES_128_GCM_SHA256"]), "VersionTLS13", ""),
+            (custom("VersionTLS12", &[]), &every, ""),
+            (custom("", &[]), &every, ""),
+        ] {
+            let Meaning { protocol, left_out: out } = profile.meaning().unwrap();
+            assert_eq!(
+                (protocol.to_string().as_str(), out.join(", ").as_str()),
+                (spoken, left_out),
+                "{profile:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_profile_that_is_not_known_is_not_guessed_at() {
+        for (profile, fault) in [
+            (named("Quantum"), "type of APIServer/cluster is `Quantum`, which is not known"),
+            (
+                custom("VersionTLS14", &[]),
+                "custom.minTLSVersion of APIServer/cluster is `VersionTLS14`, which is not known",
+            ),
+        ] {
+            let error = profile.meaning().unwrap_err().to_string();
+            assert_eq!(error, format!("spec.tlsSecurityProfile.{fault}"));
+        }
+    }
+}
