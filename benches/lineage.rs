@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use layerpin::lineage::{self, Kinship, Why};
+use layerpin::lineage::{self, Ancestry, ForeignReason};
 use layerpin::model::digest::Digest;
 use layerpin::model::facts::image::{Image, Layer, Platform, PlatformImage};
 use layerpin::model::facts::{Fact, Facts, ManifestKind};
@@ -25,14 +25,14 @@ fn main() -> ExitCode {
     let mut missed = 0;
     for (name, base, own, expected) in [
         ("built on the last base", Some(BASES - 1), true, None),
-        ("parted at the last layer", Some(0), false, Some(Why::PartOfBase)),
-        ("nothing shared", None, true, Some(Why::NothingShared)),
+        ("parted at the last layer", Some(0), false, Some(ForeignReason::PartOfBase)),
+        ("nothing shared", None, true, Some(ForeignReason::NothingShared)),
     ] {
         let facts = facts(&image, base, own);
         let judgement = lineage::judge(&image, &[], &facts, &policy);
         match (&judgement.lineage[0].kinship, expected) {
-            (Kinship::Derived { .. }, None) => {}
-            (Kinship::Foreign { why, .. }, Some(expected)) if *why == expected => {}
+            (Ancestry::Derived { .. }, None) => {}
+            (Ancestry::Foreign { why, .. }, Some(expected)) if *why == expected => {}
             (other, _) => panic!("{name}: {other:?}"),
         }
         let mut times: Vec<_> = (0..ROUNDS)

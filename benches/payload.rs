@@ -11,7 +11,7 @@ use layerpin::metrics::Metrics;
 use layerpin::model::digest::Digest;
 use layerpin::model::facts::Fact;
 use layerpin::model::image_reference::ImageReference;
-use layerpin::registry::auth::keychain::Credentials;
+use layerpin::registry::auth::keychain::Keychain;
 use layerpin::sources::RegistryClient;
 use layerpin_sample_registry::Registry;
 use layerpin_sample_registry::images::{Component, Image, Layer, Packing};
@@ -43,7 +43,7 @@ fn main() -> ExitCode {
 }
 
 async fn read(reference: &ImageReference) -> Duration {
-    let client = RegistryClient::new(Credentials::none(), Arc::new(Metrics::new())).expect("a client");
+    let client = RegistryClient::new(Keychain::none(), Arc::new(Metrics::new())).expect("a client");
     let begun = Instant::now();
     let deadline = tokio::time::Instant::now() + Duration::from_secs(60);
     match client.payload(reference, deadline).await {

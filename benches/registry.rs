@@ -14,8 +14,8 @@ use futures_util::{StreamExt, stream};
 use layerpin::metrics::Metrics;
 use layerpin::model::facts::{Fact, Manifest};
 use layerpin::model::image_reference::ImageReference;
-use layerpin::registry::Limits;
-use layerpin::registry::auth::keychain::Credentials;
+use layerpin::registry::HostLimits;
+use layerpin::registry::auth::keychain::Keychain;
 use layerpin::sources::RegistryClient;
 use layerpin_sample_registry::images::Image;
 use layerpin_sample_registry::{Fault, Registry, TokenService};
@@ -59,7 +59,7 @@ async fn equal_tags() -> bool {
 
 async fn different_tags() -> bool {
     let (registry, host) = with_tags(QUESTIONS);
-    let in_flight = Limits::default().in_flight;
+    let in_flight = HostLimits::default().in_flight;
     let mut ratios = Vec::new();
     let mut times = (Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
@@ -116,7 +116,7 @@ async fn frozen() -> bool {
                         (Arc::clone(&client), parse(&format!("{stuck_host}/acme/os:t{tag}")));
                     waiting.spawn(async move { ask(&client, &reference).await });
                 }
-                stuck.requests_arrived(before + Limits::default().in_flight).await.expect("it is asked");
+                stuck.requests_arrived(before + HostLimits::default().in_flight).await.expect("it is asked");
             }
             let mut each = Vec::new();
             for tag in 0..FEW {
@@ -150,7 +150,7 @@ async fn memory(references: usize) -> bool {
             let (client, host) = (&client, registry.host());
             async move { ask(client, &parse(&format!("{host}/acme/os:n{number}"))).await }
         });
-        let mut asked = asked.buffer_unordered(Limits::default().in_flight);
+        let mut asked = asked.buffer_unordered(HostLimits::default().in_flight);
         while let Some(answer) = asked.next().await {
             assert_eq!(answer, Fact::Absent);
         }
@@ -175,7 +175,7 @@ fn with_tags(count: usize) -> (Registry, String) {
 }
 
 fn client() -> Arc<RegistryClient> {
-    RegistryClient::new(Credentials::none(), Arc::new(Metrics::new())).expect("a client")
+    RegistryClient::new(Keychain::none(), Arc::new(Metrics::new())).expect("a client")
 }
 
 async fn ask(client: &Arc<RegistryClient>, reference: &ImageReference) -> Fact<Manifest> {

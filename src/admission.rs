@@ -1,4 +1,4 @@
-//! The AdmissionReview, in and out: pure, from bytes to a [`Review`] and from an [`Answer`] to bytes.
+//! The AdmissionReview, in and out: pure, from bytes to a [`Review`] and from an [`AdmissionAnswer`] to bytes.
 //!
 //! Owns what a review must look like, who passes untouched, and the limits of the words that go
 //! back. The objects under review are read in one pass over the bytes that keeps the few fields
@@ -33,12 +33,12 @@ pub struct Review {
     /// The name of the object, empty when the request has none.
     pub name: String,
     /// What is to be done with it.
-    pub matter: Matter,
+    pub matter: Disposition,
 }
 
 /// What a review asks for.
 #[derive(Debug)]
-pub enum Matter {
+pub enum Disposition {
     /// Judge this object.
     Judge(Box<Subject>),
     /// Let it pass untouched.
@@ -104,7 +104,7 @@ pub enum NotAReview {
 /// Reads a review.
 ///
 /// Fails when there is nothing that could be answered with the request's uid. A fault inside the
-/// object under review is no failure: it becomes [`Matter::Unreadable`].
+/// object under review is no failure: it becomes [`Disposition::Unreadable`].
 pub fn decode(body: &[u8]) -> Result<Review, NotAReview> {
     if body.is_empty() {
         return Err(NotAReview::Empty);
@@ -120,7 +120,7 @@ pub fn decode(body: &[u8]) -> Result<Review, NotAReview> {
             let pass = request.pass_reason();
             let head = request.head();
             Ok(match pass {
-                Some(reason) => head.with(Matter::Pass(reason)),
+                Some(reason) => head.with(Disposition::Pass(reason)),
                 None => head.with(judge(request)),
             })
         }
@@ -136,7 +136,7 @@ fn decode_head(body: &[u8]) -> Result<Review, NotAReview> {
     let pass = request.pass_reason();
     let head = request.head();
     if let Some(reason) = pass {
-        return Ok(head.with(Matter::Pass(reason)));
+        return Ok(head.with(Disposition::Pass(reason)));
     }
     // Only now is the place worth a slower reading.
     let deserializer = &mut serde_json::Deserializer::from_slice(body);
@@ -149,12 +149,12 @@ fn decode_head(body: &[u8]) -> Result<Review, NotAReview> {
             format!("`{}`: {}", shown(path.trim_start_matches("request.")), shown(&inner))
         }
     };
-    Ok(head.with(Matter::Unreadable(message)))
+    Ok(head.with(Disposition::Unreadable(message)))
 }
 
-fn judge(request: Request<'_, MachineConfig>) -> Matter {
+fn judge(request: AdmissionRequestBody<'_, MachineConfig>) -> Disposition {
     let Some(object) = request.object else {
-        return Matter::Unreadable("`object` is missing".to_owned());
+        return Disposition::Unreadable("`object` is missing".to_owned());
     };
     let operation = if request.operation == "UPDATE" { Operation::Update } else { Operation::Create };
     let name = object.name().or(request.name.map(Cow::into_owned)).unwrap_or_default();
@@ -166,12 +166,12 @@ fn judge(request: Request<'_, MachineConfig>) -> Matter {
         origin: Origin::default(),
     };
     if !subject.object.names_an_image() {
-        return Matter::Pass(PassReason::NoImage);
+        return Disposition::Pass(PassReason::NoImage);
     }
     if !subject.changes_what_is_judged() {
-        return Matter::Pass(PassReason::Unchanged);
+        return Disposition::Pass(PassReason::Unchanged);
     }
-    Matter::Judge(Box::new(subject))
+    Disposition::Judge(Box::new(subject))
 }
 
 #[derive(Deserialize)]
@@ -182,16 +182,16 @@ struct Envelope<'a, O> {
     #[serde(borrow, default)]
     kind: Cow<'a, str>,
     #[serde(borrow, default = "Option::default")]
-    request: Option<Request<'a, O>>,
+    request: Option<AdmissionRequestBody<'a, O>>,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Request<'a, O> {
+struct AdmissionRequestBody<'a, O> {
     #[serde(borrow, default)]
     uid: Cow<'a, str>,
     #[serde(borrow, default)]
-    resource: Resource<'a>,
+    resource: GroupVersionResource<'a>,
     #[serde(borrow, default)]
     sub_resource: Option<Cow<'a, str>>,
     #[serde(borrow, default)]
@@ -207,7 +207,7 @@ struct Request<'a, O> {
 }
 
 #[derive(Default, Deserialize)]
-struct Resource<'a> {
+struct GroupVersionResource<'a> {
     #[serde(borrow, default)]
     group: Cow<'a, str>,
     #[serde(borrow, default)]
@@ -221,7 +221,7 @@ struct UserInfo<'a> {
 }
 
 impl<'a, O> Envelope<'a, O> {
-    fn request(self) -> Result<Request<'a, O>, NotAReview> {
+    fn request(self) -> Result<AdmissionRequestBody<'a, O>, NotAReview> {
         if self.kind.is_empty() && self.api_version.is_empty() {
             return Err(NotAReview::Missing("kind"));
         }
@@ -245,13 +245,13 @@ impl<'a, O> Envelope<'a, O> {
     }
 }
 
-impl<O> Request<'_, O> {
+impl<O> AdmissionRequestBody<'_, O> {
     fn head(&self) -> Review {
         Review {
             uid: self.uid.clone().into_owned(),
             operation: self.operation.clone().into_owned(),
             name: self.name.clone().unwrap_or_default().into_owned(),
-            matter: Matter::Pass(PassReason::OtherOperation),
+            matter: Disposition::Pass(PassReason::OtherOperation),
         }
     }
 
@@ -268,8 +268,8 @@ impl<O> Request<'_, O> {
 }
 
 impl Review {
-    fn with(mut self, matter: Matter) -> Self {
-        if let Matter::Judge(subject) = &matter {
+    fn with(mut self, matter: Disposition) -> Self {
+        if let Disposition::Judge(subject) = &matter {
             self.name.clone_from(&subject.name);
         }
         self.matter = matter;
@@ -279,7 +279,7 @@ impl Review {
 
 /// What goes back to the API server.
 #[derive(Clone, Debug, Default)]
-pub struct Answer {
+pub struct AdmissionAnswer {
     /// The message of a denial; `None` allows the object.
     pub denial: Option<String>,
     /// The changes to the object.
@@ -290,7 +290,7 @@ pub struct Answer {
     pub audit: BTreeMap<&'static str, String>,
 }
 
-impl Answer {
+impl AdmissionAnswer {
     /// Lets the object pass without a word.
     pub fn pass() -> Self {
         Self::default()
@@ -325,15 +325,15 @@ impl Answer {
 ///
 /// Warnings are cut to [`MAX_WARNING`] characters and cleaned of control characters, which the API
 /// server would drop the whole warning for.
-pub fn respond(uid: &str, answer: &Answer) -> Vec<u8> {
+pub fn respond(uid: &str, answer: &AdmissionAnswer) -> Vec<u8> {
     let patch = answer.patch.as_ref().filter(|patch| !patch.0.is_empty());
     let response = ReviewOut {
         api_version: API_VERSION,
         kind: "AdmissionReview",
-        response: Response {
+        response: AdmissionResponseBody {
             uid,
             allowed: answer.denial.is_none(),
-            status: answer.denial.as_deref().map(|message| Status {
+            status: answer.denial.as_deref().map(|message| ResponseStatus {
                 code: 403,
                 reason: "Forbidden",
                 message,
@@ -353,16 +353,16 @@ pub fn respond(uid: &str, answer: &Answer) -> Vec<u8> {
 struct ReviewOut<'a> {
     api_version: &'a str,
     kind: &'a str,
-    response: Response<'a>,
+    response: AdmissionResponseBody<'a>,
 }
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Response<'a> {
+struct AdmissionResponseBody<'a> {
     uid: &'a str,
     allowed: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
-    status: Option<Status<'a>>,
+    status: Option<ResponseStatus<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     patch_type: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -374,7 +374,7 @@ struct Response<'a> {
 }
 
 #[derive(Serialize)]
-struct Status<'a> {
+struct ResponseStatus<'a> {
     code: u16,
     reason: &'static str,
     message: &'a str,
@@ -460,7 +460,7 @@ mod tests {
 
     fn pass_reason(review: &Value) -> PassReason {
         match read(review).matter {
-            Matter::Pass(reason) => reason,
+            Disposition::Pass(reason) => reason,
             other => panic!("{other:?}"),
         }
     }
@@ -469,7 +469,7 @@ mod tests {
     fn a_new_object_is_judged_with_what_it_says() {
         let review = read(&request("CREATE", object(json!("quay.io/acme/os:1")), Value::Null));
         assert_eq!((review.uid.as_str(), review.name.as_str()), ("u-1", "99-worker-os"));
-        let Matter::Judge(subject) = review.matter else { panic!() };
+        let Disposition::Judge(subject) = review.matter else { panic!() };
         assert_eq!(subject.operation, Operation::Create);
         assert_eq!(subject.object.text(Field::OsImage), "quay.io/acme/os:1");
         assert_eq!(subject.pools(), ["worker"]);
@@ -512,7 +512,7 @@ mod tests {
         let mut review = request("CREATE", rendered, Value::Null);
         for user in ["system:admin", "system:serviceaccount:other:machine-config-controller"] {
             review["request"]["userInfo"]["username"] = json!(user);
-            assert!(matches!(read(&review).matter, Matter::Judge(_)), "{user}");
+            assert!(matches!(read(&review).matter, Disposition::Judge(_)), "{user}");
         }
     }
 
@@ -535,7 +535,7 @@ mod tests {
             ("/metadata/annotations", json!({"layerpin.io/repin": "false"}), false),
         ] {
             let review = read(&request("UPDATE", changed(pointer, value), stored.clone()));
-            assert_eq!(matches!(review.matter, Matter::Judge(_)), judged, "{pointer}");
+            assert_eq!(matches!(review.matter, Disposition::Judge(_)), judged, "{pointer}");
         }
     }
 
@@ -547,11 +547,13 @@ mod tests {
         ] {
             let review = read(&request("CREATE", object(image), Value::Null));
             assert_eq!(review.uid, "u-1");
-            let Matter::Unreadable(found) = review.matter else { panic!() };
+            let Disposition::Unreadable(found) = review.matter else { panic!() };
             assert_eq!(found, message);
         }
         let review = read(&request("CREATE", Value::Null, Value::Null));
-        assert!(matches!(review.matter, Matter::Unreadable(message) if message == "`object` is missing"));
+        assert!(
+            matches!(review.matter, Disposition::Unreadable(message) if message == "`object` is missing")
+        );
         let mut pod = request("CREATE", json!({"spec": "text", "metadata": []}), Value::Null);
         pod["request"]["resource"] = json!({"group": "", "resource": "pods"});
         assert_eq!(pass_reason(&pod), PassReason::OtherResource);
@@ -599,7 +601,7 @@ mod tests {
         let nest = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
         deep = deep.replace("\"3.4.0\"", &nest);
         let review = request("CREATE", json!("OBJECT"), Value::Null).to_string().replace("\"OBJECT\"", &deep);
-        assert!(matches!(decode(review.as_bytes()).unwrap().matter, Matter::Judge(_)));
+        assert!(matches!(decode(review.as_bytes()).unwrap().matter, Disposition::Judge(_)));
     }
 
     #[test]
@@ -613,7 +615,7 @@ mod tests {
 
     #[test]
     fn an_answer_has_the_form_that_the_api_server_reads() {
-        let answer = Answer {
+        let answer = AdmissionAnswer {
             denial: Some("[floating-tag] no".into()),
             patch: Some(serde_json::from_value(json!([{"op": "remove", "path": "/a~1b"}])).unwrap()),
             warnings: vec!["a\nb".into(), "x".repeat(300)],
@@ -638,7 +640,7 @@ mod tests {
                 },
             })
         );
-        let bare: Value = serde_json::from_slice(&respond("u-1", &Answer::pass())).unwrap();
+        let bare: Value = serde_json::from_slice(&respond("u-1", &AdmissionAnswer::pass())).unwrap();
         assert_eq!(bare["response"], json!({"uid": "u-1", "allowed": true}));
     }
 

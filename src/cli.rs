@@ -21,7 +21,7 @@ use crate::errors;
 
 /// How a verb ended that could begin; what keeps it from beginning is an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Ending {
+pub enum ExitStatus {
     /// Nothing was found that costs more than a warning.
     Clean,
     /// Something is denied, or would be changed.
@@ -30,7 +30,7 @@ pub enum Ending {
     Incomplete,
 }
 
-impl Ending {
+impl ExitStatus {
     /// The exit code of the program.
     pub fn code(self) -> u8 {
         match self {
@@ -41,8 +41,8 @@ impl Ending {
     }
 }
 
-impl From<Ending> for ExitCode {
-    fn from(ending: Ending) -> Self {
+impl From<ExitStatus> for ExitCode {
+    fn from(ending: ExitStatus) -> Self {
         Self::from(ending.code())
     }
 }

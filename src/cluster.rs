@@ -26,34 +26,34 @@ use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use crate::cluster::access::{Access, AccessError};
-use crate::cluster::client::Connection;
-use crate::cluster::reflector::{Settling, Slot};
-use crate::cluster::registry_config::Settings;
+use crate::cluster::access::{AccessError, ClusterAccess};
+use crate::cluster::client::ApiClient;
+use crate::cluster::reflector::{Readiness, Store};
+use crate::cluster::registry_config::RegistryConfig;
 use crate::cluster::resources::{Node, PoolShape};
-use crate::cluster::token_review::Callers;
+use crate::cluster::token_review::TokenReviewer;
 use crate::model::facts::Fact;
 use crate::model::facts::cluster::{
     Cluster, ClusterVersion, ControllerConfig, MachineConfigSummary, OsImageUrl, Streams,
 };
-use crate::registry::auth::keychain::PullSecret;
+use crate::registry::auth::keychain::PullSecretState;
 use crate::reload::Reloaded;
 use crate::sources::RegistryClient;
 use crate::tls::profile::Profile;
 
-pub use crate::cluster::reflector::Pace;
-pub use crate::cluster::token_review::Right;
+pub use crate::cluster::reflector::WatchConfig;
+pub use crate::cluster::token_review::CallerAccess;
 
 /// Knows a cluster.
 #[derive(Debug)]
 pub struct ClusterSource {
-    connection: Connection,
+    connection: ApiClient,
     origin: String,
-    pace: Pace,
+    pace: WatchConfig,
     begun: Instant,
-    slots: Slots,
-    settings: Settings,
-    callers: Callers,
+    slots: Stores,
+    settings: RegistryConfig,
+    callers: TokenReviewer,
     /// Whether registries are shown the global pull secret.
     wants_secret: AtomicBool,
     /// Whether this is a server, which speaks TLS as the cluster wants it.
@@ -63,16 +63,16 @@ pub struct ClusterSource {
 }
 
 #[derive(Debug)]
-struct Slots {
-    version: Slot<ClusterVersion>,
-    controller_config: Slot<ControllerConfig>,
-    os_image_url: Slot<OsImageUrl>,
-    streams: Slot<Streams>,
-    pools: Slot<PoolShape>,
-    machine_configs: Slot<MachineConfigSummary>,
-    nodes: Slot<Node>,
-    pull_secret: Slot<resources::PullSecret>,
-    tls_profile: Slot<Profile>,
+struct Stores {
+    version: Store<ClusterVersion>,
+    controller_config: Store<ControllerConfig>,
+    os_image_url: Store<OsImageUrl>,
+    streams: Store<Streams>,
+    pools: Store<PoolShape>,
+    machine_configs: Store<MachineConfigSummary>,
+    nodes: Store<Node>,
+    pull_secret: Store<resources::PullSecretText>,
+    tls_profile: Store<Profile>,
 }
 
 impl ClusterSource {
@@ -80,24 +80,24 @@ impl ClusterSource {
     ///
     /// Fails when the way there cannot work: a certificate that is none, a token file that cannot be
     /// read.
-    pub fn new(access: Access, pace: Pace) -> Result<Arc<Self>, AccessError> {
+    pub fn new(access: ClusterAccess, pace: WatchConfig) -> Result<Arc<Self>, AccessError> {
         let changed = Arc::new(Notify::new());
-        let slots = Slots {
-            version: Slot::new(&resources::CLUSTER_VERSION, Arc::clone(&changed)),
-            controller_config: Slot::new(&resources::CONTROLLER_CONFIG, Arc::clone(&changed)),
-            os_image_url: Slot::new(&resources::OS_IMAGE_URL, Arc::clone(&changed)),
-            streams: Slot::new(&resources::STREAMS, Arc::clone(&changed)),
-            pools: Slot::new(&resources::POOLS, Arc::clone(&changed)),
-            machine_configs: Slot::new(&resources::MACHINE_CONFIGS, Arc::clone(&changed)),
-            nodes: Slot::new(&resources::NODES, Arc::clone(&changed)),
-            pull_secret: Slot::new(&resources::PULL_SECRET, Arc::clone(&changed))
+        let slots = Stores {
+            version: Store::new(&resources::CLUSTER_VERSION, Arc::clone(&changed)),
+            controller_config: Store::new(&resources::CONTROLLER_CONFIG, Arc::clone(&changed)),
+            os_image_url: Store::new(&resources::OS_IMAGE_URL, Arc::clone(&changed)),
+            streams: Store::new(&resources::STREAMS, Arc::clone(&changed)),
+            pools: Store::new(&resources::POOLS, Arc::clone(&changed)),
+            machine_configs: Store::new(&resources::MACHINE_CONFIGS, Arc::clone(&changed)),
+            nodes: Store::new(&resources::NODES, Arc::clone(&changed)),
+            pull_secret: Store::new(&resources::PULL_SECRET, Arc::clone(&changed))
                 .where_forbidden(PULL_SECRET_FORBIDDEN),
-            tls_profile: Slot::new(&tls_profile::API_SERVER, Arc::clone(&changed)),
+            tls_profile: Store::new(&tls_profile::API_SERVER, Arc::clone(&changed)),
         };
-        let settings = Settings::new(&changed);
+        let settings = RegistryConfig::new(&changed);
         let snapshot = ArcSwap::from_pointee(slots.assembled(&settings));
         let origin = access.origin().to_owned();
-        let connection = Connection::new(access)?;
+        let connection = ApiClient::new(access)?;
         Ok(Arc::new(Self {
             connection,
             origin,
@@ -105,7 +105,7 @@ impl ClusterSource {
             begun: Instant::now(),
             slots,
             settings,
-            callers: Callers::new(),
+            callers: TokenReviewer::new(),
             wants_secret: AtomicBool::new(false),
             serves: AtomicBool::new(false),
             changed,
@@ -125,7 +125,7 @@ impl ClusterSource {
 
     /// Tells whether the owner of `token` may create MachineConfigs, by `deadline`. Fails with the
     /// reason, in words, why that is not known.
-    pub async fn right_of(&self, token: &str, deadline: Instant) -> Result<Right, String> {
+    pub async fn right_of(&self, token: &str, deadline: Instant) -> Result<CallerAccess, String> {
         self.callers.right_of(token, &self.connection, deadline).await.map_err(|failure| failure.to_string())
     }
 
@@ -138,10 +138,11 @@ impl ClusterSource {
     /// What it says of registries is in force for `registry` afterwards.
     pub async fn read(&self, registry: &RegistryClient, deadline: Instant) {
         let credentials = registry.credentials();
-        let Slots { version, controller_config, os_image_url, streams, .. } = &self.slots;
-        let Slots { pools, machine_configs, nodes, pull_secret, .. } = &self.slots;
-        let Settings { digest_mirrors, tag_mirrors, content_policies, image, proxy, .. } = &self.settings;
-        let Settings { registry_authorities, internal_authorities, trust_bundle, .. } = &self.settings;
+        let Stores { version, controller_config, os_image_url, streams, .. } = &self.slots;
+        let Stores { pools, machine_configs, nodes, pull_secret, .. } = &self.slots;
+        let RegistryConfig { digest_mirrors, tag_mirrors, content_policies, image, proxy, .. } =
+            &self.settings;
+        let RegistryConfig { registry_authorities, internal_authorities, trust_bundle, .. } = &self.settings;
         let connection = &self.connection;
         self.wants_secret.store(credentials.are_of_cluster(), Ordering::Relaxed);
         tokio::join!(
@@ -206,23 +207,23 @@ impl ClusterSource {
         if self.begun.elapsed() >= self.pace.settle {
             return Vec::new();
         }
-        self.kinds().filter(|slot| !slot.is_settled()).map(Settling::name).collect()
+        self.kinds().filter(|slot| !slot.is_settled()).map(Readiness::name).collect()
     }
 
     /// What is not known, in words, kind by kind.
     pub fn unknown(&self) -> Vec<String> {
-        self.kinds().filter_map(Settling::trouble).collect()
+        self.kinds().filter_map(Readiness::trouble).collect()
     }
 
     /// All kinds that are read, whatever their type.
-    fn kinds(&self) -> impl Iterator<Item = &dyn Settling> {
-        let Slots { version, controller_config, os_image_url, streams, .. } = &self.slots;
-        let Slots { pools, machine_configs, nodes, pull_secret, tls_profile, .. } = &self.slots;
-        let always: [&dyn Settling; 7] =
+    fn kinds(&self) -> impl Iterator<Item = &dyn Readiness> {
+        let Stores { version, controller_config, os_image_url, streams, .. } = &self.slots;
+        let Stores { pools, machine_configs, nodes, pull_secret, tls_profile, .. } = &self.slots;
+        let always: [&dyn Readiness; 7] =
             [version, controller_config, os_image_url, streams, pools, machine_configs, nodes];
         let wanted = self.wants_secret.load(Ordering::Relaxed);
-        let wanted = wanted.then_some(pull_secret as &dyn Settling);
-        let served = self.serves.load(Ordering::Relaxed).then_some(tls_profile as &dyn Settling);
+        let wanted = wanted.then_some(pull_secret as &dyn Readiness);
+        let served = self.serves.load(Ordering::Relaxed).then_some(tls_profile as &dyn Readiness);
         always.into_iter().chain(wanted).chain(self.settings.kinds()).chain(served)
     }
 
@@ -235,9 +236,9 @@ impl ClusterSource {
         }
         let secret = self.slots.pull_secret.object();
         let secret = match &secret {
-            Fact::Known(resources::PullSecret(Ok(text))) => PullSecret::Text(text),
-            Fact::Known(resources::PullSecret(Err(fault))) => PullSecret::Broken(fault),
-            Fact::Absent => PullSecret::Absent,
+            Fact::Known(resources::PullSecretText(Ok(text))) => PullSecretState::Text(text),
+            Fact::Known(resources::PullSecretText(Err(fault))) => PullSecretState::Broken(fault),
+            Fact::Absent => PullSecretState::Absent,
             // What is in force stays: nobody said that it is no longer right.
             Fact::Unknown(_) => return,
         };
@@ -257,8 +258,8 @@ impl ClusterSource {
 const PULL_SECRET_FORBIDDEN: &str = "; on OpenShift apply deploy/openshift/pull_secret_role.yaml, and where there is no namespace \
      openshift-config, nothing is amiss: --authfile names credentials there";
 
-impl Slots {
-    fn assembled(&self, settings: &Settings) -> Cluster {
+impl Stores {
+    fn assembled(&self, settings: &RegistryConfig) -> Cluster {
         let pools = match self.pools.fact() {
             Fact::Known(pools) => Fact::Known(nodes::count(&pools, self.nodes.fact())),
             Fact::Absent => Fact::Absent,

@@ -55,7 +55,7 @@ impl Engine {
     }
 
     /// Judges `subject` as it stands, pins it, and judges what comes of that. Answers by `deadline`.
-    pub async fn rehearse(&self, subject: Subject, policy: Arc<Policy>, deadline: Instant) -> Rehearsal {
+    pub async fn rehearse(&self, subject: Subject, policy: Arc<Policy>, deadline: Instant) -> DryRun {
         let mut facts = self.sources.begin();
         // A question that wants a fresh answer comes before one that does not.
         let questions = pin::questions(&subject, &policy);
@@ -68,7 +68,7 @@ impl Engine {
         self.know(&after, &mut facts, &policy, deadline).await;
         let before = evaluate(&subject, &facts, &policy);
         let verdict = evaluate(&after, &facts, &policy);
-        Rehearsal { subject, policy, facts, plan, before, verdict }
+        DryRun { subject, policy, facts, plan, before, verdict }
     }
 
     /// Asks until everything that `subject` is judged by is in `facts`, answered or unknown.
@@ -85,7 +85,7 @@ impl Engine {
 
 /// What the cluster would do with an object, step by step.
 #[derive(Debug)]
-pub struct Rehearsal {
+pub struct DryRun {
     /// The object as it came.
     pub subject: Subject,
     /// The policy that it was judged under.

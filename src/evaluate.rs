@@ -5,7 +5,7 @@
 
 use jiff::tz::TimeZone;
 
-use crate::lineage::{self, Lacking, Lineage};
+use crate::lineage::{self, Lineage, MissingFact};
 use crate::model::facts::Facts;
 use crate::model::image_reference::ImageReference;
 use crate::model::machine_config::{Field, Subject};
@@ -13,12 +13,12 @@ use crate::model::question::Question;
 use crate::pin;
 use crate::policy::{Level, Policy};
 use crate::pools::{self, AffectedPool};
-use crate::rules::{self, Case, Certainty, Input, Observation, Rule};
+use crate::rules::{self, Certainty, Context, Observation, Rule, RuleInput};
 
 /// Judges `subject`.
 pub fn evaluate(subject: &Subject, facts: &Facts, policy: &Policy) -> Verdict {
     let affected = pools::affected(subject, &facts.cluster);
-    Sight::of(subject, facts, policy, &affected).verdict()
+    Evaluation::of(subject, facts, policy, &affected).verdict()
 }
 
 /// What must still be asked to judge `subject` under `policy`, given what `facts` hold already.
@@ -26,14 +26,14 @@ pub fn evaluate(subject: &Subject, facts: &Facts, policy: &Policy) -> Verdict {
 /// Once these are answered there may be more: ask until the list is empty.
 pub fn questions(subject: &Subject, facts: &Facts, policy: &Policy) -> Vec<Question> {
     let affected = pools::affected(subject, &facts.cluster);
-    Sight::of(subject, facts, policy, &affected).questions()
+    Evaluation::of(subject, facts, policy, &affected).questions()
 }
 
 /// Judges `subject` where `facts` hold all that it is judged by; otherwise says what must still be asked, as
 /// [`questions`] does.
 pub fn assess(subject: &Subject, facts: &Facts, policy: &Policy) -> Assessment {
     let affected = pools::affected(subject, &facts.cluster);
-    let sight = Sight::of(subject, facts, policy, &affected);
+    let sight = Evaluation::of(subject, facts, policy, &affected);
     let questions = sight.questions();
     if questions.is_empty() { Assessment::Judged(sight.verdict()) } else { Assessment::Asking(questions) }
 }
@@ -48,7 +48,7 @@ pub enum Assessment {
 }
 
 /// An object as far as it can be seen: what both the questions and the verdict rest on.
-struct Sight<'a> {
+struct Evaluation<'a> {
     subject: &'a Subject,
     facts: &'a Facts,
     policy: &'a Policy,
@@ -56,10 +56,10 @@ struct Sight<'a> {
     pools: Vec<&'a str>,
     /// The rules that are not off.
     rules: Vec<(&'static Rule, Level)>,
-    judgement: lineage::Judgement,
+    judgement: lineage::LineageAssessment,
 }
 
-impl<'a> Sight<'a> {
+impl<'a> Evaluation<'a> {
     fn of(
         subject: &'a Subject,
         facts: &'a Facts,
@@ -71,15 +71,15 @@ impl<'a> Sight<'a> {
         let rules = levels.filter(|(_, level)| *level != Level::Off).collect();
         let judgement = match subject.object.reference(Field::OsImage) {
             Some(image) => lineage::judge(image, affected, facts, policy),
-            None => lineage::Judgement::default(),
+            None => lineage::LineageAssessment::default(),
         };
         Self { subject, facts, policy, affected, pools, rules, judgement }
     }
 
     fn questions(&self) -> Vec<Question> {
-        let asks = |input: Input| self.rules.iter().any(|(rule, _)| rule.inputs.contains(&input));
+        let asks = |input: RuleInput| self.rules.iter().any(|(rule, _)| rule.inputs.contains(&input));
         let mut questions = Vec::new();
-        if asks(Input::Manifest) || asks(Input::Image) {
+        if asks(RuleInput::Manifest) || asks(RuleInput::Image) {
             let references = Field::ALL.iter().filter_map(|field| self.subject.object.reference(*field));
             for asked in references.map(ImageReference::asked) {
                 questions.extend(pin::check(&asked, self.facts));
@@ -87,7 +87,7 @@ impl<'a> Sight<'a> {
             }
             questions.retain(|question| !question.is_answered_by(self.facts));
         }
-        if asks(Input::Image) {
+        if asks(RuleInput::Image) {
             questions.extend_from_slice(&self.judgement.questions);
             questions.extend(rules::further_questions(self.subject, self.affected, self.facts));
         }
@@ -98,16 +98,16 @@ impl<'a> Sight<'a> {
         let Self { subject, facts, policy, affected, pools, rules, judgement } = self;
         let today = facts.observed_at.to_zoned(TimeZone::UTC).date();
         let lineage = judgement.lineage;
-        let case = Case { subject, facts, policy, pools: affected, lineage: &lineage };
+        let case = Context { subject, facts, policy, pools: affected, lineage: &lineage };
         let mut verdict = Verdict::default();
-        let mut found: Vec<Told> = Vec::new();
+        let mut found: Vec<RankedFinding> = Vec::new();
         for (rule, level) in &rules {
             let (rule, level) = (*rule, *level);
             for observation in (rule.judge)(&case) {
                 let mut notes = observation.notes.clone();
                 let exceptions: Vec<_> = policy.exceptions(rule, &subject.name).collect();
                 if let Some(exception) = exceptions.iter().find(|exception| exception.holds_on(today)) {
-                    verdict.excepted.push(Excepted {
+                    verdict.excepted.push(Suppressed {
                         rule,
                         field: observation.field,
                         message: observation.message,
@@ -163,17 +163,17 @@ impl<'a> Sight<'a> {
 }
 
 /// A finding, with how sure it is and the answer that is missing for it.
-type Told = (Finding, Certainty, Option<Lacking>);
+type RankedFinding = (Finding, Certainty, Option<MissingFact>);
 
 /// Of the findings that say of one field that they do not know, for want of the same answer, the
 /// strictest alone, and none where a fault says as much already; of equals that of the rule that needs
 /// the least, and of these the first. One registry that does not answer is one thing to do something about.
-fn told_once(found: Vec<Told>) -> Vec<Finding> {
-    let rank = |(finding, certainty, _): &Told| {
+fn told_once(found: Vec<RankedFinding>) -> Vec<Finding> {
+    let rank = |(finding, certainty, _): &RankedFinding| {
         let unknown = *certainty == Certainty::Unknown;
         (std::cmp::Reverse(finding.level), unknown, finding.rule.inputs, finding.rule.id)
     };
-    let is_beaten = |told: &Told| {
+    let is_beaten = |told: &RankedFinding| {
         let (finding, certainty, lacking) = told;
         *certainty == Certainty::Unknown
             && lacking.is_some()
@@ -192,7 +192,7 @@ pub struct Verdict {
     /// Every finding, by field and then by rule.
     pub findings: Vec<Finding>,
     /// What would be a finding but for an exception of the policy.
-    pub excepted: Vec<Excepted>,
+    pub excepted: Vec<Suppressed>,
     /// What is known of the lineage of the operating system image, in each pool on each platform.
     pub lineage: Vec<Lineage>,
     /// Whether lineage was to be judged, and nothing named a base to judge it by. That is no fault of
@@ -202,11 +202,11 @@ pub struct Verdict {
 
 impl Verdict {
     /// The verdict on the whole object: its strictest finding.
-    pub fn outcome(&self) -> Outcome {
+    pub fn outcome(&self) -> VerdictLevel {
         match self.findings.iter().map(|finding| finding.level).max() {
-            Some(Level::Deny) => Outcome::Deny,
-            Some(Level::Warn) => Outcome::Warn,
-            Some(Level::Off) | None => Outcome::Pass,
+            Some(Level::Deny) => VerdictLevel::Deny,
+            Some(Level::Warn) => VerdictLevel::Warn,
+            Some(Level::Off) | None => VerdictLevel::Pass,
         }
     }
 
@@ -218,7 +218,7 @@ impl Verdict {
 
 /// What a verdict comes to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub enum VerdictLevel {
     /// Nothing was found.
     Pass,
     /// Something was found that costs a warning.
@@ -227,7 +227,7 @@ pub enum Outcome {
     Deny,
 }
 
-impl Outcome {
+impl VerdictLevel {
     /// The verdict as reports, logs and metrics write it.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -264,7 +264,7 @@ impl Finding {
 
 /// A finding that an exception of the policy took out of the verdict.
 #[derive(Clone, Debug)]
-pub struct Excepted {
+pub struct Suppressed {
     /// The rule.
     pub rule: &'static Rule,
     /// The field.

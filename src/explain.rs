@@ -10,12 +10,12 @@ pub mod text;
 use serde::Serialize;
 
 use crate::lineage::layers::Agreement;
-use crate::lineage::{Kinship, Lineage};
+use crate::lineage::{Ancestry, Lineage};
 use crate::messages;
 use crate::model::facts::image::{Layer, PlatformImage};
 use crate::model::facts::{Fact, Facts};
 use crate::model::image_reference::ImageReference;
-use crate::model::machine_config::Door;
+use crate::model::machine_config::EntryPoint;
 use crate::report::LineageReport;
 use crate::text::{escaped, shown};
 
@@ -52,7 +52,7 @@ struct Drawing {
     report: LineageReport,
     /// How much of `base` is below the image.
     #[serde(skip)]
-    below: Below,
+    below: BaseExtent,
     /// The layers, the lowest first. Empty when they are not known.
     layers: Vec<DrawnLayer>,
     /// Where the bases are from, as far as a reader should know.
@@ -63,7 +63,7 @@ struct Drawing {
 
 /// How much of a base is below an image.
 #[derive(Clone, Debug, PartialEq)]
-enum Below {
+enum BaseExtent {
     /// All of it.
     Whole,
     /// All of it, but what it has for another platform, this one.
@@ -76,11 +76,11 @@ enum Below {
     Unknown,
 }
 
-impl Below {
+impl BaseExtent {
     fn of(lineage: &Lineage) -> Self {
         match &lineage.kinship {
-            Kinship::Same { .. } | Kinship::Derived { .. } => Self::Whole,
-            Kinship::Foreign { closest: Some(closest), .. } => match closest.agreement {
+            Ancestry::Same { .. } | Ancestry::Derived { .. } => Self::Whole,
+            Ancestry::Foreign { closest: Some(closest), .. } => match closest.agreement {
                 Agreement::Same | Agreement::Derived { .. } => {
                     match Some(&closest.platform) == lineage.platform.as_ref() {
                         true => Self::Whole,
@@ -90,8 +90,8 @@ impl Below {
                 Agreement::Leading { .. } => Self::Part,
                 Agreement::Scattered { .. } | Agreement::Nothing => Self::Nothing,
             },
-            Kinship::Foreign { closest: None, .. } | Kinship::Unprovable { .. } => Self::Nothing,
-            Kinship::Unknown(_) => Self::Unknown,
+            Ancestry::Foreign { closest: None, .. } | Ancestry::Unprovable { .. } => Self::Nothing,
+            Ancestry::Unknown(_) => Self::Unknown,
         }
     }
 }
@@ -157,15 +157,15 @@ impl ImageExplanation {
 
 impl Drawing {
     fn without_layers(lineage: &Lineage) -> Self {
-        let in_order = matches!(lineage.kinship, Kinship::Same { .. } | Kinship::Derived { .. })
+        let in_order = matches!(lineage.kinship, Ancestry::Same { .. } | Ancestry::Derived { .. })
             && lineage.reason().is_none();
         let help = match &lineage.kinship {
-            Kinship::Unknown(why) => messages::help_to_know(why, Door::Run),
+            Ancestry::Unknown(why) => messages::help_to_know(why, EntryPoint::Run),
             _ => lineage.rebuild(),
         };
         Self {
             report: LineageReport::from(lineage),
-            below: Below::of(lineage),
+            below: BaseExtent::of(lineage),
             layers: Vec::new(),
             notes: lineage.notes.clone(),
             help: (!in_order).then_some(help),
@@ -174,13 +174,13 @@ impl Drawing {
 
     fn new(lineage: &Lineage, image: &PlatformImage) -> Self {
         let of_base = match &lineage.kinship {
-            Kinship::Same { .. } => image.layers.len(),
-            Kinship::Derived { own_layers, .. } => image.layers.len() - own_layers,
-            Kinship::Foreign { closest: Some(closest), .. } => match closest.agreement {
+            Ancestry::Same { .. } => image.layers.len(),
+            Ancestry::Derived { own_layers, .. } => image.layers.len() - own_layers,
+            Ancestry::Foreign { closest: Some(closest), .. } => match closest.agreement {
                 Agreement::Scattered { .. } | Agreement::Nothing => 0,
                 agreement => agreement.shared(closest.layers),
             },
-            Kinship::Foreign { .. } | Kinship::Unprovable { .. } | Kinship::Unknown(_) => 0,
+            Ancestry::Foreign { .. } | Ancestry::Unprovable { .. } | Ancestry::Unknown(_) => 0,
         };
         let mut steps = image.history.iter().filter(|step| !step.empty_layer);
         // A history of another length is of other layers.
@@ -198,7 +198,7 @@ impl Drawing {
             }
         });
         let mut notes = lineage.notes.clone();
-        if matches!(lineage.kinship, Kinship::Foreign { .. } | Kinship::Unprovable { .. }) {
+        if matches!(lineage.kinship, Ancestry::Foreign { .. } | Ancestry::Unprovable { .. }) {
             let claim = crate::lineage::claim(image);
             notes.extend(claim.map(|claim| format!("its labels claim {claim}, which proves nothing")));
         }

@@ -14,10 +14,10 @@ pub(crate) mod unknown_reason;
 
 use std::collections::BTreeMap;
 
-use crate::lineage::bases::Expected;
-pub use crate::lineage::bases::{Base, Origin, Standing};
-use crate::lineage::layers::{Agreement, Layers};
-pub use crate::lineage::unknown_reason::{Ignorance, Lacking};
+use crate::lineage::bases::ExpectedBases;
+pub use crate::lineage::bases::{Base, BaseOrigin, BaseStatus};
+use crate::lineage::layers::{Agreement, LayerStack};
+pub use crate::lineage::unknown_reason::{MissingFact, UnknownReason};
 use crate::model::facts::image::{Image, Platform, PlatformImage};
 use crate::model::facts::{Cause, Fact, Facts};
 use crate::model::image_reference::ImageReference;
@@ -36,14 +36,14 @@ pub struct Lineage {
     /// The bases that count, the first being the one to build on.
     pub accepted: Vec<Base>,
     /// How the image is related to them.
-    pub kinship: Kinship,
+    pub kinship: Ancestry,
     /// What a reader should know of where the bases are from.
     pub notes: Vec<String>,
 }
 
 /// How an image is related to the bases that count.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Kinship {
+pub enum Ancestry {
     /// It is one of them.
     Same {
         /// Which.
@@ -59,7 +59,7 @@ pub enum Kinship {
     /// It is built on none of them.
     Foreign {
         /// What it has instead.
-        why: Why,
+        why: ForeignReason,
         /// The known base that it agrees with most.
         closest: Option<Closest>,
     },
@@ -71,12 +71,12 @@ pub enum Kinship {
         closest: Option<Closest>,
     },
     /// Nobody can tell, and why.
-    Unknown(Ignorance),
+    Unknown(UnknownReason),
 }
 
 /// Why an image is foreign.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Why {
+pub enum ForeignReason {
     /// It is built on the base of another release: the closest.
     OtherRelease,
     /// It is built on the base of another OS stream: the closest.
@@ -115,7 +115,7 @@ pub struct Closest {
 
 /// What is known of the lineage of an image, and what must be asked to know more.
 #[derive(Clone, Debug, Default)]
-pub struct Judgement {
+pub struct LineageAssessment {
     /// One entry for each pool and platform.
     pub lineage: Vec<Lineage>,
     /// Questions without an answer, each once.
@@ -125,7 +125,7 @@ pub struct Judgement {
 /// What can be asked before any image is judged: the payloads and bases that those of every pool are
 /// judged by. Once these are answered there may be more: ask until the list is empty.
 pub fn questions_ahead(facts: &Facts, policy: &Policy) -> Vec<Question> {
-    let mut judgement = Judgement::default();
+    let mut judgement = LineageAssessment::default();
     let pools: Vec<_> = pools::all(&facts.cluster).collect();
     for pool in pools.iter().map(Some).chain([None]) {
         let mut expected = bases::expected(pool, facts, policy);
@@ -145,8 +145,8 @@ pub fn judge(
     pools: &[AffectedPool<'_>],
     facts: &Facts,
     policy: &Policy,
-) -> Judgement {
-    let mut judgement = Judgement::default();
+) -> LineageAssessment {
+    let mut judgement = LineageAssessment::default();
     let reference = image.asked();
     // All platforms: another pool, or another object of the same run, may need others than this one.
     judgement.ask(
@@ -165,11 +165,11 @@ pub fn judge(
 impl Lineage {
     /// Tells whether it is unknown because nothing names a base to judge by.
     pub fn lacks_base(&self) -> bool {
-        self.kinship == Kinship::Unknown(Ignorance::NothingToJudgeAgainst)
+        self.kinship == Ancestry::Unknown(UnknownReason::NothingToJudgeAgainst)
     }
 }
 
-impl Judgement {
+impl LineageAssessment {
     fn pool(
         &mut self,
         reference: &ImageReference,
@@ -199,29 +199,30 @@ impl Judgement {
         &mut self,
         reference: &ImageReference,
         pool: Option<&AffectedPool<'_>>,
-        expected: &Expected,
+        expected: &ExpectedBases,
         facts: &Facts,
-    ) -> Vec<(Option<Platform>, Kinship)> {
-        let no_image = || Ignorance::NoImage { reference: reference.clone() };
-        let unread = |cause: &Cause| Ignorance::Image { reference: reference.clone(), cause: cause.clone() };
+    ) -> Vec<(Option<Platform>, Ancestry)> {
+        let no_image = || UnknownReason::NoImage { reference: reference.clone() };
+        let unread =
+            |cause: &Cause| UnknownReason::Image { reference: reference.clone(), cause: cause.clone() };
         if expected.accepted.is_empty() {
-            let why = expected.lacking.first().cloned().unwrap_or(Ignorance::NothingToJudgeAgainst);
-            return vec![(None, Kinship::Unknown(why))];
+            let why = expected.lacking.first().cloned().unwrap_or(UnknownReason::NothingToJudgeAgainst);
+            return vec![(None, Ancestry::Unknown(why))];
         }
         let image = match facts.image(reference) {
             Fact::Known(image) => image,
-            Fact::Absent => return vec![(None, Kinship::Unknown(no_image()))],
-            Fact::Unknown(cause) => return vec![(None, Kinship::Unknown(unread(cause)))],
+            Fact::Absent => return vec![(None, Ancestry::Unknown(no_image()))],
+            Fact::Unknown(cause) => return vec![(None, Ancestry::Unknown(unread(cause)))],
         };
         let platforms = platforms(image, pool, expected, facts);
         if platforms.is_empty() {
-            return vec![(None, Kinship::Unknown(Ignorance::NoLinux))];
+            return vec![(None, Ancestry::Unknown(UnknownReason::NoLinux))];
         }
         let mut kinship = |platform: &Platform| match image.platforms.get(platform) {
             Some(Fact::Known(own)) => self.kinship(own, platform, expected, facts),
-            Some(Fact::Absent) => Kinship::Unknown(no_image()),
-            Some(Fact::Unknown(cause)) => Kinship::Unknown(unread(cause)),
-            None => Kinship::Unknown(Ignorance::NoPlatform),
+            Some(Fact::Absent) => Ancestry::Unknown(no_image()),
+            Some(Fact::Unknown(cause)) => Ancestry::Unknown(unread(cause)),
+            None => Ancestry::Unknown(UnknownReason::NoPlatform),
         };
         platforms.into_iter().map(|platform| (Some(platform.clone()), kinship(&platform))).collect()
     }
@@ -230,10 +231,10 @@ impl Judgement {
         &mut self,
         own: &PlatformImage,
         platform: &Platform,
-        expected: &Expected,
+        expected: &ExpectedBases,
         facts: &Facts,
-    ) -> Kinship {
-        let comparison = Comparison { own, layers: Layers::new(&own.layers), platform, facts };
+    ) -> Ancestry {
+        let comparison = Comparison { own, layers: LayerStack::new(&own.layers), platform, facts };
         if let Some(kinship) = comparison.with_accepted(expected) {
             return kinship;
         }
@@ -287,7 +288,7 @@ impl Base {
 fn platforms(
     image: &Image,
     pool: Option<&AffectedPool<'_>>,
-    expected: &Expected,
+    expected: &ExpectedBases,
     facts: &Facts,
 ) -> Vec<Platform> {
     if let Some(needed) = pool.and_then(AffectedPool::platforms).filter(|needed| !needed.is_empty()) {
@@ -306,7 +307,7 @@ fn platforms(
 /// One platform of an image, ready to be compared.
 struct Comparison<'a> {
     own: &'a PlatformImage,
-    layers: Layers<'a>,
+    layers: LayerStack<'a>,
     platform: &'a Platform,
     facts: &'a Facts,
 }
@@ -314,7 +315,7 @@ struct Comparison<'a> {
 impl Comparison<'_> {
     /// The kinship as far as the bases that count decide it. `None` when they are all known and the
     /// image is built on none of them.
-    fn with_accepted(&self, expected: &Expected) -> Option<Kinship> {
+    fn with_accepted(&self, expected: &ExpectedBases) -> Option<Ancestry> {
         let mut lacking = expected.lacking.clone();
         let mut best: Option<(&Base, usize, Agreement)> = None;
         for base in &expected.accepted {
@@ -322,27 +323,27 @@ impl Comparison<'_> {
                 Fact::Known(image) => match image.platforms.get(self.platform) {
                     Some(Fact::Known(of)) => of,
                     Some(Fact::Unknown(cause)) => {
-                        lacking.push(Ignorance::Base { base: base.clone(), cause: cause.clone() });
+                        lacking.push(UnknownReason::Base { base: base.clone(), cause: cause.clone() });
                         continue;
                     }
                     Some(Fact::Absent) => {
-                        lacking.push(Ignorance::NoBase { base: base.clone() });
+                        lacking.push(UnknownReason::NoBase { base: base.clone() });
                         continue;
                     }
                     None => continue,
                 },
                 Fact::Absent => {
-                    lacking.push(Ignorance::NoBase { base: base.clone() });
+                    lacking.push(UnknownReason::NoBase { base: base.clone() });
                     continue;
                 }
                 Fact::Unknown(cause) => {
-                    lacking.push(Ignorance::Base { base: base.clone(), cause: cause.clone() });
+                    lacking.push(UnknownReason::Base { base: base.clone(), cause: cause.clone() });
                     continue;
                 }
             };
             match self.layers.built_on(&of.layers) {
                 None => {}
-                Some(Agreement::Nothing) => lacking.push(Ignorance::EmptyBase { base: base.clone() }),
+                Some(Agreement::Nothing) => lacking.push(UnknownReason::EmptyBase { base: base.clone() }),
                 Some(agreement) => {
                     // Of two bases the one that counts without reserve is better, then the longer.
                     let better = best.is_none_or(|(other, length, _)| {
@@ -357,40 +358,40 @@ impl Comparison<'_> {
         }
         match best {
             Some((base, _, Agreement::Derived { own })) => {
-                Some(Kinship::Derived { base: base.clone(), own_layers: own })
+                Some(Ancestry::Derived { base: base.clone(), own_layers: own })
             }
-            Some((base, ..)) => Some(Kinship::Same { base: base.clone() }),
-            None => lacking.into_iter().next().map(Kinship::Unknown),
+            Some((base, ..)) => Some(Ancestry::Same { base: base.clone() }),
+            None => lacking.into_iter().next().map(Ancestry::Unknown),
         }
     }
 
     /// The kinship of an image that is built on none of the bases that count, all bases that are
     /// known being `known`.
-    fn with_known(&self, expected: &Expected, known: &[Base]) -> Kinship {
+    fn with_known(&self, expected: &ExpectedBases, known: &[Base]) -> Ancestry {
         let closest = self.closest(known);
         let shared = closest.as_ref().map_or(0, Closest::shared);
         let agreement = closest.as_ref().map(|closest| closest.agreement);
         if let (Some(closest), Some(Agreement::Same | Agreement::Derived { .. })) = (&closest, agreement) {
             let why = self.why(&closest.base, &closest.platform, &expected.accepted);
-            return Kinship::Foreign { why, closest: Some(closest.clone()) };
+            return Ancestry::Foreign { why, closest: Some(closest.clone()) };
         }
         let closest = closest.filter(|_| shared > 0);
         if matches!(agreement, Some(Agreement::Leading { .. })) {
-            return Kinship::Foreign { why: Why::PartOfBase, closest };
+            return Ancestry::Foreign { why: ForeignReason::PartOfBase, closest };
         }
         if self.is_squashed() {
-            return Kinship::Unprovable { how: Rewriting::Squashed, closest };
+            return Ancestry::Unprovable { how: Rewriting::Squashed, closest };
         }
         if self.is_rechunked(&expected.accepted, shared) {
-            return Kinship::Unprovable { how: Rewriting::Rechunked, closest };
+            return Ancestry::Unprovable { how: Rewriting::Rechunked, closest };
         }
         let has_base = expected.accepted.iter().any(|base| base.on(self.platform, self.facts).is_some());
         let why = match (has_base, shared) {
-            (false, 0) => Why::NoBaseForPlatform,
-            (_, 0) => Why::NothingShared,
-            _ => Why::PartOfBase,
+            (false, 0) => ForeignReason::NoBaseForPlatform,
+            (_, 0) => ForeignReason::NothingShared,
+            _ => ForeignReason::PartOfBase,
         };
-        Kinship::Foreign { why, closest }
+        Ancestry::Foreign { why, closest }
     }
 
     /// The known base that the image agrees with most: a whole one before one in part, a leading run
@@ -420,15 +421,15 @@ impl Comparison<'_> {
         closest.map(|(closest, _)| closest)
     }
 
-    fn why(&self, base: &Base, platform: &Platform, accepted: &[Base]) -> Why {
+    fn why(&self, base: &Base, platform: &Platform, accepted: &[Base]) -> ForeignReason {
         if platform != self.platform {
-            return Why::OtherPlatform;
+            return ForeignReason::OtherPlatform;
         }
         let other_stream = base.stream.as_ref().is_some_and(|stream| {
             let mut streams = accepted.iter().filter_map(|base| base.stream.as_ref()).peekable();
             streams.peek().is_some() && streams.all(|accepted| accepted != stream)
         });
-        if other_stream { Why::OtherStream } else { Why::OtherRelease }
+        if other_stream { ForeignReason::OtherStream } else { ForeignReason::OtherRelease }
     }
 
     /// Whether all layers were made one: the label names a layer that is no longer there, or there is

@@ -10,7 +10,7 @@ use tracing_subscriber::fmt::MakeWriter;
 
 /// How much is logged where `RUST_LOG` says nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Amount {
+pub enum Verbosity {
     /// What a server does: a line for each review.
     Work,
     /// Failures of this program alone. Verbs other than `serve` say on standard error what a person
@@ -23,15 +23,15 @@ pub enum Amount {
 /// Lines are gathered for a moment and written together, in order; dropping what is returned writes
 /// the last of them. To be called once; calling it again does nothing.
 #[must_use = "the last lines are written when this is dropped"]
-pub fn start(amount: Amount) -> Log {
+pub fn start(amount: Verbosity) -> Log {
     let level = match amount {
-        Amount::Work => "info",
+        Verbosity::Work => "info",
         // The client of Kubernetes calls each question that fails an error. What that costs, and why, is
         // told with the findings.
-        Amount::Failures => "error,kube_client=off",
+        Verbosity::Failures => "error,kube_client=off",
     };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
-    let lines = Arc::new(Lines::default());
+    let lines = Arc::new(LogBuffer::default());
     let writer = {
         let lines = Arc::clone(&lines);
         thread::Builder::new().name("log".to_owned()).spawn(move || lines.write_to(std::io::stderr()))
@@ -39,9 +39,9 @@ pub fn start(amount: Amount) -> Log {
     let builder = tracing_subscriber::fmt().with_env_filter(filter);
     // Setting it up fails only when there is a log already.
     let _ = match (&writer, std::io::stderr().is_terminal()) {
-        (Ok(_), true) => builder.with_writer(Gathered(Arc::clone(&lines))).try_init(),
+        (Ok(_), true) => builder.with_writer(LogWriter(Arc::clone(&lines))).try_init(),
         (Ok(_), false) => builder
-            .with_writer(Gathered(Arc::clone(&lines)))
+            .with_writer(LogWriter(Arc::clone(&lines)))
             .json()
             .flatten_event(true)
             .with_current_span(false)
@@ -56,7 +56,7 @@ pub fn start(amount: Amount) -> Log {
 /// The log while it runs.
 #[derive(Debug)]
 pub struct Log {
-    lines: Arc<Lines>,
+    lines: Arc<LogBuffer>,
     writer: Option<JoinHandle<()>>,
 }
 
@@ -73,23 +73,23 @@ impl Drop for Log {
 /// Lines on their way. A system call for each, and a reader woken by each, would cost a review more
 /// than its verdict does.
 #[derive(Debug, Default)]
-struct Lines {
-    waiting: Mutex<Waiting>,
+struct LogBuffer {
+    waiting: Mutex<PendingLines>,
     changed: Condvar,
 }
 
 #[derive(Debug, Default)]
-struct Waiting {
+struct PendingLines {
     bytes: Vec<u8>,
     has_ended: bool,
 }
 
-impl Lines {
+impl LogBuffer {
     /// Takes a whole line. Waits where the reader of the log is that far behind, so that no line is
     /// ever lost and memory stays bounded.
     fn push(&self, line: &[u8]) {
         let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_full = |waiting: &mut Waiting| waiting.bytes.len() >= MAX_WAITING && !waiting.has_ended;
+        let is_full = |waiting: &mut PendingLines| waiting.bytes.len() >= MAX_WAITING && !waiting.has_ended;
         let waiting = self.changed.wait_while(waiting, is_full);
         let mut waiting = waiting.unwrap_or_else(PoisonError::into_inner);
         let is_first = waiting.bytes.is_empty();
@@ -110,11 +110,12 @@ impl Lines {
         let mut taken = Vec::new();
         loop {
             let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-            let is_idle = |waiting: &mut Waiting| waiting.bytes.is_empty() && !waiting.has_ended;
+            let is_idle = |waiting: &mut PendingLines| waiting.bytes.is_empty() && !waiting.has_ended;
             let waiting = self.changed.wait_while(waiting, is_idle);
             let waiting = waiting.unwrap_or_else(PoisonError::into_inner);
             // More lines gather meanwhile; the end is not waited for.
-            let may_gather = |waiting: &mut Waiting| !waiting.has_ended && waiting.bytes.len() < MAX_WAITING;
+            let may_gather =
+                |waiting: &mut PendingLines| !waiting.has_ended && waiting.bytes.len() < MAX_WAITING;
             let gathered = self.changed.wait_timeout_while(waiting, GATHERED, may_gather);
             let (mut waiting, _) = gathered.unwrap_or_else(PoisonError::into_inner);
             std::mem::swap(&mut waiting.bytes, &mut taken);
@@ -133,17 +134,17 @@ impl Lines {
 
 /// Where the subscriber writes: it hands over a line at a time.
 #[derive(Debug)]
-struct Gathered(Arc<Lines>);
+struct LogWriter(Arc<LogBuffer>);
 
-impl<'a> MakeWriter<'a> for Gathered {
-    type Writer = &'a Lines;
+impl<'a> MakeWriter<'a> for LogWriter {
+    type Writer = &'a LogBuffer;
 
     fn make_writer(&'a self) -> Self::Writer {
         &self.0
     }
 }
 
-impl Write for &Lines {
+impl Write for &LogBuffer {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.push(bytes);
         Ok(bytes.len())
@@ -164,12 +165,12 @@ mod tests {
     use super::*;
 
     /// Somewhere to write that takes one piece for each permission.
-    struct Slow {
+    struct ThrottledWriter {
         permissions: std::sync::mpsc::Receiver<()>,
         written: Arc<Mutex<Vec<u8>>>,
     }
 
-    impl Write for Slow {
+    impl Write for ThrottledWriter {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
             // After the last permission everything goes through.
             let _ = self.permissions.recv();
@@ -184,10 +185,10 @@ mod tests {
 
     #[test]
     fn no_line_is_lost_though_nobody_reads_for_long_and_the_end_writes_the_last() {
-        let lines = Arc::new(Lines::default());
+        let lines = Arc::new(LogBuffer::default());
         let written = Arc::<Mutex<Vec<u8>>>::default();
         let (permit, permissions) = std::sync::mpsc::channel();
-        let slow = Slow { permissions, written: Arc::clone(&written) };
+        let slow = ThrottledWriter { permissions, written: Arc::clone(&written) };
         let writer = {
             let lines = Arc::clone(&lines);
             thread::spawn(move || lines.write_to(slow))

@@ -12,8 +12,8 @@ fn main() -> ExitCode {
     layerpin::install_crypto_provider();
     let command_line = CommandLine::parse();
     let _log = log::start(match command_line.command {
-        Command::Serve(_) => log::Amount::Work,
-        _ => log::Amount::Failures,
+        Command::Serve(_) => log::Verbosity::Work,
+        _ => log::Verbosity::Failures,
     });
     let outcome = match &command_line.command {
         Command::Serve(options) => cli::serve::run(options, Router::new()),

@@ -2,7 +2,7 @@
 //!
 //! A file may hold many documents, lists of objects, documents of other kinds (passed over), and
 //! objects that carry MachineConfigs in them, such as ConfigMaps and policies. Each MachineConfig comes
-//! out as a [`Document`]; whatever cannot be read comes out as a [`Fault`] with its place, and never
+//! out as a [`ManifestDocument`]; whatever cannot be read comes out as a [`DocumentFault`] with its place, and never
 //! keeps the others from being read. Pure: text in, data out; [`crate::cli::inputs`] finds and reads the files.
 //!
 //! A text with `{{ … }}` or `{% … %}` in it is a template until it parses as YAML with the value in question
@@ -19,28 +19,28 @@ pub(crate) mod value;
 use std::fmt;
 use std::ops::Range;
 
-use crate::manifests::embeddings::Carried;
-use crate::manifests::spans::Cursor;
-pub use crate::manifests::spans::Site;
-pub(crate) use crate::manifests::spans::{Form, Obstacle, ObstacleKind, Spot};
+use crate::manifests::embeddings::EmbeddedText;
+pub use crate::manifests::spans::EditSpans;
+use crate::manifests::spans::NodeRef;
+pub(crate) use crate::manifests::spans::{EditBlocker, EditBlockerKind, NodeKind, Span};
 pub use crate::manifests::tree::mentions;
-use crate::manifests::tree::{Base, Broken, Content, Stop, Tree, Trees};
-use crate::manifests::value::{Unfit, Values};
-use crate::model::machine_config::{Field, GROUP, Origin, Place, Subject};
+use crate::manifests::tree::{NodeContent, SyntaxFault, TextOrigin, Tree, TreeError, Trees};
+use crate::manifests::value::{ValueFault, Values};
+use crate::model::machine_config::{Field, GROUP, Origin, Position, Subject};
 use crate::text::shown;
 
 /// Reads every MachineConfig in `text`, which is YAML or JSON.
 pub fn read(text: &str) -> Documents {
-    read_carried(text, Carried::by_nothing(text))
+    read_carried(text, EmbeddedText::by_nothing(text))
 }
 
 /// What a text holds, in the order of the text.
 #[derive(Debug, Default)]
 pub struct Documents {
     /// The MachineConfigs.
-    pub documents: Vec<Document>,
+    pub documents: Vec<ManifestDocument>,
     /// What could not be read.
-    pub faults: Vec<Fault>,
+    pub faults: Vec<DocumentFault>,
     /// How many documents and objects are of other kinds.
     pub passed_over: usize,
     /// The bytes of texts in texts that were read.
@@ -49,27 +49,27 @@ pub struct Documents {
 
 /// One MachineConfig of a text.
 #[derive(Debug)]
-pub struct Document {
+pub struct ManifestDocument {
     /// The object, with the places of its values in the text.
     pub subject: Subject,
     /// Where the values stand that a pin may touch.
-    pub site: Site,
+    pub site: EditSpans,
 }
 
 /// Why a part of a text could not be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Fault {
+pub struct DocumentFault {
     /// What kind of fault it is.
     pub kind: FaultKind,
     /// Where it is, when that is known.
-    pub place: Option<Place>,
+    pub place: Option<Position>,
     /// What is wrong: one phrase.
     pub message: String,
     /// The part that could not be read says `kind: MachineConfig`.
     pub concerns_a_machine_config: bool,
 }
 
-/// The kinds of [`Fault`].
+/// The kinds of [`DocumentFault`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FaultKind {
     /// The document is neither YAML nor JSON. The documents after it have been read.
@@ -91,7 +91,7 @@ pub enum FaultKind {
 
 /// How a file came to be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Given {
+pub enum FileSelection {
     /// Its name was given.
     ByName,
     /// It was found in a folder whose name was given.
@@ -103,7 +103,7 @@ pub enum Given {
 
 /// What a fault comes to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Weight {
+pub enum Severity {
     /// Not worth a word of its own: a file that nobody named and that holds no MachineConfig.
     Nothing,
     /// Worth a word, but nothing that the author could mend: the exit status stays.
@@ -112,24 +112,26 @@ pub enum Weight {
     Error,
 }
 
-impl Fault {
+impl DocumentFault {
     /// What the fault comes to in a file that was `given` so.
     ///
     /// A file that was named is expected to be judged, so each of its faults is an error. In a
     /// folder a template is passed over, because charts stand beside plain manifests, with a note
     /// where it says `kind: MachineConfig`, and so is what has a parameter or another `apiVersion` or is
     /// encoded. What else is no YAML may hide a MachineConfig, and is an error there too.
-    pub fn weight(&self, given: Given) -> Weight {
+    pub fn weight(&self, given: FileSelection) -> Severity {
         match (given, self.kind) {
-            (Given::ByName, _) => Weight::Error,
-            (_, FaultKind::Template) if self.concerns_a_machine_config => Weight::Note,
-            (_, FaultKind::Template) => Weight::Nothing,
+            (FileSelection::ByName, _) => Severity::Error,
+            (_, FaultKind::Template) if self.concerns_a_machine_config => Severity::Note,
+            (_, FaultKind::Template) => Severity::Nothing,
             (
                 _,
                 FaultKind::PolicyTemplate | FaultKind::Parameter | FaultKind::ApiVersion | FaultKind::Encoded,
-            ) => Weight::Note,
-            (Given::InFolderAsJson, FaultKind::Syntax) if !self.concerns_a_machine_config => Weight::Nothing,
-            _ => Weight::Error,
+            ) => Severity::Note,
+            (FileSelection::InFolderAsJson, FaultKind::Syntax) if !self.concerns_a_machine_config => {
+                Severity::Nothing
+            }
+            _ => Severity::Error,
         }
     }
 
@@ -158,20 +160,20 @@ impl Fault {
     }
 }
 
-impl fmt::Display for Fault {
+impl fmt::Display for DocumentFault {
     /// The message alone; the place is the caller's to put before it.
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(&self.message)
     }
 }
 
-fn read_carried(text: &str, carried: Carried) -> Documents {
+fn read_carried(text: &str, carried: EmbeddedText) -> Documents {
     match json::objects(text) {
         Some(json) if json.broken.is_none() && json.objects.len() > 1 => read_objects(text, &json, carried),
         Some(json) if json.broken.is_some() => {
             // It may be YAML that looks like JSON at first. Where it is neither, whichever reading
             // comes farther tells the fault.
-            let (yaml, yaml_stops) = Reader::new(text, carried).read([(text, Base::START)]);
+            let (yaml, yaml_stops) = DocumentReader::new(text, carried).read([(text, TextOrigin::START)]);
             match json.broken.as_ref() {
                 Some(broken) if yaml_stops.is_some_and(|stops| stops <= broken.offset) => {
                     read_objects(text, &json, carried)
@@ -179,12 +181,12 @@ fn read_carried(text: &str, carried: Carried) -> Documents {
                 _ => yaml,
             }
         }
-        _ => Reader::new(text, carried).read([(text, Base::START)]).0,
+        _ => DocumentReader::new(text, carried).read([(text, TextOrigin::START)]).0,
     }
 }
 
-fn read_objects(text: &str, json: &json::Objects<'_>, carried: Carried) -> Documents {
-    let mut documents = Reader::new(text, carried).read(json.objects.iter().copied()).0;
+fn read_objects(text: &str, json: &json::JsonObjects<'_>, carried: EmbeddedText) -> Documents {
+    let mut documents = DocumentReader::new(text, carried).read(json.objects.iter().copied()).0;
     if let Some(broken) = &json.broken {
         let from = json.objects.last().map_or(0, |(object, base)| base.offset + object.len());
         documents.faults.push(syntax_fault(text, broken, from..text.len()));
@@ -193,27 +195,27 @@ fn read_objects(text: &str, json: &json::Objects<'_>, carried: Carried) -> Docum
 }
 
 /// Reads the documents of one text.
-struct Reader<'t> {
+struct DocumentReader<'t> {
     text: &'t str,
-    carried: Carried,
+    carried: EmbeddedText,
     read: Documents,
 }
 
-impl<'t> Reader<'t> {
-    fn new(text: &'t str, carried: Carried) -> Self {
+impl<'t> DocumentReader<'t> {
+    fn new(text: &'t str, carried: EmbeddedText) -> Self {
         Self { text, carried, read: Documents::default() }
     }
 
     /// Reads the `parts` of the text. Gives the byte of the first fault of syntax as well.
-    fn read(mut self, parts: impl IntoIterator<Item = (&'t str, Base)>) -> (Documents, Option<usize>) {
+    fn read(mut self, parts: impl IntoIterator<Item = (&'t str, TextOrigin)>) -> (Documents, Option<usize>) {
         let mut stops = None;
         for (part, base) in parts {
             let mut trees = Trees::new(part, base);
             while let Some((span, outcome)) = trees.next() {
                 match outcome {
                     Ok(tree) => ObjectReader::new(&tree, self.text, self.carried, &mut self.read).read(),
-                    Err(Stop::OtherKind) => self.read.passed_over += 1,
-                    Err(Stop::Broken(broken)) => {
+                    Err(TreeError::OtherKind) => self.read.passed_over += 1,
+                    Err(TreeError::Syntax(broken)) => {
                         stops.get_or_insert(broken.offset);
                         self.read.faults.push(syntax_fault(self.text, &broken, span));
                     }
@@ -229,7 +231,7 @@ struct ObjectReader<'a, 't> {
     tree: &'a Tree<'t>,
     values: Values<'a, 't>,
     text: &'a str,
-    carried: Carried,
+    carried: EmbeddedText,
     objects: usize,
     read: &'a mut Documents,
 }
@@ -237,25 +239,25 @@ struct ObjectReader<'a, 't> {
 /// What an object of a list is when it does not say so itself: the API server leaves kind and version
 /// out of the items of its own lists. Both are empty where nothing is presumed.
 #[derive(Clone, Copy)]
-struct Presumed<'p> {
+struct DefaultKind<'p> {
     kind: &'p str,
     api_version: &'p str,
 }
 
-impl Presumed<'_> {
+impl DefaultKind<'_> {
     const NOTHING: Self = Self { kind: "", api_version: "" };
 }
 
 impl<'a, 't> ObjectReader<'a, 't> {
-    fn new(tree: &'a Tree<'t>, text: &'a str, carried: Carried, read: &'a mut Documents) -> Self {
+    fn new(tree: &'a Tree<'t>, text: &'a str, carried: EmbeddedText, read: &'a mut Documents) -> Self {
         Self { tree, values: Values::new(tree), text, carried, objects: 0, read }
     }
 
     fn read(mut self) {
-        let Some(root) = Cursor::at(self.tree, self.tree.root) else { return };
+        let Some(root) = NodeRef::at(self.tree, self.tree.root) else { return };
         let outcome = match &self.tree.node(root.node()).content {
-            Content::Sequence(_) => self.objects(root, "", 0, Presumed::NOTHING),
-            _ => self.object(root, String::new(), 0, Presumed::NOTHING),
+            NodeContent::Sequence(_) => self.objects(root, "", 0, DefaultKind::NOTHING),
+            _ => self.object(root, String::new(), 0, DefaultKind::NOTHING),
         };
         if let Err(unfit) = outcome {
             self.fault(unfit);
@@ -264,21 +266,21 @@ impl<'a, 't> ObjectReader<'a, 't> {
 
     fn object(
         &mut self,
-        object: Cursor<'_, '_>,
+        object: NodeRef<'_, '_>,
         path: String,
         nesting: usize,
-        presumed: Presumed<'_>,
-    ) -> Result<(), Unfit> {
+        presumed: DefaultKind<'_>,
+    ) -> Result<(), ValueFault> {
         self.objects += 1;
         if self.objects > MAX_OBJECTS || nesting > MAX_NESTING {
             let message = format!("more than {MAX_OBJECTS} objects, or lists in {MAX_NESTING} lists");
-            return Err(Unfit { at: object.written(), message });
+            return Err(ValueFault { at: object.written(), message });
         }
         // JSON with a comment before it is a sentence to a reader of YAML.
         let is_outermost = nesting == 0 && self.carried.depth == 0;
         if is_outermost && object.text().is_some_and(says_machine_config) {
             let message = "a text, not an object".to_owned();
-            return Err(Unfit { at: object.written(), message });
+            return Err(ValueFault { at: object.written(), message });
         }
         let text = |key: &str| object.entry(key).and_then(|entry| entry.text()).unwrap_or_default();
         let said = (text("kind"), text("apiVersion"));
@@ -296,9 +298,9 @@ impl<'a, 't> ObjectReader<'a, 't> {
             }
             "" if api_version.is_empty() && object.entry("op").is_some() => self.json_patch(object, path),
             _ => match kind.strip_suffix("List") {
-                Some("") => self.items(object, "items", &path, nesting, Presumed::NOTHING)?,
+                Some("") => self.items(object, "items", &path, nesting, DefaultKind::NOTHING)?,
                 Some(kind) => {
-                    self.items(object, "items", &path, nesting, Presumed { kind, api_version })?;
+                    self.items(object, "items", &path, nesting, DefaultKind { kind, api_version })?;
                 }
                 None => self.carrier(object, kind, group, &path, nesting)?,
             },
@@ -308,12 +310,12 @@ impl<'a, 't> ObjectReader<'a, 't> {
 
     fn items(
         &mut self,
-        list: Cursor<'_, '_>,
+        list: NodeRef<'_, '_>,
         key: &str,
         path: &str,
         nesting: usize,
-        presumed: Presumed<'_>,
-    ) -> Result<(), Unfit> {
+        presumed: DefaultKind<'_>,
+    ) -> Result<(), ValueFault> {
         match list.entry(key) {
             Some(list) => self.objects(list, &format!("{path}/{key}"), nesting, presumed),
             None => Ok(()),
@@ -323,12 +325,12 @@ impl<'a, 't> ObjectReader<'a, 't> {
     /// Reads the objects of the sequence at `path`.
     fn objects(
         &mut self,
-        list: Cursor<'_, '_>,
+        list: NodeRef<'_, '_>,
         path: &str,
         nesting: usize,
-        presumed: Presumed<'_>,
-    ) -> Result<(), Unfit> {
-        let Content::Sequence(items) = &self.tree.node(list.node()).content else { return Ok(()) };
+        presumed: DefaultKind<'_>,
+    ) -> Result<(), ValueFault> {
+        let NodeContent::Sequence(items) = &self.tree.node(list.node()).content else { return Ok(()) };
         for (index, item) in items.iter().enumerate() {
             match list.item(*item) {
                 Some(item) => self.object(item, format!("{path}/{index}"), nesting + 1, presumed)?,
@@ -338,7 +340,7 @@ impl<'a, 't> ObjectReader<'a, 't> {
         Ok(())
     }
 
-    fn other_api_version(&mut self, object: Cursor<'_, '_>, api_version: &str) {
+    fn other_api_version(&mut self, object: NodeRef<'_, '_>, api_version: &str) {
         let (at, message) = match object.entry("apiVersion") {
             None => (object, "`kind: MachineConfig` without an `apiVersion`".to_owned()),
             Some(entry) => {
@@ -348,20 +350,25 @@ impl<'a, 't> ObjectReader<'a, 't> {
             }
         };
         let at = at.written();
-        self.fault_of(FaultKind::ApiVersion, Unfit { at, message });
+        self.fault_of(FaultKind::ApiVersion, ValueFault { at, message });
     }
 
-    fn machine_config(&mut self, object: Cursor<'_, '_>, path: String, presumed: Presumed<'_>) {
+    fn machine_config(&mut self, object: NodeRef<'_, '_>, path: String, presumed: DefaultKind<'_>) {
         if let Err(unfit) = self.judge(object, path, presumed) {
             self.fault(unfit);
         }
     }
 
-    fn judge(&mut self, object: Cursor<'_, '_>, path: String, presumed: Presumed<'_>) -> Result<(), Unfit> {
+    fn judge(
+        &mut self,
+        object: NodeRef<'_, '_>,
+        path: String,
+        presumed: DefaultKind<'_>,
+    ) -> Result<(), ValueFault> {
         let id = object.written();
         if self.tree.is_cut {
             let message = "the document holds more values than can be kept".to_owned();
-            return Err(Unfit { at: id, message });
+            return Err(ValueFault { at: id, message });
         }
         let mut value = self.values.value(id)?;
         if !presumed.kind.is_empty()
@@ -378,7 +385,7 @@ impl<'a, 't> ObjectReader<'a, 't> {
                 && !inner.is_none_or(|inner| inner.is_object() || inner.is_null())
             {
                 let message = format!("`{}` is not a mapping", path.join("."));
-                return Err(Unfit { at: at.written(), message });
+                return Err(ValueFault { at: at.written(), message });
             }
         }
         let image = |field: Field| object.entry("spec")?.entry(field.key());
@@ -391,16 +398,16 @@ impl<'a, 't> ObjectReader<'a, 't> {
                 at = at.and_then(|at| at.entry(key));
                 nearest = at.map_or(nearest, |at| at.written());
             }
-            Unfit { at: nearest, message: refused.message }
+            ValueFault { at: nearest, message: refused.message }
         })?;
         for field in Field::ALL {
             let Some(at) = image(field) else { continue };
             let text = subject.object.text(field);
             if text.contains("{{") {
-                return Err(Unfit { at: at.written(), message: TEMPLATE.to_owned() });
+                return Err(ValueFault { at: at.written(), message: TEMPLATE.to_owned() });
             }
             if self.carried.has_parameters && text.contains("${") {
-                self.read.faults.push(Fault {
+                self.read.faults.push(DocumentFault {
                     kind: FaultKind::Parameter,
                     place: Some(at.place()),
                     message: format!("`{}` has a parameter of the template in it", shown(text)),
@@ -411,16 +418,16 @@ impl<'a, 't> ObjectReader<'a, 't> {
         }
         // `${ROLE}` is the name of no pool: which pools it will reach is not known.
         subject.object.labels.retain(|_, value| !self.carried.is_open(value));
-        self.read.documents.push(Document { subject, site: Site::of(object) });
+        self.read.documents.push(ManifestDocument { subject, site: EditSpans::of(object) });
         Ok(())
     }
 
-    fn fault(&mut self, unfit: Unfit) {
+    fn fault(&mut self, unfit: ValueFault) {
         self.fault_of(FaultKind::Object, unfit);
     }
 
     /// Tells what is unfit, as a fault of `kind` unless it is a template.
-    fn fault_of(&mut self, kind: FaultKind, unfit: Unfit) {
+    fn fault_of(&mut self, kind: FaultKind, unfit: ValueFault) {
         let node = self.tree.node(unfit.at);
         // Of an embedded text `self.text` is the inner one, and so are the spans.
         let written = self.text.get(node.span.clone()).unwrap_or_default();
@@ -428,7 +435,7 @@ impl<'a, 't> ObjectReader<'a, 't> {
             true => (self.carried.template(), TEMPLATE.to_owned()),
             false => (kind, unfit.message),
         };
-        self.read.faults.push(Fault {
+        self.read.faults.push(DocumentFault {
             kind,
             place: Some(node.place),
             message,
@@ -445,13 +452,13 @@ fn may_mean_ours(group: &str) -> bool {
 }
 
 /// Tells whether `value` is an object, not a reference to one such as the target of a patch.
-fn is_object(value: Cursor<'_, '_>) -> bool {
+fn is_object(value: NodeRef<'_, '_>) -> bool {
     value.entry("metadata").is_some() || value.entry("spec").is_some()
 }
 
 /// The fault of a document at `span` of `text` that is no YAML: where it has the marks of a
 /// template, that is what it is.
-fn syntax_fault(text: &str, broken: &Broken, span: Range<usize>) -> Fault {
+fn syntax_fault(text: &str, broken: &SyntaxFault, span: Range<usize>) -> DocumentFault {
     let document = text.get(span.clone()).unwrap_or_default();
     let mut concerns_a_machine_config = says_machine_config(document);
     let mark = |text: &str| TEMPLATE_MARKS.iter().filter_map(|mark| text.find(mark)).min();
@@ -463,13 +470,13 @@ fn syntax_fault(text: &str, broken: &Broken, span: Range<usize>) -> Fault {
         begins_with_mark.then_some(blank)
     });
     match at {
-        Some(at) => Fault {
+        Some(at) => DocumentFault {
             kind: FaultKind::Template,
             place: Some(place_near(text, at, broken)),
             message: TEMPLATE.to_owned(),
             concerns_a_machine_config,
         },
-        None => Fault {
+        None => DocumentFault {
             kind: FaultKind::Syntax,
             place: Some(broken.place),
             message: shown(&broken.message),
@@ -480,7 +487,7 @@ fn syntax_fault(text: &str, broken: &Broken, span: Range<usize>) -> Fault {
 
 /// The place of a byte, counted from a place that is known, so that each byte of a file with many
 /// faults is counted once.
-fn place_near(text: &str, offset: usize, known: &Broken) -> Place {
+fn place_near(text: &str, offset: usize, known: &SyntaxFault) -> Position {
     let lines = |range: Range<usize>| text.get(range).unwrap_or_default().matches('\n').count() as u64;
     let line = if offset < known.offset {
         known.place.line - lines(offset..known.offset).min(known.place.line - 1)
@@ -490,7 +497,7 @@ fn place_near(text: &str, offset: usize, known: &Broken) -> Place {
     let before = text.get(..offset).unwrap_or_default();
     let begins = before.rfind('\n').map_or(0, |at| at + 1);
     let column = before[begins..].chars().filter(|character| *character != '\u{feff}').count() as u64 + 1;
-    Place { line, column }
+    Position { line, column }
 }
 
 /// Tells whether `text` says `kind: MachineConfig`, in YAML or JSON, so that a fault in it hides one.

@@ -2,13 +2,13 @@
 //!
 //! Everything that comes from outside and is not checked in form is cleaned before it gets here.
 
-use crate::lineage::bases::{Base, Origin};
+use crate::lineage::bases::{Base, BaseOrigin};
 use crate::lineage::layers::Agreement;
-use crate::lineage::{Closest, Ignorance, Kinship, Lineage, Rewriting, Standing, Why};
+use crate::lineage::{Ancestry, BaseStatus, Closest, ForeignReason, Lineage, Rewriting, UnknownReason};
 use crate::model::facts::image::Platform;
-use crate::model::facts::{AsNodes, Cause};
+use crate::model::facts::{Cause, NodeCredentials};
 use crate::model::image_reference::ImageReference;
-use crate::model::machine_config::Door;
+use crate::model::machine_config::EntryPoint;
 use crate::text::shown;
 
 /// A pull spec for the middle of a sentence: a digest is cut to its first twelve digits.
@@ -90,7 +90,7 @@ impl Lineage {
         let base = self.accepted.first()?;
         let release = shown(base.release.as_deref()?);
         Some(match base.origin {
-            Origin::ReleaseOption => format!("the release is {release}"),
+            BaseOrigin::ReleaseOption => format!("the release is {release}"),
             _ => format!("the cluster runs {release}"),
         })
     }
@@ -121,22 +121,22 @@ impl Lineage {
     /// What it comes to, in one word of the report.
     pub fn result(&self) -> &'static str {
         match &self.kinship {
-            Kinship::Same { .. } => "same",
-            Kinship::Derived { .. } => "derived",
-            Kinship::Foreign { .. } => "foreign",
-            Kinship::Unprovable { .. } => "unprovable",
-            Kinship::Unknown(_) => "unknown",
+            Ancestry::Same { .. } => "same",
+            Ancestry::Derived { .. } => "derived",
+            Ancestry::Foreign { .. } => "foreign",
+            Ancestry::Unprovable { .. } => "unprovable",
+            Ancestry::Unknown(_) => "unknown",
         }
     }
 
     /// The base that the image is built on or agrees with most.
     pub fn base(&self) -> Option<&Base> {
         match &self.kinship {
-            Kinship::Same { base } | Kinship::Derived { base, .. } => Some(base),
-            Kinship::Foreign { closest, .. } | Kinship::Unprovable { closest, .. } => {
+            Ancestry::Same { base } | Ancestry::Derived { base, .. } => Some(base),
+            Ancestry::Foreign { closest, .. } | Ancestry::Unprovable { closest, .. } => {
                 closest.as_ref().map(|closest| &closest.base)
             }
-            Kinship::Unknown(_) => None,
+            Ancestry::Unknown(_) => None,
         }
     }
 
@@ -144,17 +144,17 @@ impl Lineage {
     /// upgrade, too. `None` for an image that is in order.
     pub fn reason(&self) -> Option<String> {
         match &self.kinship {
-            Kinship::Same { base } | Kinship::Derived { base, .. } => {
-                (base.standing == Standing::Leaving).then(|| self.leaving(base))
+            Ancestry::Same { base } | Ancestry::Derived { base, .. } => {
+                (base.standing == BaseStatus::Leaving).then(|| self.leaving(base))
             }
-            Kinship::Foreign { why, closest } => Some(self.foreign(*why, closest.as_ref())),
-            Kinship::Unprovable { how: Rewriting::Squashed, .. } => {
+            Ancestry::Foreign { why, closest } => Some(self.foreign(*why, closest.as_ref())),
+            Ancestry::Unprovable { how: Rewriting::Squashed, .. } => {
                 Some("its layers were squashed into one, the base's too, so they prove nothing".to_owned())
             }
-            Kinship::Unprovable { how: Rewriting::Rechunked, .. } => {
+            Ancestry::Unprovable { how: Rewriting::Rechunked, .. } => {
                 Some("its content was cut into layers anew (rechunked), so they prove nothing".to_owned())
             }
-            Kinship::Unknown(why) => Some(why.to_string()),
+            Ancestry::Unknown(why) => Some(why.to_string()),
         }
     }
 
@@ -167,26 +167,28 @@ impl Lineage {
         }
     }
 
-    fn foreign(&self, why: Why, closest: Option<&Closest>) -> String {
+    fn foreign(&self, why: ForeignReason, closest: Option<&Closest>) -> String {
         let built_on = closest.map(|closest| closest.base.name()).unwrap_or_default();
         let running = self.running().unwrap_or_else(|| format!("{} is expected", self.wanted()));
         match why {
-            Why::OtherRelease => {
+            ForeignReason::OtherRelease => {
                 let release = closest.map(|closest| closest.base.release_name()).unwrap_or_default();
                 format!("built on {release}; {running}")
             }
-            Why::OtherStream => {
+            ForeignReason::OtherStream => {
                 let found = closest.map(|closest| closest.base.name_with_stream()).unwrap_or_default();
                 let wanted = self.accepted.first().map(Base::name_with_stream).unwrap_or_default();
                 format!("built on {found}; {wanted} is expected")
             }
-            Why::OtherPlatform => {
+            ForeignReason::OtherPlatform => {
                 let platform = closest.map(|closest| closest.platform.to_string()).unwrap_or_default();
                 format!("built on {built_on} for {platform}")
             }
-            Why::NoBaseForPlatform => "no base that counts has anything for this platform".to_owned(),
-            Why::NothingShared => format!("it shares no layer with {}", self.wanted()),
-            Why::PartOfBase => match closest {
+            ForeignReason::NoBaseForPlatform => {
+                "no base that counts has anything for this platform".to_owned()
+            }
+            ForeignReason::NothingShared => format!("it shares no layer with {}", self.wanted()),
+            ForeignReason::PartOfBase => match closest {
                 Some(closest) => format!("it has only {} {built_on}", closest.part()),
                 None => format!("it has only part of {}", self.wanted()),
             },
@@ -225,7 +227,7 @@ impl Closest {
     }
 }
 
-impl Door {
+impl EntryPoint {
     /// What somebody does at this door to ask again.
     pub fn again(self) -> &'static str {
         match self {
@@ -236,35 +238,35 @@ impl Door {
 }
 
 /// What brings an answer the next time to somebody at `door`.
-pub fn help_to_know(why: &Ignorance, door: Door) -> String {
+pub fn help_to_know(why: &UnknownReason, door: EntryPoint) -> String {
     let (cause, asked) = match why {
-        Ignorance::Image { cause, reference } | Ignorance::Payload { cause, reference } => {
+        UnknownReason::Image { cause, reference } | UnknownReason::Payload { cause, reference } => {
             (cause, Some(reference))
         }
-        Ignorance::Base { cause, base } => (cause, Some(&base.reference)),
-        Ignorance::Cluster { cause, .. } => (cause, None),
-        Ignorance::NoBase { base } => {
+        UnknownReason::Base { cause, base } => (cause, Some(&base.reference)),
+        UnknownReason::Cluster { cause, .. } => (cause, None),
+        UnknownReason::NoBase { base } => {
             return format!(
                 "bring `{}` back to its registry or a mirror, or name another base with --base-image",
                 base.reference
             );
         }
-        Ignorance::NoImage { .. } => return format!("push the image, then {}", door.again()),
-        Ignorance::NoPayload { .. } => {
+        UnknownReason::NoImage { .. } => return format!("push the image, then {}", door.again()),
+        UnknownReason::NoPayload { .. } => {
             return "mirror the release again with `oc adm release mirror`, or name the base with --base-image"
                 .to_owned();
         }
-        Ignorance::NothingToJudgeAgainst => {
+        UnknownReason::NothingToJudgeAgainst => {
             return "name the release with --release-image, or the base with --base-image".to_owned();
         }
-        Ignorance::NoPlatform => {
+        UnknownReason::NoPlatform => {
             return "build the image for this platform too, and write the digest of the index".to_owned();
         }
-        Ignorance::NoLinux => return PUSH_PLATFORMS.to_owned(),
-        Ignorance::EmptyBase { .. }
-        | Ignorance::NoOsImage { .. }
-        | Ignorance::NoStream { .. }
-        | Ignorance::Malformed { .. } => {
+        UnknownReason::NoLinux => return PUSH_PLATFORMS.to_owned(),
+        UnknownReason::EmptyBase { .. }
+        | UnknownReason::NoOsImage { .. }
+        | UnknownReason::NoStream { .. }
+        | UnknownReason::Malformed { .. } => {
             return "name the base with --base-image or in `acceptedBases` of the policy".to_owned();
         }
     };
@@ -273,7 +275,7 @@ pub fn help_to_know(why: &Ignorance, door: Door) -> String {
     }
     match cause {
         Cause::Offline => "ask without `--offline`".to_owned(),
-        Cause::Refused { host, as_nodes: AsNodes::NotAtHand, .. } => {
+        Cause::Refused { host, as_nodes: NodeCredentials::NotAtHand, .. } => {
             format!("name credentials that may read from {host} with `--authfile`")
         }
         Cause::Refused { host, .. } => format!("give the credentials for {host} the right to read it"),
@@ -297,20 +299,20 @@ pub fn help_to_look(cause: &Cause, asked: &ImageReference) -> Option<String> {
 }
 
 /// What to do where the cluster gave no answer.
-pub fn help_to_ask_cluster(cause: &Cause, door: Door) -> String {
+pub fn help_to_ask_cluster(cause: &Cause, door: EntryPoint) -> String {
     let again = door.again();
     match (cause, door) {
         (Cause::NoRight { .. }, _) => help_with_right(door),
         // The server may not be allowed what the user is.
-        (_, Door::Review) => {
+        (_, EntryPoint::Review) => {
             format!("{again} when the API server answers; `layerpin check` asks the same from outside")
         }
-        (_, Door::Run) => format!("{again} when the API server answers"),
+        (_, EntryPoint::Run) => format!("{again} when the API server answers"),
     }
 }
 
 /// What to do where the cluster may not be asked.
-pub fn help_with_right(door: Door) -> String {
+pub fn help_with_right(door: EntryPoint) -> String {
     format!("give the account that asks the rights in deploy/base/cluster_role.yaml, then {}", door.again())
 }
 
@@ -340,11 +342,11 @@ mod tests {
         let right = Cause::NoRight { kind: "Nodes".into(), reason: "r".into() };
         let reference = ImageReference::parse("q.io/acme/os:1").unwrap();
         let help = |door| {
-            let why = Ignorance::NoImage { reference: reference.clone() };
+            let why = UnknownReason::NoImage { reference: reference.clone() };
             [help_to_know(&why, door), help_to_ask_cluster(&cause, door), help_to_ask_cluster(&right, door)]
         };
         assert_eq!(
-            help(Door::Review),
+            help(EntryPoint::Review),
             [
                 "push the image, then apply again",
                 "apply again when the API server answers; `layerpin check` asks the same from outside",
@@ -352,7 +354,7 @@ mod tests {
             ]
         );
         assert_eq!(
-            help(Door::Run),
+            help(EntryPoint::Run),
             [
                 "push the image, then run layerpin again",
                 "run layerpin again when the API server answers",
@@ -377,8 +379,8 @@ mod tests {
                 "apply again when it answers; `onUnknown` in the policy says what this costs",
             ),
         ] {
-            let why = Ignorance::Image { reference: reference.clone(), cause };
-            assert_eq!(help_to_know(&why, Door::Review), expected, "{why}");
+            let why = UnknownReason::Image { reference: reference.clone(), cause };
+            assert_eq!(help_to_know(&why, EntryPoint::Review), expected, "{why}");
         }
     }
 }

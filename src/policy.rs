@@ -15,7 +15,7 @@ use crate::model::pattern::Pattern;
 use crate::rules::{self, Rule};
 
 pub use file::PolicyErrors;
-pub use store::{PolicyStore, Reload};
+pub use store::{PolicyReload, PolicyStore};
 
 /// What a finding costs.
 #[derive(

@@ -32,44 +32,44 @@ use crate::metrics::Metrics;
 use crate::model::facts::image::Payload;
 use crate::model::facts::{Cause, Fact, Manifest};
 use crate::model::image_reference::ImageReference;
-use crate::registry::auth::keychain::Credentials;
+use crate::registry::auth::keychain::Keychain;
 use crate::registry::auth::token::Tokens;
-use crate::registry::cache::Answers;
+use crate::registry::cache::AnswerCache;
 use crate::registry::http::proxy::{Proxies, ProxySettings};
-use crate::registry::http::tls_roots::Certificates;
+use crate::registry::http::tls_roots::CertDirs;
 use crate::registry::http::transport::Transport;
-use crate::registry::images::Reader;
-use crate::registry::mirrors::endpoints::Stop;
+use crate::registry::images::ImageReader;
+use crate::registry::mirrors::endpoints::ResolvedEndpoint;
 use crate::registry::mirrors::registries_conf::RegistriesConf;
-use crate::registry::oci::{Config, Document};
-use crate::registry::repository_client::{Dialogue, Failure, Resource};
+use crate::registry::oci::{ImageConfigFile, OciDocument};
+use crate::registry::repository_client::{RepositoryClient, RepositoryResource, RequestFailure};
 
-pub use crate::registry::http::host_limiter::Limits;
+pub use crate::registry::http::host_limiter::HostLimits;
 pub use crate::registry::http::transport::SetUpError;
 
 /// What a client is made of.
 #[derive(Debug)]
-pub struct Settings {
+pub struct RegistrySettings {
     /// What to show to registries.
-    pub credentials: Credentials,
+    pub credentials: Keychain,
     /// Mirrors, blocked and insecure registries.
     pub registries: RegistriesConf,
     /// By whom registries are trusted.
-    pub certificates: Certificates,
+    pub certificates: CertDirs,
     /// Through whom they are asked.
     pub proxies: Proxies,
     /// How much is asked of one host.
-    pub limits: Limits,
+    pub limits: HostLimits,
 }
 
-impl From<Credentials> for Settings {
-    fn from(credentials: Credentials) -> Self {
+impl From<Keychain> for RegistrySettings {
+    fn from(credentials: Keychain) -> Self {
         Self {
             credentials,
             registries: RegistriesConf::none(),
-            certificates: Certificates::of_system(),
+            certificates: CertDirs::of_system(),
             proxies: Proxies::new(ProxySettings::from_environment()),
-            limits: Limits::default(),
+            limits: HostLimits::default(),
         }
     }
 }
@@ -78,24 +78,27 @@ impl From<Credentials> for Settings {
 #[derive(Debug)]
 pub struct RegistryClient {
     transport: Transport,
-    credentials: Credentials,
+    credentials: Keychain,
     registries: RegistriesConf,
-    certificates: Arc<Certificates>,
+    certificates: Arc<CertDirs>,
     proxies: Arc<Proxies>,
     tokens: Tokens,
-    manifests: Answers<Manifest>,
-    documents: Answers<Arc<Document>>,
-    configs: Answers<Arc<Config>>,
-    images: images::Whole,
-    payloads: Answers<Payload>,
+    manifests: AnswerCache<Manifest>,
+    documents: AnswerCache<Arc<OciDocument>>,
+    configs: AnswerCache<Arc<ImageConfigFile>>,
+    images: images::ImageCache,
+    payloads: AnswerCache<Payload>,
     payload_turns: Semaphore,
     metrics: Arc<Metrics>,
 }
 
 impl RegistryClient {
     /// Makes a client. Fails when the TLS roots of the system are broken.
-    pub fn new(settings: impl Into<Settings>, metrics: Arc<Metrics>) -> Result<Arc<Self>, SetUpError> {
-        let Settings { credentials, registries, certificates, proxies, limits } = settings.into();
+    pub fn new(
+        settings: impl Into<RegistrySettings>,
+        metrics: Arc<Metrics>,
+    ) -> Result<Arc<Self>, SetUpError> {
+        let RegistrySettings { credentials, registries, certificates, proxies, limits } = settings.into();
         let (certificates, proxies) = (Arc::new(certificates), Arc::new(proxies));
         let transport =
             Transport::new(Arc::clone(&certificates), Arc::clone(&proxies), limits, Arc::clone(&metrics))?;
@@ -106,11 +109,11 @@ impl RegistryClient {
             certificates,
             proxies,
             tokens: Tokens::new(),
-            manifests: Answers::of_presence(),
-            documents: Answers::of_content(images::MAX_DOCUMENTS, |document| document.weight()),
-            configs: Answers::of_content(images::MAX_CONFIGS, |config| config.weight()),
-            images: images::Whole::new(),
-            payloads: Answers::of_content(release::payload::MAX_PAYLOADS, release::payload::weight),
+            manifests: AnswerCache::of_presence(),
+            documents: AnswerCache::of_content(images::MAX_DOCUMENTS, |document| document.weight()),
+            configs: AnswerCache::of_content(images::MAX_CONFIGS, |config| config.weight()),
+            images: images::ImageCache::new(),
+            payloads: AnswerCache::of_content(release::payload::MAX_PAYLOADS, release::payload::weight),
             payload_turns: release::payload::turns(),
             metrics,
         }))
@@ -124,7 +127,7 @@ impl RegistryClient {
     /// When the registry asks for a pause that ends before the deadline, the question is asked again
     /// after it.
     pub async fn manifest(self: &Arc<Self>, reference: &ImageReference, deadline: Instant) -> Fact<Manifest> {
-        self.patiently(reference, Look::Kept, deadline).await
+        self.patiently(reference, Lookup::Kept, deadline).await
     }
 
     /// Tells which manifest `reference` names, where [`RegistryClient::image`] is asked for it, too: what is
@@ -134,7 +137,7 @@ impl RegistryClient {
         reference: &ImageReference,
         deadline: Instant,
     ) -> Fact<Manifest> {
-        let look = if reference.digest().is_some() { Look::Read } else { Look::Kept };
+        let look = if reference.digest().is_some() { Lookup::Read } else { Lookup::Kept };
         self.patiently(reference, look, deadline).await
     }
 
@@ -146,13 +149,13 @@ impl RegistryClient {
         reference: &ImageReference,
         deadline: Instant,
     ) -> Fact<Manifest> {
-        self.patiently(reference, Look::Fresh, deadline).await
+        self.patiently(reference, Lookup::Fresh, deadline).await
     }
 
     async fn patiently(
         self: &Arc<Self>,
         reference: &ImageReference,
-        look: Look,
+        look: Lookup,
         deadline: Instant,
     ) -> Fact<Manifest> {
         let mut pauses = Pauses::until(deadline);
@@ -167,7 +170,7 @@ impl RegistryClient {
     async fn manifest_once(
         self: &Arc<Self>,
         reference: &ImageReference,
-        look: Look,
+        look: Lookup,
         deadline: Instant,
     ) -> Fact<Manifest> {
         let mut tour = self.tour(reference, deadline);
@@ -180,31 +183,36 @@ impl RegistryClient {
         tour.end()
     }
 
-    async fn manifest_at(self: &Arc<Self>, stop: Stop, look: Look, deadline: Instant) -> Fact<Manifest> {
-        let key = cache::Key::new(&stop.reference, stop.trust, stop.credential.as_ref());
-        if look != Look::Fresh
+    async fn manifest_at(
+        self: &Arc<Self>,
+        stop: ResolvedEndpoint,
+        look: Lookup,
+        deadline: Instant,
+    ) -> Fact<Manifest> {
+        let key = cache::CacheKey::new(&stop.reference, stop.trust, stop.credential.as_ref());
+        if look != Lookup::Fresh
             && let Some(answer) = self.manifests.recall(&key)
         {
             self.metrics.cache_request("manifest", "hit");
             return answer;
         }
-        let outcome = if look == Look::Fresh { "bypass" } else { "miss" };
+        let outcome = if look == Lookup::Fresh { "bypass" } else { "miss" };
         self.metrics.cache_request("manifest", outcome);
         let ask = Box::pin(Arc::clone(self).fetch_in_time(stop.clone(), look));
         let awaited = match look {
-            Look::Fresh => self.manifests.ask_anew(key, ask),
-            Look::Kept | Look::Read => self.manifests.ask(key, ask),
+            Lookup::Fresh => self.manifests.ask_anew(key, ask),
+            Lookup::Kept | Lookup::Read => self.manifests.ask(key, ask),
         };
         settle(timeout_at(deadline, awaited.answer()).await, &stop.reference)
     }
 
     /// The credentials that are shown to registries.
-    pub fn credentials(&self) -> &Credentials {
+    pub fn credentials(&self) -> &Keychain {
         &self.credentials
     }
 
     /// By whom registries are trusted.
-    pub fn certificates(&self) -> &Certificates {
+    pub fn certificates(&self) -> &CertDirs {
         &self.certificates
     }
 
@@ -218,19 +226,20 @@ impl RegistryClient {
         &self.registries
     }
 
-    async fn fetch_in_time(self: Arc<Self>, stop: Stop, look: Look) -> Fact<Manifest> {
-        let reader = Reader::new(&self, &stop);
+    async fn fetch_in_time(self: Arc<Self>, stop: ResolvedEndpoint, look: Lookup) -> Fact<Manifest> {
+        let reader = ImageReader::new(&self, &stop);
         // A body that is kept does not tell whether it is still there.
-        if look == Look::Read && self.documents.recall(&reader.key()).is_none() {
+        if look == Lookup::Read && self.documents.recall(&reader.key()).is_none() {
             return reader.manifest().await;
         }
         in_time(&stop.reference, self.fetch(&stop)).await
     }
 
-    async fn fetch(&self, stop: &Stop) -> Result<Manifest, Failure> {
-        let Stop { reference, trust, credential, .. } = stop;
-        let dialogue = Dialogue { client: self, reference, trust: *trust, credential: credential.as_ref() };
-        let head = dialogue.ask(Method::HEAD, Resource::Manifest).await?;
+    async fn fetch(&self, stop: &ResolvedEndpoint) -> Result<Manifest, RequestFailure> {
+        let ResolvedEndpoint { reference, trust, credential, .. } = stop;
+        let dialogue =
+            RepositoryClient { client: self, reference, trust: *trust, credential: credential.as_ref() };
+        let head = dialogue.ask(Method::HEAD, RepositoryResource::Manifest).await?;
         match head.status {
             StatusCode::OK => {
                 if let Some(manifest) = dialogue.manifest_of_head(&head)? {
@@ -240,7 +249,7 @@ impl RegistryClient {
             status if HEAD_IS_UNKNOWN.contains(&status) => {}
             _ => return Err(dialogue.failure(&head)),
         }
-        let reply = dialogue.ask(Method::GET, Resource::Manifest).await?;
+        let reply = dialogue.ask(Method::GET, RepositoryResource::Manifest).await?;
         if reply.status != StatusCode::OK {
             return Err(dialogue.failure(&reply));
         }
@@ -250,7 +259,7 @@ impl RegistryClient {
 
 /// How it is found out what a reference names.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Look {
+enum Lookup {
     /// From before, else by asking for the head.
     Kept,
     /// By asking for the head.
@@ -291,9 +300,12 @@ impl Pauses {
 }
 
 /// The outcome of questions about `reference`, unknown after [`LONGEST_QUESTION`].
-async fn in_time<T>(reference: &ImageReference, ask: impl Future<Output = Result<T, Failure>>) -> Fact<T> {
+async fn in_time<T>(
+    reference: &ImageReference,
+    ask: impl Future<Output = Result<T, RequestFailure>>,
+) -> Fact<T> {
     match timeout(LONGEST_QUESTION, ask).await {
-        Ok(outcome) => Failure::fact(outcome),
+        Ok(outcome) => RequestFailure::fact(outcome),
         Err(_) => Fact::Unknown(Cause::OutOfTime { host: reference.host().to_owned() }),
     }
 }

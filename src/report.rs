@@ -12,14 +12,14 @@ pub mod text;
 use json_patch::Patch;
 use serde::Serialize;
 
-use crate::cli::inputs::Unread;
-use crate::engine::Rehearsal;
-use crate::evaluate::{Excepted, Finding, Outcome, Verdict};
+use crate::cli::inputs::ReadError;
+use crate::engine::DryRun;
+use crate::evaluate::{Finding, Suppressed, Verdict, VerdictLevel};
 use crate::model::facts::{Fact, Facts};
-use crate::model::machine_config::{Field, Place, Subject};
+use crate::model::machine_config::{Field, Position, Subject};
 use crate::pin::Plan;
 use crate::policy::Policy;
-use crate::run::Judgement;
+use crate::run::ObjectAssessment;
 use crate::text::is_unprintable;
 
 pub use lineage::LineageReport;
@@ -58,7 +58,7 @@ pub struct ObjectReport {
     endpoint: Option<String>,
     lineage: Vec<LineageReport>,
     findings: Vec<FindingReport>,
-    excepted: Vec<ExceptedReport>,
+    excepted: Vec<SuppressedReport>,
     warnings: Vec<String>,
     patch: Patch,
     #[serde(skip)]
@@ -79,7 +79,7 @@ struct FindingReport {
 }
 
 #[derive(Debug, Serialize)]
-struct ExceptedReport {
+struct SuppressedReport {
     rule: &'static str,
     message: String,
     pointer: &'static str,
@@ -117,8 +117,8 @@ impl Report {
     ///
     /// The verdict is that of the object after the patch. The findings are those of the object as it
     /// came, each marked `fixed` where the patch mends it, and those that the patch brings.
-    pub fn of_rehearsal(rehearsal: Rehearsal) -> Self {
-        let Rehearsal { subject, policy, facts, plan, before, verdict } = rehearsal;
+    pub fn of_rehearsal(rehearsal: DryRun) -> Self {
+        let DryRun { subject, policy, facts, plan, before, verdict } = rehearsal;
         let mut findings: Vec<FindingReport> = before
             .findings
             .iter()
@@ -139,7 +139,7 @@ impl Report {
     }
 
     /// The report on what lies in files: the objects that were judged, and what could not be.
-    pub fn of_files(policy: &Policy, objects: Vec<ObjectReport>, unread: Vec<Unread>) -> Self {
+    pub fn of_files(policy: &Policy, objects: Vec<ObjectReport>, unread: Vec<ReadError>) -> Self {
         Self {
             api_version: "layerpin.io/v1alpha1",
             kind: "Report",
@@ -189,7 +189,7 @@ impl Report {
 
 impl ObjectReport {
     /// What a report says of an object that was judged as it stands in a file.
-    pub fn of_judgement(subject: &Subject, judgement: &Judgement) -> Self {
+    pub fn of_judgement(subject: &Subject, judgement: &ObjectAssessment) -> Self {
         Self::new(subject, &judgement.verdict, &judgement.plan, &judgement.facts)
     }
 
@@ -215,7 +215,7 @@ impl ObjectReport {
             excepted: verdict
                 .excepted
                 .iter()
-                .map(|excepted| ExceptedReport::new(excepted, subject))
+                .map(|excepted| SuppressedReport::new(excepted, subject))
                 .collect(),
             warnings: Vec::new(),
             patch: plan.patch(),
@@ -241,8 +241,8 @@ impl FindingReport {
     }
 }
 
-impl ExceptedReport {
-    fn new(excepted: &Excepted, subject: &Subject) -> Self {
+impl SuppressedReport {
+    fn new(excepted: &Suppressed, subject: &Subject) -> Self {
         let place = subject.origin.place(excepted.field);
         Self {
             rule: excepted.rule.id,
@@ -256,13 +256,13 @@ impl ExceptedReport {
     }
 }
 
-impl From<Unread> for ErrorReport {
-    fn from(unread: Unread) -> Self {
-        let Unread { file, place, message, help } = unread;
+impl From<ReadError> for ErrorReport {
+    fn from(unread: ReadError) -> Self {
+        let ReadError { file, place, message, help } = unread;
         Self {
             file,
-            line: place.map(|Place { line, .. }| line),
-            column: place.map(|Place { column, .. }| column),
+            line: place.map(|Position { line, .. }| line),
+            column: place.map(|Position { column, .. }| column),
             message,
             help,
         }
@@ -271,13 +271,14 @@ impl From<Unread> for ErrorReport {
 
 impl Summary {
     fn of(objects: &[ObjectReport]) -> Self {
-        let count =
-            |outcome: Outcome| objects.iter().filter(|object| object.verdict == outcome.as_str()).count();
+        let count = |outcome: VerdictLevel| {
+            objects.iter().filter(|object| object.verdict == outcome.as_str()).count()
+        };
         Self {
             objects: objects.len(),
-            denied: count(Outcome::Deny),
-            warned: count(Outcome::Warn),
-            passed: count(Outcome::Pass),
+            denied: count(VerdictLevel::Deny),
+            warned: count(VerdictLevel::Warn),
+            passed: count(VerdictLevel::Pass),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The rules, one file each, and the list of them.
 //!
-//! A rule is data plus one pure function: it is handed a [`Case`] and says what it sees. It never
+//! A rule is data plus one pure function: it is handed a [`Context`] and says what it sees. It never
 //! fails, never waits and knows no levels; what its observations cost is the policy's business.
 
 mod extensions_clash;
@@ -19,12 +19,12 @@ mod unprovable_base;
 mod unpullable_image;
 mod wrong_architecture;
 
-use crate::lineage::{self, Kinship, Lacking, Lineage};
+use crate::lineage::{self, Ancestry, Lineage, MissingFact};
 use crate::messages;
 use crate::model::facts::image::Platform;
 use crate::model::facts::{Cause, Fact, Facts};
 use crate::model::image_reference::ImageReference;
-use crate::model::machine_config::{Door, Field, Image, Subject};
+use crate::model::machine_config::{EntryPoint, Field, FieldImage, Subject};
 use crate::model::question::{Platforms, Purpose, Question};
 use crate::policy::{Level, Policy};
 use crate::pools::AffectedPool;
@@ -60,18 +60,18 @@ pub struct Rule {
     /// The fault in one phrase.
     pub fault: &'static str,
     /// What the rule needs to know.
-    pub inputs: &'static [Input],
+    pub inputs: &'static [RuleInput],
     /// The level in the recommended policy.
     pub recommended: Level,
     /// The rule's page, in Markdown: what it sees, why that is a fault, what to do.
     pub documentation: &'static str,
     /// Judges one case. An empty list is a pass.
-    pub judge: fn(&Case<'_>) -> Vec<Observation>,
+    pub judge: fn(&Context<'_>) -> Vec<Observation>,
 }
 
 /// What a rule draws on, what is nearest at hand first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Input {
+pub enum RuleInput {
     /// The MachineConfig alone.
     MachineConfig,
     /// Which manifest the image's reference names, if any.
@@ -82,7 +82,7 @@ pub enum Input {
     Cluster,
 }
 
-impl Input {
+impl RuleInput {
     /// The input in words.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -96,7 +96,7 @@ impl Input {
 
 /// What a rule is handed.
 #[derive(Clone, Copy, Debug)]
-pub struct Case<'a> {
+pub struct Context<'a> {
     /// The object under judgement.
     pub subject: &'a Subject,
     /// What is known of the outside.
@@ -109,9 +109,9 @@ pub struct Case<'a> {
     pub lineage: &'a [Lineage],
 }
 
-impl<'a> Case<'a> {
+impl<'a> Context<'a> {
     /// The fields that name an image, each with that image.
-    pub fn images(&self) -> impl Iterator<Item = (Field, &'a Image)> + use<'a> {
+    pub fn images(&self) -> impl Iterator<Item = (Field, &'a FieldImage)> + use<'a> {
         let object = &self.subject.object;
         Field::ALL.into_iter().filter_map(|field| Some((field, object.image(field)?)))
     }
@@ -127,7 +127,7 @@ impl<'a> Case<'a> {
     }
 
     /// The door that the object came through.
-    fn door(&self) -> Door {
+    fn door(&self) -> EntryPoint {
         self.subject.origin.door()
     }
 
@@ -139,7 +139,7 @@ impl<'a> Case<'a> {
     ) -> Vec<Observation> {
         let Some(image) = self.os_image() else { return Vec::new() };
         let seen = self.lineage.iter().filter_map(|lineage| {
-            let place = Place { pool: lineage.pool.as_deref(), platform: lineage.platform.as_ref() };
+            let place = PoolPlatform { pool: lineage.pool.as_deref(), platform: lineage.platform.as_ref() };
             Some((judge(image, lineage)?, place))
         });
         told_once(seen)
@@ -155,7 +155,7 @@ impl<'a> Case<'a> {
     /// What a rule says that would have to know the lineage and does not: that it is not known whether
     /// the image `is` so. Nothing where there is nothing to judge by, or other rules have the word.
     fn unknown_lineage(&self, is: &str, image: &ImageReference, lineage: &Lineage) -> Option<Observation> {
-        let Kinship::Unknown(why) = &lineage.kinship else { return None };
+        let Ancestry::Unknown(why) = &lineage.kinship else { return None };
         let lacking = why.lacking()?;
         Some(Observation {
             field: Field::OsImage,
@@ -182,21 +182,21 @@ impl<'a> Case<'a> {
             message: format!("{what} is not known: {}", cause.of(object, "could not be read")),
             notes: Vec::new(),
             help: messages::help_to_ask_cluster(cause, self.door()),
-            lacking: Some(Lacking::Cluster(cause.clone())),
+            lacking: Some(MissingFact::Cluster(cause.clone())),
         })
     }
 }
 
 /// Where in a cluster something was seen.
 #[derive(Clone, Copy, Debug, Default)]
-struct Place<'a> {
+struct PoolPlatform<'a> {
     pool: Option<&'a str>,
     platform: Option<&'a Platform>,
 }
 
 /// Puts equal observations together and notes the places of each.
-fn told_once<'a>(seen: impl Iterator<Item = (Observation, Place<'a>)>) -> Vec<Observation> {
-    let mut told: Vec<(Observation, Vec<Place<'a>>)> = Vec::new();
+fn told_once<'a>(seen: impl Iterator<Item = (Observation, PoolPlatform<'a>)>) -> Vec<Observation> {
+    let mut told: Vec<(Observation, Vec<PoolPlatform<'a>>)> = Vec::new();
     for (observation, place) in seen {
         match told.iter_mut().find(|(earlier, _)| *earlier == observation) {
             Some((_, places)) => places.push(place),
@@ -212,7 +212,7 @@ fn told_once<'a>(seen: impl Iterator<Item = (Observation, Place<'a>)>) -> Vec<Ob
 }
 
 /// `in pools `infra` and `worker`, on linux/amd64`. `None` when nothing is known of the place.
-fn where_it_is(places: &[Place<'_>]) -> Option<String> {
+fn where_it_is(places: &[PoolPlatform<'_>]) -> Option<String> {
     let mut pools: Vec<_> =
         places.iter().filter_map(|place| place.pool).map(|pool| format!("`{pool}`")).collect();
     let mut platforms: Vec<_> =
@@ -249,7 +249,7 @@ pub struct Observation {
     pub help: String,
     /// The question whose missing answer is behind it. Of several observations of one field that have
     /// the same, the strictest is told.
-    pub lacking: Option<Lacking>,
+    pub lacking: Option<MissingFact>,
 }
 
 /// Whether a fault was seen or could not be ruled out.

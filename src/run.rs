@@ -32,7 +32,7 @@ pub struct Run {
 
 /// What was made of one object as it stands.
 #[derive(Clone, Debug)]
-pub struct Judgement {
+pub struct ObjectAssessment {
     /// What was found.
     pub verdict: Verdict,
     /// What would be written instead of tags, as far as their digests are known.
@@ -57,9 +57,9 @@ impl Run {
 
     /// Judges `subject` as it stands. What an earlier object asked already is not asked again, be it
     /// that there was no answer.
-    pub async fn judge(&self, subject: &Subject) -> Judgement {
+    pub async fn judge(&self, subject: &Subject) -> ObjectAssessment {
         let facts = self.learn(|facts| evaluate::questions(subject, facts, &self.policy)).await;
-        Judgement {
+        ObjectAssessment {
             verdict: evaluate(subject, &facts, &self.policy),
             plan: pin::plan(subject, &facts, &self.policy),
             facts,

@@ -31,12 +31,12 @@ use tokio::sync::{Semaphore, watch};
 use crate::engine::Engine;
 use crate::metrics::Metrics;
 use crate::policy::PolicyStore;
-use crate::server::tls_settings::Spoken;
+use crate::server::tls_settings::TlsSettings;
 use crate::tls::profile::Protocol;
-use crate::tls::{CertificateError, ClientAuthority, Endpoint, ServingCertificate};
+use crate::tls::{CertificateError, ClientAuthority, ServingCertificate, TlsEndpoint};
 
-pub use connection::Limits;
-pub use dry_run::Access as DryRunAccess;
+pub use connection::ConnectionLimits;
+pub use dry_run::DryRunAccess;
 
 /// What a server is made of.
 #[derive(Debug)]
@@ -58,20 +58,20 @@ pub struct Parts {
     /// The longest time for all outward questions of one object.
     pub timeout: Duration,
     /// How much is accepted at once, and for how long.
-    pub limits: Limits,
+    pub limits: ConnectionLimits,
 }
 
 /// What handlers share.
 #[derive(Debug)]
-pub(crate) struct State {
+pub(crate) struct ServerState {
     engine: Engine,
     policy: PolicyStore,
     certificate: Arc<ServingCertificate>,
-    spoken: Spoken,
+    spoken: TlsSettings,
     metrics: Arc<Metrics>,
     dry_run: DryRunAccess,
     timeout: Duration,
-    limits: Limits,
+    limits: ConnectionLimits,
     reviews: Arc<Semaphore>,
     body_kilobytes: Arc<Semaphore>,
     draining: AtomicBool,
@@ -80,7 +80,7 @@ pub(crate) struct State {
 /// A server that is bound and about to serve.
 #[derive(Debug)]
 pub struct Server {
-    state: Arc<State>,
+    state: Arc<ServerState>,
     webhooks: Listener,
     admin: Listener,
 }
@@ -88,7 +88,7 @@ pub struct Server {
 #[derive(Debug)]
 struct Listener {
     socket: TcpListener,
-    tls: Arc<Endpoint>,
+    tls: Arc<TlsEndpoint>,
     routes: Router,
 }
 
@@ -103,17 +103,17 @@ impl Server {
         let certificate = Arc::new(parts.certificate);
         let protocol = parts.protocol.clone().unwrap_or_default();
         let endpoint =
-            |client_authority| Endpoint::new(Arc::clone(&certificate), client_authority, &protocol);
+            |client_authority| TlsEndpoint::new(Arc::clone(&certificate), client_authority, &protocol);
         let tls = Arc::new(endpoint(parts.client_authority.as_ref())?);
         let admin_tls = Arc::new(endpoint(None)?);
         let spoken = match parts.protocol {
-            Some(_) => Spoken::Fixed,
-            None => Spoken::of_cluster([Arc::clone(&tls), Arc::clone(&admin_tls)]),
+            Some(_) => TlsSettings::Fixed,
+            None => TlsSettings::of_cluster([Arc::clone(&tls), Arc::clone(&admin_tls)]),
         };
         parts.metrics.policy(&parts.policy.current());
         parts.metrics.certificate_expiry(certificate.expiry());
         reload::tell_of_fault(&certificate);
-        let state = Arc::new(State {
+        let state = Arc::new(ServerState {
             engine: parts.engine,
             policy: parts.policy,
             certificate,
@@ -160,7 +160,7 @@ impl Server {
     }
 
     /// Serves until `stop` says how to end, then finishes what is in work.
-    pub async fn serve(self, stop: impl Future<Output = Stop>) {
+    pub async fn serve(self, stop: impl Future<Output = Shutdown>) {
         let (closing, closed) = watch::channel(false);
         let (admin_closing, admin_closed) = watch::channel(false);
         let limits = self.state.limits;
@@ -175,7 +175,7 @@ impl Server {
         let admin = serve(self.admin, admin_closed);
         let how = stop.await;
         self.state.draining.store(true, Ordering::Relaxed);
-        if how == Stop::AfterLingering {
+        if how == Shutdown::AfterLingering {
             // Whoever routes to this server needs a moment to see that it is no longer ready.
             tokio::time::sleep(limits.linger).await;
         }
@@ -192,7 +192,7 @@ impl Server {
 
 /// How a server is stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stop {
+pub enum Shutdown {
     /// `/readyz` is turned away first, and new connections are still taken for [`Limits::linger`].
     AfterLingering,
     /// No new connections from now on.

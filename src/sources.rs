@@ -11,8 +11,8 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::model::facts::image::{Image, Payload};
-use crate::model::facts::registry_sources::Standing;
-use crate::model::facts::{Cause, Fact, Facts, Given, Manifest};
+use crate::model::facts::registry_sources::RegistryAccess;
+use crate::model::facts::{AcceptedBases, Cause, Fact, Facts, Manifest};
 use crate::model::image_reference::ImageReference;
 use crate::model::question::{Freshness, Question};
 use crate::policy::Policy;
@@ -23,12 +23,12 @@ pub use crate::registry::RegistryClient;
 /// Where facts come from.
 #[derive(Clone, Debug)]
 pub struct Sources {
-    origin: Origin,
-    given: Given,
+    origin: FactSource,
+    given: AcceptedBases,
 }
 
 #[derive(Clone, Debug)]
-enum Origin {
+enum FactSource {
     Network { registry: Arc<RegistryClient>, cluster: Option<Arc<ClusterSource>> },
     Offline,
     Recorded(Arc<Facts>),
@@ -37,43 +37,43 @@ enum Origin {
 impl Sources {
     /// Registries, and the cluster where there is one, over the network.
     pub fn network(registry: Arc<RegistryClient>, cluster: Option<Arc<ClusterSource>>) -> Self {
-        Self::of(Origin::Network { registry, cluster })
+        Self::of(FactSource::Network { registry, cluster })
     }
 
     /// Nowhere: every question is unknown.
     pub fn offline() -> Self {
-        Self::of(Origin::Offline)
+        Self::of(FactSource::Offline)
     }
 
     /// An earlier run: its answers are given again, at its time, and what it did not ask is unknown.
     pub fn recorded(facts: Arc<Facts>) -> Self {
-        Self::of(Origin::Recorded(facts))
+        Self::of(FactSource::Recorded(facts))
     }
 
     /// The same, with what the user accepts in place of what the cluster says. A recorded run keeps
     /// what was given then.
-    pub fn accepting(self, given: Given) -> Self {
+    pub fn accepting(self, given: AcceptedBases) -> Self {
         Self { given, ..self }
     }
 
-    fn of(origin: Origin) -> Self {
-        Self { origin, given: Given::default() }
+    fn of(origin: FactSource) -> Self {
+        Self { origin, given: AcceptedBases::default() }
     }
 
     /// Facts that hold what is known without asking, as of now; of a recorded run, as of then.
     pub fn begin(&self) -> Facts {
         let now = || Facts { given: self.given.clone(), ..Facts::none(Timestamp::now()) };
         match &self.origin {
-            Origin::Network { cluster: Some(cluster), .. } => Facts { cluster: cluster.facts(), ..now() },
-            Origin::Network { cluster: None, .. } | Origin::Offline => now(),
-            Origin::Recorded(facts) => facts.without_answers(),
+            FactSource::Network { cluster: Some(cluster), .. } => Facts { cluster: cluster.facts(), ..now() },
+            FactSource::Network { cluster: None, .. } | FactSource::Offline => now(),
+            FactSource::Recorded(facts) => facts.without_answers(),
         }
     }
 
     /// Reads the cluster once, by `deadline`, for a verb that ends. What could not be read is unknown to
     /// the facts that are begun afterwards.
     pub async fn read_cluster(&self, deadline: Instant) {
-        if let Origin::Network { registry, cluster: Some(cluster) } = &self.origin {
+        if let FactSource::Network { registry, cluster: Some(cluster) } = &self.origin {
             cluster.read(registry, deadline).await;
         }
     }
@@ -81,7 +81,7 @@ impl Sources {
     /// Keeps up with the cluster in the background, for a server, until what is returned is dropped.
     pub fn follow_cluster(&self) -> JoinSet<()> {
         match &self.origin {
-            Origin::Network { registry, cluster: Some(cluster) } => cluster.follow(registry),
+            FactSource::Network { registry, cluster: Some(cluster) } => cluster.follow(registry),
             _ => JoinSet::new(),
         }
     }
@@ -89,16 +89,16 @@ impl Sources {
     /// The cluster, where there is one.
     pub fn cluster(&self) -> Option<&Arc<ClusterSource>> {
         match &self.origin {
-            Origin::Network { cluster, .. } => cluster.as_ref(),
-            Origin::Offline | Origin::Recorded(_) => None,
+            FactSource::Network { cluster, .. } => cluster.as_ref(),
+            FactSource::Offline | FactSource::Recorded(_) => None,
         }
     }
 
     /// The client of registries, where any are asked.
     pub fn registry(&self) -> Option<&Arc<RegistryClient>> {
         match &self.origin {
-            Origin::Network { registry, .. } => Some(registry),
-            Origin::Offline | Origin::Recorded(_) => None,
+            FactSource::Network { registry, .. } => Some(registry),
+            FactSource::Offline | FactSource::Recorded(_) => None,
         }
     }
 
@@ -129,7 +129,7 @@ impl Sources {
     ) {
         let mut distinct: Vec<Question> = Vec::new();
         for question in questions {
-            if let Origin::Recorded(recorded) = &self.origin
+            if let FactSource::Recorded(recorded) = &self.origin
                 && question.is_answered_by(recorded)
                 && closed(question, facts, policy).is_none()
             {
@@ -147,9 +147,9 @@ impl Sources {
         });
         for answer in join_all(answers).await {
             match answer {
-                Answer::Manifest(reference, fact) => drop(facts.manifests.insert(reference, fact)),
-                Answer::Image(reference, fact) => drop(facts.images.insert(reference, fact)),
-                Answer::Payload(reference, fact) => drop(facts.payloads.insert(reference, fact)),
+                SourcedFact::Manifest(reference, fact) => drop(facts.manifests.insert(reference, fact)),
+                SourcedFact::Image(reference, fact) => drop(facts.images.insert(reference, fact)),
+                SourcedFact::Payload(reference, fact) => drop(facts.payloads.insert(reference, fact)),
             }
         }
     }
@@ -161,15 +161,17 @@ impl Sources {
         beside: &[Question],
         closed: Option<Cause>,
         deadline: Instant,
-    ) -> Answer {
+    ) -> SourcedFact {
         let reference = question.reference().clone();
         let closed = closed.or(match &self.origin {
-            Origin::Offline => Some(Cause::Offline),
-            Origin::Network { .. } => None,
-            Origin::Recorded(_) => Some(Cause::NotRecorded),
+            FactSource::Offline => Some(Cause::Offline),
+            FactSource::Network { .. } => None,
+            FactSource::Recorded(_) => Some(Cause::NotRecorded),
         });
         match (question, &self.origin) {
-            (Question::Manifest { freshness, .. }, Origin::Network { registry, .. }) if closed.is_none() => {
+            (Question::Manifest { freshness, .. }, FactSource::Network { registry, .. })
+                if closed.is_none() =>
+            {
                 let is_read = |other: &Question| matches!(other, Question::Image { reference, .. } if reference == question.reference());
                 let fact = match freshness {
                     Freshness::Cached if beside.iter().any(is_read) => {
@@ -178,19 +180,19 @@ impl Sources {
                     Freshness::Cached => registry.manifest(&reference, deadline).await,
                     Freshness::Fresh => registry.manifest_now(&reference, deadline).await,
                 };
-                Answer::Manifest(reference, fact)
+                SourcedFact::Manifest(reference, fact)
             }
-            (Question::Manifest { .. }, _) => Answer::Manifest(reference, unknown(closed)),
-            (Question::Image { platforms, .. }, Origin::Network { registry, .. }) if closed.is_none() => {
+            (Question::Manifest { .. }, _) => SourcedFact::Manifest(reference, unknown(closed)),
+            (Question::Image { platforms, .. }, FactSource::Network { registry, .. }) if closed.is_none() => {
                 let fact = registry.image(&reference, platforms, deadline).await;
-                Answer::Image(reference, fact)
+                SourcedFact::Image(reference, fact)
             }
-            (Question::Image { .. }, _) => Answer::Image(reference, unknown(closed)),
-            (Question::Payload { .. }, Origin::Network { registry, .. }) if closed.is_none() => {
+            (Question::Image { .. }, _) => SourcedFact::Image(reference, unknown(closed)),
+            (Question::Payload { .. }, FactSource::Network { registry, .. }) if closed.is_none() => {
                 let fact = registry.payload(&reference, deadline).await;
-                Answer::Payload(reference, fact)
+                SourcedFact::Payload(reference, fact)
             }
-            (Question::Payload { .. }, _) => Answer::Payload(reference, unknown(closed)),
+            (Question::Payload { .. }, _) => SourcedFact::Payload(reference, unknown(closed)),
         }
     }
 }
@@ -205,14 +207,14 @@ fn closed(question: &Question, facts: &Facts, policy: &Policy) -> Option<Cause> 
     }
     match facts.cluster.standing(question.reference()) {
         // What the cluster does not tell closes no door.
-        Standing::Allowed | Standing::Unknown(..) => None,
-        Standing::Outside(_) => Some(Cause::OutsideCluster),
-        Standing::Blocked(scope) => Some(Cause::Blocked { scope: scope.to_owned() }),
+        RegistryAccess::Allowed | RegistryAccess::Unknown(..) => None,
+        RegistryAccess::Outside(_) => Some(Cause::OutsideCluster),
+        RegistryAccess::Blocked(scope) => Some(Cause::Blocked { scope: scope.to_owned() }),
     }
 }
 
 /// An answer, with what it is about.
-enum Answer {
+enum SourcedFact {
     Manifest(ImageReference, Fact<Manifest>),
     Image(ImageReference, Fact<Arc<Image>>),
     Payload(ImageReference, Fact<Payload>),

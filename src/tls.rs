@@ -2,7 +2,7 @@
 //!
 //! Owns what counts as a pair that fits together. A new pair that does not never replaces a good
 //! one. Where no pair is given, one is made whose CA is written out for clients to trust. An
-//! [`Endpoint`] is what one address shows and asks for; [`protocol`] has what is spoken.
+//! [`TlsEndpoint`] is what one address shows and asks for; [`protocol`] has what is spoken.
 
 pub mod profile;
 
@@ -25,7 +25,7 @@ use rustls::sign::CertifiedKey;
 use rustls::{RootCertStore, ServerConfig};
 use x509_parser::x509::X509Version;
 
-use crate::registry::http::tls_roots::Authorities;
+use crate::registry::http::tls_roots::CaBundle;
 use crate::reload::LastSeen;
 use crate::tls::profile::Protocol;
 
@@ -52,14 +52,14 @@ struct Pair {
 }
 
 /// The content of both files.
-struct Content {
+struct PairContent {
     certificate: Vec<u8>,
     key: Vec<u8>,
 }
 
 /// What a look at the files brought.
 #[derive(Debug)]
-pub enum Reload {
+pub enum CertificateReload {
     /// They are as they were.
     Same,
     /// They are others, and in force.
@@ -141,19 +141,19 @@ impl ServingCertificate {
     ///
     /// Certificate and key may be seen half-way between the old and the new pair; they then do not
     /// fit, and the next look mends it.
-    pub fn reload(&self) -> Reload {
-        let Some(files) = &self.files else { return Reload::Same };
+    pub fn reload(&self) -> CertificateReload {
+        let Some(files) = &self.files else { return CertificateReload::Same };
         let outcome = files.read();
-        let joined = outcome.as_ref().map(Content::joined);
+        let joined = outcome.as_ref().map(PairContent::joined);
         if !self.seen.is_new(joined.as_deref()) {
-            return Reload::Same;
+            return CertificateReload::Same;
         }
         match outcome.and_then(|content| files.pair(&content)) {
             Ok(pair) => {
                 self.current.store(Arc::new(pair));
-                Reload::Changed
+                CertificateReload::Changed
             }
-            Err(error) => Reload::Faulty(error),
+            Err(error) => CertificateReload::Faulty(error),
         }
     }
 }
@@ -167,7 +167,7 @@ impl ClientAuthority {
     /// cannot be used: a caller would be turned away for it later, and nobody would know why.
     pub fn from_file(path: &Path) -> Result<Self, CertificateError> {
         let unusable = |reason: String| CertificateError::Unusable { path: path.to_owned(), reason };
-        let bundle = Authorities::parse(&String::from_utf8_lossy(&read(path)?));
+        let bundle = CaBundle::parse(&String::from_utf8_lossy(&read(path)?));
         let bundle = bundle.map_err(|fault| unusable(format!("{fault}; mend it or take it out")))?;
         let mut roots = RootCertStore::empty();
         for certificate in bundle.into_certificates() {
@@ -181,13 +181,13 @@ impl ClientAuthority {
 
 /// How one address shakes hands. What is spoken can be changed while connections are made.
 #[derive(Debug)]
-pub struct Endpoint {
+pub struct TlsEndpoint {
     certificate: Arc<ServingCertificate>,
     callers: Arc<dyn ClientCertVerifier>,
     current: ArcSwap<ServerConfig>,
 }
 
-impl Endpoint {
+impl TlsEndpoint {
     /// Shows `certificate`, and speaks HTTP/2 and HTTP/1.1. With `client_authority` only clients with a
     /// certificate from it get through the handshake.
     pub fn new(
@@ -236,11 +236,11 @@ impl ResolvesServerCert for ServingCertificate {
 }
 
 impl PairFiles {
-    fn read(&self) -> Result<Content, CertificateError> {
-        Ok(Content { certificate: read(&self.certificate)?, key: read(&self.key)? })
+    fn read(&self) -> Result<PairContent, CertificateError> {
+        Ok(PairContent { certificate: read(&self.certificate)?, key: read(&self.key)? })
     }
 
-    fn pair(&self, content: &Content) -> Result<Pair, CertificateError> {
+    fn pair(&self, content: &PairContent) -> Result<Pair, CertificateError> {
         let chain = chain(&self.certificate, &content.certificate)?;
         let key = PrivateKeyDer::from_pem_slice(&content.key).map_err(|_| CertificateError::Unusable {
             path: self.key.clone(),
@@ -248,10 +248,10 @@ impl PairFiles {
                 .to_owned(),
         })?;
         Pair::new(chain, key).map_err(|error| match error {
-            Misfit::Certificate(reason) => {
+            PairMismatch::Certificate(reason) => {
                 CertificateError::Unusable { path: self.certificate.clone(), reason }
             }
-            Misfit::Pair(reason) => CertificateError::Pair {
+            PairMismatch::Pair(reason) => CertificateError::Pair {
                 certificate: self.certificate.clone(),
                 key: self.key.clone(),
                 reason,
@@ -260,15 +260,16 @@ impl PairFiles {
     }
 }
 
-impl Content {
+impl PairContent {
     fn joined(&self) -> Vec<u8> {
         [self.certificate.as_slice(), &[0], &self.key].concat()
     }
 }
 
 impl Pair {
-    fn new(chain: Vec<CertificateDer<'static>>, key: PrivateKeyDer<'static>) -> Result<Self, Misfit> {
-        let of_certificate = |reason: String| Misfit::Certificate(format!("the first certificate {reason}"));
+    fn new(chain: Vec<CertificateDer<'static>>, key: PrivateKeyDer<'static>) -> Result<Self, PairMismatch> {
+        let of_certificate =
+            |reason: String| PairMismatch::Certificate(format!("the first certificate {reason}"));
         let leaf = chain.first().ok_or_else(|| of_certificate("is missing".to_owned()))?;
         let (_, parsed) = x509_parser::parse_x509_certificate(leaf)
             .map_err(|error| of_certificate(format!("cannot be read: {error}")))?;
@@ -287,7 +288,7 @@ impl Pair {
                     rustls::Error::InvalidCertificate(reason) => {
                         of_certificate(format!("cannot be used: {reason}"))
                     }
-                    other => Misfit::Pair(other.to_string()),
+                    other => PairMismatch::Pair(other.to_string()),
                 },
             )?;
         Ok(Self { key: Arc::new(key), begin, expiry })
@@ -295,14 +296,14 @@ impl Pair {
 }
 
 /// Why a chain and a key are no pair.
-enum Misfit {
+enum PairMismatch {
     /// The certificate is no good with any key.
     Certificate(String),
     /// The key is, or it is another's.
     Pair(String),
 }
 
-impl Misfit {
+impl PairMismatch {
     fn into_reason(self) -> String {
         match self {
             Self::Certificate(reason) | Self::Pair(reason) => reason,
@@ -375,11 +376,11 @@ const SELF_SIGNED_SECONDS: i64 = 365 * 24 * 3600;
 mod tests {
     use super::*;
 
-    struct Files {
+    struct PairPaths {
         folder: tempfile::TempDir,
     }
 
-    impl Files {
+    impl PairPaths {
         fn new() -> Self {
             Self { folder: tempfile::tempdir().unwrap() }
         }
@@ -407,29 +408,29 @@ mod tests {
 
     #[test]
     fn a_new_pair_is_taken_over_and_one_that_does_not_fit_is_not() {
-        let files = Files::new();
+        let files = PairPaths::new();
         let (one, one_key) = issued();
         let (two, two_key) = issued();
         files.write(&one, &one_key);
         let serving = ServingCertificate::from_files(&files.certificate(), &files.key()).unwrap();
         let in_force = || serving.current.load().key.cert[0].clone();
         let first = in_force();
-        assert!(matches!(serving.reload(), Reload::Same));
+        assert!(matches!(serving.reload(), CertificateReload::Same));
         files.write(&two, &one_key);
-        let Reload::Faulty(error) = serving.reload() else { panic!() };
+        let CertificateReload::Faulty(error) = serving.reload() else { panic!() };
         assert!(error.to_string().contains("do not fit together"), "{error}");
-        assert!(matches!(serving.reload(), Reload::Same), "a fault is told of once");
+        assert!(matches!(serving.reload(), CertificateReload::Same), "a fault is told of once");
         assert_eq!(in_force(), first);
         files.write(&two, &two_key);
-        assert!(matches!(serving.reload(), Reload::Changed));
+        assert!(matches!(serving.reload(), CertificateReload::Changed));
         assert_ne!(in_force(), first);
         std::fs::remove_file(files.key()).unwrap();
-        assert!(matches!(serving.reload(), Reload::Faulty(CertificateError::Unreadable { .. })));
+        assert!(matches!(serving.reload(), CertificateReload::Faulty(CertificateError::Unreadable { .. })));
     }
 
     #[test]
     fn what_cannot_be_used_is_named() {
-        let files = Files::new();
+        let files = PairPaths::new();
         let (certificate, key) = issued();
         let (_, other) = issued();
         let secret = key.lines().nth(1).unwrap().to_owned();

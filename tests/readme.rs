@@ -1,6 +1,6 @@
 //! What the README shows is what the program says.
 
-use layerpin::admission::Answer;
+use layerpin::admission::AdmissionAnswer;
 use layerpin::evaluate::evaluate;
 use layerpin::model::digest::Digest;
 use layerpin::model::facts::{Fact, Facts, Manifest, ManifestKind};
@@ -28,7 +28,7 @@ fn the_first_screen_shows_the_exact_answers() {
 
     let warnings = pin::plan(&subject, &facts, &policy).warnings;
     assert_eq!(answers[0].trim_end(), format!("Warning: {}", warnings.join("\nWarning: ")));
-    let denial = Answer::enforce(&evaluate(&subject, &facts, &policy)).denial.unwrap();
+    let denial = AdmissionAnswer::enforce(&evaluate(&subject, &facts, &policy)).denial.unwrap();
     assert_eq!(answers[1].trim_end(), denial);
 }
 

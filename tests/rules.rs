@@ -14,7 +14,7 @@ use layerpin::model::image_reference::ImageReference;
 use layerpin::model::machine_config::Field;
 use layerpin::policy::{Level, Policy};
 use layerpin::report::LineageReport;
-use layerpin::rules::{self, Input};
+use layerpin::rules::{self, RuleInput};
 use serde::Serialize;
 use serde_json::json;
 
@@ -57,7 +57,7 @@ fn every_rule_has_a_denied_a_passed_and_an_unknown_case() {
         assert!(passed, "{} has no case that passes", file_of(rule));
         let unknown = cases.iter().any(|case| speaks(case) && case.knows_nothing());
         assert!(unknown, "{} has no case in which it speaks though nothing is known", file_of(rule));
-        if !rule.inputs.iter().any(|input| matches!(input, Input::Manifest | Input::Image)) {
+        if !rule.inputs.iter().any(|input| matches!(input, RuleInput::Manifest | RuleInput::Image)) {
             // What is judged from the object alone costs the same, whoever does not answer.
             let stands = cases.iter().any(|case| {
                 let denies = |finding: &Found| finding.rule == rule.id && finding.level == Level::Deny;

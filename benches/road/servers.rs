@@ -198,7 +198,7 @@ impl Log {
 pub(crate) fn serve_with_empty_route() -> ExitCode {
     layerpin::install_crypto_provider();
     let Verb::Serve(options) = CommandLine::parse().command else { return ExitCode::FAILURE };
-    let _log = layerpin::log::start(layerpin::log::Amount::Work);
+    let _log = layerpin::log::start(layerpin::log::Verbosity::Work);
     let empty = Router::new()
         .route("/empty", post(|body: Bytes| async { drop(body) }))
         .layer(DefaultBodyLimit::disable());

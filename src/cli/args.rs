@@ -32,7 +32,7 @@ pub enum Command {
     ///
     /// Logs a line for each review to standard error, as text on a terminal and as JSON otherwise;
     /// RUST_LOG filters. Prints `listening on https://ADDR` when it listens.
-    Serve(Box<Serve>),
+    Serve(Box<ServeArgs>),
     /// Judge MachineConfigs in files, as they stand
     ///
     /// Reads YAML and JSON: many documents in a file, lists, and MachineConfigs that objects of other kinds
@@ -43,39 +43,39 @@ pub enum Command {
     ///
     /// Exit status: 0 when nothing costs more than a warning, 1 when something is denied, 2 when
     /// something could not be done; what could be judged is reported all the same.
-    Check(Box<Check>),
+    Check(Box<CheckArgs>),
     /// Replace tags by digests in files, and record what each tag was
     ///
     /// Takes files, folders (their .yaml, .yml and .json files, less what Git ignores) and - for standard
     /// input. Without --write or --check it prints what it would change as a diff. A file that cannot be
     /// changed exactly is left alone and named. Exit status: 0 nothing left to do, 1 --check would
     /// change something, 2 something could not be done.
-    Pin(Box<Pin>),
+    Pin(Box<PinArgs>),
     /// Print the base image to build FROM, by digest
     ///
     /// Of the cluster's release, of one of its pools (--pool), of the release that --release-image names,
     /// or an image that --base-image names. Standard output has the pull spec alone: podman build --build-arg BASE=$(layerpin base --release-image REF) …
-    Base(Box<Base>),
+    Base(Box<BaseArgs>),
     /// Draw the lineage of an image: its base, its own layers, and what is wrong
     ///
     /// Takes a pull spec, or a file or folder with MachineConfigs, whose osImageURL is then explained for
     /// each pool that they reach. A pull spec alone is measured by the base of any OS stream of the
     /// release. Exit status: 0 it was explained, whatever came of it, 2 something could not be read.
-    Explain(Box<Explain>),
+    Explain(Box<ExplainArgs>),
     /// List the rules, or show the page of one
     ///
     /// Without RULE, a line for each rule: its id, its level in the recommended policy, its fault. With
     /// RULE, what the rule looks at, why that is a fault, and what to do about it.
-    Rules(Rules),
+    Rules(RulesArgs),
     /// Print the completion script of a shell
     ///
     /// For bash: layerpin completions bash > ~/.local/share/bash-completion/completions/layerpin
-    Completions(Completions),
+    Completions(CompletionsArgs),
 }
 
 /// Where facts come from; the same for every verb.
 #[derive(Args, Debug)]
-pub struct FactOptions {
+pub struct FactArgs {
     /// Kubeconfig of the cluster [default: those of $KUBECONFIG, ~/.kube/config, the account of the
     /// pod; else there is no cluster]
     #[arg(long, value_name = "FILE", env = "LAYERPIN_KUBECONFIG")]
@@ -145,7 +145,7 @@ pub struct FactOptions {
 
 /// Options of `layerpin serve`.
 #[derive(Args, Debug)]
-pub struct Serve {
+pub struct ServeArgs {
     /// Address of the webhooks; port 0 takes a free one
     #[arg(long, value_name = "ADDR", env = "LAYERPIN_LISTEN", default_value = "0.0.0.0:8443")]
     pub listen: SocketAddr,
@@ -194,12 +194,12 @@ pub struct Serve {
 
     /// Where facts come from.
     #[command(flatten, next_help_heading = "Facts")]
-    pub facts: FactOptions,
+    pub facts: FactArgs,
 }
 
 /// Options of `layerpin pin`.
 #[derive(Args, Debug)]
-pub struct Pin {
+pub struct PinArgs {
     /// Files, folders, or - for standard input
     #[arg(value_name = "PATH", required = true)]
     pub paths: Vec<PathBuf>,
@@ -219,16 +219,16 @@ pub struct Pin {
 
     /// Where facts come from.
     #[command(flatten, next_help_heading = "Facts")]
-    pub facts: FactOptions,
+    pub facts: FactArgs,
 
     /// What is left behind.
     #[command(flatten)]
-    pub record: RecordOptions,
+    pub record: RecordArgs,
 }
 
 /// What a verb that ends leaves behind.
 #[derive(Args, Debug)]
-pub struct RecordOptions {
+pub struct RecordArgs {
     /// Write everything that was asked and answered to FILE, for --facts. It holds references, digests
     /// and hosts, and no credentials
     #[arg(long, value_name = "FILE", env = "LAYERPIN_SAVE_FACTS", conflicts_with = "facts")]
@@ -237,7 +237,7 @@ pub struct RecordOptions {
 
 /// Options of `layerpin check`.
 #[derive(Args, Debug)]
-pub struct Check {
+pub struct CheckArgs {
     /// Files, folders, or - for standard input
     #[arg(required = true, value_name = "PATH")]
     pub paths: Vec<PathBuf>,
@@ -248,11 +248,11 @@ pub struct Check {
 
     /// Where facts come from.
     #[command(flatten, next_help_heading = "Facts")]
-    pub facts: FactOptions,
+    pub facts: FactArgs,
 
     /// What is left behind.
     #[command(flatten)]
-    pub record: RecordOptions,
+    pub record: RecordArgs,
 }
 
 /// The forms of a report.
@@ -270,7 +270,7 @@ pub enum Format {
 
 /// Options of `layerpin completions`.
 #[derive(Args, Debug)]
-pub struct Completions {
+pub struct CompletionsArgs {
     /// The shell
     #[arg(value_enum)]
     pub shell: Shell,
@@ -278,7 +278,7 @@ pub struct Completions {
 
 /// Options of `layerpin base`.
 #[derive(Args, Debug)]
-pub struct Base {
+pub struct BaseArgs {
     /// A pool of the cluster: the base of its own OS stream
     #[arg(long, value_name = "NAME")]
     pub pool: Option<String>,
@@ -294,7 +294,7 @@ pub struct Base {
 
     /// Where facts come from.
     #[command(flatten, next_help_heading = "Facts")]
-    pub facts: FactOptions,
+    pub facts: FactArgs,
 }
 
 /// Forms of what `layerpin base` prints.
@@ -308,7 +308,7 @@ pub enum BaseFormat {
 
 /// Options of `layerpin explain`.
 #[derive(Args, Debug)]
-pub struct Explain {
+pub struct ExplainArgs {
     /// A pull spec, a file or folder with MachineConfigs, or - for standard input
     #[arg(value_name = "IMAGE|PATH")]
     pub what: String,
@@ -319,11 +319,11 @@ pub struct Explain {
 
     /// Where facts come from.
     #[command(flatten, next_help_heading = "Facts")]
-    pub facts: FactOptions,
+    pub facts: FactArgs,
 
     /// What is left behind.
     #[command(flatten)]
-    pub record: RecordOptions,
+    pub record: RecordArgs,
 }
 
 /// Forms of the output of `layerpin explain`.
@@ -341,7 +341,7 @@ pub enum ExplainFormat {
 
 /// Options of `layerpin rules`.
 #[derive(Args, Debug)]
-pub struct Rules {
+pub struct RulesArgs {
     /// The id of a rule, such as floating-tag [default: list all]
     #[arg(value_name = "RULE")]
     pub rule: Option<String>,

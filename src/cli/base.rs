@@ -9,12 +9,12 @@ use anyhow::{Context, anyhow, bail};
 use serde::Serialize;
 use tokio::time::Instant;
 
-use crate::cli::Ending;
-use crate::cli::args::{Base, BaseFormat};
+use crate::cli::ExitStatus;
+use crate::cli::args::{BaseArgs, BaseFormat};
 use crate::cli::connect;
 use crate::cli::output;
 use crate::lineage::bases;
-use crate::lineage::{self, Ignorance, Origin, Standing};
+use crate::lineage::{self, BaseOrigin, BaseStatus, UnknownReason};
 use crate::metrics::Metrics;
 use crate::model::facts::image::Payload;
 use crate::model::facts::{Fact, Facts};
@@ -27,18 +27,18 @@ use crate::sources::Sources;
 use crate::text::shown;
 
 /// Prints the base that the options lead to.
-pub fn run(options: &Base) -> anyhow::Result<Ending> {
+pub fn run(options: &BaseArgs) -> anyhow::Result<ExitStatus> {
     let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime")?;
     let outcome = runtime.block_on(print(options));
     // An exec plug-in of the kubeconfig may hang for ever, and is not waited for.
     runtime.shutdown_background();
-    outcome.map(|()| Ending::Clean)
+    outcome.map(|()| ExitStatus::Clean)
 }
 
-async fn print(options: &Base) -> anyhow::Result<()> {
+async fn print(options: &BaseArgs) -> anyhow::Result<()> {
     let policy = connect::policy(&options.facts)?.current();
     let sources = connect::connect(&options.facts, &Arc::new(Metrics::new()))?;
-    let asker = Asker { sources, policy, deadline: Instant::now() + options.facts.timeout };
+    let asker = BaseFinder { sources, policy, deadline: Instant::now() + options.facts.timeout };
     asker.sources.read_cluster(asker.deadline).await;
     let mut facts = asker.sources.begin();
     let mut release = match (&options.pool, facts.given.is_empty()) {
@@ -69,7 +69,7 @@ async fn print(options: &Base) -> anyhow::Result<()> {
 
 /// The bases that one release has, or that the user named.
 #[derive(Debug, PartialEq, Eq)]
-struct Bases {
+struct BaseChoices {
     /// The release, such as `4.18.14`; `None` for images that the user named.
     version: Option<String>,
     images: Vec<BaseImage>,
@@ -90,7 +90,7 @@ struct BaseImage {
     platforms: Option<Vec<String>>,
 }
 
-impl Bases {
+impl BaseChoices {
     fn of_payload(payload: &Payload) -> Self {
         let images = payload.os_images.iter().map(|(tag, image)| BaseImage {
             tag: Some(tag.clone()),
@@ -120,14 +120,14 @@ impl Bases {
     fn to_json(&self, chosen: usize) -> anyhow::Result<String> {
         #[derive(Serialize)]
         #[serde(rename_all = "camelCase")]
-        struct Document<'a> {
+        struct BaseReport<'a> {
             release: Option<&'a str>,
             reference: &'a ImageReference,
             stream: Option<&'a str>,
             images: &'a [BaseImage],
         }
         let base = &self.images[chosen];
-        let document = Document {
+        let document = BaseReport {
             release: self.version.as_deref(),
             reference: &base.reference,
             stream: base.stream.as_deref(),
@@ -155,7 +155,7 @@ impl BaseImage {
 }
 
 /// Which of the images is meant: the one of `stream`, or the one that pools get which choose none.
-fn choose(bases: &Bases, stream: Option<&str>) -> anyhow::Result<usize> {
+fn choose(bases: &BaseChoices, stream: Option<&str>) -> anyhow::Result<usize> {
     let names = || bases.names().join(", ");
     let release = || format!("release {}", shown(bases.version.as_deref().unwrap_or_default()));
     if let Some(stream) = stream {
@@ -189,28 +189,28 @@ fn choose(bases: &Bases, stream: Option<&str>) -> anyhow::Result<usize> {
 }
 
 /// Asks for one run.
-struct Asker {
+struct BaseFinder {
     sources: Sources,
     policy: Arc<Policy>,
     deadline: Instant,
 }
 
-impl Asker {
+impl BaseFinder {
     /// The bases of the release, or the images, that the options name.
-    async fn given(&self, facts: &mut Facts) -> anyhow::Result<Bases> {
+    async fn given(&self, facts: &mut Facts) -> anyhow::Result<BaseChoices> {
         let given = facts.given.clone();
-        let Some(release) = given.release_image else { return Ok(Bases::given(&given.base_images)) };
+        let Some(release) = given.release_image else { return Ok(BaseChoices::given(&given.base_images)) };
         let asked = release.asked();
         self.ask(&[Question::Payload { reference: asked.clone() }], facts).await;
         match facts.payload(&asked) {
-            Fact::Known(payload) => Ok(Bases::of_payload(payload)),
+            Fact::Known(payload) => Ok(BaseChoices::of_payload(payload)),
             Fact::Absent => Err(anyhow!("there is no release payload {release}")),
             Fact::Unknown(cause) => Err(anyhow!("the release payload {release} cannot be read: {cause}")),
         }
     }
 
     /// The bases that count in the cluster, that of `pool` first.
-    async fn of_cluster(&self, pool: Option<&str>, facts: &mut Facts) -> anyhow::Result<Bases> {
+    async fn of_cluster(&self, pool: Option<&str>, facts: &mut Facts) -> anyhow::Result<BaseChoices> {
         if facts.cluster.is_unasked() {
             bail!(
                 "nothing says which release is meant; name its payload with --release-image, or a cluster with \
@@ -244,10 +244,11 @@ impl Asker {
             eprintln!("note: {note}");
         }
         // What else counts is agreed to, and nothing to build on anew.
-        let is_of_release =
-            |base: &&lineage::Base| base.standing == Standing::Accepted && base.origin != Origin::Policy;
+        let is_of_release = |base: &&lineage::Base| {
+            base.standing == BaseStatus::Accepted && base.origin != BaseOrigin::Policy
+        };
         let Some(first) = expected.accepted.iter().find(is_of_release) else {
-            let why = expected.lacking.first().unwrap_or(&Ignorance::NothingToJudgeAgainst);
+            let why = expected.lacking.first().unwrap_or(&UnknownReason::NothingToJudgeAgainst);
             bail!("the base of the cluster is not known: {why}");
         };
         let others = expected.accepted.iter().filter(is_of_release).chain(&expected.siblings);
@@ -263,7 +264,7 @@ impl Asker {
             (None, Fact::Known(streams)) => Some(streams.default_stream.clone()),
             (None, _) => None,
         };
-        Ok(Bases { version: first.release.clone(), images: others.map(image).collect(), default })
+        Ok(BaseChoices { version: first.release.clone(), images: others.map(image).collect(), default })
     }
 
     /// Puts the digest in place of a tag.
@@ -314,7 +315,7 @@ const DEFAULTS: [&str; 6] =
 mod tests {
     use super::*;
 
-    fn bases(version: Option<&str>, tags: &[(&str, Option<&str>)]) -> Bases {
+    fn bases(version: Option<&str>, tags: &[(&str, Option<&str>)]) -> BaseChoices {
         let reference =
             "quay.io/ocp/os@sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
         let image = |(tag, stream): &(&str, Option<&str>)| BaseImage {
@@ -324,7 +325,11 @@ mod tests {
             reference: ImageReference::parse(reference).unwrap(),
             platforms: None,
         };
-        Bases { version: version.map(str::to_owned), images: tags.iter().map(image).collect(), default: None }
+        BaseChoices {
+            version: version.map(str::to_owned),
+            images: tags.iter().map(image).collect(),
+            default: None,
+        }
     }
 
     #[test]

@@ -8,14 +8,14 @@ use anyhow::Context;
 use futures_util::StreamExt;
 use futures_util::stream;
 
-use crate::cli::args::{Check, Format};
+use crate::cli::args::{CheckArgs, Format};
 use crate::cli::connect;
-use crate::cli::inputs::{self, Input, Unread};
+use crate::cli::inputs::{self, Input, ReadError};
 use crate::cli::output;
 use crate::cli::progress::Progress;
 use crate::cli::save_facts;
-use crate::cli::{Ending, reasons};
-use crate::manifests::{self, FaultKind, Weight};
+use crate::cli::{ExitStatus, reasons};
+use crate::manifests::{self, FaultKind, Severity};
 use crate::metrics::Metrics;
 use crate::model::machine_config::Subject;
 use crate::report::{ObjectReport, Report, Style, Summary};
@@ -24,13 +24,13 @@ use crate::run::Run;
 /// Judges what the paths name and writes the report to standard output.
 ///
 /// What cannot be read never keeps the rest from being judged.
-pub fn run(options: &Check) -> anyhow::Result<Ending> {
+pub fn run(options: &CheckArgs) -> anyhow::Result<ExitStatus> {
     let policy = connect::policy(&options.facts)?.current();
     let sources = connect::connect(&options.facts, &Arc::new(Metrics::new()))?;
     let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime")?;
     let style = output::style(&io::stderr());
     let (inputs, mut unread) = inputs::find(&options.paths);
-    let mut harvest = Harvest::of(&inputs);
+    let mut harvest = LoadedFiles::of(&inputs);
     unread.append(&mut harvest.unread);
     harvest.tell(&unread, style);
 
@@ -44,15 +44,15 @@ pub fn run(options: &Check) -> anyhow::Result<Ending> {
     let failed = unread.len();
     let report = Report::of_files(run.policy(), objects, unread);
     let mut ending = match report.summary() {
-        _ if failed > 0 => Ending::Incomplete,
-        Summary { denied: 0, .. } => Ending::Clean,
-        _ => Ending::Denied,
+        _ if failed > 0 => ExitStatus::Incomplete,
+        Summary { denied: 0, .. } => ExitStatus::Clean,
+        _ => ExitStatus::Denied,
     };
     if let Some(path) = &options.record.save_facts
         && let Err(error) = save_facts::save(path, &run.facts())
     {
         output::remark(&format!("{}: {}\n", style.error("error"), reasons(&error)));
-        ending = Ending::Incomplete;
+        ending = ExitStatus::Incomplete;
     }
     output::data(&match options.format {
         Format::Text => report.to_text(output::style(&io::stdout())),
@@ -82,16 +82,16 @@ async fn judge(run: &Run, subjects: Vec<Subject>, done: &AtomicUsize) -> Vec<Obj
 
 /// What the files hold.
 #[derive(Default)]
-struct Harvest {
+struct LoadedFiles {
     subjects: Vec<Subject>,
-    unread: Vec<Unread>,
+    unread: Vec<ReadError>,
     /// Templates that hold a MachineConfig, as far as can be told.
-    unrendered: Vec<Unread>,
+    unrendered: Vec<ReadError>,
     /// Files of a folder that are templates of other things.
     other_templates: usize,
 }
 
-impl Harvest {
+impl LoadedFiles {
     fn of(inputs: &[Input]) -> Self {
         let progress = Progress::of("read", inputs.len(), "files");
         let mut all = Self::default();
@@ -123,9 +123,9 @@ impl Harvest {
         let mut has_other_template = false;
         for fault in documents.faults {
             match fault.weight(input.given()) {
-                Weight::Error => harvest.unread.push(Unread::of(&name, fault)),
-                Weight::Note => harvest.unrendered.push(Unread::of(&name, fault)),
-                Weight::Nothing => has_other_template |= fault.kind == FaultKind::Template,
+                Severity::Error => harvest.unread.push(ReadError::of(&name, fault)),
+                Severity::Note => harvest.unrendered.push(ReadError::of(&name, fault)),
+                Severity::Nothing => has_other_template |= fault.kind == FaultKind::Template,
             }
         }
         harvest.other_templates = usize::from(has_other_template);
@@ -133,7 +133,7 @@ impl Harvest {
     }
 
     /// Says on standard error what was not judged, and why.
-    fn tell(&self, unread: &[Unread], style: Style) {
+    fn tell(&self, unread: &[ReadError], style: Style) {
         let mut text = String::new();
         let severities = [(unread, style.error("error")), (&self.unrendered, style.warning("warning"))];
         for (faults, severity) in severities {

@@ -8,22 +8,22 @@ use std::sync::Arc;
 
 use anyhow::anyhow;
 
-use crate::cli::args::FactOptions;
-use crate::cluster::Pace;
-use crate::cluster::access::{Access, Choice, Environment};
+use crate::cli::args::FactArgs;
+use crate::cluster::WatchConfig;
+use crate::cluster::access::{ClusterAccess, ClusterChoice, ClusterEnvironment};
 use crate::errors;
 use crate::metrics::Metrics;
-use crate::model::facts::{Facts, Given};
+use crate::model::facts::{AcceptedBases, Facts};
 use crate::policy::PolicyStore;
-use crate::registry::Settings;
-use crate::registry::auth::keychain::Credentials;
-use crate::registry::http::tls_roots::Certificates;
+use crate::registry::RegistrySettings;
+use crate::registry::auth::keychain::Keychain;
+use crate::registry::http::tls_roots::CertDirs;
 use crate::registry::mirrors::registries_conf::RegistriesConf;
 use crate::sources::{ClusterSource, RegistryClient, Sources};
 use crate::text::shown;
 
 /// The policy that the options name, or the recommended one.
-pub(crate) fn policy(options: &FactOptions) -> anyhow::Result<PolicyStore> {
+pub(crate) fn policy(options: &FactArgs) -> anyhow::Result<PolicyStore> {
     Ok(match &options.policy {
         Some(path) => PolicyStore::from_file(path)?,
         None => PolicyStore::built_in(),
@@ -32,31 +32,33 @@ pub(crate) fn policy(options: &FactOptions) -> anyhow::Result<PolicyStore> {
 
 /// The sources that the options describe. Nothing is asked yet: a server goes on with
 /// [`Sources::follow_cluster`], a verb that ends with [`Sources::read_cluster`].
-pub(crate) fn connect(options: &FactOptions, metrics: &Arc<Metrics>) -> anyhow::Result<Sources> {
+pub(crate) fn connect(options: &FactArgs, metrics: &Arc<Metrics>) -> anyhow::Result<Sources> {
     if let Some(path) = &options.facts {
         return Ok(Sources::recorded(Arc::new(recorded(path)?)));
     }
-    let given =
-        Given { release_image: options.release_image.clone(), base_images: options.base_image.clone() };
+    let given = AcceptedBases {
+        release_image: options.release_image.clone(),
+        base_images: options.base_image.clone(),
+    };
     if options.offline {
         return Ok(Sources::offline().accepting(given));
     }
     let cluster = cluster(options)?;
     let credentials = match (&options.authfile, &cluster) {
-        (Some(path), _) => Credentials::from_file(path)?,
-        (None, Some(_)) => Credentials::of_cluster(),
-        (None, None) => Credentials::from_usual_files(|name| std::env::var_os(name), user())?,
+        (Some(path), _) => Keychain::from_file(path)?,
+        (None, Some(_)) => Keychain::of_cluster(),
+        (None, None) => Keychain::from_usual_files(|name| std::env::var_os(name), user())?,
     };
     let registries = match &options.registries_conf {
         Some(file) => RegistriesConf::from_file(file)?,
         None => RegistriesConf::none(),
     };
     let certificates = match (&options.cert_dir, &cluster) {
-        (Some(folder), _) => Certificates::from_dir(folder)?,
-        (None, Some(_)) => Certificates::of_system(),
-        (None, None) => Certificates::from_usual(usual_cert_dirs()),
+        (Some(folder), _) => CertDirs::from_dir(folder)?,
+        (None, Some(_)) => CertDirs::of_system(),
+        (None, None) => CertDirs::from_usual(usual_cert_dirs()),
     };
-    let settings = Settings { registries, certificates, ..Settings::from(credentials) };
+    let settings = RegistrySettings { registries, certificates, ..RegistrySettings::from(credentials) };
     let registry = RegistryClient::new(settings, Arc::clone(metrics))?;
     Ok(Sources::network(registry, cluster).accepting(given))
 }
@@ -75,13 +77,15 @@ fn usual_cert_dirs() -> Vec<PathBuf> {
 }
 
 /// The cluster that the options and the environment name; `None` where they name none.
-fn cluster(options: &FactOptions) -> anyhow::Result<Option<Arc<ClusterSource>>> {
+fn cluster(options: &FactArgs) -> anyhow::Result<Option<Arc<ClusterSource>>> {
     if options.no_cluster {
         return Ok(None);
     }
-    let choice = Choice { kubeconfig: options.kubeconfig.clone(), context: options.context.clone() };
-    let Some(access) = Access::find(&choice, &Environment::of_process())? else { return Ok(None) };
-    Ok(Some(ClusterSource::new(access, Pace::default())?))
+    let choice = ClusterChoice { kubeconfig: options.kubeconfig.clone(), context: options.context.clone() };
+    let Some(access) = ClusterAccess::find(&choice, &ClusterEnvironment::of_process())? else {
+        return Ok(None);
+    };
+    Ok(Some(ClusterSource::new(access, WatchConfig::default())?))
 }
 
 /// The facts of an earlier run. Fails with the file, and the place in it that cannot be read.

@@ -6,15 +6,15 @@ use std::sync::Arc;
 
 use anyhow::{Context, bail};
 
-use crate::cli::args::{Explain, ExplainFormat};
+use crate::cli::args::{ExplainArgs, ExplainFormat};
 use crate::cli::connect;
-use crate::cli::inputs::{self, STANDARD_INPUT, Unread};
+use crate::cli::inputs::{self, ReadError, STANDARD_INPUT};
 use crate::cli::output;
 use crate::cli::save_facts;
-use crate::cli::{Ending, reasons};
+use crate::cli::{ExitStatus, reasons};
 use crate::explain::{Explanation, ImageExplanation};
 use crate::lineage;
-use crate::manifests::{self, Weight};
+use crate::manifests::{self, Severity};
 use crate::metrics::Metrics;
 use crate::model::facts::Facts;
 use crate::model::image_reference::ImageReference;
@@ -25,7 +25,7 @@ use crate::run::Run;
 use crate::text::shown;
 
 /// Explains what was named. The drawing goes to standard output, words to standard error.
-pub fn run(options: &Explain) -> anyhow::Result<Ending> {
+pub fn run(options: &ExplainArgs) -> anyhow::Result<ExitStatus> {
     let sought = sought(&options.what)?;
     let policy = connect::policy(&options.facts)?.current();
     let sources = connect::connect(&options.facts, &Arc::new(Metrics::new()))?;
@@ -46,7 +46,7 @@ pub fn run(options: &Explain) -> anyhow::Result<Ending> {
     {
         let style = output::style(&io::stderr());
         output::remark(&format!("{}: {}\n", style.error("error"), reasons(&error)));
-        ending = Ending::Incomplete;
+        ending = ExitStatus::Incomplete;
     }
     output::data(&match options.format {
         ExplainFormat::Text => explanation.to_text(width(), output::style(&io::stdout())),
@@ -57,8 +57,8 @@ pub fn run(options: &Explain) -> anyhow::Result<Ending> {
     Ok(ending)
 }
 
-async fn explain(run: &Run, sought: &SoughtImage) -> ImageExplanation {
-    let SoughtImage { image, subject } = sought;
+async fn explain(run: &Run, sought: &ExplainTarget) -> ImageExplanation {
+    let ExplainTarget { image, subject } = sought;
     let judge = |facts: &Facts| {
         let affected = subject.as_ref().map(|subject| pools::affected(subject, &facts.cluster));
         lineage::judge(image, &affected.unwrap_or_default(), facts, run.policy())
@@ -76,24 +76,27 @@ async fn explain(run: &Run, sought: &SoughtImage) -> ImageExplanation {
 }
 
 /// What is to be explained.
-struct Sought {
-    images: Vec<SoughtImage>,
-    ending: Ending,
+struct ExplainTargets {
+    images: Vec<ExplainTarget>,
+    ending: ExitStatus,
 }
 
-struct SoughtImage {
+struct ExplainTarget {
     image: ImageReference,
     /// The MachineConfig that names it.
     subject: Option<Subject>,
 }
 
 /// The images that `what` names: one, or those of the MachineConfigs in a file or folder.
-fn sought(what: &str) -> anyhow::Result<Sought> {
+fn sought(what: &str) -> anyhow::Result<ExplainTargets> {
     if what == "-" || Path::new(what).exists() {
         return in_files(what);
     }
     match ImageReference::parse(what) {
-        Ok(image) => Ok(Sought { images: vec![SoughtImage { image, subject: None }], ending: Ending::Clean }),
+        Ok(image) => Ok(ExplainTargets {
+            images: vec![ExplainTarget { image, subject: None }],
+            ending: ExitStatus::Clean,
+        }),
         Err(_) if is_path(what) => bail!("{}: no such file", shown(what)),
         Err(error) => bail!("{error}\nhelp: {}", error.help()),
     }
@@ -105,13 +108,13 @@ fn is_path(what: &str) -> bool {
     what.starts_with(['/', '.', '~']) || endings.iter().any(|ending| what.ends_with(ending))
 }
 
-fn in_files(what: &str) -> anyhow::Result<Sought> {
+fn in_files(what: &str) -> anyhow::Result<ExplainTargets> {
     let (inputs, unread) = inputs::find(&[PathBuf::from(what)]);
-    let mut sought = Sought { images: Vec::new(), ending: Ending::Clean };
+    let mut sought = ExplainTargets { images: Vec::new(), ending: ExitStatus::Clean };
     let style = output::style(&io::stderr());
-    let mut fail = |fault: &Unread| {
+    let mut fail = |fault: &ReadError| {
         output::remark(&output::unread(&style.error("error"), fault, style));
-        sought.ending = Ending::Incomplete;
+        sought.ending = ExitStatus::Incomplete;
     };
     unread.iter().for_each(&mut fail);
     for input in &inputs {
@@ -126,12 +129,12 @@ fn in_files(what: &str) -> anyhow::Result<Sought> {
         let name = input.name();
         for fault in read.faults {
             match fault.weight(input.given()) {
-                Weight::Error => fail(&Unread::of(&name, fault)),
-                Weight::Note => {
-                    let fault = Unread::of(&name, fault);
+                Severity::Error => fail(&ReadError::of(&name, fault)),
+                Severity::Note => {
+                    let fault = ReadError::of(&name, fault);
                     output::remark(&output::unread(&style.warning("warning"), &fault, style));
                 }
-                Weight::Nothing => {}
+                Severity::Nothing => {}
             }
         }
         for document in read.documents {
@@ -140,9 +143,9 @@ fn in_files(what: &str) -> anyhow::Result<Sought> {
             match &image.reference {
                 Ok(reference) => {
                     let image = reference.clone();
-                    sought.images.push(SoughtImage { image, subject: Some(subject) });
+                    sought.images.push(ExplainTarget { image, subject: Some(subject) });
                 }
-                Err(error) => fail(&Unread {
+                Err(error) => fail(&ReadError {
                     file: name.clone(),
                     place: subject.origin.place(Field::OsImage),
                     message: format!(
@@ -155,7 +158,7 @@ fn in_files(what: &str) -> anyhow::Result<Sought> {
             }
         }
     }
-    if sought.images.is_empty() && sought.ending == Ending::Clean {
+    if sought.images.is_empty() && sought.ending == ExitStatus::Clean {
         let name = if what == "-" { STANDARD_INPUT } else { what };
         bail!("{}: no MachineConfig in it names an `osImageURL`", shown(name));
     }

@@ -16,8 +16,8 @@ use std::thread;
 use ignore::WalkBuilder;
 
 use crate::errors;
-use crate::manifests::{Fault, Given};
-use crate::model::machine_config::Place;
+use crate::manifests::{DocumentFault, FileSelection};
+use crate::model::machine_config::Position;
 use crate::text::escaped;
 
 /// Files of more bytes than this are refused. A MachineConfig is at most 1.5 MiB, the limit of etcd,
@@ -40,20 +40,20 @@ pub enum Input {
 
 /// A file or folder that could not be read, or a place in a file that could not be understood.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Unread {
+pub struct ReadError {
     /// The file as messages name it.
     pub file: String,
     /// The place, when there is one.
-    pub place: Option<Place>,
+    pub place: Option<Position>,
     /// What is wrong.
     pub message: String,
     /// One thing to do about it, where there is more to say than the message does.
     pub help: Option<String>,
 }
 
-impl Unread {
+impl ReadError {
     /// A place in `file` that could not be understood.
-    pub fn of(file: &str, fault: Fault) -> Self {
+    pub fn of(file: &str, fault: DocumentFault) -> Self {
         Self {
             file: file.to_owned(),
             place: fault.place,
@@ -63,10 +63,10 @@ impl Unread {
     }
 }
 
-impl fmt::Display for Unread {
+impl fmt::Display for ReadError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(&escaped(&self.file))?;
-        if let Some(Place { line, column }) = self.place {
+        if let Some(Position { line, column }) = self.place {
             write!(formatter, ":{line}:{column}")?;
         }
         write!(formatter, ": {}", escaped(&self.message))
@@ -81,7 +81,7 @@ impl fmt::Display for Unread {
 /// any other; what Git ignores, `.git` itself, and `..data` and its like, which the kubelet puts
 /// behind the files of a mounted ConfigMap, are passed over. A link to a file is taken for the file.
 /// A link to a folder is not entered: what it holds is in the tree already, or outside it.
-pub fn find(paths: &[PathBuf]) -> (Vec<Input>, Vec<Unread>) {
+pub fn find(paths: &[PathBuf]) -> (Vec<Input>, Vec<ReadError>) {
     let mut inputs = Vec::new();
     let mut unread = Vec::new();
     for path in paths {
@@ -116,28 +116,28 @@ impl Input {
     }
 
     /// How it came to be read, which decides what a fault in it comes to.
-    pub fn given(&self) -> Given {
+    pub fn given(&self) -> FileSelection {
         match self {
-            Self::Standard | Self::Named(_) => Given::ByName,
+            Self::Standard | Self::Named(_) => FileSelection::ByName,
             Self::Found(path)
                 if path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("json")) =>
             {
-                Given::InFolderAsJson
+                FileSelection::InFolderAsJson
             }
-            Self::Found(_) => Given::InFolder,
+            Self::Found(_) => FileSelection::InFolder,
         }
     }
 
     /// Reads the whole text. Fails when it is larger than [`MAX_BYTES`] or not UTF-8.
-    pub fn read(&self) -> Result<String, Unread> {
+    pub fn read(&self) -> Result<String, ReadError> {
         let bytes = match self.path() {
             None => bounded(io::stdin().lock(), 0),
             Some(path) => File::open(path).and_then(|file| {
                 let size = file.metadata()?.len();
-                if size > MAX_BYTES { Ok(Bounded::TooLarge) } else { bounded(file, size) }
+                if size > MAX_BYTES { Ok(ReadOutcome::TooLarge) } else { bounded(file, size) }
             }),
         };
-        let refusal = |place, message: String, help: Option<&str>| Unread {
+        let refusal = |place, message: String, help: Option<&str>| ReadError {
             file: self.name(),
             place,
             message,
@@ -145,15 +145,15 @@ impl Input {
         };
         match bytes {
             Err(error) => Err(refusal(None, errors::words(&error), None)),
-            Ok(Bounded::TooLarge) => {
+            Ok(ReadOutcome::TooLarge) => {
                 let message =
                     format!("larger than {} MiB, the most that is read of one file", MAX_BYTES >> 20);
                 Err(refusal(None, message, Some("split the file, or leave it out")))
             }
-            Ok(Bounded::Whole(bytes)) if is_utf_16(&bytes) => {
+            Ok(ReadOutcome::Whole(bytes)) if is_utf_16(&bytes) => {
                 Err(refusal(None, "the text is UTF-16".to_owned(), Some(SAVE_AS_UTF_8)))
             }
-            Ok(Bounded::Whole(bytes)) => String::from_utf8(bytes).map_err(|error| {
+            Ok(ReadOutcome::Whole(bytes)) => String::from_utf8(bytes).map_err(|error| {
                 let (sound, rest) = error.as_bytes().split_at(error.utf8_error().valid_up_to());
                 let byte = rest.first().copied().unwrap_or_default();
                 let message = format!("not UTF-8: byte 0x{byte:02x}");
@@ -206,7 +206,7 @@ pub fn side_by_side<T: Send>(
     results.into_iter().map(|(_, result)| result).collect()
 }
 
-fn walk(folder: &Path, inputs: &mut Vec<Input>, unread: &mut Vec<Unread>) {
+fn walk(folder: &Path, inputs: &mut Vec<Input>, unread: &mut Vec<ReadError>) {
     let entries = WalkBuilder::new(folder)
         .hidden(false)
         // `.ignore` is a file of search tools: it says what is not worth a look, not what is not there.
@@ -238,7 +238,7 @@ fn has_known_ending(path: &Path) -> bool {
     path.extension().is_some_and(|ending| ENDINGS.iter().any(|known| ending.eq_ignore_ascii_case(known)))
 }
 
-fn walk_fault(folder: &Path, error: &ignore::Error) -> Unread {
+fn walk_fault(folder: &Path, error: &ignore::Error) -> ReadError {
     fn path_of(error: &ignore::Error) -> Option<&Path> {
         match error {
             ignore::Error::WithPath { path, .. } => Some(path),
@@ -249,18 +249,18 @@ fn walk_fault(folder: &Path, error: &ignore::Error) -> Unread {
     let path = path_of(error).unwrap_or(folder);
     // The system's own words are the innermost; those around them name the path again.
     let message = error.io_error().map_or_else(|| error.to_string(), |error| errors::innermost(error));
-    Unread { file: name(path), place: None, message, help: None }
+    ReadError { file: name(path), place: None, message, help: None }
 }
 
-enum Bounded {
+enum ReadOutcome {
     Whole(Vec<u8>),
     TooLarge,
 }
 
-fn bounded(source: impl Read, size: u64) -> io::Result<Bounded> {
+fn bounded(source: impl Read, size: u64) -> io::Result<ReadOutcome> {
     let mut bytes = Vec::with_capacity(usize::try_from(size.min(MAX_BYTES)).unwrap_or_default());
     source.take(MAX_BYTES + 1).read_to_end(&mut bytes)?;
-    Ok(if bytes.len() as u64 > MAX_BYTES { Bounded::TooLarge } else { Bounded::Whole(bytes) })
+    Ok(if bytes.len() as u64 > MAX_BYTES { ReadOutcome::TooLarge } else { ReadOutcome::Whole(bytes) })
 }
 
 /// Tells whether a text is UTF-16 by its mark, else by its first characters: where every other byte is
@@ -271,11 +271,11 @@ fn is_utf_16(bytes: &[u8]) -> bool {
 }
 
 /// The place after `text`, which is UTF-8.
-fn end_of(text: &[u8]) -> Place {
+fn end_of(text: &[u8]) -> Position {
     let line_begins = text.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
     let line = text.iter().filter(|byte| **byte == b'\n').count() as u64 + 1;
     let column = String::from_utf8_lossy(&text[line_begins..]).chars().count() as u64 + 1;
-    Place { line, column }
+    Position { line, column }
 }
 
 /// The path without a leading `./`, as people write it.
@@ -408,7 +408,9 @@ mod tests {
             (Input::Named(folder.path().join("gone.yaml")), None, "No such file or directory"),
             (Input::Named(folder.path().to_owned()), None, "Is a directory"),
         ] {
-            let Err(Unread { place: found, message: said, .. }) = input.read() else { panic!("{message}") };
+            let Err(ReadError { place: found, message: said, .. }) = input.read() else {
+                panic!("{message}")
+            };
             assert_eq!((found.map(|at| (at.line, at.column)), said.as_str()), (place, message));
         }
     }

@@ -7,7 +7,7 @@ use std::io::{self, IsTerminal, Write};
 
 use anyhow::Context;
 
-use crate::cli::inputs::Unread;
+use crate::cli::inputs::ReadError;
 use crate::report::Style;
 use crate::text::escaped;
 
@@ -28,7 +28,7 @@ pub(crate) fn remark(text: &str) {
 }
 
 /// The lines of a place that could not be judged: what is wrong, and one thing to do.
-pub(crate) fn unread(severity: &str, fault: &Unread, style: Style) -> String {
+pub(crate) fn unread(severity: &str, fault: &ReadError, style: Style) -> String {
     let mut text = format!("{severity}: {fault}\n");
     if let Some(help) = &fault.help {
         text.push_str(&format!("  {}: {}\n", style.note("help"), escaped(help)));

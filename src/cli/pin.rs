@@ -16,31 +16,31 @@ use futures_util::stream;
 use similar::TextDiff;
 
 use crate::atomic_file::replace;
-use crate::cli::args::Pin;
+use crate::cli::args::PinArgs;
 use crate::cli::connect;
-use crate::cli::inputs::{self, Input, Unread};
+use crate::cli::inputs::{self, Input, ReadError};
 use crate::cli::output;
 use crate::cli::save_facts;
-use crate::cli::{Ending, reasons};
+use crate::cli::{ExitStatus, reasons};
 use crate::manifests::edit;
-use crate::manifests::{self, Document, Documents, Given, Weight};
+use crate::manifests::{self, Documents, FileSelection, ManifestDocument, Severity};
 use crate::metrics::Metrics;
 use crate::model::facts::{Fact, Facts};
 use crate::model::image_reference::ImageReference;
-use crate::model::machine_config::{Field, Place, REPIN_ANNOTATION};
+use crate::model::machine_config::{Field, Position, REPIN_ANNOTATION};
 use crate::pin::{Plan, confirmed};
 use crate::run::Run;
 use crate::text::{escaped, is_unprintable};
 
 /// Pins what the paths name. Data goes to standard output, words to standard error.
-pub fn run(options: &Pin) -> anyhow::Result<Ending> {
+pub fn run(options: &PinArgs) -> anyhow::Result<ExitStatus> {
     let policy = Arc::unwrap_or_clone(connect::policy(&options.facts)?.current()).pinning();
     let sources = connect::connect(&options.facts, &Arc::new(Metrics::new()))?;
     let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime")?;
     let run = runtime.block_on(Run::begin(sources, Arc::new(policy), options.facts.timeout));
     let (inputs, unread) = inputs::find(&options.paths);
-    let read = inputs::side_by_side(&inputs, &AtomicUsize::new(0), Source::read);
-    let mut pinning = Pinning { options, ending: Ending::Clean, done: HashSet::new() };
+    let read = inputs::side_by_side(&inputs, &AtomicUsize::new(0), SourceFile::read);
+    let mut pinning = PinRun { options, ending: ExitStatus::Clean, done: HashSet::new() };
     for fault in unread {
         pinning.fail(&fault.to_string(), fault.help.as_deref());
     }
@@ -66,17 +66,17 @@ pub fn run(options: &Pin) -> anyhow::Result<Ending> {
 }
 
 /// A file that has been read.
-struct Source {
+struct SourceFile {
     input: Input,
-    given: Given,
+    given: FileSelection,
     text: String,
     read: Documents,
 }
 
-impl Source {
-    fn read(input: &Input) -> Result<Self, Unread> {
+impl SourceFile {
+    fn read(input: &Input) -> Result<Self, ReadError> {
         let (text, given) = (input.read()?, input.given());
-        let is_of_interest = given == Given::ByName || manifests::mentions(&text);
+        let is_of_interest = given == FileSelection::ByName || manifests::mentions(&text);
         let read = if is_of_interest { manifests::read(&text) } else { Documents::default() };
         // Thousands of files hold nothing that could be pinned: their texts are not kept.
         let is_kept = *input == Input::Standard || !(read.documents.is_empty() && read.faults.is_empty());
@@ -85,7 +85,7 @@ impl Source {
 }
 
 /// The plan of each document, in order.
-async fn plans(run: &Run, read: &[Result<Source, Unread>], options: &Pin) -> Vec<(Plan, Facts)> {
+async fn plans(run: &Run, read: &[Result<SourceFile, ReadError>], options: &PinArgs) -> Vec<(Plan, Facts)> {
     let documents = read.iter().flatten().flat_map(|source| &source.read.documents);
     let planned = documents.map(|document| async {
         let mut subject = document.subject.clone();
@@ -97,39 +97,43 @@ async fn plans(run: &Run, read: &[Result<Source, Unread>], options: &Pin) -> Vec
 }
 
 /// What is done with the plans, and how it went so far.
-struct Pinning<'a> {
-    options: &'a Pin,
-    ending: Ending,
+struct PinRun<'a> {
+    options: &'a PinArgs,
+    ending: ExitStatus,
     /// The files that were changed. Two names may lead to one.
     done: HashSet<PathBuf>,
 }
 
 /// What is said of a file.
 #[derive(Default)]
-struct Told {
+struct PinMessages {
     /// What changes.
     changes: Vec<String>,
     /// What does not, though it was looked at.
     notes: Vec<String>,
 }
 
-impl Pinning<'_> {
-    fn file(&mut self, source: &Source, planned: &[(&Document, (Plan, Facts))]) -> anyhow::Result<()> {
+impl PinRun<'_> {
+    fn file(
+        &mut self,
+        source: &SourceFile,
+        planned: &[(&ManifestDocument, (Plan, Facts))],
+    ) -> anyhow::Result<()> {
         let name = source.input.name();
         let mut is_left_alone = false;
         for fault in &source.read.faults {
             let message = at(&name, fault.place, &fault.message);
             match fault.weight(source.given) {
-                Weight::Nothing => continue,
-                Weight::Note => eprintln!("note: {message}; the file is passed over"),
-                Weight::Error => self.fail(&message, Some(fault.help())),
+                Severity::Nothing => continue,
+                Severity::Note => eprintln!("note: {message}; the file is passed over"),
+                Severity::Error => self.fail(&message, Some(fault.help())),
             }
             is_left_alone = true;
         }
         if is_left_alone {
             return Ok(());
         }
-        let mut told = Told::default();
+        let mut told = PinMessages::default();
         for (document, (plan, facts)) in planned {
             for field in Field::ALL {
                 self.tell(&name, document, field, plan, facts, &mut told);
@@ -158,11 +162,11 @@ impl Pinning<'_> {
     fn tell(
         &mut self,
         name: &str,
-        document: &Document,
+        document: &ManifestDocument,
         field: Field,
         plan: &Plan,
         facts: &Facts,
-        told: &mut Told,
+        told: &mut PinMessages,
     ) {
         let object = &document.subject.object;
         let Some(image) = object.image(field) else { return };
@@ -248,7 +252,7 @@ impl Pinning<'_> {
     }
 
     /// Does with the new text what was asked for.
-    fn change(&mut self, source: &Source, after: &str, changes: &[String]) -> anyhow::Result<()> {
+    fn change(&mut self, source: &SourceFile, after: &str, changes: &[String]) -> anyhow::Result<()> {
         let is_same = after == source.text;
         if let (Some(path), false) = (source.input.path(), is_same)
             && let Ok(target) = fs::canonicalize(path)
@@ -266,7 +270,7 @@ impl Pinning<'_> {
                     return Ok(());
                 }
             }
-            _ if self.options.check => self.ending = self.ending.max(Ending::Denied),
+            _ if self.options.check => self.ending = self.ending.max(ExitStatus::Denied),
             _ => output::data(&diff(&name, &source.text, after))?,
         }
         for change in changes {
@@ -280,7 +284,7 @@ impl Pinning<'_> {
     }
 
     fn fail(&mut self, message: &str, help: Option<&str>) {
-        self.ending = Ending::Incomplete;
+        self.ending = ExitStatus::Incomplete;
         eprintln!("error: {message}");
         if let Some(help) = help {
             eprintln!("  help: {}", escaped(help));
@@ -293,8 +297,8 @@ impl Pinning<'_> {
 }
 
 /// A message with its place in front, fit for a terminal.
-fn at(name: &str, place: Option<Place>, message: &str) -> String {
-    Unread { file: name.to_owned(), place, message: message.to_owned(), help: None }.to_string()
+fn at(name: &str, place: Option<Position>, message: &str) -> String {
+    ReadError { file: name.to_owned(), place, message: message.to_owned(), help: None }.to_string()
 }
 
 /// The change as `git apply` and `patch -p1` take it. On a terminal the characters that it would obey

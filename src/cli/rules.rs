@@ -4,14 +4,14 @@ use std::fmt::Write as _;
 
 use anyhow::bail;
 
-use crate::cli::Ending;
-use crate::cli::args::Rules;
+use crate::cli::ExitStatus;
+use crate::cli::args::RulesArgs;
 use crate::cli::output;
 use crate::rules::{self, ALL};
 use crate::text::shown;
 
 /// Writes the list, or one rule's page, to standard output.
-pub fn run(options: &Rules) -> anyhow::Result<Ending> {
+pub fn run(options: &RulesArgs) -> anyhow::Result<ExitStatus> {
     match &options.rule {
         None => output::data(&list())?,
         Some(id) => match ALL.iter().find(|rule| rule.id == id) {
@@ -22,7 +22,7 @@ pub fn run(options: &Rules) -> anyhow::Result<Ending> {
             }
         },
     }
-    Ok(Ending::Clean)
+    Ok(ExitStatus::Clean)
 }
 
 /// A line for each rule: its id, its level in the recommended policy, its fault.

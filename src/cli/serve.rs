@@ -8,25 +8,25 @@ use axum::Router;
 use clap::ValueEnum;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::cli::Ending;
-use crate::cli::args::Serve;
+use crate::cli::ExitStatus;
+use crate::cli::args::ServeArgs;
 use crate::cli::connect;
 use crate::engine::Engine;
 use crate::metrics::Metrics;
-use crate::server::{DryRunAccess, Limits, Parts, Server, Stop};
+use crate::server::{ConnectionLimits, DryRunAccess, Parts, Server, Shutdown};
 use crate::tls::profile::{CipherSuite, Protocol, Version};
 use crate::tls::{ClientAuthority, ServingCertificate};
 
 /// Serves until SIGTERM or SIGINT. `more` adds routes beside the webhooks.
-pub fn run(options: &Serve, more: Router) -> anyhow::Result<Ending> {
+pub fn run(options: &ServeArgs, more: Router) -> anyhow::Result<ExitStatus> {
     let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime")?;
     let outcome = runtime.block_on(serve(options, more));
     // An exec plug-in of the kubeconfig may hang for ever, and is not waited for.
     runtime.shutdown_background();
-    outcome.map(|()| Ending::Clean)
+    outcome.map(|()| ExitStatus::Clean)
 }
 
-async fn serve(options: &Serve, more: Router) -> anyhow::Result<()> {
+async fn serve(options: &ServeArgs, more: Router) -> anyhow::Result<()> {
     let policy = connect::policy(&options.facts)?;
     raise_file_limit();
     let metrics = Arc::new(Metrics::new());
@@ -51,7 +51,7 @@ async fn serve(options: &Serve, more: Router) -> anyhow::Result<()> {
         metrics,
         dry_run,
         timeout: options.facts.timeout,
-        limits: Limits::default(),
+        limits: ConnectionLimits::default(),
     };
     // Before the addresses are told, so that whoever reads them may send a signal at once.
     let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
@@ -67,8 +67,8 @@ async fn serve(options: &Serve, more: Router) -> anyhow::Result<()> {
     );
     let stop = async {
         let how = tokio::select! {
-            _ = terminate.recv() => Stop::AfterLingering,
-            _ = interrupt.recv() => Stop::Now,
+            _ = terminate.recv() => Shutdown::AfterLingering,
+            _ = interrupt.recv() => Shutdown::Now,
         };
         tracing::info!("stopping");
         how
@@ -80,7 +80,7 @@ async fn serve(options: &Serve, more: Router) -> anyhow::Result<()> {
 
 /// What the flags say of TLS; `None` where they say nothing, and the cluster counts. One who says
 /// something has the say in all of it: half of a profile might leave nothing to speak.
-fn protocol(options: &Serve) -> Option<Protocol> {
+fn protocol(options: &ServeArgs) -> Option<Protocol> {
     match (options.tls_min_version, options.tls_cipher_suites.as_deref()) {
         (None, None) => None,
         (minimum, suites) => Some(Protocol::new(
@@ -90,7 +90,7 @@ fn protocol(options: &Serve) -> Option<Protocol> {
     }
 }
 
-fn certificate(options: &Serve) -> anyhow::Result<ServingCertificate> {
+fn certificate(options: &ServeArgs) -> anyhow::Result<ServingCertificate> {
     if let (Some(certificate), Some(key)) = (&options.tls_cert, &options.tls_key) {
         return ServingCertificate::from_files(certificate, key).context("--tls-cert and --tls-key");
     }

@@ -14,12 +14,12 @@ use kube::Config;
 use kube::config::{Cluster, Kubeconfig, KubeconfigError, LoadDataError};
 
 use crate::errors;
-use crate::registry::http::tls_roots::Authorities;
+use crate::registry::http::tls_roots::CaBundle;
 use crate::text::shown;
 
 /// What the user says of the cluster.
 #[derive(Clone, Debug, Default)]
-pub struct Choice {
+pub struct ClusterChoice {
     /// `--kubeconfig`.
     pub kubeconfig: Option<PathBuf>,
     /// `--context`.
@@ -28,7 +28,7 @@ pub struct Choice {
 
 /// What the process was started with.
 #[derive(Clone, Debug, Default)]
-pub struct Environment {
+pub struct ClusterEnvironment {
     /// `KUBECONFIG`: files, with colons between them.
     pub kubeconfig: Option<OsString>,
     /// `HOME`.
@@ -39,7 +39,7 @@ pub struct Environment {
     pub account: PathBuf,
 }
 
-impl Environment {
+impl ClusterEnvironment {
     /// That of this process.
     pub fn of_process() -> Self {
         let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty());
@@ -55,23 +55,26 @@ impl Environment {
 
 /// How a cluster is reached.
 #[derive(Clone)]
-pub struct Access {
+pub struct ClusterAccess {
     pub(crate) config: Config,
     /// Where that was found: a file, or the account of the pod.
     pub(crate) origin: String,
 }
 
-impl fmt::Debug for Access {
+impl fmt::Debug for ClusterAccess {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let server = self.config.cluster_url.to_string();
         formatter.debug_struct("Access").field("server", &server).field("origin", &self.origin).finish()
     }
 }
 
-impl Access {
+impl ClusterAccess {
     /// Finds the cluster that is meant: the file of `choice`, those of `KUBECONFIG`, `~/.kube/config`,
     /// and last the account of the pod. `None` when there is none of these.
-    pub fn find(choice: &Choice, environment: &Environment) -> Result<Option<Self>, AccessError> {
+    pub fn find(
+        choice: &ClusterChoice,
+        environment: &ClusterEnvironment,
+    ) -> Result<Option<Self>, AccessError> {
         if let Some(path) = &choice.kubeconfig {
             return Self::from_files(std::slice::from_ref(path), choice.context.as_deref()).map(Some);
         }
@@ -137,7 +140,7 @@ impl Access {
 
     /// The account that the kubelet mounts into a pod. `None` outside a pod, and in one that is given
     /// no account.
-    fn of_pod(environment: &Environment) -> Result<Option<Self>, AccessError> {
+    fn of_pod(environment: &ClusterEnvironment) -> Result<Option<Self>, AccessError> {
         let Some((host, port)) = &environment.service else { return Ok(None) };
         let (token, authority) = (environment.account.join("token"), environment.account.join("ca.crt"));
         if !token.exists() {
@@ -152,7 +155,7 @@ impl Access {
         config.auth_info.token_file = Some(token.display().to_string());
         let pem =
             std::fs::read(&authority).map_err(|error| wrong(format!("ca.crt: {}", errors::words(&error))))?;
-        let roots = Authorities::parse(&String::from_utf8_lossy(&pem));
+        let roots = CaBundle::parse(&String::from_utf8_lossy(&pem));
         let roots = roots.map_err(|fault| wrong(format!("ca.crt: {fault}")))?.into_certificates();
         config.root_cert = Some(roots.iter().map(|root| root.to_vec()).collect());
         // Read again about once a minute, as the token is.
@@ -195,7 +198,7 @@ fn check_authority(cluster: &Cluster) -> Result<(), String> {
         }
         (None, None) => return Ok(()),
     };
-    let found = Authorities::parse(&String::from_utf8_lossy(&pem));
+    let found = CaBundle::parse(&String::from_utf8_lossy(&pem));
     found.map(drop).map_err(|fault| format!("{field}: {fault}; mend it or take it out"))
 }
 

@@ -16,22 +16,22 @@ use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
 
-use crate::cluster::access::{Access, AccessError, words as kubeconfig_words};
+use crate::cluster::access::{AccessError, ClusterAccess, words as kubeconfig_words};
 use crate::errors;
 use crate::text::shown;
 
 /// A way to one API server.
-pub(crate) struct Connection {
+pub(crate) struct ApiClient {
     config: kube::Config,
     /// Who is asked, for messages: `host:port`.
     server: String,
     /// The command of the exec plug-in.
     plug_in: Option<String>,
-    made: Mutex<Made>,
+    made: Mutex<ClientState>,
 }
 
 /// The client, on its way from configuration to use.
-enum Made {
+enum ClientState {
     Not,
     Ready {
         client: Client,
@@ -46,9 +46,9 @@ enum Made {
     },
 }
 
-impl Connection {
+impl ApiClient {
     /// Prepares a connection. What can be seen to be wrong without running anything is told at once.
-    pub(crate) fn new(mut access: Access) -> Result<Self, AccessError> {
+    pub(crate) fn new(mut access: ClusterAccess) -> Result<Self, AccessError> {
         access.config.connect_timeout = Some(CONNECT);
         // Retries are paced by those who ask, inside their deadlines.
         access.config.default_retry = false;
@@ -67,7 +67,7 @@ impl Connection {
             let token = access.config.auth_layer().map(drop);
             certificates.and(token).map_err(|error| access.wrong(words(&error, None)))?;
         }
-        Ok(Self { config: access.config, server, plug_in, made: Mutex::new(Made::Not) })
+        Ok(Self { config: access.config, server, plug_in, made: Mutex::new(ClientState::Not) })
     }
 
     /// Who is asked.
@@ -81,7 +81,7 @@ impl Connection {
         request: Request<Vec<u8>>,
         most: usize,
         deadline: Instant,
-    ) -> Result<Vec<u8>, Failure> {
+    ) -> Result<Vec<u8>, ApiError> {
         let response = self.open(request, deadline).await?;
         self.read(response.into_body(), most, deadline).await
     }
@@ -91,7 +91,7 @@ impl Connection {
         &self,
         request: Request<Vec<u8>>,
         deadline: Instant,
-    ) -> Result<Response<Body>, Failure> {
+    ) -> Result<Response<Body>, ApiError> {
         let client = self.client(deadline).await?;
         let sent = client.send(request.map(Body::from));
         let response = match timeout_at(deadline, sent).await {
@@ -104,20 +104,20 @@ impl Connection {
             return Ok(response);
         }
         let body = self.read(response.into_body(), MAX_STATUS, deadline).await.unwrap_or_default();
-        let message = Status::message_of(&body);
+        let message = ApiStatus::message_of(&body);
         Err(match status.as_u16() {
             401 => {
                 self.forget_client().await;
-                Failure::NotAccepted { server: self.server.clone() }
+                ApiError::NotAccepted { server: self.server.clone() }
             }
-            403 => Failure::Forbidden { message },
-            404 => Failure::NotServed,
-            410 => Failure::Gone,
-            status => Failure::Status { server: self.server.clone(), status, message },
+            403 => ApiError::Forbidden { message },
+            404 => ApiError::NotServed,
+            410 => ApiError::Gone,
+            status => ApiError::Status { server: self.server.clone(), status, message },
         })
     }
 
-    async fn read(&self, mut body: Body, most: usize, deadline: Instant) -> Result<Vec<u8>, Failure> {
+    async fn read(&self, mut body: Body, most: usize, deadline: Instant) -> Result<Vec<u8>, ApiError> {
         let mut bytes = Vec::new();
         while let Some(frame) = self.next(&mut body, deadline).await? {
             if bytes.len() + frame.len() > most {
@@ -129,7 +129,7 @@ impl Connection {
     }
 
     /// The next piece of a body; `None` at its end.
-    pub(crate) async fn next(&self, body: &mut Body, deadline: Instant) -> Result<Option<Bytes>, Failure> {
+    pub(crate) async fn next(&self, body: &mut Body, deadline: Instant) -> Result<Option<Bytes>, ApiError> {
         loop {
             match timeout_at(deadline, body.frame()).await {
                 Err(_) => return Err(self.out_of_time()),
@@ -144,53 +144,53 @@ impl Connection {
         }
     }
 
-    pub(crate) fn out_of_time(&self) -> Failure {
-        Failure::OutOfTime { server: self.server.clone() }
+    pub(crate) fn out_of_time(&self) -> ApiError {
+        ApiError::OutOfTime { server: self.server.clone() }
     }
 
-    pub(crate) fn nonsense(&self, reason: String) -> Failure {
-        Failure::Nonsense { server: self.server.clone(), reason }
+    pub(crate) fn nonsense(&self, reason: String) -> ApiError {
+        ApiError::Nonsense { server: self.server.clone(), reason }
     }
 
-    fn unreachable(&self, reason: String) -> Failure {
-        Failure::Unreachable { server: self.server.clone(), reason }
+    fn unreachable(&self, reason: String) -> ApiError {
+        ApiError::Unreachable { server: self.server.clone(), reason }
     }
 
     /// The client, made anew where its certificate has ended.
-    async fn client(&self, deadline: Instant) -> Result<Client, Failure> {
+    async fn client(&self, deadline: Instant) -> Result<Client, ApiError> {
         let Ok(mut made) = timeout_at(deadline, self.made.lock()).await else {
             return Err(self.waiting());
         };
         loop {
             match &mut *made {
-                Made::Ready { client, .. } => {
+                ClientState::Ready { client, .. } => {
                     let is_over = client.valid_until().is_some_and(|end| end <= jiff::Timestamp::now());
                     if !is_over {
                         return Ok(client.clone());
                     }
-                    *made = Made::Not;
+                    *made = ClientState::Not;
                 }
-                Made::Failed { reason, until } => {
+                ClientState::Failed { reason, until } => {
                     if Instant::now() < *until {
-                        return Err(Failure::NoCredentials { reason: reason.clone() });
+                        return Err(ApiError::NoCredentials { reason: reason.clone() });
                     }
-                    *made = Made::Not;
+                    *made = ClientState::Not;
                 }
-                Made::Not => {
+                ClientState::Not => {
                     let (config, plug_in) = (self.config.clone(), self.plug_in.clone());
-                    *made = Made::Working(tokio::task::spawn_blocking(move || {
+                    *made = ClientState::Working(tokio::task::spawn_blocking(move || {
                         Client::try_from(config).map_err(|error| words(&error, plug_in.as_deref()))
                     }));
                 }
-                Made::Working(task) => {
+                ClientState::Working(task) => {
                     let outcome = match timeout_at(deadline, task).await {
                         Err(_) => return Err(self.waiting()),
                         Ok(Err(error)) => Err(error.to_string()),
                         Ok(Ok(outcome)) => outcome,
                     };
                     *made = match outcome {
-                        Ok(client) => Made::Ready { client, since: Instant::now() },
-                        Err(reason) => Made::Failed { reason, until: Instant::now() + PLUG_IN_PAUSE },
+                        Ok(client) => ClientState::Ready { client, since: Instant::now() },
+                        Err(reason) => ClientState::Failed { reason, until: Instant::now() + PLUG_IN_PAUSE },
                     };
                 }
             }
@@ -203,14 +203,14 @@ impl Connection {
             return;
         }
         let mut made = self.made.lock().await;
-        if matches!(&*made, Made::Ready { since, .. } if since.elapsed() > PLUG_IN_PAUSE) {
-            *made = Made::Not;
+        if matches!(&*made, ClientState::Ready { since, .. } if since.elapsed() > PLUG_IN_PAUSE) {
+            *made = ClientState::Not;
         }
     }
 
-    fn waiting(&self) -> Failure {
+    fn waiting(&self) -> ApiError {
         match &self.plug_in {
-            Some(command) => Failure::NoCredentials {
+            Some(command) => ApiError::NoCredentials {
                 reason: format!("the exec plug-in `{command}` has not answered yet"),
             },
             None => self.out_of_time(),
@@ -218,7 +218,7 @@ impl Connection {
     }
 }
 
-impl fmt::Debug for Connection {
+impl fmt::Debug for ApiClient {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.debug_struct("Connection").field("server", &self.server).finish_non_exhaustive()
     }
@@ -226,7 +226,7 @@ impl fmt::Debug for Connection {
 
 /// Why the API server gave no good answer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum Failure {
+pub(crate) enum ApiError {
     /// It serves no such kind.
     #[error("the API server does not serve it")]
     NotServed,
@@ -285,23 +285,23 @@ pub(crate) enum Failure {
     },
 }
 
-/// A `meta/v1 Status`, of which only the message is of use.
+/// A `meta/v1 ApiStatus`, of which only the message is of use.
 #[derive(Deserialize)]
-pub(crate) struct Status {
+pub(crate) struct ApiStatus {
     #[serde(default)]
     message: String,
     #[serde(default)]
     code: u16,
 }
 
-impl Status {
+impl ApiStatus {
     /// The status that stands in place of an object at the end of a watch.
-    pub(crate) fn into_failure(self, connection: &Connection) -> Failure {
+    pub(crate) fn into_failure(self, connection: &ApiClient) -> ApiError {
         let message = short(&self.message);
         match self.code {
-            410 => Failure::Gone,
-            403 => Failure::Forbidden { message },
-            status => Failure::Status { server: connection.server.clone(), status, message },
+            410 => ApiError::Gone,
+            403 => ApiError::Forbidden { message },
+            status => ApiError::Status { server: connection.server.clone(), status, message },
         }
     }
 

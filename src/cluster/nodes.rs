@@ -6,13 +6,13 @@
 
 use std::collections::BTreeMap;
 
-use crate::cluster::reflector::Objects;
+use crate::cluster::reflector::ObjectMap;
 use crate::cluster::resources::{Node, PoolShape};
 use crate::model::facts::Fact;
 use crate::model::facts::cluster::Pool;
 
 /// The pools, sorted by name, with the nodes of each counted by architecture.
-pub(crate) fn count(pools: &Objects<PoolShape>, nodes: Fact<Objects<Node>>) -> Vec<Pool> {
+pub(crate) fn count(pools: &ObjectMap<PoolShape>, nodes: Fact<ObjectMap<Node>>) -> Vec<Pool> {
     let mut counts: BTreeMap<&str, BTreeMap<String, u32>> = BTreeMap::new();
     if let Fact::Known(nodes) = &nodes {
         for node in nodes.values().filter(|node| !node.architecture.is_empty()) {
@@ -32,7 +32,7 @@ pub(crate) fn count(pools: &Objects<PoolShape>, nodes: Fact<Objects<Node>>) -> V
     pools.iter().map(counted).collect()
 }
 
-fn pool_of<'a>(node: &Node, pools: &'a Objects<PoolShape>) -> Option<&'a str> {
+fn pool_of<'a>(node: &Node, pools: &'a ObjectMap<PoolShape>) -> Option<&'a str> {
     if node.labels.get("kubernetes.io/os").is_some_and(|system| system == "windows") {
         return None;
     }
@@ -72,7 +72,7 @@ mod tests {
         (name.to_owned(), PoolShape { pool, node_selector })
     }
 
-    fn pools() -> Objects<PoolShape> {
+    fn pools() -> ObjectMap<PoolShape> {
         let names = ["master", "worker", "infra", "edge"];
         let mut pools: BTreeMap<_, _> = names.map(|name| pool(name, &[name])).into();
         pools.extend([pool("everything", &[])]);

@@ -16,13 +16,13 @@ use serde_json::value::RawValue;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
 
-use crate::cluster::client::{Connection, Failure, Status};
-use crate::cluster::resources::Kind;
+use crate::cluster::client::{ApiClient, ApiError, ApiStatus};
+use crate::cluster::resources::Resource;
 use crate::model::facts::{Cause, Fact};
 
 /// How patient the source is.
 #[derive(Clone, Copy, Debug)]
-pub struct Pace {
+pub struct WatchConfig {
     /// The time for one answer.
     pub call: Duration,
     /// The pause after a first failure; it doubles with each further one.
@@ -37,7 +37,7 @@ pub struct Pace {
     pub settle: Duration,
 }
 
-impl Default for Pace {
+impl Default for WatchConfig {
     fn default() -> Self {
         Self {
             call: Duration::from_secs(10),
@@ -51,13 +51,13 @@ impl Default for Pace {
 }
 
 /// The objects of one kind, by name.
-pub(crate) type Objects<T> = Arc<BTreeMap<String, T>>;
+pub(crate) type ObjectMap<T> = Arc<BTreeMap<String, T>>;
 
-/// What is known of one kind, filled in by [`Slot::follow`] or [`Slot::read`].
+/// What is known of one kind, filled in by [`Store::follow`] or [`Store::read`].
 #[derive(Debug)]
-pub(crate) struct Slot<T: 'static> {
-    kind: &'static Kind<T>,
-    state: Mutex<State<T>>,
+pub(crate) struct Store<T: 'static> {
+    kind: &'static Resource<T>,
+    state: Mutex<StoreState<T>>,
     /// What to do where the API server says that reading it is forbidden, for the end of a sentence.
     where_forbidden: &'static str,
     /// Told of each change.
@@ -65,18 +65,18 @@ pub(crate) struct Slot<T: 'static> {
 }
 
 #[derive(Debug)]
-struct State<T> {
-    fact: Fact<Objects<T>>,
+struct StoreState<T> {
+    fact: Fact<ObjectMap<T>>,
     /// Whether there was an answer yet, be it a failure.
     is_settled: bool,
     /// The trouble that is under way: since when, and what was said of it.
-    trouble: Option<(Instant, Failure)>,
+    trouble: Option<(Instant, ApiError)>,
 }
 
-impl<T: Clone + PartialEq + Debug + Send + Sync + 'static> Slot<T> {
-    pub(crate) fn new(kind: &'static Kind<T>, changed: Arc<Notify>) -> Self {
+impl<T: Clone + PartialEq + Debug + Send + Sync + 'static> Store<T> {
+    pub(crate) fn new(kind: &'static Resource<T>, changed: Arc<Notify>) -> Self {
         let fact = Fact::Unknown(cause(kind.name, "not read yet"));
-        let state = State { fact, is_settled: false, trouble: None };
+        let state = StoreState { fact, is_settled: false, trouble: None };
         Self { kind, state: Mutex::new(state), where_forbidden: "", changed }
     }
 
@@ -86,7 +86,7 @@ impl<T: Clone + PartialEq + Debug + Send + Sync + 'static> Slot<T> {
     }
 
     /// What is known.
-    pub(crate) fn fact(&self) -> Fact<Objects<T>> {
+    pub(crate) fn fact(&self) -> Fact<ObjectMap<T>> {
         self.locked().fact.clone()
     }
 
@@ -103,16 +103,16 @@ impl<T: Clone + PartialEq + Debug + Send + Sync + 'static> Slot<T> {
     }
 
     /// Reads the kind once.
-    pub(crate) async fn read(&self, connection: &Connection, deadline: Instant) {
+    pub(crate) async fn read(&self, connection: &ApiClient, deadline: Instant) {
         match list(connection, self.kind, || deadline).await {
             Ok(listing) => self.put(Fact::Known(Arc::new(listing.objects))),
-            Err(Failure::NotServed) => self.put(Fact::Absent),
+            Err(ApiError::NotServed) => self.put(Fact::Absent),
             Err(failure) => self.fail(failure, Duration::ZERO),
         }
     }
 
     /// Keeps up with the kind, for ever.
-    pub(crate) async fn follow(&self, connection: &Connection, pace: Pace) {
+    pub(crate) async fn follow(&self, connection: &ApiClient, pace: WatchConfig) {
         let mut pause = pace.first_pause;
         loop {
             let listing = list(connection, self.kind, || Instant::now() + pace.call).await;
@@ -131,11 +131,11 @@ impl<T: Clone + PartialEq + Debug + Send + Sync + 'static> Slot<T> {
                     }
                     match end {
                         // Too old to go on from: nothing is wrong, the list is made anew.
-                        Failure::Gone => None,
+                        ApiError::Gone => None,
                         failure => Some(failure),
                     }
                 }
-                Err(Failure::NotServed) => {
+                Err(ApiError::NotServed) => {
                     self.put(Fact::Absent);
                     None
                 }
@@ -152,12 +152,12 @@ impl<T: Clone + PartialEq + Debug + Send + Sync + 'static> Slot<T> {
     /// Watches until that cannot go on, and tells why.
     async fn watch(
         &self,
-        connection: &Connection,
+        connection: &ApiClient,
         path: &str,
         mut version: String,
-        objects: &mut Objects<T>,
-        pace: Pace,
-    ) -> Failure {
+        objects: &mut ObjectMap<T>,
+        pace: WatchConfig,
+    ) -> ApiError {
         loop {
             let begun = Instant::now();
             let before = version.clone();
@@ -174,12 +174,12 @@ impl<T: Clone + PartialEq + Debug + Send + Sync + 'static> Slot<T> {
     /// One watch, to its regular end.
     async fn watch_once(
         &self,
-        connection: &Connection,
+        connection: &ApiClient,
         path: &str,
         version: &mut String,
-        objects: &mut Objects<T>,
-        pace: Pace,
-    ) -> Result<(), Failure> {
+        objects: &mut ObjectMap<T>,
+        pace: WatchConfig,
+    ) -> Result<(), ApiError> {
         let seconds = u32::try_from(pace.watch.as_secs()).unwrap_or(u32::MAX).max(1);
         let mut parameters = WatchParams::default().timeout(seconds.min(MAX_WATCH));
         if let Some(name) = self.kind.object {
@@ -216,11 +216,11 @@ impl<T: Clone + PartialEq + Debug + Send + Sync + 'static> Slot<T> {
 
     fn event(
         &self,
-        connection: &Connection,
+        connection: &ApiClient,
         line: &[u8],
         version: &mut String,
-        objects: &mut Objects<T>,
-    ) -> Result<(), Failure> {
+        objects: &mut ObjectMap<T>,
+    ) -> Result<(), ApiError> {
         #[derive(Deserialize)]
         struct Event<'a> {
             r#type: &'a str,
@@ -231,7 +231,7 @@ impl<T: Clone + PartialEq + Debug + Send + Sync + 'static> Slot<T> {
         let event: Event<'_> = serde_json::from_slice(line).map_err(broken)?;
         let text = event.object.get();
         if event.r#type == "ERROR" {
-            let status: Status = serde_json::from_str(text).map_err(broken)?;
+            let status: ApiStatus = serde_json::from_str(text).map_err(broken)?;
             return Err(status.into_failure(connection));
         }
         let head: Head = serde_json::from_str(text).map_err(broken)?;
@@ -252,12 +252,12 @@ impl<T: Clone + PartialEq + Debug + Send + Sync + 'static> Slot<T> {
         Ok(())
     }
 
-    fn broken(&self, connection: &Connection, error: &serde_json::Error) -> Failure {
+    fn broken(&self, connection: &ApiClient, error: &serde_json::Error) -> ApiError {
         broken(connection, self.kind.name, error)
     }
 
     /// Takes over what the API server said.
-    fn put(&self, fact: Fact<Objects<T>>) {
+    fn put(&self, fact: Fact<ObjectMap<T>>) {
         let mut state = self.locked();
         let recovered = state.trouble.take().is_some();
         if recovered {
@@ -279,11 +279,11 @@ impl<T: Clone + PartialEq + Debug + Send + Sync + 'static> Slot<T> {
 
     /// Remembers a failure, and tells of it once. What was known stays for as long as `stale`, unless
     /// the API server said plainly that it will not tell.
-    fn fail(&self, failure: Failure, stale: Duration) {
+    fn fail(&self, failure: ApiError, stale: Duration) {
         let mut state = self.locked();
         let kind = self.kind.name;
         let mut reason = failure.to_string();
-        let unknown = if matches!(failure, Failure::Forbidden { .. }) {
+        let unknown = if matches!(failure, ApiError::Forbidden { .. }) {
             reason.push_str(self.where_forbidden);
             Cause::NoRight { kind: kind.to_owned(), reason: reason.clone() }
         } else {
@@ -291,7 +291,7 @@ impl<T: Clone + PartialEq + Debug + Send + Sync + 'static> Slot<T> {
         };
         let is_told = matches!(&state.trouble, Some((_, told)) if *told == failure);
         let since = state.trouble.as_ref().map_or_else(Instant::now, |(since, _)| *since);
-        let is_final = matches!(failure, Failure::Forbidden { .. }) || since.elapsed() >= stale;
+        let is_final = matches!(failure, ApiError::Forbidden { .. }) || since.elapsed() >= stale;
         match (&state.fact, is_final) {
             (Fact::Unknown(_), _) => {
                 if !is_told {
@@ -317,16 +317,16 @@ impl<T: Clone + PartialEq + Debug + Send + Sync + 'static> Slot<T> {
 
     /// Whether the API server said plainly that it will not tell, and has not told since.
     fn is_refused(&self) -> bool {
-        matches!(self.locked().trouble, Some((_, Failure::Forbidden { .. })))
+        matches!(self.locked().trouble, Some((_, ApiError::Forbidden { .. })))
     }
 
-    fn locked(&self) -> std::sync::MutexGuard<'_, State<T>> {
+    fn locked(&self) -> std::sync::MutexGuard<'_, StoreState<T>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// How far a kind has come, whatever its objects are.
-pub(crate) trait Settling {
+pub(crate) trait Readiness {
     /// What messages call the kind.
     fn name(&self) -> &'static str;
     /// Whether there was an answer yet, be it a failure.
@@ -335,7 +335,7 @@ pub(crate) trait Settling {
     fn trouble(&self) -> Option<String>;
 }
 
-impl<T: Clone + PartialEq + Debug + Send + Sync + 'static> Settling for Slot<T> {
+impl<T: Clone + PartialEq + Debug + Send + Sync + 'static> Readiness for Store<T> {
     fn name(&self) -> &'static str {
         self.kind.name
     }
@@ -361,25 +361,25 @@ struct Listing<T> {
 
 /// Lists a kind in the best version that is served, a page at a time.
 async fn list<T>(
-    connection: &Connection,
-    kind: &Kind<T>,
+    connection: &ApiClient,
+    kind: &Resource<T>,
     deadline: impl Fn() -> Instant,
-) -> Result<Listing<T>, Failure> {
+) -> Result<Listing<T>, ApiError> {
     for path in kind.paths {
         match list_version(connection, kind, path, &deadline).await {
-            Err(Failure::NotServed) => {}
+            Err(ApiError::NotServed) => {}
             outcome => return outcome,
         }
     }
-    Err(Failure::NotServed)
+    Err(ApiError::NotServed)
 }
 
 async fn list_version<T>(
-    connection: &Connection,
-    kind: &Kind<T>,
+    connection: &ApiClient,
+    kind: &Resource<T>,
     path: &'static str,
     deadline: &impl Fn() -> Instant,
-) -> Result<Listing<T>, Failure> {
+) -> Result<Listing<T>, ApiError> {
     #[derive(Deserialize)]
     struct Page<'a> {
         metadata: PageMetadata,
@@ -410,7 +410,7 @@ async fn list_version<T>(
 }
 
 /// Says where an answer is broken, and nothing of what it holds.
-fn broken(connection: &Connection, kind: &str, error: &serde_json::Error) -> Failure {
+fn broken(connection: &ApiClient, kind: &str, error: &serde_json::Error) -> ApiError {
     let (line, column) = (error.line(), error.column());
     connection.nonsense(format!("{kind} is not of the shape that is known (line {line}, column {column})"))
 }

@@ -11,12 +11,12 @@ use base64::prelude::{BASE64_STANDARD, Engine};
 use serde::Deserialize;
 use tokio::sync::Notify;
 
-use crate::cluster::reflector::{Objects, Settling, Slot};
-use crate::cluster::resources::{Kind, PAGE, WithData, WithSpec, WithStatus, nullable};
+use crate::cluster::reflector::{ObjectMap, Readiness, Store};
+use crate::cluster::resources::{PAGE, Resource, WithData, WithSpec, WithStatus, nullable};
 use crate::model::facts::Fact;
 use crate::model::facts::registry_sources::{IMAGE_CONFIG, RegistrySources};
 use crate::registry::http::proxy::ProxySettings;
-use crate::registry::http::tls_roots::{Authorities, Trusted};
+use crate::registry::http::tls_roots::{CaBundle, ClusterCas};
 use crate::registry::mirrors::mirror_sets::{ClusterRegistries, MirrorSet, SourcePolicy};
 use crate::reload::Reloaded;
 use crate::sources::RegistryClient;
@@ -24,15 +24,15 @@ use crate::text::shown;
 
 /// What is read of each kind.
 #[derive(Debug)]
-pub(crate) struct Settings {
-    pub(crate) digest_mirrors: Slot<Vec<MirrorSet>>,
-    pub(crate) tag_mirrors: Slot<Vec<MirrorSet>>,
-    pub(crate) content_policies: Slot<Vec<MirrorSet>>,
-    pub(crate) image: Slot<ImageConfig>,
-    pub(crate) proxy: Slot<ProxySettings>,
-    pub(crate) registry_authorities: Slot<Bundle>,
-    pub(crate) internal_authorities: Slot<Bundle>,
-    pub(crate) trust_bundle: Slot<Bundle>,
+pub(crate) struct RegistryConfig {
+    pub(crate) digest_mirrors: Store<Vec<MirrorSet>>,
+    pub(crate) tag_mirrors: Store<Vec<MirrorSet>>,
+    pub(crate) content_policies: Store<Vec<MirrorSet>>,
+    pub(crate) image: Store<ImageConfig>,
+    pub(crate) proxy: Store<ProxySettings>,
+    pub(crate) registry_authorities: Store<Bundle>,
+    pub(crate) internal_authorities: Store<Bundle>,
+    pub(crate) trust_bundle: Store<Bundle>,
     /// The fault in a bundle that was told of last.
     told: Mutex<Option<String>>,
 }
@@ -47,22 +47,22 @@ pub(crate) struct ImageConfig {
 /// CA bundles by key.
 pub(crate) type Bundle = BTreeMap<String, String>;
 
-impl Settings {
+impl RegistryConfig {
     pub(crate) fn new(changed: &Arc<Notify>) -> Self {
         Self {
-            digest_mirrors: Slot::new(&DIGEST_MIRRORS, Arc::clone(changed)),
-            tag_mirrors: Slot::new(&TAG_MIRRORS, Arc::clone(changed)),
-            content_policies: Slot::new(&CONTENT_POLICIES, Arc::clone(changed)),
-            image: Slot::new(&IMAGE, Arc::clone(changed)),
-            proxy: Slot::new(&PROXY, Arc::clone(changed)),
-            registry_authorities: Slot::new(&REGISTRY_AUTHORITIES, Arc::clone(changed)),
-            internal_authorities: Slot::new(&INTERNAL_AUTHORITIES, Arc::clone(changed)),
-            trust_bundle: Slot::new(&TRUST_BUNDLE, Arc::clone(changed)),
+            digest_mirrors: Store::new(&DIGEST_MIRRORS, Arc::clone(changed)),
+            tag_mirrors: Store::new(&TAG_MIRRORS, Arc::clone(changed)),
+            content_policies: Store::new(&CONTENT_POLICIES, Arc::clone(changed)),
+            image: Store::new(&IMAGE, Arc::clone(changed)),
+            proxy: Store::new(&PROXY, Arc::clone(changed)),
+            registry_authorities: Store::new(&REGISTRY_AUTHORITIES, Arc::clone(changed)),
+            internal_authorities: Store::new(&INTERNAL_AUTHORITIES, Arc::clone(changed)),
+            trust_bundle: Store::new(&TRUST_BUNDLE, Arc::clone(changed)),
             told: Mutex::default(),
         }
     }
 
-    pub(crate) fn kinds(&self) -> [&dyn Settling; 8] {
+    pub(crate) fn kinds(&self) -> [&dyn Readiness; 8] {
         [
             &self.digest_mirrors,
             &self.tag_mirrors,
@@ -126,8 +126,8 @@ impl Settings {
 
     /// `None` while one of the kinds is not known.
     fn registries(&self) -> Option<ClusterRegistries> {
-        let joined = |slot: &Slot<Vec<MirrorSet>>| {
-            let objects: Objects<_> = known(slot.fact())?;
+        let joined = |slot: &Store<Vec<MirrorSet>>| {
+            let objects: ObjectMap<_> = known(slot.fact())?;
             Some(objects.values().flatten().cloned().collect::<Vec<_>>())
         };
         let image = known(self.image.object())?;
@@ -143,8 +143,8 @@ impl Settings {
 
     /// `None` while one of the bundles is not known. Fails with the ConfigMap and the key whose bundle is
     /// broken.
-    fn trusted(&self) -> Result<Option<Trusted>, String> {
-        let mut trusted = Trusted::default();
+    fn trusted(&self) -> Result<Option<ClusterCas>, String> {
+        let mut trusted = ClusterCas::default();
         for slot in [&self.internal_authorities, &self.registry_authorities] {
             let Some(bundle) = known(slot.object()) else { return Ok(None) };
             for (key, text) in bundle {
@@ -171,16 +171,16 @@ fn known<T: Default>(fact: Fact<T>) -> Option<T> {
 }
 
 /// Reads a bundle in PEM, which the operator also takes in base64.
-fn authorities(kind: &str, key: &str, text: &str) -> Result<Authorities, String> {
+fn authorities(kind: &str, key: &str, text: &str) -> Result<CaBundle, String> {
     let decoded = (!text.contains("-----BEGIN"))
         .then(|| BASE64_STANDARD.decode(text.split_whitespace().collect::<String>()).ok())
         .flatten()
         .and_then(|bytes| String::from_utf8(bytes).ok());
-    Authorities::parse(decoded.as_deref().unwrap_or(text))
+    CaBundle::parse(decoded.as_deref().unwrap_or(text))
         .map_err(|fault| format!("{kind}, key `{}`: {fault}", shown(key)))
 }
 
-static DIGEST_MIRRORS: Kind<Vec<MirrorSet>> = Kind {
+static DIGEST_MIRRORS: Resource<Vec<MirrorSet>> = Resource {
     name: "ImageDigestMirrorSets",
     paths: &["/apis/config.openshift.io/v1/imagedigestmirrorsets"],
     object: None,
@@ -188,7 +188,7 @@ static DIGEST_MIRRORS: Kind<Vec<MirrorSet>> = Kind {
     read: mirror_sets,
 };
 
-static TAG_MIRRORS: Kind<Vec<MirrorSet>> = Kind {
+static TAG_MIRRORS: Resource<Vec<MirrorSet>> = Resource {
     name: "ImageTagMirrorSets",
     paths: &["/apis/config.openshift.io/v1/imagetagmirrorsets"],
     object: None,
@@ -196,7 +196,7 @@ static TAG_MIRRORS: Kind<Vec<MirrorSet>> = Kind {
     read: mirror_sets,
 };
 
-static CONTENT_POLICIES: Kind<Vec<MirrorSet>> = Kind {
+static CONTENT_POLICIES: Resource<Vec<MirrorSet>> = Resource {
     name: "ImageContentSourcePolicies",
     paths: &["/apis/operator.openshift.io/v1alpha1/imagecontentsourcepolicies"],
     object: None,
@@ -208,24 +208,24 @@ static CONTENT_POLICIES: Kind<Vec<MirrorSet>> = Kind {
 fn mirror_sets(text: &str) -> crate::cluster::resources::Read<Vec<MirrorSet>> {
     #[derive(Default, Deserialize)]
     #[serde(default, rename_all = "camelCase")]
-    struct Spec {
+    struct MirrorSetSpec {
         #[serde(deserialize_with = "nullable")]
-        image_digest_mirrors: Vec<Written>,
+        image_digest_mirrors: Vec<MirrorBody>,
         #[serde(deserialize_with = "nullable")]
-        image_tag_mirrors: Vec<Written>,
+        image_tag_mirrors: Vec<MirrorBody>,
         #[serde(deserialize_with = "nullable")]
-        repository_digest_mirrors: Vec<Written>,
+        repository_digest_mirrors: Vec<MirrorBody>,
     }
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
-    struct Written {
+    struct MirrorBody {
         source: String,
         #[serde(default, deserialize_with = "nullable")]
         mirrors: Vec<String>,
         #[serde(default, deserialize_with = "nullable")]
         mirror_source_policy: String,
     }
-    let WithSpec::<Spec> { metadata, spec } = serde_json::from_str(text)?;
+    let WithSpec::<MirrorSetSpec> { metadata, spec } = serde_json::from_str(text)?;
     let written = spec.image_digest_mirrors.into_iter().chain(spec.image_tag_mirrors);
     let sets = written.chain(spec.repository_digest_mirrors).map(|written| MirrorSet {
         source: written.source,
@@ -238,7 +238,7 @@ fn mirror_sets(text: &str) -> crate::cluster::resources::Read<Vec<MirrorSet>> {
     Ok(Some((metadata.name, sets.collect())))
 }
 
-static IMAGE: Kind<ImageConfig> = Kind {
+static IMAGE: Resource<ImageConfig> = Resource {
     name: IMAGE_CONFIG,
     paths: &["/apis/config.openshift.io/v1/images"],
     object: Some("cluster"),
@@ -246,13 +246,13 @@ static IMAGE: Kind<ImageConfig> = Kind {
     read: |text| {
         #[derive(Default, Deserialize)]
         #[serde(default, rename_all = "camelCase")]
-        struct Spec {
+        struct ImageConfigSpec {
             #[serde(deserialize_with = "nullable")]
-            registry_sources: Sources,
+            registry_sources: RegistrySourcesSpec,
         }
         #[derive(Default, Deserialize)]
         #[serde(default, rename_all = "camelCase")]
-        struct Sources {
+        struct RegistrySourcesSpec {
             #[serde(deserialize_with = "nullable")]
             insecure_registries: Vec<String>,
             #[serde(deserialize_with = "nullable")]
@@ -260,15 +260,16 @@ static IMAGE: Kind<ImageConfig> = Kind {
             #[serde(deserialize_with = "nullable")]
             allowed_registries: Vec<String>,
         }
-        let WithSpec::<Spec> { metadata, spec } = serde_json::from_str(text)?;
-        let Sources { insecure_registries, blocked_registries, allowed_registries } = spec.registry_sources;
+        let WithSpec::<ImageConfigSpec> { metadata, spec } = serde_json::from_str(text)?;
+        let RegistrySourcesSpec { insecure_registries, blocked_registries, allowed_registries } =
+            spec.registry_sources;
         let sources = RegistrySources { allowed: allowed_registries, blocked: blocked_registries };
         Ok(Some((metadata.name, ImageConfig { insecure: insecure_registries, sources })))
     },
 };
 
 /// The status, which has what the operator adds to `noProxy`.
-static PROXY: Kind<ProxySettings> = Kind {
+static PROXY: Resource<ProxySettings> = Resource {
     name: "Proxy/cluster",
     paths: &["/apis/config.openshift.io/v1/proxies"],
     object: Some("cluster"),
@@ -276,7 +277,7 @@ static PROXY: Kind<ProxySettings> = Kind {
     read: |text| {
         #[derive(Default, Deserialize)]
         #[serde(default, rename_all = "camelCase")]
-        struct Status {
+        struct ProxyStatus {
             #[serde(deserialize_with = "nullable")]
             http_proxy: String,
             #[serde(deserialize_with = "nullable")]
@@ -284,14 +285,14 @@ static PROXY: Kind<ProxySettings> = Kind {
             #[serde(deserialize_with = "nullable")]
             no_proxy: String,
         }
-        let WithStatus::<Status> { metadata, status } = serde_json::from_str(text)?;
-        let Status { http_proxy: http, https_proxy: https, no_proxy } = status;
+        let WithStatus::<ProxyStatus> { metadata, status } = serde_json::from_str(text)?;
+        let ProxyStatus { http_proxy: http, https_proxy: https, no_proxy } = status;
         Ok(Some((metadata.name, ProxySettings { http, https, no_proxy })))
     },
 };
 
 /// What the operator merges from `additionalTrustedCA` and the internal registry's.
-static REGISTRY_AUTHORITIES: Kind<Bundle> = Kind {
+static REGISTRY_AUTHORITIES: Resource<Bundle> = Resource {
     name: "ConfigMap openshift-config-managed/merged-trusted-image-registry-ca",
     paths: MANAGED,
     object: Some("merged-trusted-image-registry-ca"),
@@ -299,7 +300,7 @@ static REGISTRY_AUTHORITIES: Kind<Bundle> = Kind {
     read: bundle,
 };
 
-static INTERNAL_AUTHORITIES: Kind<Bundle> = Kind {
+static INTERNAL_AUTHORITIES: Resource<Bundle> = Resource {
     name: "ConfigMap openshift-config-managed/image-registry-ca",
     paths: MANAGED,
     object: Some("image-registry-ca"),
@@ -308,7 +309,7 @@ static INTERNAL_AUTHORITIES: Kind<Bundle> = Kind {
 };
 
 /// What the operator merges from the proxy's `trustedCA` and the roots of the system.
-static TRUST_BUNDLE: Kind<Bundle> = Kind {
+static TRUST_BUNDLE: Resource<Bundle> = Resource {
     name: "ConfigMap openshift-config-managed/trusted-ca-bundle",
     paths: MANAGED,
     object: Some("trusted-ca-bundle"),

@@ -16,7 +16,7 @@ use crate::model::facts::{Cause, Fact};
 
 /// A kind of object, and how one of its objects becomes a `T`.
 #[derive(Debug)]
-pub(crate) struct Kind<T> {
+pub(crate) struct Resource<T> {
     /// What messages call it.
     pub(crate) name: &'static str,
     /// The paths of its collection, that of the best version first.
@@ -33,7 +33,7 @@ pub(crate) struct Kind<T> {
 pub(crate) type Read<T> = serde_json::Result<Option<(String, T)>>;
 
 /// `ClusterVersion/version`.
-pub(crate) static CLUSTER_VERSION: Kind<ClusterVersion> = Kind {
+pub(crate) static CLUSTER_VERSION: Resource<ClusterVersion> = Resource {
     name: "ClusterVersion/version",
     paths: &["/apis/config.openshift.io/v1/clusterversions"],
     object: Some("version"),
@@ -41,17 +41,17 @@ pub(crate) static CLUSTER_VERSION: Kind<ClusterVersion> = Kind {
     read: |text| {
         #[derive(Default, Deserialize)]
         #[serde(default, rename_all = "camelCase")]
-        struct Status {
+        struct ClusterVersionStatus {
             #[serde(deserialize_with = "nullable")]
-            desired: Written,
+            desired: ReleaseBody,
             #[serde(deserialize_with = "nullable")]
             history: Vec<Entry>,
             #[serde(deserialize_with = "nullable")]
-            available_updates: Vec<Written>,
+            available_updates: Vec<ReleaseBody>,
         }
         #[derive(Default, Deserialize)]
         #[serde(default)]
-        struct Written {
+        struct ReleaseBody {
             #[serde(deserialize_with = "nullable")]
             version: String,
             #[serde(deserialize_with = "nullable")]
@@ -62,10 +62,10 @@ pub(crate) static CLUSTER_VERSION: Kind<ClusterVersion> = Kind {
             #[serde(default, deserialize_with = "nullable")]
             state: String,
             #[serde(flatten)]
-            release: Written,
+            release: ReleaseBody,
         }
-        let WithStatus::<Status> { metadata, status } = serde_json::from_str(text)?;
-        let release = |Written { version, image }| Release { version, image };
+        let WithStatus::<ClusterVersionStatus> { metadata, status } = serde_json::from_str(text)?;
+        let release = |ReleaseBody { version, image }| Release { version, image };
         let history = status.history.into_iter().map(|entry| HistoryEntry {
             release: release(entry.release),
             // `Partial` is the only other state there is.
@@ -81,7 +81,7 @@ pub(crate) static CLUSTER_VERSION: Kind<ClusterVersion> = Kind {
 };
 
 /// `ControllerConfig/machine-config-controller`, which also holds the global pull secret.
-pub(crate) static CONTROLLER_CONFIG: Kind<ControllerConfig> = Kind {
+pub(crate) static CONTROLLER_CONFIG: Resource<ControllerConfig> = Resource {
     name: "ControllerConfig/machine-config-controller",
     paths: &["/apis/machineconfiguration.openshift.io/v1/controllerconfigs"],
     object: Some("machine-config-controller"),
@@ -89,11 +89,11 @@ pub(crate) static CONTROLLER_CONFIG: Kind<ControllerConfig> = Kind {
     read: |text| {
         #[derive(Default, Deserialize)]
         #[serde(default, rename_all = "camelCase")]
-        struct Spec {
+        struct ControllerConfigSpec {
             #[serde(rename = "baseOSContainerImage", deserialize_with = "nullable")]
             base: String,
         }
-        let WithSpec::<Spec> { mut metadata, spec } = serde_json::from_str(text)?;
+        let WithSpec::<ControllerConfigSpec> { mut metadata, spec } = serde_json::from_str(text)?;
         let config = ControllerConfig {
             base_os_container_image: spec.base,
             release_version: metadata.annotations.remove(RELEASE_VERSION).filter(|text| !text.is_empty()),
@@ -103,7 +103,7 @@ pub(crate) static CONTROLLER_CONFIG: Kind<ControllerConfig> = Kind {
 };
 
 /// The ConfigMap with the image that the release brings.
-pub(crate) static OS_IMAGE_URL: Kind<OsImageUrl> = Kind {
+pub(crate) static OS_IMAGE_URL: Resource<OsImageUrl> = Resource {
     name: "ConfigMap openshift-machine-config-operator/machine-config-osimageurl",
     paths: &["/api/v1/namespaces/openshift-machine-config-operator/configmaps"],
     object: Some("machine-config-osimageurl"),
@@ -120,7 +120,7 @@ pub(crate) static OS_IMAGE_URL: Kind<OsImageUrl> = Kind {
 };
 
 /// `OSImageStream/cluster`.
-pub(crate) static STREAMS: Kind<Streams> = Kind {
+pub(crate) static STREAMS: Resource<Streams> = Resource {
     name: "OSImageStream/cluster",
     paths: &[
         "/apis/machineconfiguration.openshift.io/v1/osimagestreams",
@@ -131,20 +131,20 @@ pub(crate) static STREAMS: Kind<Streams> = Kind {
     read: |text| {
         #[derive(Default, Deserialize)]
         #[serde(default, rename_all = "camelCase")]
-        struct Status {
+        struct OsImageStreamStatus {
             #[serde(deserialize_with = "nullable")]
             default_stream: String,
             #[serde(deserialize_with = "nullable")]
-            available_streams: Vec<Stream>,
+            available_streams: Vec<OsImageStreamBody>,
         }
         #[derive(Deserialize)]
         #[serde(rename_all = "camelCase")]
-        struct Stream {
+        struct OsImageStreamBody {
             name: String,
             #[serde(default, deserialize_with = "nullable")]
             os_image: String,
         }
-        let WithStatus::<Status> { mut metadata, status } = serde_json::from_str(text)?;
+        let WithStatus::<OsImageStreamStatus> { mut metadata, status } = serde_json::from_str(text)?;
         let streams = Streams {
             default_stream: status.default_stream,
             available: status
@@ -168,7 +168,7 @@ pub(crate) struct PoolShape {
 }
 
 /// The MachineConfigPools.
-pub(crate) static POOLS: Kind<PoolShape> = Kind {
+pub(crate) static POOLS: Resource<PoolShape> = Resource {
     name: "MachineConfigPools",
     paths: &["/apis/machineconfiguration.openshift.io/v1/machineconfigpools"],
     object: None,
@@ -176,7 +176,7 @@ pub(crate) static POOLS: Kind<PoolShape> = Kind {
     read: |text| {
         #[derive(Default, Deserialize)]
         #[serde(default, rename_all = "camelCase")]
-        struct Spec {
+        struct PoolSpec {
             #[serde(deserialize_with = "nullable")]
             machine_config_selector: WrittenSelector,
             #[serde(deserialize_with = "nullable")]
@@ -184,11 +184,11 @@ pub(crate) static POOLS: Kind<PoolShape> = Kind {
             #[serde(deserialize_with = "nullable")]
             paused: bool,
             #[serde(deserialize_with = "nullable")]
-            os_image_stream: Stream,
+            os_image_stream: PoolStream,
         }
         #[derive(Default, Deserialize)]
         #[serde(default)]
-        struct Stream {
+        struct PoolStream {
             #[serde(deserialize_with = "nullable")]
             name: String,
         }
@@ -217,7 +217,7 @@ pub(crate) static POOLS: Kind<PoolShape> = Kind {
                 })
                 .collect(),
         };
-        let WithSpec::<Spec> { metadata, spec } = serde_json::from_str(text)?;
+        let WithSpec::<PoolSpec> { metadata, spec } = serde_json::from_str(text)?;
         let name = metadata.name;
         let pool = Pool {
             name: name.clone(),
@@ -231,7 +231,7 @@ pub(crate) static POOLS: Kind<PoolShape> = Kind {
 };
 
 /// The MachineConfigs that are not rendered. One may have 1.5 MiB, so few are asked for at once.
-pub(crate) static MACHINE_CONFIGS: Kind<MachineConfigSummary> = Kind {
+pub(crate) static MACHINE_CONFIGS: Resource<MachineConfigSummary> = Resource {
     name: "MachineConfigs",
     paths: &["/apis/machineconfiguration.openshift.io/v1/machineconfigs"],
     object: None,
@@ -239,7 +239,7 @@ pub(crate) static MACHINE_CONFIGS: Kind<MachineConfigSummary> = Kind {
     read: |text| {
         #[derive(Default, Deserialize)]
         #[serde(default, rename_all = "camelCase")]
-        struct Spec {
+        struct MachineConfigSpec {
             #[serde(rename = "osImageURL", deserialize_with = "nullable")]
             os_image_url: String,
             #[serde(rename = "baseOSExtensionsContainerImage", deserialize_with = "nullable")]
@@ -249,7 +249,7 @@ pub(crate) static MACHINE_CONFIGS: Kind<MachineConfigSummary> = Kind {
             #[serde(deserialize_with = "nullable")]
             extensions: Vec<String>,
         }
-        let WithSpec::<Spec> { metadata, spec } = serde_json::from_str(text)?;
+        let WithSpec::<MachineConfigSpec> { metadata, spec } = serde_json::from_str(text)?;
         // What the operator renders belongs to its pool. Its name can be had by anybody.
         if metadata.owner_references.iter().any(|owner| owner.controller && owner.kind == "MachineConfigPool")
         {
@@ -278,7 +278,7 @@ pub(crate) struct Node {
 }
 
 /// The nodes.
-pub(crate) static NODES: Kind<Node> = Kind {
+pub(crate) static NODES: Resource<Node> = Resource {
     name: "Nodes",
     paths: &["/api/v1/nodes"],
     object: None,
@@ -286,7 +286,7 @@ pub(crate) static NODES: Kind<Node> = Kind {
     read: |text| {
         #[derive(Default, Deserialize)]
         #[serde(default, rename_all = "camelCase")]
-        struct Status {
+        struct NodeStatus {
             #[serde(deserialize_with = "nullable")]
             node_info: Info,
         }
@@ -296,7 +296,7 @@ pub(crate) static NODES: Kind<Node> = Kind {
             #[serde(deserialize_with = "nullable")]
             architecture: String,
         }
-        let WithStatus::<Status> { metadata, status } = serde_json::from_str(text)?;
+        let WithStatus::<NodeStatus> { metadata, status } = serde_json::from_str(text)?;
         let node = Node { labels: metadata.labels, architecture: status.node_info.architecture };
         Ok(Some((metadata.name, node)))
     },
@@ -304,16 +304,16 @@ pub(crate) static NODES: Kind<Node> = Kind {
 
 /// The text of the global pull secret, which prints as nothing.
 #[derive(Clone, PartialEq, Eq)]
-pub(crate) struct PullSecret(pub(crate) Result<String, &'static str>);
+pub(crate) struct PullSecretText(pub(crate) Result<String, &'static str>);
 
-impl std::fmt::Debug for PullSecret {
+impl std::fmt::Debug for PullSecretText {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter.write_str("PullSecret")
     }
 }
 
 /// The global pull secret, which the operator brings to the nodes. No other secret is asked for.
-pub(crate) static PULL_SECRET: Kind<PullSecret> = Kind {
+pub(crate) static PULL_SECRET: Resource<PullSecretText> = Resource {
     name: "Secret openshift-config/pull-secret",
     paths: &["/api/v1/namespaces/openshift-config/secrets"],
     object: Some("pull-secret"),
@@ -328,14 +328,14 @@ pub(crate) static PULL_SECRET: Kind<PullSecret> = Kind {
                 .and_then(|bytes| String::from_utf8(bytes).ok())
                 .ok_or("its key `.dockerconfigjson` is no text"),
         };
-        Ok(Some((metadata.name, PullSecret(secret))))
+        Ok(Some((metadata.name, PullSecretText(secret))))
     },
 };
 
 /// A ConfigMap, or a Secret, whose values are base64.
 #[derive(Deserialize)]
 pub(crate) struct WithData {
-    pub(crate) metadata: Metadata,
+    pub(crate) metadata: ObjectMetadata,
     #[serde(default, deserialize_with = "nullable")]
     pub(crate) data: BTreeMap<String, String>,
 }
@@ -344,7 +344,7 @@ pub(crate) struct WithData {
 #[derive(Deserialize)]
 #[serde(bound(deserialize = "S: Default + Deserialize<'de>"))]
 pub(crate) struct WithSpec<S> {
-    pub(crate) metadata: Metadata,
+    pub(crate) metadata: ObjectMetadata,
     #[serde(default, deserialize_with = "nullable")]
     pub(crate) spec: S,
 }
@@ -353,7 +353,7 @@ pub(crate) struct WithSpec<S> {
 #[derive(Deserialize)]
 #[serde(bound(deserialize = "S: Default + Deserialize<'de>"))]
 pub(crate) struct WithStatus<S> {
-    pub(crate) metadata: Metadata,
+    pub(crate) metadata: ObjectMetadata,
     #[serde(default, deserialize_with = "nullable")]
     pub(crate) status: S,
 }
@@ -361,7 +361,7 @@ pub(crate) struct WithStatus<S> {
 /// What is read of every object's metadata.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct Metadata {
+pub(crate) struct ObjectMetadata {
     pub(crate) name: String,
     #[serde(default, deserialize_with = "nullable")]
     labels: BTreeMap<String, String>,

@@ -2,11 +2,11 @@
 
 use serde::Deserialize;
 
-use crate::cluster::resources::{Kind, PAGE, WithSpec, nullable};
+use crate::cluster::resources::{PAGE, Resource, WithSpec, nullable};
 use crate::tls::profile::Profile;
 
 /// `APIServer/cluster`.
-pub(crate) static API_SERVER: Kind<Profile> = Kind {
+pub(crate) static API_SERVER: Resource<Profile> = Resource {
     name: "APIServer/cluster",
     paths: &["/apis/config.openshift.io/v1/apiservers"],
     object: Some("cluster"),
@@ -14,13 +14,13 @@ pub(crate) static API_SERVER: Kind<Profile> = Kind {
     read: |text| {
         #[derive(Default, Deserialize)]
         #[serde(default, rename_all = "camelCase")]
-        struct Spec {
+        struct ApiServerSpec {
             #[serde(deserialize_with = "nullable")]
-            tls_security_profile: Written,
+            tls_security_profile: TlsProfileBody,
         }
         #[derive(Default, Deserialize)]
         #[serde(default)]
-        struct Written {
+        struct TlsProfileBody {
             #[serde(deserialize_with = "nullable")]
             r#type: String,
             #[serde(deserialize_with = "nullable")]
@@ -34,8 +34,8 @@ pub(crate) static API_SERVER: Kind<Profile> = Kind {
             #[serde(deserialize_with = "nullable")]
             ciphers: Vec<String>,
         }
-        let WithSpec::<Spec> { metadata, spec } = serde_json::from_str(text)?;
-        let Written { r#type, custom: Custom { minimum, ciphers } } = spec.tls_security_profile;
+        let WithSpec::<ApiServerSpec> { metadata, spec } = serde_json::from_str(text)?;
+        let TlsProfileBody { r#type, custom: Custom { minimum, ciphers } } = spec.tls_security_profile;
         Ok(Some((metadata.name, Profile { r#type, minimum, ciphers })))
     },
 };

@@ -15,12 +15,12 @@ use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 
-use crate::cluster::client::{Connection, Failure};
+use crate::cluster::client::{ApiClient, ApiError};
 use crate::text::shown;
 
 /// Whether somebody may create MachineConfigs.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Right {
+pub enum CallerAccess {
     /// They may.
     Granted,
     /// They may not; their name in the cluster.
@@ -30,17 +30,17 @@ pub enum Right {
 }
 
 /// What was found out of callers.
-pub(crate) struct Callers {
+pub(crate) struct TokenReviewer {
     key: hmac::Key,
-    granted: Cache<Fingerprint, ()>,
-    refused: Cache<Fingerprint, Right>,
+    granted: Cache<TokenFingerprint, ()>,
+    refused: Cache<TokenFingerprint, CallerAccess>,
     /// However many call, the API server is asked little at once.
     questions: Semaphore,
 }
 
-type Fingerprint = Arc<[u8]>;
+type TokenFingerprint = Arc<[u8]>;
 
-impl Callers {
+impl TokenReviewer {
     pub(crate) fn new() -> Self {
         // Without randomness from the system no TLS connection could be made either.
         let key = hmac::Key::generate(hmac::HMAC_SHA256, &SystemRandom::new()).expect("randomness");
@@ -56,12 +56,12 @@ impl Callers {
     pub(crate) async fn right_of(
         &self,
         token: &str,
-        connection: &Connection,
+        connection: &ApiClient,
         deadline: Instant,
-    ) -> Result<Right, Failure> {
-        let fingerprint: Fingerprint = hmac::sign(&self.key, token.as_bytes()).as_ref().into();
+    ) -> Result<CallerAccess, ApiError> {
+        let fingerprint: TokenFingerprint = hmac::sign(&self.key, token.as_bytes()).as_ref().into();
         if self.granted.contains_key(&fingerprint) {
-            return Ok(Right::Granted);
+            return Ok(CallerAccess::Granted);
         }
         if let Some(right) = self.refused.get(&fingerprint) {
             return Ok(right);
@@ -71,20 +71,20 @@ impl Callers {
         };
         let right = ask(token, connection, deadline).await?;
         match &right {
-            Right::Granted => self.granted.insert(fingerprint, ()),
+            CallerAccess::Granted => self.granted.insert(fingerprint, ()),
             refusal => self.refused.insert(fingerprint, refusal.clone()),
         }
         Ok(right)
     }
 }
 
-impl std::fmt::Debug for Callers {
+impl std::fmt::Debug for TokenReviewer {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter.debug_struct("Callers").finish_non_exhaustive()
     }
 }
 
-async fn ask(token: &str, connection: &Connection, deadline: Instant) -> Result<Right, Failure> {
+async fn ask(token: &str, connection: &ApiClient, deadline: Instant) -> Result<CallerAccess, ApiError> {
     #[derive(Default, Deserialize)]
     #[serde(default)]
     struct TokenStatus {
@@ -110,7 +110,7 @@ async fn ask(token: &str, connection: &Connection, deadline: Instant) -> Result<
     let path = "/apis/authentication.k8s.io/v1/tokenreviews";
     let TokenStatus { authenticated, user } = create(connection, path, &review, deadline).await?;
     if !authenticated {
-        return Ok(Right::UnknownToken);
+        return Ok(CallerAccess::UnknownToken);
     }
     let review = json!({
         "apiVersion": "authorization.k8s.io/v1",
@@ -124,18 +124,18 @@ async fn ask(token: &str, connection: &Connection, deadline: Instant) -> Result<
     });
     let path = "/apis/authorization.k8s.io/v1/subjectaccessreviews";
     let AccessStatus { allowed } = create(connection, path, &review, deadline).await?;
-    Ok(if allowed { Right::Granted } else { Right::Missing(shown(&user.username)) })
+    Ok(if allowed { CallerAccess::Granted } else { CallerAccess::Missing(shown(&user.username)) })
 }
 
 /// Creates a review, which the API server answers and does not store, and returns its status.
 async fn create<T: for<'de> Deserialize<'de>>(
-    connection: &Connection,
+    connection: &ApiClient,
     path: &str,
     review: &Value,
     deadline: Instant,
-) -> Result<T, Failure> {
+) -> Result<T, ApiError> {
     #[derive(Deserialize)]
-    struct Answer<T> {
+    struct ReviewBody<T> {
         status: T,
     }
     let request = Request::post(path)
@@ -143,7 +143,7 @@ async fn create<T: for<'de> Deserialize<'de>>(
         .body(review.to_string().into_bytes())
         .map_err(|error| connection.nonsense(error.to_string()))?;
     let body = connection.ask(request, MAX_REVIEW, deadline).await?;
-    match serde_json::from_slice::<Answer<T>>(&body) {
+    match serde_json::from_slice::<ReviewBody<T>>(&body) {
         Ok(answer) => Ok(answer.status),
         Err(_) => Err(connection.nonsense("a review without a status".to_owned())),
     }

@@ -6,12 +6,12 @@
 
 use std::fmt::Write as _;
 
-use crate::explain::{Below, Drawing, Explanation};
+use crate::explain::{BaseExtent, Drawing, Explanation};
 use crate::messages;
 use crate::model::digest::Digest;
 
 /// A node: what it is, and the lines of its text.
-struct Node {
+struct GraphNode {
     shape: Shape,
     lines: Vec<String>,
 }
@@ -91,7 +91,7 @@ impl Explanation {
         out
     }
 
-    fn write(&self, out: &mut String, chain_of: impl Fn(&mut String, usize, &[Node])) {
+    fn write(&self, out: &mut String, chain_of: impl Fn(&mut String, usize, &[GraphNode])) {
         let mut chain = 0;
         for image in &self.images {
             for drawing in &image.lineage {
@@ -103,35 +103,35 @@ impl Explanation {
 }
 
 impl Drawing {
-    fn nodes(&self, image: &str) -> Vec<Node> {
+    fn nodes(&self, image: &str) -> Vec<GraphNode> {
         let report = &self.report;
         let mut nodes = Vec::new();
         let base = |shape, release: Option<&str>, reference: &str| {
             let release = release.map(|release| format!("release {release}"));
-            Node { shape, lines: release.into_iter().chain([reference.to_owned()]).collect() }
+            GraphNode { shape, lines: release.into_iter().chain([reference.to_owned()]).collect() }
         };
         if report.base() != report.expected_base()
             && let Some(expected) = report.expected_base()
         {
-            let shape = if self.below == Below::Unknown { Shape::Doubtful } else { Shape::Missing };
+            let shape = if self.below == BaseExtent::Unknown { Shape::Doubtful } else { Shape::Missing };
             nodes.push(base(shape, report.expected_release(), expected));
         }
         if let Some(found) = report.base() {
             let shape = match self.below {
-                Below::Whole | Below::OfPlatform(_) => Shape::Base,
-                Below::Part => Shape::Part,
-                Below::Nothing => Shape::Missing,
-                Below::Unknown => Shape::Doubtful,
+                BaseExtent::Whole | BaseExtent::OfPlatform(_) => Shape::Base,
+                BaseExtent::Part => Shape::Part,
+                BaseExtent::Nothing => Shape::Missing,
+                BaseExtent::Unknown => Shape::Doubtful,
             };
             let mut node = base(shape, report.release(), found);
-            if let Below::OfPlatform(other) = &self.below {
+            if let BaseExtent::OfPlatform(other) = &self.below {
                 node.lines.push(format!("for {other}"));
             }
             nodes.push(node);
         }
         let shared = self.base_layers();
         if shared > 0 {
-            nodes.push(Node {
+            nodes.push(GraphNode {
                 shape: Shape::Layers,
                 lines: vec![format!("{} of the base", messages::layers(shared))],
             });
@@ -140,11 +140,11 @@ impl Drawing {
             let digest = Digest::parse(&layer.diff_id).map(|digest| digest.short()).unwrap_or_default();
             let command = layer.created_by.as_ref().map(|command| command.chars().take(MAX_TEXT).collect());
             let lines = [format!("{digest} {} bytes", layer.size)].into_iter().chain(command);
-            nodes.push(Node { shape: Shape::Layers, lines: lines.collect() });
+            nodes.push(GraphNode { shape: Shape::Layers, lines: lines.collect() });
         }
         if self.own().len() > MAX_LAYERS {
             let more = messages::layers(self.own().len() - MAX_LAYERS);
-            nodes.push(Node { shape: Shape::Layers, lines: vec![format!("and {more} more")] });
+            nodes.push(GraphNode { shape: Shape::Layers, lines: vec![format!("and {more} more")] });
         }
         let place = [report.platform().map(str::to_owned), report.pool().map(|pool| format!("pool {pool}"))];
         let place = place.into_iter().flatten().collect::<Vec<_>>().join(", ");
@@ -153,7 +153,7 @@ impl Drawing {
             None => report.result().to_owned(),
         };
         let lines = [image.to_owned(), place, verdict].into_iter().filter(|line| !line.is_empty());
-        nodes.push(Node { shape: Shape::Image, lines: lines.collect() });
+        nodes.push(GraphNode { shape: Shape::Image, lines: lines.collect() });
         nodes
     }
 }

@@ -6,7 +6,7 @@
 
 use std::fmt::Write as _;
 
-use crate::explain::{Below, Drawing, DrawnLayer, Explanation, ImageExplanation};
+use crate::explain::{BaseExtent, Drawing, DrawnLayer, Explanation, ImageExplanation};
 use crate::messages;
 use crate::model::digest::Digest;
 use crate::model::image_reference::ImageReference;
@@ -170,7 +170,7 @@ impl Drawing {
                 _ => "base",
             };
             canvas.line(&base_line(self.report.release(), base, word, canvas));
-            if let (Below::OfPlatform(other), Some(own)) = (&self.below, self.report.platform()) {
+            if let (BaseExtent::OfPlatform(other), Some(own)) = (&self.below, self.report.platform()) {
                 let cross = canvas.style.error("╳");
                 canvas.line(&format!("  {cross}  its layers for {other}, and not those for {own}"));
             }
@@ -185,7 +185,7 @@ impl Drawing {
             let end = if own.is_empty() { "└" } else { "├" };
             canvas.line(&format!("  {end}─ {} of the base, {}", messages::layers(shared), bytes(size)));
         }
-        let parted = matches!(self.below, Below::Part | Below::Nothing)
+        let parted = matches!(self.below, BaseExtent::Part | BaseExtent::Nothing)
             && self.report.base().is_some_and(|base| Some(base) == self.report.expected_base());
         if parted {
             let cross = canvas.style.error("╳");

@@ -6,7 +6,7 @@
 
 use std::fmt;
 
-use crate::lineage::Ignorance;
+use crate::lineage::UnknownReason;
 use crate::model::facts::cluster::{Cluster, ClusterVersion, Release, RolloutState};
 use crate::model::facts::image::{OsImage, Payload};
 use crate::model::facts::{Cause, Fact, Facts};
@@ -26,14 +26,14 @@ pub struct Base {
     /// The OS stream that it belongs to, such as `rhel-9`, where that is known.
     pub stream: Option<String>,
     /// Who names it.
-    pub origin: Origin,
+    pub origin: BaseOrigin,
     /// Whether an image may be built on it.
-    pub standing: Standing,
+    pub standing: BaseStatus,
 }
 
 /// Who names a base.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Origin {
+pub enum BaseOrigin {
     /// `OSImageStream/cluster`.
     Stream,
     /// The ControllerConfig.
@@ -50,7 +50,7 @@ pub enum Origin {
     Policy,
 }
 
-impl fmt::Display for Origin {
+impl fmt::Display for BaseOrigin {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(match self {
             Self::Stream => "OSImageStream/cluster",
@@ -66,7 +66,7 @@ impl fmt::Display for Origin {
 
 /// Whether an image may be built on a base.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Standing {
+pub enum BaseStatus {
     /// It may.
     Accepted,
     /// It may while the upgrade lasts: it is the base of the release that the cluster is leaving.
@@ -77,13 +77,13 @@ pub enum Standing {
 
 /// What a pool's image is measured by.
 #[derive(Clone, Debug, Default)]
-pub struct Expected {
+pub struct ExpectedBases {
     /// The bases that count, the first being the one to build on.
     pub accepted: Vec<Base>,
     /// Bases of the same release that do not count: those of other streams.
     pub siblings: Vec<Base>,
     /// What is not known and might add a base.
-    pub lacking: Vec<Ignorance>,
+    pub lacking: Vec<UnknownReason>,
     /// What a reader should know of where the bases are from.
     pub notes: Vec<String>,
     /// What must be asked to know more.
@@ -92,16 +92,16 @@ pub struct Expected {
 
 /// The bases that count for `pool`. `None` is an image that is looked at on its own: the base of any
 /// stream of the release counts then.
-pub fn expected(pool: Option<&AffectedPool<'_>>, facts: &Facts, policy: &Policy) -> Expected {
-    let mut expected = Expected::default();
+pub fn expected(pool: Option<&AffectedPool<'_>>, facts: &Facts, policy: &Policy) -> ExpectedBases {
+    let mut expected = ExpectedBases::default();
     let stream = pool.and_then(|pool| pool.stream(&facts.cluster));
     for reference in &facts.given.base_images {
-        expected.add(plain(reference, Origin::BaseOption));
+        expected.add(plain(reference, BaseOrigin::BaseOption));
     }
     if let Some(release) = &facts.given.release_image {
         expected.payload(
             release,
-            Wanted { stream, standing: Standing::Accepted, origin: Origin::ReleaseOption },
+            ImageSelection { stream, standing: BaseStatus::Accepted, origin: BaseOrigin::ReleaseOption },
             facts,
         );
     }
@@ -109,15 +109,15 @@ pub fn expected(pool: Option<&AffectedPool<'_>>, facts: &Facts, policy: &Policy)
         expected.of_cluster(pool, stream, facts);
     }
     for reference in policy.accepted_bases() {
-        expected.add(plain(reference, Origin::Policy));
+        expected.add(plain(reference, BaseOrigin::Policy));
     }
     expected
 }
 
 /// Bases that an image may turn out to be built on though none of them counts: those of earlier
 /// releases of the cluster and of those that it could roll to.
-pub fn others(facts: &Facts) -> Expected {
-    let mut others = Expected::default();
+pub fn others(facts: &Facts) -> ExpectedBases {
+    let mut others = ExpectedBases::default();
     let Fact::Known(version) = &facts.cluster.version else { return others };
     let given = facts.given.release_image.as_ref();
     let mut releases: Vec<&Release> = vec![&version.desired];
@@ -130,7 +130,7 @@ pub fn others(facts: &Facts) -> Expected {
         if !seen.contains(&reference) {
             others.payload(
                 &reference,
-                Wanted { stream: None, standing: Standing::Other, origin: Origin::Payload },
+                ImageSelection { stream: None, standing: BaseStatus::Other, origin: BaseOrigin::Payload },
                 facts,
             );
             seen.push(reference);
@@ -141,22 +141,22 @@ pub fn others(facts: &Facts) -> Expected {
 
 /// Which images of a payload are wanted, and as what.
 #[derive(Clone, Copy)]
-struct Wanted<'a> {
+struct ImageSelection<'a> {
     /// The stream; `None` wants them all.
     stream: Option<&'a str>,
-    standing: Standing,
-    origin: Origin,
+    standing: BaseStatus,
+    origin: BaseOrigin,
 }
 
 /// Whether a source belongs to a release.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Belongs {
+enum ReleaseMatch {
     Surely,
     PerhapsOnly,
     Not,
 }
 
-impl Expected {
+impl ExpectedBases {
     fn of_cluster(&mut self, pool: Option<&AffectedPool<'_>>, stream: Option<&str>, facts: &Facts) {
         let cluster = &facts.cluster;
         let version = match &cluster.version {
@@ -171,7 +171,7 @@ impl Expected {
             }
         };
         let current = version.map(|version| &version.desired);
-        let standing = Standing::Accepted;
+        let standing = BaseStatus::Accepted;
         if !self.of_streams(current, stream, cluster) && !self.of_objects(current, stream, standing, cluster)
         {
             match version {
@@ -180,9 +180,9 @@ impl Expected {
             }
         }
         if let Some(leaving) = version.and_then(leaving)
-            && !self.of_objects(Some(leaving), stream, Standing::Leaving, cluster)
+            && !self.of_objects(Some(leaving), stream, BaseStatus::Leaving, cluster)
         {
-            self.of_payload(leaving, pool, stream, Standing::Leaving, facts);
+            self.of_payload(leaving, pool, stream, BaseStatus::Leaving, facts);
         }
     }
 
@@ -193,27 +193,27 @@ impl Expected {
             return false;
         }
         let of = streams.release_image.as_deref();
-        match current.map_or(Belongs::PerhapsOnly, |current| same_image(of, &current.image)) {
-            Belongs::Not => {
+        match current.map_or(ReleaseMatch::PerhapsOnly, |current| same_image(of, &current.image)) {
+            ReleaseMatch::Not => {
                 self.notes.push(format!(
                     "{} was passed over: it is of another payload than ClusterVersion desires",
-                    Origin::Stream
+                    BaseOrigin::Stream
                 ));
                 return false;
             }
-            Belongs::PerhapsOnly => self.not_checked(Origin::Stream),
-            Belongs::Surely => {}
+            ReleaseMatch::PerhapsOnly => self.not_checked(BaseOrigin::Stream),
+            ReleaseMatch::Surely => {}
         }
         let release = current.map(|current| current.version.as_str());
         let mut found = false;
         for (name, image) in &streams.available {
             let wanted = stream.is_none_or(|stream| stream == name);
-            let standing = if wanted { Standing::Accepted } else { Standing::Other };
+            let standing = if wanted { BaseStatus::Accepted } else { BaseStatus::Other };
             found |= wanted;
-            self.text(image, release, Some(name), Origin::Stream, standing);
+            self.text(image, release, Some(name), BaseOrigin::Stream, standing);
         }
         if let Some(stream) = stream.filter(|_| !found) {
-            self.lacking.push(Ignorance::NoStream { stream: shown(stream), source: Origin::Stream });
+            self.lacking.push(UnknownReason::NoStream { stream: shown(stream), source: BaseOrigin::Stream });
         }
         true
     }
@@ -223,7 +223,7 @@ impl Expected {
         &mut self,
         release: Option<&Release>,
         stream: Option<&str>,
-        standing: Standing,
+        standing: BaseStatus,
         cluster: &Cluster,
     ) -> bool {
         // Both know one image only, and not of which stream it is.
@@ -239,20 +239,20 @@ impl Expected {
             Fact::Absent | Fact::Unknown(_) => None,
         };
         for (origin, source) in
-            [(Origin::ControllerConfig, controller_config), (Origin::ConfigMap, config_map)]
+            [(BaseOrigin::ControllerConfig, controller_config), (BaseOrigin::ConfigMap, config_map)]
         {
             let Some((image, of)) = source.filter(|(image, _)| !image.is_empty()) else { continue };
             let belongs = match (of, release) {
-                (Some(of), Some(release)) if of == release.version => Belongs::Surely,
-                (Some(_), Some(_)) => Belongs::Not,
-                _ => Belongs::PerhapsOnly,
+                (Some(of), Some(release)) if of == release.version => ReleaseMatch::Surely,
+                (Some(_), Some(_)) => ReleaseMatch::Not,
+                _ => ReleaseMatch::PerhapsOnly,
             };
             match belongs {
-                Belongs::Surely => {}
-                Belongs::PerhapsOnly if standing == Standing::Accepted => self.not_checked(origin),
-                Belongs::PerhapsOnly => continue,
-                Belongs::Not => {
-                    if standing == Standing::Accepted {
+                ReleaseMatch::Surely => {}
+                ReleaseMatch::PerhapsOnly if standing == BaseStatus::Accepted => self.not_checked(origin),
+                ReleaseMatch::PerhapsOnly => continue,
+                ReleaseMatch::Not => {
+                    if standing == BaseStatus::Accepted {
                         self.notes.push(format!(
                             "{origin} was passed over: it is of {}, and the cluster's release is {}",
                             shown(of.unwrap_or_default()),
@@ -273,7 +273,7 @@ impl Expected {
         release: &Release,
         pool: Option<&AffectedPool<'_>>,
         stream: Option<&str>,
-        standing: Standing,
+        standing: BaseStatus,
         facts: &Facts,
     ) {
         let reference = match ImageReference::parse(&release.image) {
@@ -281,7 +281,7 @@ impl Expected {
             Err(error) => {
                 let message =
                     format!("the payload of {} cannot be asked for: {error}", shown(&release.version));
-                self.lacking.push(Ignorance::Malformed { message });
+                self.lacking.push(UnknownReason::Malformed { message });
                 return;
             }
         };
@@ -291,21 +291,21 @@ impl Expected {
             }
             _ => None,
         };
-        let wanted = Wanted { stream: stream.or(default), standing, origin: Origin::Payload };
+        let wanted = ImageSelection { stream: stream.or(default), standing, origin: BaseOrigin::Payload };
         self.payload(&reference, wanted, facts);
     }
 
-    fn payload(&mut self, reference: &ImageReference, wanted: Wanted<'_>, facts: &Facts) {
+    fn payload(&mut self, reference: &ImageReference, wanted: ImageSelection<'_>, facts: &Facts) {
         let reference = reference.asked();
         let payload = match facts.payloads.get(&reference) {
             Some(Fact::Known(payload)) => payload,
-            Some(Fact::Absent) => return self.lacking.push(Ignorance::NoPayload { reference }),
+            Some(Fact::Absent) => return self.lacking.push(UnknownReason::NoPayload { reference }),
             Some(Fact::Unknown(cause)) => {
-                return self.lacking.push(Ignorance::Payload { reference, cause: cause.clone() });
+                return self.lacking.push(UnknownReason::Payload { reference, cause: cause.clone() });
             }
             None => {
                 self.questions.push(Question::Payload { reference: reference.clone() });
-                return self.lacking.push(Ignorance::Payload { reference, cause: Cause::NotAsked });
+                return self.lacking.push(UnknownReason::Payload { reference, cause: Cause::NotAsked });
             }
         };
         let mut found = false;
@@ -318,13 +318,13 @@ impl Expected {
                 release: Some(payload.version.clone()),
                 stream: stream.map(str::to_owned),
                 origin: wanted.origin,
-                standing: if is_wanted { wanted.standing } else { Standing::Other },
+                standing: if is_wanted { wanted.standing } else { BaseStatus::Other },
             });
         }
-        if !found && wanted.standing != Standing::Other {
+        if !found && wanted.standing != BaseStatus::Other {
             self.lacking.push(match wanted.stream {
-                Some(stream) => Ignorance::NoStream { stream: shown(stream), source: wanted.origin },
-                None => Ignorance::NoOsImage { reference },
+                Some(stream) => UnknownReason::NoStream { stream: shown(stream), source: wanted.origin },
+                None => UnknownReason::NoOsImage { reference },
             });
         }
     }
@@ -338,7 +338,8 @@ impl Expected {
         ];
         let first = causes.into_iter().find_map(|(object, cause)| Some((object, cause?)));
         // A Kubernetes that is no OpenShift has none of them: nothing to judge by, as without a cluster.
-        self.lacking.extend(first.map(|(object, cause)| Ignorance::Cluster { object, cause: cause.clone() }));
+        self.lacking
+            .extend(first.map(|(object, cause)| UnknownReason::Cluster { object, cause: cause.clone() }));
     }
 
     fn text(
@@ -346,8 +347,8 @@ impl Expected {
         text: &str,
         release: Option<&str>,
         stream: Option<&str>,
-        origin: Origin,
-        standing: Standing,
+        origin: BaseOrigin,
+        standing: BaseStatus,
     ) {
         match ImageReference::parse(text) {
             Ok(reference) => self.add(Base {
@@ -357,7 +358,7 @@ impl Expected {
                 origin,
                 standing,
             }),
-            Err(error) => self.lacking.push(Ignorance::Malformed {
+            Err(error) => self.lacking.push(UnknownReason::Malformed {
                 message: format!("what {origin} names cannot be asked for: {error}"),
             }),
         }
@@ -368,12 +369,12 @@ impl Expected {
             self.accepted.iter().chain(&self.siblings).any(|earlier| earlier.reference == base.reference);
         match base.standing {
             _ if known => {}
-            Standing::Accepted | Standing::Leaving => self.accepted.push(base),
-            Standing::Other => self.siblings.push(base),
+            BaseStatus::Accepted | BaseStatus::Leaving => self.accepted.push(base),
+            BaseStatus::Other => self.siblings.push(base),
         }
     }
 
-    fn not_checked(&mut self, origin: Origin) {
+    fn not_checked(&mut self, origin: BaseOrigin) {
         self.notes.push(format!("that {origin} is of the cluster's release could not be checked"));
     }
 }
@@ -427,23 +428,23 @@ fn has_streams(cluster: &Cluster, release: Option<&Release>) -> bool {
 
 /// Whether two pull specs of a payload are of the same image: the digests decide, because the one
 /// may name a mirror.
-fn same_image(of: Option<&str>, desired: &str) -> Belongs {
-    let Some(of) = of.filter(|_| !desired.is_empty()) else { return Belongs::PerhapsOnly };
+fn same_image(of: Option<&str>, desired: &str) -> ReleaseMatch {
+    let Some(of) = of.filter(|_| !desired.is_empty()) else { return ReleaseMatch::PerhapsOnly };
     if of == desired {
-        return Belongs::Surely;
+        return ReleaseMatch::Surely;
     }
     match [of, desired].map(|text| ImageReference::parse(text).ok()) {
         [Some(one), Some(other)] => match (one.digest(), other.digest()) {
-            (Some(one), Some(other)) if one == other => Belongs::Surely,
-            (Some(_), Some(_)) => Belongs::Not,
-            _ => Belongs::PerhapsOnly,
+            (Some(one), Some(other)) if one == other => ReleaseMatch::Surely,
+            (Some(_), Some(_)) => ReleaseMatch::Not,
+            _ => ReleaseMatch::PerhapsOnly,
         },
-        _ => Belongs::PerhapsOnly,
+        _ => ReleaseMatch::PerhapsOnly,
     }
 }
 
-fn plain(reference: &ImageReference, origin: Origin) -> Base {
-    let standing = Standing::Accepted;
+fn plain(reference: &ImageReference, origin: BaseOrigin) -> Base {
+    let standing = BaseStatus::Accepted;
     Base { reference: reference.asked(), release: None, stream: None, origin, standing }
 }
 

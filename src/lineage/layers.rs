@@ -9,7 +9,7 @@ use crate::model::facts::image::Layer;
 
 /// The layers of an image, ready to be compared with many bases.
 #[derive(Debug)]
-pub struct Layers<'a> {
+pub struct LayerStack<'a> {
     ordered: &'a [Layer],
     /// The diffIDs that tell something, by the end of their text, which is as good as random.
     telling: Vec<(u128, &'a str)>,
@@ -39,7 +39,7 @@ pub enum Agreement {
     Nothing,
 }
 
-impl<'a> Layers<'a> {
+impl<'a> LayerStack<'a> {
     /// Makes `layers`, the lowest first, ready.
     pub fn new(layers: &'a [Layer]) -> Self {
         let mut telling: Vec<_> = layers.iter().filter_map(telling).map(|id| (end(id), id)).collect();
@@ -161,7 +161,7 @@ mod tests {
             (vec![], vec!["a"], Agreement::Scattered { shared: 0 }),
         ] {
             let (image, base) = (layers(&image), layers(&base));
-            assert_eq!(Layers::new(&image).agree_with(&base), expected);
+            assert_eq!(LayerStack::new(&image).agree_with(&base), expected);
         }
     }
 
@@ -174,8 +174,8 @@ mod tests {
             let base: Vec<_> = base.iter().map(String::as_str).collect();
             let own: Vec<_> = own.iter().map(String::as_str).collect();
             let (base_layers, image) = (layers(&base), layers(&[base.as_slice(), &own].concat()));
-            prop_assert_eq!(Layers::new(&image).agree_with(&base_layers), Agreement::Derived { own: own.len() });
-            let back = Layers::new(&base_layers).agree_with(&image);
+            prop_assert_eq!(LayerStack::new(&image).agree_with(&base_layers), Agreement::Derived { own: own.len() });
+            let back = LayerStack::new(&base_layers).agree_with(&image);
             prop_assert_eq!(back, Agreement::Leading { shared: base.len() });
         }
     }

@@ -2,13 +2,13 @@
 
 use std::fmt;
 
-use crate::lineage::bases::{Base, Origin};
+use crate::lineage::bases::{Base, BaseOrigin};
 use crate::model::facts::Cause;
 use crate::model::image_reference::ImageReference;
 
 /// Why nobody can tell.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Ignorance {
+pub enum UnknownReason {
     /// There is neither a cluster nor a base or release that was named.
     NothingToJudgeAgainst,
     /// The image has nothing for the platform.
@@ -66,7 +66,7 @@ pub enum Ignorance {
         /// The stream.
         stream: String,
         /// Who should name it.
-        source: Origin,
+        source: BaseOrigin,
     },
     /// An object of the cluster could not be read.
     Cluster {
@@ -84,7 +84,7 @@ pub enum Ignorance {
 
 /// A question whose answer is lacking. Findings that rest on the same one are told as one.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Lacking {
+pub enum MissingFact {
     /// What a registry says of an image or payload.
     Registry(ImageReference),
     /// What the cluster says, while it does not for this reason.
@@ -93,26 +93,26 @@ pub enum Lacking {
     Other(String),
 }
 
-impl Ignorance {
+impl UnknownReason {
     /// The question that nobody answered. `None` when there was none to ask.
-    pub fn lacking(&self) -> Option<Lacking> {
+    pub fn lacking(&self) -> Option<MissingFact> {
         match self {
             Self::NothingToJudgeAgainst | Self::NoPlatform | Self::NoLinux => None,
             Self::NoImage { reference }
             | Self::Image { reference, .. }
             | Self::NoPayload { reference }
             | Self::NoOsImage { reference }
-            | Self::Payload { reference, .. } => Some(Lacking::Registry(reference.clone())),
+            | Self::Payload { reference, .. } => Some(MissingFact::Registry(reference.clone())),
             Self::NoBase { base } | Self::Base { base, .. } | Self::EmptyBase { base } => {
-                Some(Lacking::Registry(base.reference.clone()))
+                Some(MissingFact::Registry(base.reference.clone()))
             }
-            Self::Cluster { cause, .. } => Some(Lacking::Cluster(cause.clone())),
-            Self::NoStream { .. } | Self::Malformed { .. } => Some(Lacking::Other(self.to_string())),
+            Self::Cluster { cause, .. } => Some(MissingFact::Cluster(cause.clone())),
+            Self::NoStream { .. } | Self::Malformed { .. } => Some(MissingFact::Other(self.to_string())),
         }
     }
 }
 
-impl fmt::Display for Ignorance {
+impl fmt::Display for UnknownReason {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NothingToJudgeAgainst => formatter.write_str(

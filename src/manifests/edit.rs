@@ -12,8 +12,8 @@ use std::ops::Range;
 
 use granit_parser::ScalarStyle;
 
-use crate::manifests::{self, Document, Form, Obstacle, ObstacleKind, Spot};
-use crate::model::machine_config::{Field, Place};
+use crate::manifests::{self, EditBlocker, EditBlockerKind, ManifestDocument, NodeKind, Span};
+use crate::model::machine_config::{Field, Position};
 use crate::pin::Plan;
 use crate::text::escaped;
 
@@ -23,8 +23,8 @@ use crate::text::escaped;
 /// `documents` are all those of `text`, in its order, as [`manifests::read`] gives them.
 pub fn write<'t, 'a>(
     text: &'t str,
-    documents: impl IntoIterator<Item = (&'a Document, &'a Plan)>,
-) -> Result<Cow<'t, str>, Inexact> {
+    documents: impl IntoIterator<Item = (&'a ManifestDocument, &'a Plan)>,
+) -> Result<Cow<'t, str>, EditError> {
     let pairs: Vec<_> = documents.into_iter().collect();
     let mut changes = Vec::new();
     for (document, plan) in &pairs {
@@ -40,17 +40,17 @@ pub fn write<'t, 'a>(
 
 /// Why a text cannot be changed exactly.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Inexact {
+pub struct EditError {
     /// Where the reason stands.
-    pub place: Place,
+    pub place: Position,
     /// What it is: one phrase.
     pub message: String,
     /// One thing to do about it.
     pub help: String,
 }
 
-impl Inexact {
-    fn new(place: Place, message: String, help: impl Into<String>) -> Self {
+impl EditError {
+    fn new(place: Position, message: String, help: impl Into<String>) -> Self {
         Self { place, message, help: help.into() }
     }
 }
@@ -62,7 +62,7 @@ struct Change {
     text: String,
 }
 
-fn changes_of(text: &str, document: &Document, plan: &Plan) -> Result<Vec<Change>, Inexact> {
+fn changes_of(text: &str, document: &ManifestDocument, plan: &Plan) -> Result<Vec<Change>, EditError> {
     let site = &document.site;
     let mut changes = Vec::new();
     for field in Field::ALL {
@@ -77,10 +77,10 @@ fn changes_of(text: &str, document: &Document, plan: &Plan) -> Result<Vec<Change
 }
 
 /// The bytes inside the quotes of a scalar that may be replaced by `value`.
-fn scalar(text: &str, spot: &Spot, name: &str, value: &str) -> Result<Range<usize>, Inexact> {
+fn scalar(text: &str, spot: &Span, name: &str, value: &str) -> Result<Range<usize>, EditError> {
     clear(spot, name, value)?;
-    let Form::Scalar { style, .. } = spot.form else {
-        return Err(Inexact::new(spot.place, format!("{name} is not one value"), by_hand(value)));
+    let NodeKind::Scalar { style, .. } = spot.form else {
+        return Err(EditError::new(spot.place, format!("{name} is not one value"), by_hand(value)));
     };
     let written = text.get(spot.value.clone()).unwrap_or_default();
     let Range { start, end } = spot.value;
@@ -91,9 +91,9 @@ fn scalar(text: &str, spot: &Spot, name: &str, value: &str) -> Result<Range<usiz
         ScalarStyle::DoubleQuoted if quoted('"') => Ok(start + 1..end - 1),
         ScalarStyle::Literal | ScalarStyle::Folded => {
             let message = format!("{name} is a block scalar, which cannot be edited exactly");
-            Err(Inexact::new(spot.place, message, format!("write it on one line: {value}")))
+            Err(EditError::new(spot.place, message, format!("write it on one line: {value}")))
         }
-        _ => Err(Inexact::new(
+        _ => Err(EditError::new(
             spot.place,
             format!("{name} goes over several lines"),
             format!("write it on one line: {value}"),
@@ -102,35 +102,35 @@ fn scalar(text: &str, spot: &Spot, name: &str, value: &str) -> Result<Range<usiz
 }
 
 /// Fails when something stands in the way of changing a value.
-fn clear(spot: &Spot, name: &str, value: &str) -> Result<(), Inexact> {
-    let Some(Obstacle { kind, place }) = spot.obstacle else { return Ok(()) };
+fn clear(spot: &Span, name: &str, value: &str) -> Result<(), EditError> {
+    let Some(EditBlocker { kind, place }) = spot.obstacle else { return Ok(()) };
     let (message, help) = match kind {
-        ObstacleKind::Alias => (
+        EditBlockerKind::Alias => (
             format!("{name} is reached through an alias, so its text stands for other values too"),
             format!("write it out in place of the alias: {value}"),
         ),
-        ObstacleKind::SharedAnchor => (
+        EditBlockerKind::SharedAnchor => (
             format!("{name} has an anchor that an alias refers to, so its text stands for other values too"),
             format!("take the anchor away and write it out at each place: {value}"),
         ),
-        ObstacleKind::Merge => (
+        EditBlockerKind::Merge => (
             format!("{name} comes from a merge key (`<<`), so its text stands for other values too"),
             format!("write it out in the object itself: {value}"),
         ),
-        ObstacleKind::Tag => (
+        EditBlockerKind::Tag => (
             format!("{name} has a YAML tag that may change what it means"),
             format!("take the tag away, or write by hand: {value}"),
         ),
-        ObstacleKind::JsonPatch => (
+        EditBlockerKind::JsonPatch => (
             format!("{name} is set by a JSON patch, which has no place for the record of the pin"),
             format!("write by hand: {value}; a strategic merge patch layerpin can pin"),
         ),
-        ObstacleKind::QuotedText => (
+        EditBlockerKind::QuotedText => (
             format!("{name} stands in a text that is quoted or folded, which cannot be edited exactly"),
             format!("write by hand: {value}; in a literal block (`key: |`) layerpin can edit it"),
         ),
     };
-    Err(Inexact::new(place, message, help))
+    Err(EditError::new(place, message, help))
 }
 
 fn by_hand(value: &str) -> String {
@@ -138,20 +138,20 @@ fn by_hand(value: &str) -> String {
 }
 
 /// The plan speaks of a value that the text does not have. It comes from another text.
-fn lost(document: &Document) -> Inexact {
+fn lost(document: &ManifestDocument) -> EditError {
     unexpected(Some((document, &Plan::default())))
 }
 
-fn unexpected(pair: Option<(&Document, &Plan)>) -> Inexact {
+fn unexpected(pair: Option<(&ManifestDocument, &Plan)>) -> EditError {
     let origin = pair.map(|(document, _)| &document.subject.origin);
-    let start = Place { line: 1, column: 1 };
+    let start = Position { line: 1, column: 1 };
     let place = origin.map_or(start, |origin| {
         let first = Field::ALL.into_iter().find_map(|field| origin.place(field));
-        first.unwrap_or(Place { line: origin.line().unwrap_or(1), column: 1 })
+        first.unwrap_or(Position { line: origin.line().unwrap_or(1), column: 1 })
     });
     let value = pair.and_then(|(_, plan)| Field::ALL.into_iter().find_map(|field| plan.pinned(field)));
     let help = value.map_or("change it by hand".to_owned(), |value| by_hand(value.as_str()));
-    Inexact::new(place, "cannot be edited exactly in the style in which it is written".to_owned(), help)
+    EditError::new(place, "cannot be edited exactly in the style in which it is written".to_owned(), help)
 }
 
 /// Makes the changes, which must not overlap. Of two at one byte the earlier comes first.
@@ -169,7 +169,7 @@ fn apply(text: &str, mut changes: Vec<Change>) -> Option<String> {
 }
 
 /// Reads the text again: every object must say what its plan says.
-fn verify(after: &str, pairs: &[(&Document, &Plan)]) -> Result<(), Inexact> {
+fn verify(after: &str, pairs: &[(&ManifestDocument, &Plan)]) -> Result<(), EditError> {
     let read = manifests::read(after);
     for (index, (document, plan)) in pairs.iter().enumerate() {
         let expected = plan.apply(&document.subject);

@@ -8,9 +8,9 @@ use std::ops::Range;
 
 use granit_parser::ScalarStyle;
 
-use crate::manifests::spans::{Form, Obstacle, ObstacleKind, Site};
-use crate::manifests::tree::{Content, Node};
-use crate::model::machine_config::Place;
+use crate::manifests::spans::{EditBlocker, EditBlockerKind, EditSpans, NodeKind};
+use crate::manifests::tree::{NodeContent, YamlNode};
+use crate::model::machine_config::Position;
 
 /// How an inner text stands in its file.
 pub(crate) enum Embedding {
@@ -25,18 +25,18 @@ pub(crate) enum Embedding {
     /// On one line, with escapes.
     Quoted {
         /// Where the inner text and the outer column go apart: after each escape.
-        steps: Vec<(Place, u64)>,
+        steps: Vec<(Position, u64)>,
         line: u64,
-        begins: Place,
+        begins: Position,
     },
     /// In some other way.
-    Opaque(Place),
+    Opaque(Position),
 }
 
 impl Embedding {
     /// Finds how the scalar `node` of the file `outer` stands there.
-    pub(crate) fn of(node: &Node<'_>, outer: &str) -> Self {
-        let Content::Scalar { text, style, indent, .. } = &node.content else {
+    pub(crate) fn of(node: &YamlNode<'_>, outer: &str) -> Self {
+        let NodeContent::Scalar { text, style, indent, .. } = &node.content else {
             return Self::Opaque(node.place);
         };
         let found = match style {
@@ -48,17 +48,17 @@ impl Embedding {
     }
 
     /// The place in the file.
-    pub(crate) fn place(&self, inner: Place) -> Place {
+    pub(crate) fn place(&self, inner: Position) -> Position {
         match self {
             Self::Literal { first_line, indent, .. } => {
-                Place { line: first_line + inner.line - 1, column: inner.column + *indent as u64 }
+                Position { line: first_line + inner.line - 1, column: inner.column + *indent as u64 }
             }
             Self::Quoted { steps, line, begins } => {
                 let next =
                     steps.partition_point(|(at, _)| (at.line, at.column) <= (inner.line, inner.column));
                 match next.checked_sub(1).map(|index| steps[index]) {
                     Some((at, column)) if at.line == inner.line => {
-                        Place { line: *line, column: column + inner.column - at.column }
+                        Position { line: *line, column: column + inner.column - at.column }
                     }
                     _ => *begins,
                 }
@@ -68,7 +68,7 @@ impl Embedding {
     }
 
     /// Moves a site into the file, or marks it where that cannot be done exactly.
-    pub(crate) fn move_site(&self, site: &mut Site) {
+    pub(crate) fn move_site(&self, site: &mut EditSpans) {
         for spot in site.spots() {
             spot.place = self.place(spot.place);
             spot.key_place = self.place(spot.key_place);
@@ -79,7 +79,7 @@ impl Embedding {
                 Self::Literal { lines, .. } => {
                     spot.key = range(lines, &spot.key);
                     spot.value = range(lines, &spot.value);
-                    if let Form::Mapping { keys, .. } = &mut spot.form {
+                    if let NodeKind::Mapping { keys, .. } = &mut spot.form {
                         for (key, place) in keys {
                             *key = range(lines, key);
                             *place = self.place(*place);
@@ -87,7 +87,7 @@ impl Embedding {
                     }
                 }
                 Self::Quoted { .. } | Self::Opaque(_) => {
-                    let obstacle = Obstacle { kind: ObstacleKind::QuotedText, place: spot.place };
+                    let obstacle = EditBlocker { kind: EditBlockerKind::QuotedText, place: spot.place };
                     spot.obstacle.get_or_insert(obstacle);
                 }
             }
@@ -109,7 +109,7 @@ fn offset(lines: &[(usize, usize)], inner: usize) -> usize {
 }
 
 /// `None` when the lines of the file are not those of the text, whatever the reason.
-fn literal(text: &str, node: &Node<'_>, indent: usize, outer: &str) -> Option<Embedding> {
+fn literal(text: &str, node: &YamlNode<'_>, indent: usize, outer: &str) -> Option<Embedding> {
     let blank = text.len() - text.trim_start_matches('\n').len();
     let first_line = node.place.line.checked_sub(blank as u64)?;
     let mut lines: Vec<_> = (0..blank).map(|line| (line, node.span.start)).collect();
@@ -139,9 +139,9 @@ fn literal(text: &str, node: &Node<'_>, indent: usize, outer: &str) -> Option<Em
 }
 
 /// `None` when the text is not on one line, or has an escape that is not understood here.
-fn quoted(text: &str, node: &Node<'_>, outer: &str) -> Option<Embedding> {
+fn quoted(text: &str, node: &YamlNode<'_>, outer: &str) -> Option<Embedding> {
     let raw = outer.get(node.span.clone())?.strip_prefix('"')?.strip_suffix('"')?;
-    let mut inner = Place { line: 1, column: 1 };
+    let mut inner = Position { line: 1, column: 1 };
     let mut column = node.place.column + 1;
     let mut steps = vec![(inner, column)];
     let mut expected = text.chars();
@@ -157,7 +157,7 @@ fn quoted(text: &str, node: &Node<'_>, outer: &str) -> Option<Embedding> {
         }
         column += width;
         if value == '\n' {
-            inner = Place { line: inner.line + 1, column: 1 };
+            inner = Position { line: inner.line + 1, column: 1 };
             steps.push((inner, column));
         } else {
             inner.column += 1;

@@ -7,18 +7,18 @@
 use serde_json::json;
 
 use crate::manifests::embedded::Embedding;
-use crate::manifests::spans::{Cursor, Site};
-use crate::manifests::tree::{Content, mentions_encoded};
-use crate::manifests::value::Unfit;
+use crate::manifests::spans::{EditSpans, NodeRef};
+use crate::manifests::tree::{NodeContent, mentions_encoded};
+use crate::manifests::value::ValueFault;
 use crate::manifests::{
-    Document, Documents, Fault, FaultKind, ObjectReader, Presumed, TEMPLATE, read_carried,
+    DefaultKind, DocumentFault, Documents, FaultKind, ManifestDocument, ObjectReader, TEMPLATE, read_carried,
     says_machine_config,
 };
 use crate::model::machine_config::{Field, GROUP, Origin, Subject};
 
 /// What is known of a text by what carries it.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Carried {
+pub(crate) struct EmbeddedText {
     /// In how many texts it stands.
     pub(crate) depth: usize,
     /// It stands in an OpenShift template, which puts values in the place of `${NAME}` and `${{NAME}}`.
@@ -32,7 +32,7 @@ pub(crate) struct Carried {
     allowance: usize,
 }
 
-impl Carried {
+impl EmbeddedText {
     /// Nothing carries `text`: it is a file.
     pub(crate) fn by_nothing(text: &str) -> Self {
         Self {
@@ -59,12 +59,12 @@ impl ObjectReader<'_, '_> {
     /// Reads an object of a `kind` that is not a MachineConfig, nor a list of objects.
     pub(crate) fn carrier(
         &mut self,
-        object: Cursor<'_, '_>,
+        object: NodeRef<'_, '_>,
         kind: &str,
         group: &str,
         path: &str,
         nesting: usize,
-    ) -> Result<(), Unfit> {
+    ) -> Result<(), ValueFault> {
         let before = self.seen();
         match (kind, group) {
             ("ConfigMap", _) => {
@@ -89,14 +89,14 @@ impl ObjectReader<'_, '_> {
             ("SyncSet" | "SelectorSyncSet", "hive.openshift.io") => {
                 if let Some(spec) = object.entry("spec") {
                     let path = format!("{path}/spec");
-                    self.items(spec, "resources", &path, nesting, Presumed::NOTHING)?;
+                    self.items(spec, "resources", &path, nesting, DefaultKind::NOTHING)?;
                 }
             }
             // Before templates had a group they were `v1`.
             ("Template", "template.openshift.io" | "") => {
                 let outside = self.carried;
                 self.carried.has_parameters = true;
-                let outcome = self.items(object, "objects", path, nesting, Presumed::NOTHING);
+                let outcome = self.items(object, "objects", path, nesting, DefaultKind::NOTHING);
                 self.carried = outside;
                 outcome?;
             }
@@ -124,7 +124,7 @@ impl ObjectReader<'_, '_> {
     }
 
     /// Reads the documents in the texts under `key`.
-    fn texts(&mut self, object: Cursor<'_, '_>, key: &str, path: &str) -> Result<(), Unfit> {
+    fn texts(&mut self, object: NodeRef<'_, '_>, key: &str, path: &str) -> Result<(), ValueFault> {
         for (name, value) in object.entry(key).map(|texts| texts.entries()).unwrap_or_default() {
             let name = name.replace('~', "~0").replace('/', "~1");
             self.embedded(value, &format!("{path}/{key}/{name}"))?;
@@ -134,11 +134,11 @@ impl ObjectReader<'_, '_> {
 
     /// Tells of what speaks of MachineConfigs under `key`, where all is base64. It is not decoded: what
     /// is hidden there may be a secret, and its places are none of the file's.
-    fn encoded(&mut self, object: Cursor<'_, '_>, key: &str) {
+    fn encoded(&mut self, object: NodeRef<'_, '_>, key: &str) {
         let values = object.entry(key).map(|texts| texts.entries()).unwrap_or_default();
         for value in values.into_iter().filter_map(|(_, value)| value) {
             if value.text().is_some_and(mentions_encoded) {
-                self.read.faults.push(Fault {
+                self.read.faults.push(DocumentFault {
                     kind: FaultKind::Encoded,
                     place: Some(value.place()),
                     message: "base64 that speaks of a MachineConfig, and is not decoded".to_owned(),
@@ -149,10 +149,10 @@ impl ObjectReader<'_, '_> {
     }
 
     /// Reads the objects that work for another cluster puts there.
-    fn manifests(&mut self, work: Cursor<'_, '_>, path: &str, nesting: usize) -> Result<(), Unfit> {
+    fn manifests(&mut self, work: NodeRef<'_, '_>, path: &str, nesting: usize) -> Result<(), ValueFault> {
         match work.entry("workload") {
             Some(workload) => {
-                self.items(workload, "manifests", &format!("{path}/workload"), nesting, Presumed::NOTHING)
+                self.items(workload, "manifests", &format!("{path}/workload"), nesting, DefaultKind::NOTHING)
             }
             None => Ok(()),
         }
@@ -160,11 +160,11 @@ impl ObjectReader<'_, '_> {
 
     fn policy(
         &mut self,
-        policy: Cursor<'_, '_>,
+        policy: NodeRef<'_, '_>,
         kind: &str,
         path: &str,
         nesting: usize,
-    ) -> Result<(), Unfit> {
+    ) -> Result<(), ValueFault> {
         if kind == "Policy" {
             return self.definitions(policy, "policy-templates", path, nesting);
         }
@@ -176,11 +176,11 @@ impl ObjectReader<'_, '_> {
     /// Reads the objects that a policy of Advanced Cluster Management defines.
     fn definitions(
         &mut self,
-        policy: Cursor<'_, '_>,
+        policy: NodeRef<'_, '_>,
         key: &str,
         path: &str,
         nesting: usize,
-    ) -> Result<(), Unfit> {
+    ) -> Result<(), ValueFault> {
         let definitions = policy.entry("spec").and_then(|spec| spec.entry(key));
         for (index, item) in self.sequence(definitions).into_iter().enumerate() {
             let Some(item) = item else { continue };
@@ -191,19 +191,19 @@ impl ObjectReader<'_, '_> {
             }
             if let Some(definition) = item.entry("objectDefinition") {
                 let path = format!("{path}/spec/{key}/{index}/objectDefinition");
-                self.object(definition, path, nesting + 1, Presumed::NOTHING)?;
+                self.object(definition, path, nesting + 1, DefaultKind::NOTHING)?;
             }
         }
         Ok(())
     }
 
     /// Tells of a MachineConfig in the text of a policy that the cluster itself renders.
-    fn raw_definitions(&mut self, policy: Cursor<'_, '_>) {
+    fn raw_definitions(&mut self, policy: NodeRef<'_, '_>) {
         let raw = policy.entry("spec").and_then(|spec| spec.entry("object-templates-raw"));
         if let Some(raw) = raw
             && raw.text().is_some_and(says_machine_config)
         {
-            self.read.faults.push(Fault {
+            self.read.faults.push(DocumentFault {
                 kind: self.carried.template(),
                 place: Some(raw.place()),
                 message: TEMPLATE.to_owned(),
@@ -213,7 +213,7 @@ impl ObjectReader<'_, '_> {
     }
 
     /// Reads the patches that stand in a kustomization as text.
-    fn patches(&mut self, kustomization: Cursor<'_, '_>, path: &str) -> Result<(), Unfit> {
+    fn patches(&mut self, kustomization: NodeRef<'_, '_>, path: &str) -> Result<(), ValueFault> {
         for key in ["patches", "patchesJson6902"] {
             for (index, item) in self.sequence(kustomization.entry(key)).into_iter().enumerate() {
                 let Some(item) = item else { continue };
@@ -242,13 +242,13 @@ impl ObjectReader<'_, '_> {
 
     /// Reads one operation of a JSON patch (RFC 6902). What it puts into a field that only MachineConfigs
     /// have is judged as if it were alone in one; its target, where a kustomization names one, has the rest.
-    pub(crate) fn json_patch(&mut self, operation: Cursor<'_, '_>, path: String) {
+    pub(crate) fn json_patch(&mut self, operation: NodeRef<'_, '_>, path: String) {
         if let Err(unfit) = self.judge_operation(operation, path) {
             self.fault(unfit);
         }
     }
 
-    fn judge_operation(&mut self, operation: Cursor<'_, '_>, path: String) -> Result<(), Unfit> {
+    fn judge_operation(&mut self, operation: NodeRef<'_, '_>, path: String) -> Result<(), ValueFault> {
         let text = |key: &str| operation.entry(key).and_then(|entry| entry.text()).unwrap_or_default();
         let field = Field::ALL.into_iter().find(|field| field.pointer() == text("path"));
         let (Some(field), "add" | "replace", Some(value)) = (field, text("op"), operation.entry("value"))
@@ -257,7 +257,7 @@ impl ObjectReader<'_, '_> {
             return Ok(());
         };
         if self.carried.is_open(text("value")) {
-            return Err(Unfit { at: value.written(), message: TEMPLATE.to_owned() });
+            return Err(ValueFault { at: value.written(), message: TEMPLATE.to_owned() });
         }
         let object = json!({
             "apiVersion": format!("{GROUP}/v1"),
@@ -268,22 +268,22 @@ impl ObjectReader<'_, '_> {
         let places = Field::ALL.map(|other| (other == field).then(|| value.place()));
         let origin = Origin::new(operation.place().line, places, path).in_json_patch();
         let subject = Subject::from_value(object, origin)
-            .map_err(|refused| Unfit { at: value.written(), message: refused.message })?;
-        self.read.documents.push(Document { subject, site: Site::of_patched(field, value) });
+            .map_err(|refused| ValueFault { at: value.written(), message: refused.message })?;
+        self.read.documents.push(ManifestDocument { subject, site: EditSpans::of_patched(field, value) });
         Ok(())
     }
 
     /// The items of a list; `None` for an alias to nowhere.
-    fn sequence<'b, 'c>(&self, list: Option<Cursor<'b, 'c>>) -> Vec<Option<Cursor<'b, 'c>>> {
+    fn sequence<'b, 'c>(&self, list: Option<NodeRef<'b, 'c>>) -> Vec<Option<NodeRef<'b, 'c>>> {
         let Some(list) = list else { return Vec::new() };
         match &self.tree.node(list.node()).content {
-            Content::Sequence(items) => items.iter().map(|item| list.item(*item)).collect(),
+            NodeContent::Sequence(items) => items.iter().map(|item| list.item(*item)).collect(),
             _ => Vec::new(),
         }
     }
 
     /// Reads the documents in the text of a scalar, which stands at `path`.
-    fn embedded(&mut self, value: Option<Cursor<'_, '_>>, path: &str) -> Result<(), Unfit> {
+    fn embedded(&mut self, value: Option<NodeRef<'_, '_>>, path: &str) -> Result<(), ValueFault> {
         let Some(value) = value else { return Ok(()) };
         let node = self.tree.node(value.node());
         let Some(inner) = node.content.text() else { return Ok(()) };
@@ -293,9 +293,9 @@ impl ObjectReader<'_, '_> {
         let spent = self.carried.spent + self.read.spent + inner.len();
         if spent > self.carried.allowance {
             let message = format!("the aliases bring more than {MAX_COPIES} times the text of the file");
-            return Err(Unfit { at: value.written(), message });
+            return Err(ValueFault { at: value.written(), message });
         }
-        let carried = Carried { depth: self.carried.depth + 1, spent, ..self.carried };
+        let carried = EmbeddedText { depth: self.carried.depth + 1, spent, ..self.carried };
         let Documents { mut documents, mut faults, spent, .. } = read_carried(inner, carried);
         self.read.spent += inner.len() + spent;
         // A ConfigMap holds texts of every sort: a script is not broken YAML.

@@ -7,17 +7,17 @@
 use serde::de::IgnoredAny;
 use serde_json::Deserializer;
 
-use crate::manifests::tree::{Base, Broken};
-use crate::model::machine_config::Place;
+use crate::manifests::tree::{SyntaxFault, TextOrigin};
+use crate::model::machine_config::Position;
 
 /// The objects of a JSON text, and the fault that ended them, when there was one.
-pub(crate) struct Objects<'t> {
-    pub(crate) objects: Vec<(&'t str, Base)>,
-    pub(crate) broken: Option<Broken>,
+pub(crate) struct JsonObjects<'t> {
+    pub(crate) objects: Vec<(&'t str, TextOrigin)>,
+    pub(crate) broken: Option<SyntaxFault>,
 }
 
 /// Parts `text` into its JSON objects. `None` when it does not even begin like JSON.
-pub(crate) fn objects(text: &str) -> Option<Objects<'_>> {
+pub(crate) fn objects(text: &str) -> Option<JsonObjects<'_>> {
     let body = text.trim_start_matches(['\u{feff}', ' ', '\t', '\r', '\n']);
     // `{{` begins a template, and `{name: a}` is YAML and no JSON.
     let inner = body.strip_prefix(['{', '['])?.trim_start();
@@ -26,12 +26,12 @@ pub(crate) fn objects(text: &str) -> Option<Objects<'_>> {
     }
     let start = text.len() - body.len();
     let mut stream = Deserializer::from_str(body).into_iter::<IgnoredAny>();
-    let mut counter = Counter { text, offset: 0, base: Base::START };
+    let mut counter = Counter { text, offset: 0, base: TextOrigin::START };
     let mut objects = Vec::new();
     loop {
         let before = stream.byte_offset();
         match stream.next() {
-            None => return Some(Objects { objects, broken: None }),
+            None => return Some(JsonObjects { objects, broken: None }),
             Some(Ok(_)) => {
                 let slice = &body[before..stream.byte_offset()];
                 let object = slice.trim_start();
@@ -43,11 +43,11 @@ pub(crate) fn objects(text: &str) -> Option<Objects<'_>> {
                     return None;
                 }
                 let offset = start + offset_of(body, error.line(), error.column());
-                let mut counter = Counter { text, offset: 0, base: Base::START };
+                let mut counter = Counter { text, offset: 0, base: TextOrigin::START };
                 let base = counter.base_at(offset);
-                let place = Place { line: base.line + 1, column: base.column + 1 };
+                let place = Position { line: base.line + 1, column: base.column + 1 };
                 let message = crate::model::machine_config::json_message(&error);
-                return Some(Objects { objects, broken: Some(Broken { offset, place, message }) });
+                return Some(JsonObjects { objects, broken: Some(SyntaxFault { offset, place, message }) });
             }
         }
     }
@@ -57,14 +57,14 @@ pub(crate) fn objects(text: &str) -> Option<Objects<'_>> {
 struct Counter<'t> {
     text: &'t str,
     offset: usize,
-    base: Base,
+    base: TextOrigin,
 }
 
 impl Counter<'_> {
-    fn base_at(&mut self, offset: usize) -> Base {
+    fn base_at(&mut self, offset: usize) -> TextOrigin {
         for character in self.text[self.offset..offset].chars() {
             match character {
-                '\n' => self.base = Base { line: self.base.line + 1, column: 0, ..self.base },
+                '\n' => self.base = TextOrigin { line: self.base.line + 1, column: 0, ..self.base },
                 '\u{feff}' => {}
                 _ => self.base.column += 1,
             }

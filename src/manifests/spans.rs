@@ -7,45 +7,45 @@ use std::ops::Range;
 
 use granit_parser::{ScalarStyle, StructureStyle};
 
-use crate::manifests::tree::{Content, NodeId, Tree};
+use crate::manifests::tree::{NodeContent, NodeId, Tree};
 use crate::manifests::value::{follow, is_merge};
-use crate::model::machine_config::{Field, Place, REPIN_ANNOTATION};
+use crate::model::machine_config::{Field, Position, REPIN_ANNOTATION};
 
 /// Where one MachineConfig keeps what a pin may touch.
 #[derive(Clone, Debug, Default)]
-pub struct Site {
+pub struct EditSpans {
     /// The values of the image fields.
-    pub(crate) images: [Option<Spot>; 2],
+    pub(crate) images: [Option<Span>; 2],
     /// `metadata`.
-    pub(crate) metadata: Option<Spot>,
+    pub(crate) metadata: Option<Span>,
     /// `metadata.annotations`.
-    pub(crate) annotations: Option<Spot>,
+    pub(crate) annotations: Option<Span>,
     /// The records of earlier pins.
-    pub(crate) records: [Option<Spot>; 2],
+    pub(crate) records: [Option<Span>; 2],
     /// The annotation that asks for a fresh look.
-    pub(crate) repin: Option<Spot>,
+    pub(crate) repin: Option<Span>,
 }
 
 /// A value of a mapping, and where it stands.
 #[derive(Clone, Debug)]
-pub(crate) struct Spot {
+pub(crate) struct Span {
     /// Where the value stands in this object: an alias where there is one.
-    pub(crate) place: Place,
+    pub(crate) place: Position,
     /// Where the key begins.
-    pub(crate) key_place: Place,
+    pub(crate) key_place: Position,
     /// The bytes of the key, with its quotes.
     pub(crate) key: Range<usize>,
     /// The bytes of the value, with its quotes. Of a mapping in block style only the start counts.
     pub(crate) value: Range<usize>,
     /// What the value is.
-    pub(crate) form: Form,
+    pub(crate) form: NodeKind,
     /// Why the bytes must not be changed.
-    pub(crate) obstacle: Option<Obstacle>,
+    pub(crate) obstacle: Option<EditBlocker>,
 }
 
 /// What a value is, as far as an edit must know.
 #[derive(Clone, Debug)]
-pub(crate) enum Form {
+pub(crate) enum NodeKind {
     Scalar {
         style: ScalarStyle,
         is_null: bool,
@@ -53,21 +53,21 @@ pub(crate) enum Form {
     Mapping {
         style: StructureStyle,
         /// The bytes of each key, and where it begins.
-        keys: Vec<(Range<usize>, Place)>,
+        keys: Vec<(Range<usize>, Position)>,
     },
     Sequence,
 }
 
 /// What stands in the way of changing a value's bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Obstacle {
-    pub(crate) kind: ObstacleKind,
-    pub(crate) place: Place,
+pub(crate) struct EditBlocker {
+    pub(crate) kind: EditBlockerKind,
+    pub(crate) place: Position,
 }
 
-/// The kinds of [`Obstacle`].
+/// The kinds of [`EditBlocker`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum ObstacleKind {
+pub(crate) enum EditBlockerKind {
     /// The value, or something around it, is an alias.
     Alias,
     /// The value, or something around it, has an anchor that an alias refers to.
@@ -82,9 +82,9 @@ pub(crate) enum ObstacleKind {
     QuotedText,
 }
 
-impl Site {
+impl EditSpans {
     /// Finds what a pin may touch in the object at which `object` stands.
-    pub(crate) fn of(object: Cursor<'_, '_>) -> Self {
+    pub(crate) fn of(object: NodeRef<'_, '_>) -> Self {
         let spec = object.entry("spec");
         let metadata = object.entry("metadata");
         let annotations = metadata.as_ref().and_then(|metadata| metadata.entry("annotations"));
@@ -94,28 +94,28 @@ impl Site {
             images: Field::ALL.map(image),
             records: Field::ALL.map(|field| annotation(field.record_annotation())),
             repin: annotation(REPIN_ANNOTATION),
-            annotations: annotations.as_ref().and_then(Cursor::spot),
-            metadata: metadata.as_ref().and_then(Cursor::spot),
+            annotations: annotations.as_ref().and_then(NodeRef::spot),
+            metadata: metadata.as_ref().and_then(NodeRef::spot),
         }
     }
 
     /// The site of what a JSON patch puts into `field`: it has no place for a record.
-    pub(crate) fn of_patched(field: Field, value: Cursor<'_, '_>) -> Self {
+    pub(crate) fn of_patched(field: Field, value: NodeRef<'_, '_>) -> Self {
         let mut site = Self::default();
         site.images[field as usize] = value.spot();
-        site.mark(Obstacle { kind: ObstacleKind::JsonPatch, place: value.place() });
+        site.mark(EditBlocker { kind: EditBlockerKind::JsonPatch, place: value.place() });
         site
     }
 
     /// Marks every spot with what stands in the way of the whole object.
-    pub(crate) fn mark(&mut self, obstacle: Obstacle) {
+    pub(crate) fn mark(&mut self, obstacle: EditBlocker) {
         for spot in self.spots() {
             spot.obstacle.get_or_insert(obstacle);
         }
     }
 
     /// Every spot, to be moved or marked.
-    pub(crate) fn spots(&mut self) -> impl Iterator<Item = &mut Spot> {
+    pub(crate) fn spots(&mut self) -> impl Iterator<Item = &mut Span> {
         let [os, extensions] = &mut self.images;
         let [os_record, extensions_record] = &mut self.records;
         [
@@ -134,15 +134,15 @@ impl Site {
 
 /// A value on the way from an object to a field.
 #[derive(Clone, Copy)]
-pub(crate) struct Cursor<'a, 't> {
+pub(crate) struct NodeRef<'a, 't> {
     tree: &'a Tree<'t>,
     key: Option<NodeId>,
     written: NodeId,
     node: NodeId,
-    obstacle: Option<Obstacle>,
+    obstacle: Option<EditBlocker>,
 }
 
-impl<'a, 't> Cursor<'a, 't> {
+impl<'a, 't> NodeRef<'a, 't> {
     /// Stands at `id`. `None` when it is an alias to nowhere.
     pub(crate) fn at(tree: &'a Tree<'t>, id: NodeId) -> Option<Self> {
         Self { tree, key: None, written: id, node: id, obstacle: None }.arrive(id)
@@ -156,13 +156,15 @@ impl<'a, 't> Cursor<'a, 't> {
     /// The entries of the mapping at which it stands, without what merge keys bring. A value is `None`
     /// when it is an alias to nowhere.
     pub(crate) fn entries(&self) -> Vec<(&'a str, Option<Self>)> {
-        let Content::Mapping { entries, .. } = &self.tree.node(self.node).content else { return Vec::new() };
+        let NodeContent::Mapping { entries, .. } = &self.tree.node(self.node).content else {
+            return Vec::new();
+        };
         let text = |key: NodeId| self.tree.node(key).content.text().unwrap_or_default();
         entries.iter().map(|(key, value)| (text(*key), self.item(*value))).collect()
     }
 
     /// What stands in the way of changing the bytes of the value.
-    pub(crate) fn obstacle(&self) -> Option<Obstacle> {
+    pub(crate) fn obstacle(&self) -> Option<EditBlocker> {
         self.obstacle
     }
 
@@ -172,7 +174,7 @@ impl<'a, 't> Cursor<'a, 't> {
     }
 
     fn entry_at(&self, key: &str, depth: usize) -> Option<Self> {
-        let Content::Mapping { entries, .. } = &self.tree.node(self.node).content else { return None };
+        let NodeContent::Mapping { entries, .. } = &self.tree.node(self.node).content else { return None };
         let own = entries.iter().find(|(id, _)| {
             follow(self.tree, *id).is_ok_and(|id| self.tree.node(id).content.text() == Some(key))
         });
@@ -184,11 +186,11 @@ impl<'a, 't> Cursor<'a, 't> {
         }
         let merges = entries.iter().filter(|(key, _)| is_merge(&self.tree.node(*key).content));
         for (_, source) in merges {
-            let obstacle = Obstacle { kind: ObstacleKind::Merge, place: self.tree.node(*source).place };
+            let obstacle = EditBlocker { kind: EditBlockerKind::Merge, place: self.tree.node(*source).place };
             let merged = Self { obstacle: self.obstacle.or(Some(obstacle)), ..*self };
             let source = merged.arrive(*source)?;
             let sources = match &self.tree.node(source.node).content {
-                Content::Sequence(sources) => sources.clone(),
+                NodeContent::Sequence(sources) => sources.clone(),
                 _ => vec![source.node],
             };
             let found = sources.into_iter().find_map(|id| source.arrive(id)?.entry_at(key, depth + 1));
@@ -215,45 +217,45 @@ impl<'a, 't> Cursor<'a, 't> {
     }
 
     /// Where the value stands in the object: the alias where there is one.
-    pub(crate) fn place(&self) -> Place {
+    pub(crate) fn place(&self) -> Position {
         self.tree.node(self.written).place
     }
 
     fn arrive(&self, id: NodeId) -> Option<Self> {
         let node = follow(self.tree, id).ok()?;
-        let found = |kind| Some(Obstacle { kind, place: self.tree.node(id).place });
+        let found = |kind| Some(EditBlocker { kind, place: self.tree.node(id).place });
         let obstacle = if node != id {
-            found(ObstacleKind::Alias)
+            found(EditBlockerKind::Alias)
         } else if self.tree.is_shared(node) {
-            found(ObstacleKind::SharedAnchor)
+            found(EditBlockerKind::SharedAnchor)
         } else if self.tree.node(node).has_odd_tag() {
-            found(ObstacleKind::Tag)
+            found(EditBlockerKind::Tag)
         } else {
             None
         };
         Some(Self { written: id, node, obstacle: self.obstacle.or(obstacle), ..*self })
     }
 
-    fn spot(&self) -> Option<Spot> {
+    fn spot(&self) -> Option<Span> {
         let key = self.tree.node(self.key?);
         let node = self.tree.node(self.node);
         let form = match &node.content {
-            Content::Scalar { text, style, is_string, .. } => Form::Scalar {
+            NodeContent::Scalar { text, style, is_string, .. } => NodeKind::Scalar {
                 style: *style,
                 is_null: *style == ScalarStyle::Plain
                     && !is_string
                     && matches!(&**text, "" | "~" | "null" | "Null" | "NULL"),
             },
-            Content::Mapping { style, entries } => Form::Mapping {
+            NodeContent::Mapping { style, entries } => NodeKind::Mapping {
                 style: *style,
                 keys: entries
                     .iter()
                     .map(|(key, _)| (self.tree.node(*key).span.clone(), self.tree.node(*key).place))
                     .collect(),
             },
-            _ => Form::Sequence,
+            _ => NodeKind::Sequence,
         };
-        Some(Spot {
+        Some(Span {
             place: self.place(),
             key_place: key.place,
             key: key.span.clone(),

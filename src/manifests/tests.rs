@@ -22,9 +22,9 @@ fn indented(text: &str, margin: &str) -> String {
 /// What was read, a line each: `name line path image line:column`, or a fault.
 fn told(text: &str) -> Vec<String> {
     let read = read(text);
-    let documents = read.documents.iter().map(|Document { subject, .. }| {
+    let documents = read.documents.iter().map(|ManifestDocument { subject, .. }| {
         let origin = &subject.origin;
-        let place = origin.place(Field::OsImage).unwrap_or(Place { line: 0, column: 0 });
+        let place = origin.place(Field::OsImage).unwrap_or(Position { line: 0, column: 0 });
         format!(
             "{} {} {} {} {}:{}",
             subject.name,
@@ -343,7 +343,7 @@ fn what_a_json_patch_puts_into_a_field_is_read() {
     assert_eq!(seen[2..], ["3 others"]);
     let extensions = &read(operations).documents[1].subject;
     assert_eq!(extensions.object.text(Field::ExtensionsImage), "r.io/x:1");
-    assert_eq!(extensions.origin.place(Field::ExtensionsImage), Some(Place { line: 5, column: 64 }));
+    assert_eq!(extensions.origin.place(Field::ExtensionsImage), Some(Position { line: 5, column: 64 }));
     assert_eq!(extensions.origin.clone().in_file("a.yaml").pin_command(), None);
     let array = r#"[{"op": "add", "path": "/spec/osImageURL", "value": "r.io/a:1"}]"#;
     assert_eq!(told(array), ["* 1 /0 r.io/a:1 1:53"]);
@@ -523,27 +523,27 @@ fn templates_are_told_apart_from_broken_yaml() {
 
 #[test]
 fn a_folder_may_hold_templates_and_relatives_of_json_but_no_broken_yaml() {
-    let fault = |kind, concerns_a_machine_config| Fault {
+    let fault = |kind, concerns_a_machine_config| DocumentFault {
         kind,
         place: None,
         message: String::new(),
         concerns_a_machine_config,
     };
     for (kind, concerns, in_folder, as_json) in [
-        (FaultKind::Syntax, true, Weight::Error, Weight::Error),
-        (FaultKind::Syntax, false, Weight::Error, Weight::Nothing),
-        (FaultKind::Template, true, Weight::Note, Weight::Note),
-        (FaultKind::Template, false, Weight::Nothing, Weight::Nothing),
-        (FaultKind::PolicyTemplate, true, Weight::Note, Weight::Note),
-        (FaultKind::Parameter, true, Weight::Note, Weight::Note),
-        (FaultKind::ApiVersion, true, Weight::Note, Weight::Note),
-        (FaultKind::Encoded, true, Weight::Note, Weight::Note),
-        (FaultKind::Object, true, Weight::Error, Weight::Error),
+        (FaultKind::Syntax, true, Severity::Error, Severity::Error),
+        (FaultKind::Syntax, false, Severity::Error, Severity::Nothing),
+        (FaultKind::Template, true, Severity::Note, Severity::Note),
+        (FaultKind::Template, false, Severity::Nothing, Severity::Nothing),
+        (FaultKind::PolicyTemplate, true, Severity::Note, Severity::Note),
+        (FaultKind::Parameter, true, Severity::Note, Severity::Note),
+        (FaultKind::ApiVersion, true, Severity::Note, Severity::Note),
+        (FaultKind::Encoded, true, Severity::Note, Severity::Note),
+        (FaultKind::Object, true, Severity::Error, Severity::Error),
     ] {
         let fault = fault(kind, concerns);
-        assert_eq!(fault.weight(Given::ByName), Weight::Error);
-        assert_eq!(fault.weight(Given::InFolder), in_folder, "{kind:?}");
-        assert_eq!(fault.weight(Given::InFolderAsJson), as_json, "{kind:?}");
+        assert_eq!(fault.weight(FileSelection::ByName), Severity::Error);
+        assert_eq!(fault.weight(FileSelection::InFolder), in_folder, "{kind:?}");
+        assert_eq!(fault.weight(FileSelection::InFolderAsJson), as_json, "{kind:?}");
     }
     for (text, says) in [
         ("kind: MachineConfig", true),

@@ -11,7 +11,7 @@ use std::ops::Range;
 
 use granit_parser::{Event, Marker, Options, Parser, ScalarStyle, Span, StrInput, StructureStyle, Tag};
 
-use crate::model::machine_config::{Field, Place};
+use crate::model::machine_config::{Field, Position};
 
 /// The number of a node in its tree.
 pub(crate) type NodeId = usize;
@@ -19,7 +19,7 @@ pub(crate) type NodeId = usize;
 /// What was kept of one document.
 #[derive(Debug)]
 pub(crate) struct Tree<'t> {
-    nodes: Vec<Node<'t>>,
+    nodes: Vec<YamlNode<'t>>,
     anchors: HashMap<usize, NodeId>,
     /// The anchors that an alias refers to.
     aliased: HashSet<usize>,
@@ -31,7 +31,7 @@ pub(crate) struct Tree<'t> {
 }
 
 impl<'t> Tree<'t> {
-    pub(crate) fn node(&self, id: NodeId) -> &Node<'t> {
+    pub(crate) fn node(&self, id: NodeId) -> &YamlNode<'t> {
         &self.nodes[id]
     }
 
@@ -53,17 +53,17 @@ impl<'t> Tree<'t> {
 
 /// A value, and where it stands.
 #[derive(Debug)]
-pub(crate) struct Node<'t> {
+pub(crate) struct YamlNode<'t> {
     /// The bytes of the value: for a mapping or sequence in block style, from its first entry.
     pub(crate) span: Range<usize>,
     /// Where those begin.
-    pub(crate) place: Place,
+    pub(crate) place: Position,
     /// What the value is.
-    pub(crate) content: Content<'t>,
+    pub(crate) content: NodeContent<'t>,
     properties: Properties,
 }
 
-impl Node<'_> {
+impl YamlNode<'_> {
     /// Tells whether a tag may make it something else than it looks like.
     pub(crate) fn has_odd_tag(&self) -> bool {
         self.properties.tag == NodeTag::Odd
@@ -102,7 +102,7 @@ enum NodeTag {
 
 /// What a node is.
 #[derive(Debug)]
-pub(crate) enum Content<'t> {
+pub(crate) enum NodeContent<'t> {
     Scalar {
         text: Cow<'t, str>,
         style: ScalarStyle,
@@ -124,7 +124,7 @@ pub(crate) enum Content<'t> {
     Skipped,
 }
 
-impl Content<'_> {
+impl NodeContent<'_> {
     pub(crate) fn text(&self) -> Option<&str> {
         match self {
             Self::Scalar { text, .. } => Some(text),
@@ -135,35 +135,35 @@ impl Content<'_> {
 
 /// Why a document gave no tree.
 #[derive(Debug)]
-pub(crate) enum Stop {
+pub(crate) enum TreeError {
     /// It is of a kind that cannot hold a MachineConfig.
     OtherKind,
     /// It is not YAML.
-    Broken(Broken),
+    Syntax(SyntaxFault),
 }
 
 /// A fault of syntax.
 #[derive(Debug)]
-pub(crate) struct Broken {
+pub(crate) struct SyntaxFault {
     pub(crate) offset: usize,
-    pub(crate) place: Place,
+    pub(crate) place: Position,
     pub(crate) message: String,
 }
 
 /// Where a text begins that is a part of a larger one.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Base {
+pub(crate) struct TextOrigin {
     pub(crate) offset: usize,
     pub(crate) line: u64,
     pub(crate) column: u64,
 }
 
-impl Base {
+impl TextOrigin {
     pub(crate) const START: Self = Self { offset: 0, line: 0, column: 0 };
 
-    fn place(self, marker: Marker) -> Place {
+    fn place(self, marker: Marker) -> Position {
         let column = if marker.line() == 1 { self.column } else { 0 };
-        Place { line: self.line + marker.line() as u64, column: column + marker.col() as u64 + 1 }
+        Position { line: self.line + marker.line() as u64, column: column + marker.col() as u64 + 1 }
     }
 
     fn offset(self, marker: Marker) -> usize {
@@ -179,7 +179,7 @@ impl Base {
 /// Reads one document after another.
 pub(crate) struct Trees<'t> {
     parser: Parser<'t, StrInput<'t>>,
-    base: Base,
+    base: TextOrigin,
     length: usize,
     building: Tree<'t>,
     /// Where the document that is being read begins, in bytes.
@@ -188,7 +188,7 @@ pub(crate) struct Trees<'t> {
 
 impl<'t> Trees<'t> {
     /// A reader of `text`, which stands at `base` of the file.
-    pub(crate) fn new(text: &'t str, base: Base) -> Self {
+    pub(crate) fn new(text: &'t str, base: TextOrigin) -> Self {
         let mut options = Options::default();
         options.set_emit_comments(false);
         // A dangling alias in a value that is not judged is nobody's concern.
@@ -203,7 +203,7 @@ impl<'t> Trees<'t> {
     }
 
     /// The next document: the bytes that it takes up, and what was kept of it. `None` at the end.
-    pub(crate) fn next(&mut self) -> Option<(Range<usize>, Result<Tree<'t>, Stop>)> {
+    pub(crate) fn next(&mut self) -> Option<(Range<usize>, Result<Tree<'t>, TreeError>)> {
         let outcome = loop {
             match self.event() {
                 Ok((Event::StreamEnd, _)) => return None,
@@ -212,7 +212,7 @@ impl<'t> Trees<'t> {
                     break self.document();
                 }
                 Ok(_) => {}
-                Err(broken) => break Err(Stop::Broken(broken)),
+                Err(broken) => break Err(TreeError::Syntax(broken)),
             }
         };
         let begins = self.begins;
@@ -229,14 +229,14 @@ impl<'t> Trees<'t> {
         Some((begins..ends, outcome))
     }
 
-    fn document(&mut self) -> Result<Tree<'t>, Stop> {
+    fn document(&mut self) -> Result<Tree<'t>, TreeError> {
         self.building = Tree::empty();
-        let event = self.event().map_err(Stop::Broken)?;
-        let root = self.node(event, Keep::Root)?;
-        match self.event().map_err(Stop::Broken)? {
+        let event = self.event().map_err(TreeError::Syntax)?;
+        let root = self.node(event, Retention::Root)?;
+        match self.event().map_err(TreeError::Syntax)? {
             (Event::DocumentEnd, _) => {}
             (_, span) => {
-                return Err(Stop::Broken(Broken {
+                return Err(TreeError::Syntax(SyntaxFault {
                     offset: self.base.offset(span.start),
                     place: self.base.place(span.start),
                     message: "the document goes on after its end".to_owned(),
@@ -248,10 +248,10 @@ impl<'t> Trees<'t> {
         Ok(tree)
     }
 
-    fn event(&mut self) -> Result<(Event<'t>, Span), Broken> {
+    fn event(&mut self) -> Result<(Event<'t>, Span), SyntaxFault> {
         match self.parser.next_event() {
             Some(Ok(event)) => Ok(event),
-            Some(Err(error)) => Err(Broken {
+            Some(Err(error)) => Err(SyntaxFault {
                 offset: self.base.offset(*error.marker()),
                 place: self.base.place(*error.marker()),
                 message: error.info(),
@@ -261,27 +261,27 @@ impl<'t> Trees<'t> {
     }
 
     /// Reads the node that begins with an event, and keeps of it what `keep` says.
-    fn node(&mut self, (event, span): (Event<'t>, Span), keep: Keep) -> Result<NodeId, Stop> {
+    fn node(&mut self, (event, span): (Event<'t>, Span), keep: Retention) -> Result<NodeId, TreeError> {
         let anchor = event.anchor_id().unwrap_or_default();
         // An alias may bring it back in a place that matters.
-        let keep = if anchor != 0 && keep == Keep::Nothing { Keep::Whole } else { keep };
+        let keep = if anchor != 0 && keep == Retention::Nothing { Retention::Whole } else { keep };
         match event {
             Event::Scalar(text, style, _, tag) => {
-                if keep == Keep::Text && !mentions(&text) && !mentions_encoded(&text) {
+                if keep == Retention::Text && !mentions(&text) && !mentions_encoded(&text) {
                     return Ok(SKIPPED);
                 }
                 let properties = Properties::new(anchor, tag.as_ref(), "str");
                 let is_string = properties.tag == NodeTag::Own;
                 let indent = span.indent.unwrap_or_default();
-                let content = Content::Scalar { text, style, indent, is_string };
+                let content = NodeContent::Scalar { text, style, indent, is_string };
                 Ok(self.leaf(span, content, keep, properties))
             }
             Event::Alias(anchor) => {
                 self.building.aliased.insert(anchor);
-                Ok(self.leaf(span, Content::Alias(anchor), keep, Properties::NONE))
+                Ok(self.leaf(span, NodeContent::Alias(anchor), keep, Properties::NONE))
             }
             Event::UnresolvedAlias(name) => {
-                Ok(self.leaf(span, Content::Dangling(name.into_owned()), keep, Properties::NONE))
+                Ok(self.leaf(span, NodeContent::Dangling(name.into_owned()), keep, Properties::NONE))
             }
             Event::SequenceStart(_, _, tag) => {
                 self.sequence(span, keep, Properties::new(anchor, tag.as_ref(), "seq"))
@@ -294,13 +294,13 @@ impl<'t> Trees<'t> {
         }
     }
 
-    fn sequence(&mut self, span: Span, keep: Keep, properties: Properties) -> Result<NodeId, Stop> {
+    fn sequence(&mut self, span: Span, keep: Retention, properties: Properties) -> Result<NodeId, TreeError> {
         let id = self.reserve(span, keep, properties);
         let mut items = Vec::new();
         loop {
-            let event = self.event().map_err(Stop::Broken)?;
+            let event = self.event().map_err(TreeError::Syntax)?;
             if matches!(event.0, Event::SequenceEnd | Event::StreamEnd) {
-                self.fill(id, event.1, Content::Sequence(items));
+                self.fill(id, event.1, NodeContent::Sequence(items));
                 return Ok(id);
             }
             let item = self.node(event, keep.item())?;
@@ -314,47 +314,53 @@ impl<'t> Trees<'t> {
         &mut self,
         span: Span,
         style: StructureStyle,
-        mut keep: Keep,
+        mut keep: Retention,
         properties: Properties,
-    ) -> Result<NodeId, Stop> {
+    ) -> Result<NodeId, TreeError> {
         let id = self.reserve(span, keep, properties);
         let mut entries = Vec::new();
         loop {
-            let event = self.event().map_err(Stop::Broken)?;
+            let event = self.event().map_err(TreeError::Syntax)?;
             if matches!(event.0, Event::MappingEnd | Event::StreamEnd) {
-                self.fill(id, event.1, Content::Mapping { style, entries });
+                self.fill(id, event.1, NodeContent::Mapping { style, entries });
                 return Ok(id);
             }
-            let key = self.node(event, if id == SKIPPED { Keep::Nothing } else { Keep::Whole })?;
+            let key = self.node(event, if id == SKIPPED { Retention::Nothing } else { Retention::Whole })?;
             let inner = keep.entry(self.building.node(key).content.text());
-            let event = self.event().map_err(Stop::Broken)?;
+            let event = self.event().map_err(TreeError::Syntax)?;
             let value = self.node(event, inner)?;
             if id == SKIPPED {
                 continue;
             }
             let text = |id: NodeId| self.building.node(id).content.text();
             if keep.is_object() && text(key) == Some("kind") && !text(value).is_none_or(may_hold) {
-                if keep == Keep::Root {
-                    return Err(Stop::OtherKind);
+                if keep == Retention::Root {
+                    return Err(TreeError::OtherKind);
                 }
-                keep = Keep::Nothing;
+                keep = Retention::Nothing;
             }
             // What is read past is left out, so that no list of it grows.
-            if inner != Keep::Nothing {
+            if inner != Retention::Nothing {
                 entries.push((key, value));
             }
         }
     }
 
-    fn leaf(&mut self, span: Span, content: Content<'t>, keep: Keep, properties: Properties) -> NodeId {
+    fn leaf(
+        &mut self,
+        span: Span,
+        content: NodeContent<'t>,
+        keep: Retention,
+        properties: Properties,
+    ) -> NodeId {
         let id = self.reserve(span, keep, properties);
         self.fill(id, span, content);
         id
     }
 
     /// A number for a node whose content is not read yet, so that an alias inside may refer to it.
-    fn reserve(&mut self, span: Span, keep: Keep, properties: Properties) -> NodeId {
-        if keep == Keep::Nothing {
+    fn reserve(&mut self, span: Span, keep: Retention, properties: Properties) -> NodeId {
+        if keep == Retention::Nothing {
             return SKIPPED;
         }
         let tree = &mut self.building;
@@ -363,10 +369,10 @@ impl<'t> Trees<'t> {
             return SKIPPED;
         }
         let id = tree.nodes.len();
-        tree.nodes.push(Node {
+        tree.nodes.push(YamlNode {
             span: self.base.span(span),
             place: self.base.place(span.start),
-            content: Content::Skipped,
+            content: NodeContent::Skipped,
             properties,
         });
         if properties.anchor != 0 {
@@ -375,7 +381,7 @@ impl<'t> Trees<'t> {
         id
     }
 
-    fn fill(&mut self, id: NodeId, last: Span, content: Content<'t>) {
+    fn fill(&mut self, id: NodeId, last: Span, content: NodeContent<'t>) {
         if id != SKIPPED {
             let node = &mut self.building.nodes[id];
             node.span.end = self.base.offset(last.end);
@@ -386,10 +392,10 @@ impl<'t> Trees<'t> {
 
 impl Tree<'_> {
     fn empty() -> Self {
-        let skipped = Node {
+        let skipped = YamlNode {
             span: 0..0,
-            place: Place { line: 1, column: 1 },
-            content: Content::Skipped,
+            place: Position { line: 1, column: 1 },
+            content: NodeContent::Skipped,
             properties: Properties::NONE,
         };
         Self {
@@ -405,7 +411,7 @@ impl Tree<'_> {
 
 /// What to keep of a node, by where it stands.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Keep {
+enum Retention {
     /// The top of a document.
     Root,
     /// An object of Kubernetes inside a list.
@@ -438,7 +444,7 @@ enum Keep {
     Nothing,
 }
 
-impl Keep {
+impl Retention {
     fn is_object(self) -> bool {
         matches!(self, Self::Root | Self::Object)
     }

@@ -5,12 +5,12 @@
 use granit_parser::ScalarStyle;
 use serde_json::{Map, Number, Value};
 
-use crate::manifests::tree::{Content, NodeId, Tree};
+use crate::manifests::tree::{NodeContent, NodeId, Tree};
 use crate::text::shown;
 
 /// What is wrong with a value.
 #[derive(Debug)]
-pub(crate) struct Unfit {
+pub(crate) struct ValueFault {
     pub(crate) at: NodeId,
     pub(crate) message: String,
 }
@@ -27,11 +27,11 @@ impl<'a, 't> Values<'a, 't> {
     }
 
     /// The value of `id`, without the entries of mappings that were read past.
-    pub(crate) fn value(&mut self, id: NodeId) -> Result<Value, Unfit> {
+    pub(crate) fn value(&mut self, id: NodeId) -> Result<Value, ValueFault> {
         self.value_at(id, 0)
     }
 
-    fn value_at(&mut self, id: NodeId, depth: usize) -> Result<Value, Unfit> {
+    fn value_at(&mut self, id: NodeId, depth: usize) -> Result<Value, ValueFault> {
         let node = self.tree.node(id);
         self.made += 1;
         if self.made > MAX_VALUES || depth > MAX_DEPTH {
@@ -40,39 +40,46 @@ impl<'a, 't> Values<'a, 't> {
             } else {
                 format!("the aliases unfold to more than {MAX_VALUES} values")
             };
-            return Err(Unfit { at: id, message });
+            return Err(ValueFault { at: id, message });
         }
         match &node.content {
-            Content::Scalar { text, style, is_string, .. } => {
+            NodeContent::Scalar { text, style, is_string, .. } => {
                 Ok(if *style == ScalarStyle::Plain && !is_string {
                     resolve(text)
                 } else {
                     Value::String(text.to_string())
                 })
             }
-            Content::Sequence(items) => {
+            NodeContent::Sequence(items) => {
                 items.iter().map(|item| self.value_at(*item, depth + 1)).collect::<Result<_, _>>()
             }
-            Content::Mapping { entries, .. } => self.mapping(id, entries, depth),
-            Content::Alias(_) | Content::Dangling(_) => self.value_at(follow(self.tree, id)?, depth + 1),
-            Content::Skipped => Ok(Value::Null),
+            NodeContent::Mapping { entries, .. } => self.mapping(id, entries, depth),
+            NodeContent::Alias(_) | NodeContent::Dangling(_) => {
+                self.value_at(follow(self.tree, id)?, depth + 1)
+            }
+            NodeContent::Skipped => Ok(Value::Null),
         }
     }
 
-    fn mapping(&mut self, id: NodeId, entries: &[(NodeId, NodeId)], depth: usize) -> Result<Value, Unfit> {
+    fn mapping(
+        &mut self,
+        id: NodeId,
+        entries: &[(NodeId, NodeId)],
+        depth: usize,
+    ) -> Result<Value, ValueFault> {
         let mut map = Map::new();
         let mut merged = Vec::new();
         for (key, value) in entries {
             let content = &self.tree.node(follow(self.tree, *key)?).content;
             let Some(text) = content.text() else {
-                return Err(Unfit { at: id, message: "a key is not a string".to_owned() });
+                return Err(ValueFault { at: id, message: "a key is not a string".to_owned() });
             };
             if is_merge(content) {
                 merged.push(*value);
                 continue;
             }
             if map.contains_key(text) {
-                return Err(Unfit { at: *key, message: format!("duplicate key `{}`", shown(text)) });
+                return Err(ValueFault { at: *key, message: format!("duplicate key `{}`", shown(text)) });
             }
             map.insert(text.to_owned(), self.value_at(*value, depth + 1)?);
         }
@@ -83,9 +90,14 @@ impl<'a, 't> Values<'a, 't> {
     }
 
     /// Adds what a merge key brings: earlier sources win, and the mapping's own entries above all.
-    fn merge(&mut self, map: &mut Map<String, Value>, source: NodeId, depth: usize) -> Result<(), Unfit> {
+    fn merge(
+        &mut self,
+        map: &mut Map<String, Value>,
+        source: NodeId,
+        depth: usize,
+    ) -> Result<(), ValueFault> {
         let source = follow(self.tree, source)?;
-        if let Content::Sequence(sources) = &self.tree.node(source).content {
+        if let NodeContent::Sequence(sources) = &self.tree.node(source).content {
             if depth > MAX_DEPTH {
                 return self.value_at(source, depth).map(drop);
             }
@@ -101,20 +113,20 @@ impl<'a, 't> Values<'a, 't> {
                 }
                 Ok(())
             }
-            _ => Err(Unfit { at: source, message: "the merge key `<<` wants a mapping".to_owned() }),
+            _ => Err(ValueFault { at: source, message: "the merge key `<<` wants a mapping".to_owned() }),
         }
     }
 }
 
 /// The node that `id` stands for: itself, or what its alias refers to.
-pub(crate) fn follow(tree: &Tree<'_>, id: NodeId) -> Result<NodeId, Unfit> {
+pub(crate) fn follow(tree: &Tree<'_>, id: NodeId) -> Result<NodeId, ValueFault> {
     let node = tree.node(id);
     match &node.content {
-        Content::Alias(anchor) => tree.anchored(*anchor).ok_or_else(|| Unfit {
+        NodeContent::Alias(anchor) => tree.anchored(*anchor).ok_or_else(|| ValueFault {
             at: id,
             message: "the alias refers to a value that was not kept".to_owned(),
         }),
-        Content::Dangling(name) => Err(Unfit {
+        NodeContent::Dangling(name) => Err(ValueFault {
             at: id,
             message: format!("the alias `*{}` refers to no anchor of this document", shown(name)),
         }),
@@ -123,8 +135,8 @@ pub(crate) fn follow(tree: &Tree<'_>, id: NodeId) -> Result<NodeId, Unfit> {
 }
 
 /// Tells whether a key is YAML's merge key: `<<`, without quotes.
-pub(crate) fn is_merge(key: &Content<'_>) -> bool {
-    matches!(key, Content::Scalar { text, style: ScalarStyle::Plain, is_string: false, .. } if text == "<<")
+pub(crate) fn is_merge(key: &NodeContent<'_>) -> bool {
+    matches!(key, NodeContent::Scalar { text, style: ScalarStyle::Plain, is_string: false, .. } if text == "<<")
 }
 
 /// What a plain scalar is, by the core schema of YAML 1.2.

@@ -31,8 +31,8 @@ pub struct Facts {
     #[serde(default)]
     pub manifests: BTreeMap<ImageReference, Fact<Manifest>>,
     /// What the user accepts in place of what the cluster says.
-    #[serde(default, skip_serializing_if = "Given::is_empty")]
-    pub given: Given,
+    #[serde(default, skip_serializing_if = "AcceptedBases::is_empty")]
+    pub given: AcceptedBases,
     /// What registries hold under each reference whose layers were asked for, keyed by the reference;
     /// shared between the reviews that ask about it.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -51,7 +51,7 @@ impl Facts {
         Self {
             observed_at,
             manifests: BTreeMap::new(),
-            given: Given::default(),
+            given: AcceptedBases::default(),
             images: BTreeMap::new(),
             payloads: BTreeMap::new(),
             cluster: Arc::default(),
@@ -114,7 +114,7 @@ impl Facts {
 /// that is made again from a file is the same.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-pub struct Given {
+pub struct AcceptedBases {
     /// The release payload to judge lineage against (`--release-image`).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub release_image: Option<ImageReference>,
@@ -123,7 +123,7 @@ pub struct Given {
     pub base_images: Vec<ImageReference>,
 }
 
-impl Given {
+impl AcceptedBases {
     /// Tells whether the user gave nothing.
     pub fn is_empty(&self) -> bool {
         self.release_image.is_none() && self.base_images.is_empty()
@@ -222,9 +222,9 @@ pub enum Cause {
         /// The HTTP status: 401 or 403.
         status: u16,
         /// What was shown to it.
-        shown: Shown,
+        shown: CredentialsSent,
         /// Whether what was shown is what nodes would show.
-        as_nodes: AsNodes,
+        as_nodes: NodeCredentials,
     },
     /// The registry answered with a status that is no answer.
     Status {
@@ -349,8 +349,8 @@ impl fmt::Display for Cause {
             Self::Refused { host, status, shown, as_nodes } => {
                 write!(formatter, "{host} answered {status} {shown}")?;
                 match as_nodes {
-                    AsNodes::Same => Ok(()),
-                    AsNodes::NotAtHand => {
+                    NodeCredentials::Same => Ok(()),
+                    NodeCredentials::NotAtHand => {
                         formatter.write_str("; the credentials of the nodes are not at hand (--authfile)")
                     }
                 }
@@ -402,7 +402,7 @@ impl Cause {
     /// Tells whether nodes will fare the same: what is unknown here is then no image there.
     pub fn holds_for_nodes(&self) -> bool {
         match self {
-            Self::Refused { as_nodes, .. } => *as_nodes == AsNodes::Same,
+            Self::Refused { as_nodes, .. } => *as_nodes == NodeCredentials::Same,
             Self::Blocked { .. } | Self::OutsideCluster => true,
             Self::Unanswered { attempts } => {
                 attempts.iter().all(|attempt| attempt.cause.as_ref().is_none_or(Self::holds_for_nodes))
@@ -456,14 +456,14 @@ pub struct Attempt {
 /// What a registry was shown before it refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub enum Shown {
+pub enum CredentialsSent {
     /// Nothing: there is no entry for it among the credentials.
     NoEntry,
     /// The entry for it.
     Entry,
 }
 
-impl fmt::Display for Shown {
+impl fmt::Display for CredentialsSent {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(match self {
             Self::NoEntry => "without credentials: there is no entry for it",
@@ -475,7 +475,7 @@ impl fmt::Display for Shown {
 /// Whether the credentials that were shown are those that nodes have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub enum AsNodes {
+pub enum NodeCredentials {
     /// They are: a refusal here is a refusal there.
     Same,
     /// They are not at hand, so a refusal tells nothing of the nodes.
@@ -515,8 +515,8 @@ mod tests {
             Cause::Refused {
                 host: "h".into(),
                 status: 401,
-                shown: Shown::Entry,
-                as_nodes: AsNodes::NotAtHand,
+                shown: CredentialsSent::Entry,
+                as_nodes: NodeCredentials::NotAtHand,
             },
             Cause::Status { host: "h".into(), status: 500 },
             Cause::Nonsense { host: "h".into(), reason: "r".into() },
@@ -585,16 +585,20 @@ mod tests {
     #[test]
     fn what_several_endpoints_said_is_told_one_by_one_and_holds_for_nodes_if_all_of_it_does() {
         let attempt = |endpoint: &str, cause| Attempt { endpoint: endpoint.into(), cause };
-        let refused =
-            |as_nodes| Cause::Refused { host: "q.io".into(), status: 401, shown: Shown::NoEntry, as_nodes };
+        let refused = |as_nodes| Cause::Refused {
+            host: "q.io".into(),
+            status: 401,
+            shown: CredentialsSent::NoEntry,
+            as_nodes,
+        };
         let blocked = Cause::Blocked { scope: "q.io".into() };
         let unanswered = |cause: &Cause| Cause::Unanswered {
             attempts: vec![attempt("m.x", None), attempt("q.io", Some(cause.clone()))],
         };
         for (cause, holds) in [
             (&blocked, true),
-            (&refused(AsNodes::Same), true),
-            (&refused(AsNodes::NotAtHand), false),
+            (&refused(NodeCredentials::Same), true),
+            (&refused(NodeCredentials::NotAtHand), false),
             (&Cause::OutOfTime { host: "q.io".into() }, false),
         ] {
             assert_eq!(

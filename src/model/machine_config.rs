@@ -99,18 +99,18 @@ impl Subject {
     ///
     /// Fails when the text is not exactly one MachineConfig of the group
     /// `machineconfiguration.openshift.io`; the error carries line and column.
-    pub fn from_text(text: &str) -> Result<Self, UnreadableObject> {
+    pub fn from_text(text: &str) -> Result<Self, ObjectError> {
         // JSON is read as JSON, because the YAML reader is stricter about tabs and slower.
         if text.trim_start().starts_with('{') {
-            let object: MachineConfig = serde_json::from_str(text).map_err(|error| UnreadableObject {
-                place: Some(Place { line: error.line() as u64, column: error.column() as u64 }),
+            let object: MachineConfig = serde_json::from_str(text).map_err(|error| ObjectError {
+                place: Some(Position { line: error.line() as u64, column: error.column() as u64 }),
                 message: json_message(&error),
             })?;
             return Self::from_object(object);
         }
         let object: Spanned<MachineConfig<Spanned<String>>> =
-            serde_saphyr::from_str(text).map_err(|error| UnreadableObject {
-                place: error.location().map(|at| Place { line: at.line(), column: at.column() }),
+            serde_saphyr::from_str(text).map_err(|error| ObjectError {
+                place: error.location().map(|at| Position { line: at.line(), column: at.column() }),
                 message: crate::policy::file::without_place(&error.without_snippet().to_string()),
             })?;
         let line = object.referenced.line();
@@ -121,17 +121,17 @@ impl Subject {
 
     /// Reads one MachineConfig that a reader of texts has taken apart, as if it were being created.
     /// The Ignition config may be left out of `value`.
-    pub(crate) fn from_value(value: serde_json::Value, origin: Origin) -> Result<Self, RefusedValue> {
+    pub(crate) fn from_value(value: serde_json::Value, origin: Origin) -> Result<Self, InvalidValue> {
         let object: MachineConfig = serde_path_to_error::deserialize(value).map_err(|error| {
             let keys = error.path().iter().filter_map(|segment| match segment {
                 serde_path_to_error::Segment::Map { key } => Some(key.clone()),
                 _ => None,
             });
             let path: Vec<_> = keys.collect();
-            RefusedValue { message: format!("`{}`: {}", path.join("."), error.inner()), path }
+            InvalidValue { message: format!("`{}`: {}", path.join("."), error.inner()), path }
         })?;
         let subject = Self::from_object(object)
-            .map_err(|error| RefusedValue { path: vec!["metadata".to_owned()], message: error.message })?;
+            .map_err(|error| InvalidValue { path: vec!["metadata".to_owned()], message: error.message })?;
         Ok(Self { origin, ..subject })
     }
 
@@ -150,8 +150,8 @@ impl Subject {
             || Field::ALL.iter().any(|field| self.object.text(*field) != stored.text(*field))
     }
 
-    fn from_object<S: PlacedText>(object: MachineConfig<S>) -> Result<Self, UnreadableObject> {
-        let refuse = |message: &str| Err(UnreadableObject { place: None, message: message.to_owned() });
+    fn from_object<S: PlacedText>(object: MachineConfig<S>) -> Result<Self, ObjectError> {
+        let refuse = |message: &str| Err(ObjectError { place: None, message: message.to_owned() });
         let api_version = object.api_version.as_deref().unwrap_or_default();
         if object.kind.as_deref() != Some("MachineConfig")
             || api_version.split_once('/').map(|(group, _)| group) != Some(GROUP)
@@ -185,7 +185,7 @@ pub struct Object {
     /// The object says that a controller of the Machine Config Operator generated it.
     pub is_generated: bool,
     /// The images that its fields name; an empty field is no image.
-    images: [Option<Image>; 2],
+    images: [Option<FieldImage>; 2],
     /// The records of earlier pins, as written.
     records: [Option<String>; 2],
     /// The object asks for a fresh look: `layerpin.io/repin` is `"true"`.
@@ -207,7 +207,7 @@ impl Object {
     }
 
     /// The image that `field` names. `None` when the field is absent or empty.
-    pub fn image(&self, field: Field) -> Option<&Image> {
+    pub fn image(&self, field: Field) -> Option<&FieldImage> {
         self.images[field as usize].as_ref()
     }
 
@@ -241,7 +241,7 @@ impl Object {
     /// Puts `reference` into `field`.
     pub(crate) fn set_reference(&mut self, field: Field, reference: ImageReference) {
         self.images[field as usize] =
-            Some(Image { text: reference.as_str().to_owned(), reference: Ok(reference) });
+            Some(FieldImage { text: reference.as_str().to_owned(), reference: Ok(reference) });
     }
 
     /// Puts `record` beside `field`, or takes it away.
@@ -253,7 +253,7 @@ impl Object {
 
 /// An image as a field names it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Image {
+pub struct FieldImage {
     /// The text as written.
     pub text: String,
     /// What the text means, or what is wrong with it.
@@ -262,7 +262,7 @@ pub struct Image {
 
 /// The door that an object comes through: it decides what its author does to have it judged again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Door {
+pub enum EntryPoint {
     /// A review by the server.
     Review,
     /// A run of a verb over files.
@@ -274,13 +274,13 @@ pub enum Door {
 pub struct Origin {
     file: Option<String>,
     line: Option<u64>,
-    places: [Option<Place>; 2],
+    places: [Option<Position>; 2],
     path: String,
     is_json_patch: bool,
 }
 
 impl Origin {
-    pub(crate) fn new(line: u64, places: [Option<Place>; 2], path: String) -> Self {
+    pub(crate) fn new(line: u64, places: [Option<Position>; 2], path: String) -> Self {
         Self { line: Some(line), places, path, ..Self::default() }
     }
 
@@ -295,8 +295,8 @@ impl Origin {
     }
 
     /// The door that it came through.
-    pub fn door(&self) -> Door {
-        if self.file.is_some() { Door::Run } else { Door::Review }
+    pub fn door(&self) -> EntryPoint {
+        if self.file.is_some() { EntryPoint::Run } else { EntryPoint::Review }
     }
 
     /// The same place, in a text that messages call `name`.
@@ -329,9 +329,9 @@ impl Origin {
     }
 
     /// Puts the text that the object was read from into another, at `path`.
-    pub(crate) fn move_into(&mut self, path: &str, place: impl Fn(Place) -> Place) {
+    pub(crate) fn move_into(&mut self, path: &str, place: impl Fn(Position) -> Position) {
         self.path.insert_str(0, path);
-        self.line = self.line.map(|line| place(Place { line, column: 1 }).line);
+        self.line = self.line.map(|line| place(Position { line, column: 1 }).line);
         self.places = self.places.map(|at| at.map(&place));
     }
 
@@ -341,14 +341,14 @@ impl Origin {
     }
 
     /// Where the value of `field` begins.
-    pub fn place(&self, field: Field) -> Option<Place> {
+    pub fn place(&self, field: Field) -> Option<Position> {
         self.places[field as usize]
     }
 }
 
 /// A place in a text; both numbers count from one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Place {
+pub struct Position {
     /// The line.
     pub line: u64,
     /// The column, in characters.
@@ -357,27 +357,27 @@ pub struct Place {
 
 /// A text that is not one readable MachineConfig.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct UnreadableObject {
+pub struct ObjectError {
     /// Where the fault is, when that is known.
-    pub place: Option<Place>,
+    pub place: Option<Position>,
     /// What is wrong.
     pub message: String,
 }
 
-impl fmt::Display for UnreadableObject {
+impl fmt::Display for ObjectError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(Place { line, column }) = self.place {
+        if let Some(Position { line, column }) = self.place {
             write!(formatter, "line {line}, column {column}: ")?;
         }
         formatter.write_str(&self.message)
     }
 }
 
-impl std::error::Error for UnreadableObject {}
+impl std::error::Error for ObjectError {}
 
 /// Why a value is no MachineConfig.
 #[derive(Debug)]
-pub(crate) struct RefusedValue {
+pub(crate) struct InvalidValue {
     /// The keys that lead to what is wrong with it.
     pub(crate) path: Vec<String>,
     /// What is wrong.
@@ -419,7 +419,7 @@ spec:
             assert_eq!(subject.object.text(Field::ExtensionsImage), "");
             assert!(!subject.object.has_annotations);
         }
-        assert_eq!(from_yaml.origin.place(Field::OsImage), Some(Place { line: 10, column: 15 }));
+        assert_eq!(from_yaml.origin.place(Field::OsImage), Some(Position { line: 10, column: 15 }));
         assert_eq!(from_json.origin.place(Field::OsImage), None);
     }
 
@@ -499,7 +499,7 @@ spec:
             assert_eq!(Subject::from_text(text).unwrap_err().to_string(), message);
         }
         let list = Subject::from_text(&YAML.replace("osImageURL: quay.io/acme/os:4.18", "osImageURL: [a]"));
-        assert_eq!(list.unwrap_err().place, Some(Place { line: 10, column: 15 }));
+        assert_eq!(list.unwrap_err().place, Some(Position { line: 10, column: 15 }));
         assert!(Subject::from_text(&format!("{YAML}---\n{YAML}")).is_err());
     }
 }

@@ -125,14 +125,14 @@ struct PolicyFile {
     api_version: Spanned<String>,
     #[schemars(with = "String")]
     kind: Spanned<String>,
-    metadata: Metadata,
+    metadata: PolicyMetadata,
     #[serde(default)]
-    spec: Spec,
+    spec: PolicySpec,
 }
 
 #[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct Metadata {
+struct PolicyMetadata {
     /// The policy's name, shown in every answer.
     #[schemars(with = "String", length(min = 1))]
     name: Spanned<String>,
@@ -140,7 +140,7 @@ struct Metadata {
 
 #[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-struct Spec {
+struct PolicySpec {
     /// Whether `/mutate` pins tags to digests.
     pin: bool,
     /// What a question costs that nobody answered; never more than the rule that asked it.
@@ -151,7 +151,7 @@ struct Spec {
     /// Other levels for some pools. The strictest affected pool decides.
     pools: Vec<PoolEntry>,
     /// Where images may come from.
-    registries: Registries,
+    registries: RegistriesSpec,
     /// Images that count as bases beside those of the release, such as the base of a hotfix; each a
     /// pull spec by digest. Whatever is built on one of them is not foreign.
     #[schemars(with = "Vec<String>")]
@@ -160,14 +160,14 @@ struct Spec {
     exceptions: Vec<ExceptionEntry>,
 }
 
-impl Default for Spec {
+impl Default for PolicySpec {
     fn default() -> Self {
         Self {
             pin: true,
             on_unknown: None,
             rules: Levels::default(),
             pools: Vec::new(),
-            registries: Registries::default(),
+            registries: RegistriesSpec::default(),
             accepted_bases: Vec::new(),
             exceptions: Vec::new(),
         }
@@ -186,7 +186,7 @@ struct PoolEntry {
 
 #[derive(Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-struct Registries {
+struct RegistriesSpec {
     /// Repositories that images may come from, such as `quay.io/acme/*`. Empty: any. Nothing is
     /// asked of a registry outside this list.
     allow: Vec<String>,
@@ -215,8 +215,8 @@ struct Levels(Vec<(Spanned<String>, Spanned<String>)>);
 
 impl<'de> Deserialize<'de> for Levels {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Entries;
-        impl<'de> Visitor<'de> for Entries {
+        struct LevelsVisitor;
+        impl<'de> Visitor<'de> for LevelsVisitor {
             type Value = Levels;
 
             fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -235,7 +235,7 @@ impl<'de> Deserialize<'de> for Levels {
                 Ok(Levels(entries))
             }
         }
-        deserializer.deserialize_map(Entries)
+        deserializer.deserialize_map(LevelsVisitor)
     }
 }
 

@@ -44,11 +44,11 @@ impl PolicyStore {
     }
 
     /// Looks at the file again.
-    pub fn reload(&self) -> Reload {
-        let Some(path) = &self.path else { return Reload::Same };
+    pub fn reload(&self) -> PolicyReload {
+        let Some(path) = &self.path else { return PolicyReload::Same };
         let outcome = read(path);
         if !self.seen.is_new(outcome.as_ref().map(String::as_bytes)) {
-            return Reload::Same;
+            return PolicyReload::Same;
         }
         let parsed = outcome
             .and_then(|text| Policy::parse(&text).map_err(|errors| PolicyFileError::faulty(path, &errors)));
@@ -57,11 +57,11 @@ impl PolicyStore {
                 let policy = Arc::new(policy);
                 self.current.store(Arc::clone(&policy));
                 self.fault.store(None);
-                Reload::Changed(policy)
+                PolicyReload::Changed(policy)
             }
             Err(error) => {
                 self.fault.store(Some(Arc::new(error.to_string())));
-                Reload::Faulty(error)
+                PolicyReload::Faulty(error)
             }
         }
     }
@@ -78,7 +78,7 @@ impl PolicyStore {
 
 /// What a look at the policy file brought.
 #[derive(Debug)]
-pub enum Reload {
+pub enum PolicyReload {
     /// Its content is as it was.
     Same,
     /// Its content is another, and in force.
@@ -121,21 +121,21 @@ mod tests {
         let write = |text: &str| std::fs::write(&path, text).unwrap();
         write(SOUND);
         let store = PolicyStore::from_file(&path).unwrap();
-        assert!(matches!(store.reload(), Reload::Same));
+        assert!(matches!(store.reload(), PolicyReload::Same));
         write(&SOUND.replace("one", "two"));
-        assert!(matches!(store.reload(), Reload::Changed(policy) if policy.name() == "two"));
+        assert!(matches!(store.reload(), PolicyReload::Changed(policy) if policy.name() == "two"));
         write(&format!("{SOUND}spec:\n  rules:\n    nope: deny\n    floating-tag: often\n"));
-        let Reload::Faulty(error) = store.reload() else { panic!() };
+        let PolicyReload::Faulty(error) = store.reload() else { panic!() };
         let lines: Vec<_> = error.to_string().lines().map(str::to_owned).collect();
         assert_eq!(lines.len(), 2);
         assert!(lines[0].contains("policy.yaml:6: no rule is called `nope`"), "{error}");
         assert_eq!(store.current().name(), "two");
         assert_eq!(store.fault(), Some(error.to_string()));
-        assert!(matches!(store.reload(), Reload::Same), "a fault is told of once");
+        assert!(matches!(store.reload(), PolicyReload::Same), "a fault is told of once");
         std::fs::remove_file(&path).unwrap();
-        assert!(matches!(store.reload(), Reload::Faulty(_)));
+        assert!(matches!(store.reload(), PolicyReload::Faulty(_)));
         write(SOUND);
-        assert!(matches!(store.reload(), Reload::Changed(_)));
+        assert!(matches!(store.reload(), PolicyReload::Changed(_)));
         assert_eq!((store.current().name(), store.fault()), ("one", None));
     }
 
@@ -152,7 +152,7 @@ mod tests {
         let store = PolicyStore::from_file(&at("policy.yaml")).unwrap();
         std::os::unix::fs::symlink("v2", at("..data_tmp")).unwrap();
         std::fs::rename(at("..data_tmp"), at("..data")).unwrap();
-        assert!(matches!(store.reload(), Reload::Changed(policy) if policy.name() == "two"));
+        assert!(matches!(store.reload(), PolicyReload::Changed(policy) if policy.name() == "two"));
     }
 
     #[test]

@@ -15,76 +15,76 @@ use crate::model::facts::{Cause, Fact};
 use crate::model::image_reference::ImageReference;
 use crate::registry::auth::credential::{Credential, Fingerprint};
 use crate::registry::mirrors::route::Trust;
-use crate::registry::single_flight::{Awaited, Flights, Worth};
+use crate::registry::single_flight::{CallResult, Reuse, SingleFlight};
 
 /// Answers to questions of one kind.
-pub(crate) struct Answers<T> {
-    kept: Cache<Key, Fact<T>>,
-    under_way: Arc<Flights<Key, Fact<T>>>,
+pub(crate) struct AnswerCache<T> {
+    kept: Cache<CacheKey, Fact<T>>,
+    under_way: Arc<SingleFlight<CacheKey, Fact<T>>>,
 }
 
 /// A question to one endpoint, how it was spoken to, and who asked it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Key {
+pub(crate) struct CacheKey {
     reference: ImageReference,
     trust: Trust,
     credential: Option<Fingerprint>,
 }
 
-impl Key {
+impl CacheKey {
     pub(crate) fn new(reference: &ImageReference, trust: Trust, credential: Option<&Credential>) -> Self {
         Self { reference: reference.clone(), trust, credential: credential.map(Credential::fingerprint) }
     }
 }
 
-impl<T: Clone + Send + Sync + 'static> Answers<T> {
+impl<T: Clone + Send + Sync + 'static> AnswerCache<T> {
     /// Answers that say what is there, small ones.
     pub(crate) fn of_presence() -> Self {
-        let expiry = Kept { by_digest: Some(BY_DIGEST) };
+        let expiry = CachedFact { by_digest: Some(BY_DIGEST) };
         let kept = Cache::builder().max_capacity(MAX_ANSWERS).expire_after(expiry).build();
-        Self { kept, under_way: Flights::new() }
+        Self { kept, under_way: SingleFlight::new() }
     }
 
     /// Answers that say what it holds, of at most `bytes` together. What a digest names is kept
     /// until there is no room.
     pub(crate) fn of_content(bytes: u64, weigh: fn(&T) -> usize) -> Self {
-        let weigher = move |_: &Key, answer: &Fact<T>| {
+        let weigher = move |_: &CacheKey, answer: &Fact<T>| {
             let content = if let Fact::Known(content) = answer { weigh(content) } else { 0 };
             u32::try_from(content.saturating_add(ANSWER)).unwrap_or(u32::MAX)
         };
-        let expiry = Kept { by_digest: None };
+        let expiry = CachedFact { by_digest: None };
         let kept = Cache::builder().max_capacity(bytes).weigher(weigher).expire_after(expiry).build();
-        Self { kept, under_way: Flights::new() }
+        Self { kept, under_way: SingleFlight::new() }
     }
 
-    pub(crate) fn recall(&self, key: &Key) -> Option<Fact<T>> {
+    pub(crate) fn recall(&self, key: &CacheKey) -> Option<Fact<T>> {
         self.kept.get(key)
     }
 
     /// The answer of a question that is under way already, one that came meanwhile, or that of `ask`.
-    pub(crate) fn ask(&self, key: Key, ask: BoxFuture<'static, Fact<T>>) -> Awaited<Fact<T>> {
+    pub(crate) fn ask(&self, key: CacheKey, ask: BoxFuture<'static, Fact<T>>) -> CallResult<Fact<T>> {
         let (land, asked) = (self.keep(key.clone()), key.clone());
         self.under_way.join(|| self.recall(&asked), key, ask, land)
     }
 
     /// The answer to a question that is asked after this call: `ask`, or one that has yet to begin.
-    pub(crate) fn ask_anew(&self, key: Key, ask: BoxFuture<'static, Fact<T>>) -> Awaited<Fact<T>> {
+    pub(crate) fn ask_anew(&self, key: CacheKey, ask: BoxFuture<'static, Fact<T>>) -> CallResult<Fact<T>> {
         let land = self.keep(key.clone());
         self.under_way.join_next(key, ask, land)
     }
 
     /// Keeps what was learnt by the way.
-    pub(crate) fn remember(&self, key: Key, answer: Fact<T>) {
+    pub(crate) fn remember(&self, key: CacheKey, answer: Fact<T>) {
         self.kept.insert(key, answer);
     }
 
     /// Keeps an answer. A failure says nothing of the image, so it takes no answer's place.
-    fn keep(&self, key: Key) -> impl FnOnce(&Fact<T>) -> Worth + Send + 'static {
+    fn keep(&self, key: CacheKey) -> impl FnOnce(&Fact<T>) -> Reuse + Send + 'static {
         let kept = self.kept.clone();
         move |answer| {
-            let has_answer = || kept.get(&key).is_some_and(|before| worth(&before) == Worth::Answer);
+            let has_answer = || kept.get(&key).is_some_and(|before| worth(&before) == Reuse::Answer);
             let worth = worth(answer);
-            if worth == Worth::Answer || (is_worth_keeping(answer) && !has_answer()) {
+            if worth == Reuse::Answer || (is_worth_keeping(answer) && !has_answer()) {
                 kept.insert(key, answer.clone());
             }
             worth
@@ -92,7 +92,7 @@ impl<T: Clone + Send + Sync + 'static> Answers<T> {
     }
 }
 
-impl<T> fmt::Debug for Answers<T> {
+impl<T> fmt::Debug for AnswerCache<T> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str("Answers(…)")
     }
@@ -104,25 +104,25 @@ fn is_worth_keeping<T>(answer: &Fact<T>) -> bool {
     !matches!(answer, Fact::Unknown(Cause::Paused { .. } | Cause::Resting { .. } | Cause::Crowded { .. }))
 }
 
-fn worth<T>(answer: &Fact<T>) -> Worth {
+fn worth<T>(answer: &Fact<T>) -> Reuse {
     match answer {
         Fact::Known(_)
         | Fact::Absent
         | Fact::Unknown(Cause::Refused { .. } | Cause::NoRelease { .. } | Cause::NotAnImage { .. }) => {
-            Worth::Answer
+            Reuse::Answer
         }
-        Fact::Unknown(_) => Worth::Failure,
+        Fact::Unknown(_) => Reuse::Failure,
     }
 }
 
 /// How long answers are kept.
-struct Kept {
+struct CachedFact {
     /// The time for what is known of a digest; `None` is for ever.
     by_digest: Option<Duration>,
 }
 
-impl Kept {
-    fn time<T>(&self, key: &Key, answer: &Fact<T>) -> Option<Duration> {
+impl CachedFact {
+    fn time<T>(&self, key: &CacheKey, answer: &Fact<T>) -> Option<Duration> {
         match answer {
             Fact::Known(_) | Fact::Unknown(Cause::NoRelease { .. } | Cause::NotAnImage { .. })
                 if key.reference.digest().is_some() =>
@@ -136,14 +136,14 @@ impl Kept {
     }
 }
 
-impl<T> Expiry<Key, Fact<T>> for Kept {
-    fn expire_after_create(&self, key: &Key, answer: &Fact<T>, _: Instant) -> Option<Duration> {
+impl<T> Expiry<CacheKey, Fact<T>> for CachedFact {
+    fn expire_after_create(&self, key: &CacheKey, answer: &Fact<T>, _: Instant) -> Option<Duration> {
         self.time(key, answer)
     }
 
     fn expire_after_update(
         &self,
-        key: &Key,
+        key: &CacheKey,
         answer: &Fact<T>,
         _: Instant,
         _: Option<Duration>,
@@ -168,7 +168,7 @@ const MAX_ANSWERS: u64 = 10_000;
 mod tests {
     use super::*;
     use crate::model::digest::Digest;
-    use crate::model::facts::{AsNodes, Manifest, ManifestKind, Shown};
+    use crate::model::facts::{CredentialsSent, Manifest, ManifestKind, NodeCredentials};
 
     #[test]
     fn answers_are_kept_by_what_they_are() {
@@ -179,8 +179,8 @@ mod tests {
         let refused = Fact::Unknown(Cause::Refused {
             host: "quay.io".into(),
             status: 401,
-            shown: Shown::NoEntry,
-            as_nodes: AsNodes::Same,
+            shown: CredentialsSent::NoEntry,
+            as_nodes: NodeCredentials::Same,
         });
         for (reference, answer, expected) in [
             (&pinned, &known, None),
@@ -189,20 +189,20 @@ mod tests {
             (&pinned, &refused, Some(REFUSAL)),
             (&tag, &Fact::Unknown(Cause::Internal), Some(FAILURE)),
         ] {
-            let key = Key::new(reference, Trust::Verified, None);
-            let content = Kept { by_digest: None };
+            let key = CacheKey::new(reference, Trust::Verified, None);
+            let content = CachedFact { by_digest: None };
             assert_eq!(content.time(&key, answer), expected, "{reference} {answer:?}");
-            let presence = Kept { by_digest: Some(BY_DIGEST) };
+            let presence = CachedFact { by_digest: Some(BY_DIGEST) };
             assert_eq!(presence.time(&key, answer), expected.or(Some(BY_DIGEST)), "{reference} {answer:?}");
         }
     }
 
     #[tokio::test]
     async fn a_full_cache_forgets_and_goes_on_answering() {
-        let answers = Answers::of_presence();
+        let answers = AnswerCache::of_presence();
         let key = |number: u64| {
             let reference = ImageReference::parse(&format!("quay.io/acme/os:t{number}")).unwrap();
-            Key::new(&reference, Trust::Verified, None)
+            CacheKey::new(&reference, Trust::Verified, None)
         };
         for number in 0..3 * MAX_ANSWERS {
             answers.kept.insert(key(number), Fact::Absent);

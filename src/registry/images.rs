@@ -18,12 +18,14 @@ use crate::model::facts::{Cause, Fact, Manifest, ManifestKind};
 use crate::model::image_reference::ImageReference;
 use crate::model::question::Platforms;
 use crate::registry::auth::credential::{Credential, Fingerprint};
-use crate::registry::cache::{Answers, Key};
-use crate::registry::mirrors::endpoints::Stop;
+use crate::registry::cache::{AnswerCache, CacheKey};
+use crate::registry::mirrors::endpoints::ResolvedEndpoint;
 use crate::registry::mirrors::route::Trust;
-use crate::registry::oci::{Config, Content, Descriptor, Document, Entry, ImageManifest, Unusable};
-use crate::registry::repository_client::{Dialogue, Failure, Resource};
-use crate::registry::{LONGEST_QUESTION, Look, Pauses, RegistryClient, answer_by, in_time};
+use crate::registry::oci::{
+    Descriptor, ImageConfigFile, ImageManifest, IndexEntry, OciContent, OciDocument, Unusable,
+};
+use crate::registry::repository_client::{RepositoryClient, RepositoryResource, RequestFailure};
+use crate::registry::{LONGEST_QUESTION, Lookup, Pauses, RegistryClient, answer_by, in_time};
 
 impl RegistryClient {
     /// Tells what `reference` holds for `platforms`, by `deadline`.
@@ -54,13 +56,13 @@ impl RegistryClient {
     ) -> Fact<Arc<Image>> {
         let mut tour = self.tour(reference, deadline);
         while let Some((stop, by)) = tour.next().await {
-            let key = WholeKey::new(&stop, platforms);
+            let key = ImageKey::new(&stop, platforms);
             if let Some(image) = self.images.recall(&key) {
                 self.metrics.cache_request("image", "hit");
                 return Fact::Known(image);
             }
             self.metrics.cache_request("image", "miss");
-            let (reader, platforms) = (Reader::new(self, &stop), platforms.clone());
+            let (reader, platforms) = (ImageReader::new(self, &stop), platforms.clone());
             let work = Box::pin(async move { reader.image(&platforms).await });
             if let Some(image) = tour.note(answer_by(by, &stop.reference, work).await) {
                 let image = Arc::new(image);
@@ -75,8 +77,8 @@ impl RegistryClient {
     pub(crate) async fn look_up<T: Clone + Send + Sync + 'static>(
         &self,
         name: &'static str,
-        cache: &Answers<T>,
-        key: Key,
+        cache: &AnswerCache<T>,
+        key: CacheKey,
         fetch: impl FnOnce() -> BoxFuture<'static, Fact<T>>,
     ) -> Fact<T> {
         if let Some(answer) = cache.recall(&key) {
@@ -104,18 +106,18 @@ impl Pauses {
 /// Images that were put together before. The documents have caches of their own; this one spares
 /// taking them apart again for every review of the same image.
 #[derive(Debug)]
-pub(crate) struct Whole(Cache<WholeKey, Arc<Image>>);
+pub(crate) struct ImageCache(Cache<ImageKey, Arc<Image>>);
 
 /// An image by digest, who asked for it where, and for what of it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct WholeKey {
+struct ImageKey {
     reference: ImageReference,
     credential: Option<Fingerprint>,
     platforms: Platforms,
 }
 
-impl WholeKey {
-    fn new(stop: &Stop, platforms: &Platforms) -> Self {
+impl ImageKey {
+    fn new(stop: &ResolvedEndpoint, platforms: &Platforms) -> Self {
         Self {
             reference: stop.reference.clone(),
             credential: stop.credential.as_ref().map(Credential::fingerprint),
@@ -124,18 +126,18 @@ impl WholeKey {
     }
 }
 
-impl Whole {
+impl ImageCache {
     pub(crate) fn new() -> Self {
-        let weigher = |_: &WholeKey, image: &Arc<Image>| u32::try_from(image.weight()).unwrap_or(u32::MAX);
+        let weigher = |_: &ImageKey, image: &Arc<Image>| u32::try_from(image.weight()).unwrap_or(u32::MAX);
         Self(Cache::builder().max_capacity(MAX_WHOLE).weigher(weigher).time_to_live(WHOLE_KEPT).build())
     }
 
-    fn recall(&self, key: &WholeKey) -> Option<Arc<Image>> {
+    fn recall(&self, key: &ImageKey) -> Option<Arc<Image>> {
         key.reference.digest().and_then(|_| self.0.get(key))
     }
 
     /// Keeps an image of which everything is known that was asked for. A tag may move.
-    fn keep(&self, key: WholeKey, image: &Arc<Image>) {
+    fn keep(&self, key: ImageKey, image: &Arc<Image>) {
         let is_settled =
             |fact: &Fact<PlatformImage>| matches!(fact, Fact::Known(_) | Fact::Unknown(Cause::NotAsked));
         if key.reference.digest().is_some() && image.platforms.values().all(is_settled) {
@@ -167,16 +169,16 @@ impl Image {
 
 /// Reads what lies behind one reference.
 #[derive(Clone)]
-pub(crate) struct Reader {
+pub(crate) struct ImageReader {
     pub(crate) client: Arc<RegistryClient>,
     pub(crate) reference: ImageReference,
     trust: Trust,
     credential: Option<Credential>,
 }
 
-impl Reader {
+impl ImageReader {
     /// Reads at one endpoint.
-    pub(crate) fn new(client: &Arc<RegistryClient>, stop: &Stop) -> Self {
+    pub(crate) fn new(client: &Arc<RegistryClient>, stop: &ResolvedEndpoint) -> Self {
         Self {
             client: Arc::clone(client),
             reference: stop.reference.clone(),
@@ -193,10 +195,10 @@ impl Reader {
         };
         let digest = document.digest.clone();
         let platforms = match &document.content {
-            Content::Image(manifest) => {
+            OciContent::Image(manifest) => {
                 self.platform(&digest, manifest).await.map(|platform| BTreeMap::from([platform]))
             }
-            Content::Index(entries) => self.children(entries, platforms).await,
+            OciContent::Index(entries) => self.children(entries, platforms).await,
         };
         match platforms {
             Ok(platforms) => Fact::Known(Image { digest, kind: document.kind(), platforms }),
@@ -208,14 +210,14 @@ impl Reader {
     /// be of any.
     async fn children(
         &self,
-        entries: &[Entry],
+        entries: &[IndexEntry],
         platforms: &Platforms,
     ) -> Result<BTreeMap<Platform, Fact<PlatformImage>>, Cause> {
         let is_wanted = |platform: &Platform| match platforms {
             Platforms::All => true,
             Platforms::Only(wanted) => wanted.contains(platform),
         };
-        let mut listed: BTreeMap<Platform, Vec<&Entry>> = BTreeMap::new();
+        let mut listed: BTreeMap<Platform, Vec<&IndexEntry>> = BTreeMap::new();
         for entry in entries {
             if let Some(platform) = &entry.platform {
                 listed.entry(platform.clone()).or_default().push(entry);
@@ -243,7 +245,7 @@ impl Reader {
     ///
     /// A node takes one without variant before others; which of equals it takes depends on their
     /// compression and on its version, so they must have the same layers.
-    async fn child(&self, platform: &Platform, entries: &[&Entry]) -> Fact<PlatformImage> {
+    async fn child(&self, platform: &Platform, entries: &[&IndexEntry]) -> Fact<PlatformImage> {
         let has_usual = entries.iter().any(|entry| !entry.is_variant);
         let mut taken: Option<PlatformImage> = None;
         for entry in entries.iter().filter(|entry| !(has_usual && entry.is_variant)) {
@@ -253,8 +255,8 @@ impl Reader {
                     "its index lists {} for {platform}, but the config of that image says {found}",
                     entry.digest.short()
                 ))),
-                Err(Failure::Absent) => Fact::Absent,
-                Err(Failure::Unknown(cause)) => Fact::Unknown(cause),
+                Err(RequestFailure::Absent) => Fact::Absent,
+                Err(RequestFailure::Unknown(cause)) => Fact::Unknown(cause),
             };
             match (image, &taken) {
                 (Fact::Known(image), None) => taken = Some(image),
@@ -271,12 +273,12 @@ impl Reader {
     }
 
     /// An image that the index lists for no platform. `None` for what is no image of any.
-    async fn nameless(&self, entry: &Entry) -> Result<Option<(Platform, Fact<PlatformImage>)>, Cause> {
+    async fn nameless(&self, entry: &IndexEntry) -> Result<Option<(Platform, Fact<PlatformImage>)>, Cause> {
         match self.listed(entry).await {
             Ok(image) => Ok(Some(image)),
-            Err(Failure::Unknown(Cause::NotAnImage { .. })) => Ok(None),
-            Err(Failure::Unknown(cause)) => Err(cause),
-            Err(Failure::Absent) => Err(self.nonsense(format!(
+            Err(RequestFailure::Unknown(Cause::NotAnImage { .. })) => Ok(None),
+            Err(RequestFailure::Unknown(cause)) => Err(cause),
+            Err(RequestFailure::Absent) => Err(self.nonsense(format!(
                 "its index lists {} for no platform, and that image is not there",
                 entry.digest.short()
             ))),
@@ -284,15 +286,15 @@ impl Reader {
     }
 
     /// An image that the index lists, with the platform that its config names.
-    async fn listed(&self, entry: &Entry) -> Result<(Platform, Fact<PlatformImage>), Failure> {
+    async fn listed(&self, entry: &IndexEntry) -> Result<(Platform, Fact<PlatformImage>), RequestFailure> {
         let document = match self.pinned_to(&entry.digest).document().await {
             Fact::Known(document) => document,
-            Fact::Absent => return Err(Failure::Absent),
-            Fact::Unknown(cause) => return Err(Failure::Unknown(cause)),
+            Fact::Absent => return Err(RequestFailure::Absent),
+            Fact::Unknown(cause) => return Err(RequestFailure::Unknown(cause)),
         };
         match &document.content {
-            Content::Image(manifest) => Ok(self.platform(&entry.digest, manifest).await?),
-            Content::Index(_) => Err(Cause::NotAnImage {
+            OciContent::Image(manifest) => Ok(self.platform(&entry.digest, manifest).await?),
+            OciContent::Index(_) => Err(Cause::NotAnImage {
                 reason: format!(
                     "its index lists {}, another index, into which nodes do not look",
                     entry.digest.short()
@@ -362,13 +364,13 @@ impl Reader {
     ///
     /// What a tag means is taken from who asks for that or asked before, so that one review does not see
     /// two meanings.
-    pub(crate) async fn document(&self) -> Fact<Arc<Document>> {
+    pub(crate) async fn document(&self) -> Fact<Arc<OciDocument>> {
         if self.reference.digest().is_some() {
             return self.document_as_named().await;
         }
         let named = match self.client.manifests.recall(&self.key()) {
             Some(known @ Fact::Known(_)) => known,
-            _ => self.client.manifest_at(self.stop(), Look::Read, Instant::now() + LONGEST_QUESTION).await,
+            _ => self.client.manifest_at(self.stop(), Lookup::Read, Instant::now() + LONGEST_QUESTION).await,
         };
         match named {
             Fact::Known(manifest) => self.pinned_to(&manifest.digest).document_as_named().await,
@@ -377,8 +379,8 @@ impl Reader {
         }
     }
 
-    fn stop(&self) -> Stop {
-        Stop {
+    fn stop(&self) -> ResolvedEndpoint {
+        ResolvedEndpoint {
             reference: self.reference.clone(),
             trust: self.trust,
             credential: self.credential.clone(),
@@ -386,7 +388,7 @@ impl Reader {
         }
     }
 
-    async fn document_as_named(&self) -> Fact<Arc<Document>> {
+    async fn document_as_named(&self) -> Fact<Arc<OciDocument>> {
         let fetch = || {
             let reader = self.clone();
             Box::pin(async move { in_time(&reader.reference, reader.fetch_document()).await }) as _
@@ -394,18 +396,18 @@ impl Reader {
         self.client.look_up("document", &self.client.documents, self.key(), fetch).await
     }
 
-    async fn fetch_document(&self) -> Result<Arc<Document>, Failure> {
+    async fn fetch_document(&self) -> Result<Arc<OciDocument>, RequestFailure> {
         let dialogue = self.dialogue();
-        let reply = dialogue.ask(Method::GET, Resource::Manifest).await?;
+        let reply = dialogue.ask(Method::GET, RepositoryResource::Manifest).await?;
         if reply.status != StatusCode::OK {
             return Err(dialogue.failure(&reply));
         }
         let (manifest, body) = dialogue.manifest_of_body(reply).await?;
-        let content = Content::parse(manifest.kind, &body).map_err(|unusable| match unusable {
+        let content = OciContent::parse(manifest.kind, &body).map_err(|unusable| match unusable {
             Unusable::Wrong(reason) => dialogue.nonsense(reason),
             Unusable::NotAnImage(reason) => Cause::NotAnImage { reason }.into(),
         })?;
-        let document = Arc::new(Document { digest: manifest.digest, content, length: body.len() });
+        let document = Arc::new(OciDocument { digest: manifest.digest, content, length: body.len() });
         if self.reference.digest().is_none() {
             let known = Fact::Known(Arc::clone(&document));
             self.client.documents.remember(self.pinned_to(&document.digest).key(), known);
@@ -413,7 +415,7 @@ impl Reader {
         Ok(document)
     }
 
-    async fn config(&self, descriptor: &Descriptor) -> Fact<Arc<Config>> {
+    async fn config(&self, descriptor: &Descriptor) -> Fact<Arc<ImageConfigFile>> {
         let fetch = || {
             let (reader, wanted) = (self.clone(), descriptor.clone());
             Box::pin(async move { in_time(&reader.reference, reader.fetch_config(&wanted)).await }) as _
@@ -422,24 +424,24 @@ impl Reader {
         self.client.look_up("config", &self.client.configs, key, fetch).await
     }
 
-    async fn fetch_config(&self, descriptor: &Descriptor) -> Result<Arc<Config>, Failure> {
+    async fn fetch_config(&self, descriptor: &Descriptor) -> Result<Arc<ImageConfigFile>, RequestFailure> {
         let dialogue = self.dialogue();
         if descriptor.size > MAX_CONFIG as u64 {
             return Err(dialogue.nonsense(format!("its config is longer than {MAX_CONFIG} bytes")));
         }
-        let reply = dialogue.ask(Method::GET, Resource::Blob(&descriptor.digest)).await?;
+        let reply = dialogue.ask(Method::GET, RepositoryResource::Blob(&descriptor.digest)).await?;
         if reply.status != StatusCode::OK {
             return Err(dialogue.failure(&reply));
         }
-        let body = self.client.transport.read(reply, MAX_CONFIG).await.map_err(Failure::Unknown)?;
+        let body = self.client.transport.read(reply, MAX_CONFIG).await.map_err(RequestFailure::Unknown)?;
         if !descriptor.digest.matches(&body) {
             return Err(dialogue.mismatch(descriptor.digest.clone(), Digest::of(&body)));
         }
-        Config::parse(&body).map(Arc::new).map_err(|reason| dialogue.nonsense(reason))
+        ImageConfigFile::parse(&body).map(Arc::new).map_err(|reason| dialogue.nonsense(reason))
     }
 
-    pub(crate) fn dialogue(&self) -> Dialogue<'_> {
-        Dialogue {
+    pub(crate) fn dialogue(&self) -> RepositoryClient<'_> {
+        RepositoryClient {
             client: &self.client,
             reference: &self.reference,
             trust: self.trust,
@@ -452,8 +454,8 @@ impl Reader {
         Self { reference: self.reference.pinned_to(digest), ..self.clone() }
     }
 
-    pub(crate) fn key(&self) -> Key {
-        Key::new(&self.reference, self.trust, self.credential.as_ref())
+    pub(crate) fn key(&self) -> CacheKey {
+        CacheKey::new(&self.reference, self.trust, self.credential.as_ref())
     }
 
     fn nonsense(&self, reason: String) -> Cause {
@@ -461,25 +463,25 @@ impl Reader {
     }
 }
 
-impl Document {
+impl OciDocument {
     fn kind(&self) -> ManifestKind {
         match self.content {
-            Content::Image(_) => ManifestKind::Image,
-            Content::Index(_) => ManifestKind::Index,
+            OciContent::Image(_) => ManifestKind::Image,
+            OciContent::Index(_) => ManifestKind::Index,
         }
     }
 
     /// About what it takes to keep the document.
     pub(crate) fn weight(&self) -> usize {
         let members = match &self.content {
-            Content::Image(image) => image.layers.len() + image.annotations.len(),
-            Content::Index(entries) => entries.len(),
+            OciContent::Image(image) => image.layers.len() + image.annotations.len(),
+            OciContent::Index(entries) => entries.len(),
         };
         self.length + members * MEMBER
     }
 }
 
-impl Config {
+impl ImageConfigFile {
     /// About what it takes to keep the config.
     pub(crate) fn weight(&self) -> usize {
         self.length + (self.diff_ids.len() + self.labels.len() + self.history.len()) * MEMBER

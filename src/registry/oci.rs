@@ -19,18 +19,18 @@ use crate::text::shown;
 
 /// A manifest that was read.
 #[derive(Debug)]
-pub(crate) struct Document {
+pub(crate) struct OciDocument {
     pub(crate) digest: Digest,
-    pub(crate) content: Content,
+    pub(crate) content: OciContent,
     /// The bytes of the body.
     pub(crate) length: usize,
 }
 
 /// What a manifest lists.
 #[derive(Debug)]
-pub(crate) enum Content {
+pub(crate) enum OciContent {
     Image(ImageManifest),
-    Index(Vec<Entry>),
+    Index(Vec<IndexEntry>),
 }
 
 /// The manifest of one image.
@@ -53,7 +53,7 @@ pub(crate) struct Descriptor {
 
 /// An image that an index lists. Attestations, signatures and other attachments are none.
 #[derive(Debug)]
-pub(crate) struct Entry {
+pub(crate) struct IndexEntry {
     pub(crate) digest: Digest,
     /// Where it runs, if the index says.
     pub(crate) platform: Option<Platform>,
@@ -63,7 +63,7 @@ pub(crate) struct Entry {
 
 /// The config of one image.
 #[derive(Debug)]
-pub(crate) struct Config {
+pub(crate) struct ImageConfigFile {
     pub(crate) platform: Platform,
     pub(crate) diff_ids: Vec<Digest>,
     pub(crate) labels: BTreeMap<String, String>,
@@ -73,7 +73,7 @@ pub(crate) struct Config {
     pub(crate) length: usize,
 }
 
-impl Content {
+impl OciContent {
     /// Reads a manifest of `kind`.
     pub(crate) fn parse(kind: ManifestKind, body: &[u8]) -> Result<Self, Unusable> {
         match kind {
@@ -98,7 +98,7 @@ impl From<String> for Unusable {
     }
 }
 
-impl Config {
+impl ImageConfigFile {
     /// Reads a config. Fails with what is wrong with it: a phrase about the registry's answer.
     pub(crate) fn parse(body: &[u8]) -> Result<Self, String> {
         let parsed: ConfigBody = decode("config", body)?;
@@ -145,9 +145,9 @@ struct ManifestBody {
     manifests: Option<IgnoredAny>,
     config: Descriptor,
     #[serde(default)]
-    layers: AtMost<Descriptor, MAX_LAYERS>,
+    layers: BoundedList<Descriptor, MAX_LAYERS>,
     #[serde(default)]
-    annotations: Words,
+    annotations: StringMap,
 }
 
 impl ManifestBody {
@@ -180,7 +180,7 @@ impl ManifestBody {
 struct IndexBody {
     media_type: Option<String>,
     #[serde(default)]
-    manifests: AtMost<EntryBody, MAX_ENTRIES>,
+    manifests: BoundedList<EntryBody, MAX_ENTRIES>,
     layers: Option<IgnoredAny>,
     config: Option<IgnoredAny>,
 }
@@ -192,7 +192,7 @@ struct EntryBody {
     platform: Option<PlatformBody>,
     artifact_type: Option<IgnoredAny>,
     #[serde(default)]
-    annotations: Words,
+    annotations: StringMap,
 }
 
 #[derive(Deserialize)]
@@ -206,7 +206,7 @@ struct PlatformBody {
 }
 
 impl IndexBody {
-    fn read(body: &[u8]) -> Result<Vec<Entry>, String> {
+    fn read(body: &[u8]) -> Result<Vec<IndexEntry>, String> {
         let parsed: Self = decode("index", body)?;
         if parsed.layers.is_some() || parsed.config.is_some() {
             return Err("its manifest is one of an image and an index at once".to_owned());
@@ -218,19 +218,19 @@ impl IndexBody {
 
 impl EntryBody {
     /// The entry, unless it is none of a `linux` image.
-    fn image(self) -> Option<Entry> {
+    fn image(self) -> Option<IndexEntry> {
         let is_attachment = self.artifact_type.is_some() || self.annotations.0.contains_key(ATTACHED_TO);
         if is_attachment {
             return None;
         }
         let Some(PlatformBody { os, architecture, variant }) = self.platform else {
-            return Some(Entry { digest: self.digest, platform: None, is_variant: false });
+            return Some(IndexEntry { digest: self.digest, platform: None, is_variant: false });
         };
         // `unknown/unknown` stands for what does not run at all.
         let platform = platform(&os, &architecture).filter(|platform| platform.os() == "linux")?;
         // The variant of every 64-bit ARM node.
         let is_usual = variant.is_empty() || (architecture == "arm64" && variant == "v8");
-        Some(Entry { digest: self.digest, platform: Some(platform), is_variant: !is_usual })
+        Some(IndexEntry { digest: self.digest, platform: Some(platform), is_variant: !is_usual })
     }
 }
 
@@ -242,19 +242,19 @@ struct ConfigBody {
     config: Option<ContainerConfig>,
     rootfs: RootFilesystem,
     #[serde(default)]
-    history: AtMost<HistoryBody, MAX_HISTORY>,
+    history: BoundedList<HistoryBody, MAX_HISTORY>,
 }
 
 #[derive(Default, Deserialize)]
 struct ContainerConfig {
     #[serde(rename = "Labels", default)]
-    labels: Words,
+    labels: StringMap,
 }
 
 #[derive(Deserialize)]
 struct RootFilesystem {
     #[serde(default)]
-    diff_ids: AtMost<Digest, MAX_LAYERS>,
+    diff_ids: BoundedList<Digest, MAX_LAYERS>,
 }
 
 #[derive(Deserialize)]
@@ -267,26 +267,26 @@ struct HistoryBody {
 
 /// A list that ends the reading when it is longer than `LIMIT`: a few bytes of JSON can stand for
 /// many in memory. `null`, which Go writes for an empty list, is one.
-struct AtMost<T, const LIMIT: usize>(Vec<T>);
+struct BoundedList<T, const LIMIT: usize>(Vec<T>);
 
-impl<T, const LIMIT: usize> Default for AtMost<T, LIMIT> {
+impl<T, const LIMIT: usize> Default for BoundedList<T, LIMIT> {
     fn default() -> Self {
         Self(Vec::new())
     }
 }
 
-impl<'de, T: Deserialize<'de>, const LIMIT: usize> Deserialize<'de> for AtMost<T, LIMIT> {
+impl<'de, T: Deserialize<'de>, const LIMIT: usize> Deserialize<'de> for BoundedList<T, LIMIT> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Items<T, const LIMIT: usize>(PhantomData<T>);
-        impl<'de, T: Deserialize<'de>, const LIMIT: usize> Visitor<'de> for Items<T, LIMIT> {
-            type Value = AtMost<T, LIMIT>;
+        struct BoundedListVisitor<T, const LIMIT: usize>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>, const LIMIT: usize> Visitor<'de> for BoundedListVisitor<T, LIMIT> {
+            type Value = BoundedList<T, LIMIT>;
 
             fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
                 formatter.write_str("a list")
             }
 
             fn visit_unit<E>(self) -> Result<Self::Value, E> {
-                Ok(AtMost::default())
+                Ok(BoundedList::default())
             }
 
             fn visit_seq<A: SeqAccess<'de>>(self, mut sequence: A) -> Result<Self::Value, A::Error> {
@@ -297,32 +297,32 @@ impl<'de, T: Deserialize<'de>, const LIMIT: usize> Deserialize<'de> for AtMost<T
                     }
                     items.push(item);
                 }
-                Ok(AtMost(items))
+                Ok(BoundedList(items))
             }
         }
-        deserializer.deserialize_any(Items(PhantomData))
+        deserializer.deserialize_any(BoundedListVisitor(PhantomData))
     }
 }
 
 /// Labels or annotations, at most [`MAX_LABELS`] of them. `null` is none, as a value is empty.
 #[derive(Default)]
-struct Words(BTreeMap<String, String>);
+struct StringMap(BTreeMap<String, String>);
 
-impl<'de> Deserialize<'de> for Words {
+impl<'de> Deserialize<'de> for StringMap {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Entries;
-        impl<'de> Visitor<'de> for Entries {
-            type Value = Words;
+        struct StringMapVisitor;
+        impl<'de> Visitor<'de> for StringMapVisitor {
+            type Value = StringMap;
 
             fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
                 formatter.write_str("a map of texts")
             }
 
-            fn visit_unit<E>(self) -> Result<Words, E> {
-                Ok(Words::default())
+            fn visit_unit<E>(self) -> Result<StringMap, E> {
+                Ok(StringMap::default())
             }
 
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Words, A::Error> {
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<StringMap, A::Error> {
                 let mut words = BTreeMap::new();
                 while let Some((key, value)) = map.next_entry::<String, Option<String>>()? {
                     if words.len() == MAX_LABELS {
@@ -330,10 +330,10 @@ impl<'de> Deserialize<'de> for Words {
                     }
                     words.insert(key, value.unwrap_or_default());
                 }
-                Ok(Words(words))
+                Ok(StringMap(words))
             }
         }
-        deserializer.deserialize_any(Entries)
+        deserializer.deserialize_any(StringMapVisitor)
     }
 }
 
@@ -376,12 +376,12 @@ pub(crate) fn manifest_kind(media_type: &str) -> Option<ManifestKind> {
 pub(crate) fn media_type_in(body: &[u8]) -> Option<ManifestKind> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
-    struct Document {
+    struct MediaTypeBody {
         media_type: Option<String>,
         manifests: Option<IgnoredAny>,
         layers: Option<IgnoredAny>,
     }
-    let document: Document = serde_json::from_slice(body).ok()?;
+    let document: MediaTypeBody = serde_json::from_slice(body).ok()?;
     match (document.media_type, document.manifests, document.layers) {
         (Some(media_type), _, _) => manifest_kind(&media_type),
         (None, Some(_), None) => Some(ManifestKind::Index),
@@ -464,7 +464,7 @@ mod tests {
             (ManifestKind::Index, r#"{"manifests":[],"config":{}}"#.to_owned(), both.to_owned()),
             (ManifestKind::Index, format!(r#"{{"manifests":[],"mediaType":"{single}"}}"#), other(single)),
         ] {
-            let unusable = Content::parse(kind, body.as_bytes()).unwrap_err();
+            let unusable = OciContent::parse(kind, body.as_bytes()).unwrap_err();
             assert_eq!(unusable, Unusable::Wrong(expected), "{body}");
         }
     }
@@ -482,21 +482,21 @@ mod tests {
             ),
             (manifest(&layers(501)), "its manifest cannot be read at layers: more than 500 entries"),
         ] {
-            let Err(Unusable::Wrong(wrong)) = Content::parse(ManifestKind::Image, body.as_bytes()) else {
+            let Err(Unusable::Wrong(wrong)) = OciContent::parse(ManifestKind::Image, body.as_bytes()) else {
                 panic!("{body}");
             };
             assert_eq!(less_column(&wrong), expected);
         }
         assert_eq!(
-            Content::parse(ManifestKind::Image, artifact.as_bytes()).unwrap_err(),
+            OciContent::parse(ManifestKind::Image, artifact.as_bytes()).unwrap_err(),
             Unusable::NotAnImage("its config is of type `application/vnd.oci.empty.v1+json`".to_owned())
         );
     }
 
     #[test]
     fn five_hundred_layers_are_read() {
-        let Ok(Content::Image(image)) =
-            Content::parse(ManifestKind::Image, manifest(&layers(500)).as_bytes())
+        let Ok(OciContent::Image(image)) =
+            OciContent::parse(ManifestKind::Image, manifest(&layers(500)).as_bytes())
         else {
             panic!("no image");
         };
@@ -511,14 +511,14 @@ mod tests {
         };
         let found = |entry: &str| {
             let body = format!(r#"{{"manifests":[{entry}]}}"#);
-            match Content::parse(ManifestKind::Index, body.as_bytes()).unwrap() {
-                Content::Index(entries) => entries.into_iter().next().map(|entry| {
+            match OciContent::parse(ManifestKind::Index, body.as_bytes()).unwrap() {
+                OciContent::Index(entries) => entries.into_iter().next().map(|entry| {
                     (
                         entry.platform.map_or("none".to_owned(), |platform| platform.to_string()),
                         entry.is_variant,
                     )
                 }),
-                Content::Image(_) => panic!("an index is no image"),
+                OciContent::Image(_) => panic!("an index is no image"),
             }
         };
         let some = |platform: &str, is_variant| Some((platform.to_owned(), is_variant));
@@ -546,13 +546,13 @@ mod tests {
 
     #[test]
     fn a_config_is_read_with_what_go_leaves_out() {
-        let config = Config::parse(
+        let config = ImageConfigFile::parse(
             br#"{"os":"linux","architecture":"arm64","config":{"Labels":null},"rootfs":{"diff_ids":null},"history":null}"#,
         )
         .unwrap();
         assert_eq!(config.platform, Platform::of_node("arm64"));
         assert_eq!((config.diff_ids.len(), config.labels.len(), config.history.len()), (0, 0, 0));
-        assert!(Config::parse(br#"{"os":"linux","architecture":"arm64","rootfs":{}}"#).is_ok());
+        assert!(ImageConfigFile::parse(br#"{"os":"linux","architecture":"arm64","rootfs":{}}"#).is_ok());
     }
 
     #[test]
@@ -577,7 +577,7 @@ mod tests {
                 "its config cannot be read at config.Labels: more than 1000 entries".to_owned(),
             ),
         ] {
-            assert_eq!(reason(Config::parse(body.as_bytes())), expected);
+            assert_eq!(reason(ImageConfigFile::parse(body.as_bytes())), expected);
         }
     }
 }

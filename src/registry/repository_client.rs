@@ -5,18 +5,18 @@ use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Method, StatusCode};
 
 use crate::model::digest::Digest;
-use crate::model::facts::{AsNodes, Cause, Fact, Manifest, ManifestKind, Shown};
+use crate::model::facts::{Cause, CredentialsSent, Fact, Manifest, ManifestKind, NodeCredentials};
 use crate::model::image_reference::ImageReference;
 use crate::registry::RegistryClient;
 use crate::registry::auth::challenge::{self, Challenge};
 use crate::registry::auth::credential::Credential;
 use crate::registry::auth::token::{self, Authorization};
-use crate::registry::http::transport::{Reply, Target};
+use crate::registry::http::transport::{Reply, RequestTarget};
 use crate::registry::mirrors::route::Trust;
 use crate::registry::oci::{manifest_kind, media_type_in};
 
 /// A dialogue: who asks, about what, and showing which credential.
-pub(crate) struct Dialogue<'a> {
+pub(crate) struct RepositoryClient<'a> {
     pub(crate) client: &'a RegistryClient,
     pub(crate) reference: &'a ImageReference,
     pub(crate) trust: Trust,
@@ -25,27 +25,31 @@ pub(crate) struct Dialogue<'a> {
 
 /// A question that the registry answered with a challenge.
 #[derive(Clone, Copy)]
-struct Asked<'a> {
-    target: &'a Target,
-    key: &'a token::Key,
+struct ManifestRequest<'a> {
+    target: &'a RequestTarget,
+    key: &'a token::TokenKey,
     /// What was shown and refused, if anything was.
     refused: Option<&'a Authorization>,
 }
 
 /// What is asked for in the repository.
 #[derive(Clone, Copy)]
-pub(crate) enum Resource<'a> {
+pub(crate) enum RepositoryResource<'a> {
     /// The manifest that the reference names.
     Manifest,
     /// A config or a layer.
     Blob(&'a Digest),
 }
 
-impl Dialogue<'_> {
+impl RepositoryClient<'_> {
     /// Asks once, and once more when the registry wants to know who asks or a token was stale.
-    pub(crate) async fn ask(&self, method: Method, resource: Resource<'_>) -> Result<Reply, Failure> {
+    pub(crate) async fn ask(
+        &self,
+        method: Method,
+        resource: RepositoryResource<'_>,
+    ) -> Result<Reply, RequestFailure> {
         let target = self.target(resource);
-        let key = token::Key::new(&target, self.credential);
+        let key = token::TokenKey::new(&target, self.credential);
         let remembered = self.client.tokens.recall(&key);
         let reply = self.send(&method, &target, resource, remembered.as_ref()).await?;
         let refused = reply.status == StatusCode::UNAUTHORIZED;
@@ -69,7 +73,7 @@ impl Dialogue<'_> {
             reply
         };
         let challenges = challenge::read(&reply.headers);
-        let asked = Asked { target: &target, key: &key, refused: stale.as_ref() };
+        let asked = ManifestRequest { target: &target, key: &key, refused: stale.as_ref() };
         let Some(authorization) = self.authorize(asked, &reply, &challenges).await? else {
             return Ok(reply);
         };
@@ -85,20 +89,20 @@ impl Dialogue<'_> {
     /// What to show after a challenge. `None` when there is nothing to show.
     async fn authorize(
         &self,
-        asked: Asked<'_>,
+        asked: ManifestRequest<'_>,
         reply: &Reply,
         challenges: &[Challenge],
-    ) -> Result<Option<Authorization>, Failure> {
+    ) -> Result<Option<Authorization>, RequestFailure> {
         let bearer = challenges.iter().find_map(|challenge| match challenge {
             Challenge::Bearer(bearer) => Some(bearer),
             Challenge::Basic => None,
         });
         if let Some(bearer) = bearer {
-            let realm =
-                token::realm(bearer, reply).map_err(|cause| Failure::Unknown(cause.of(asked.target)))?;
+            let realm = token::realm(bearer, reply)
+                .map_err(|cause| RequestFailure::Unknown(cause.of(asked.target)))?;
             let scope = format!("repository:{}:pull", self.reference.api_path());
             let scope = bearer.scope.clone().unwrap_or(scope);
-            let ask = token::Ask {
+            let ask = token::TokenRequest {
                 realm,
                 service: bearer.service.clone(),
                 scope,
@@ -107,10 +111,12 @@ impl Dialogue<'_> {
             let host = &asked.target.host;
             let token = self.client.tokens.ask(ask, asked.key, asked.refused, &self.client.transport).await;
             return token.map(Some).map_err(|error| match error {
-                token::NoToken::Refused(status) => Failure::Unknown(self.refusal(host.clone(), status)),
-                token::NoToken::Paused(cause) => Failure::Unknown(cause),
-                token::NoToken::Failed(reason) => {
-                    Failure::Unknown(Cause::NoToken { host: host.clone(), reason })
+                token::TokenError::Refused(status) => {
+                    RequestFailure::Unknown(self.refusal(host.clone(), status))
+                }
+                token::TokenError::Paused(cause) => RequestFailure::Unknown(cause),
+                token::TokenError::Failed(reason) => {
+                    RequestFailure::Unknown(Cause::NoToken { host: host.clone(), reason })
                 }
             });
         }
@@ -121,22 +127,26 @@ impl Dialogue<'_> {
     async fn send(
         &self,
         method: &Method,
-        target: &Target,
-        resource: Resource<'_>,
+        target: &RequestTarget,
+        resource: RepositoryResource<'_>,
         authorization: Option<&Authorization>,
-    ) -> Result<Reply, Failure> {
+    ) -> Result<Reply, RequestFailure> {
         let mut headers = HeaderMap::new();
-        if let Resource::Manifest = resource {
+        if let RepositoryResource::Manifest = resource {
             headers.insert(ACCEPT, ACCEPTED);
         }
-        self.client.transport.send(method, target, headers, authorization).await.map_err(Failure::Unknown)
+        self.client
+            .transport
+            .send(method, target, headers, authorization)
+            .await
+            .map_err(RequestFailure::Unknown)
     }
 
-    fn target(&self, resource: Resource<'_>) -> Target {
+    fn target(&self, resource: RepositoryResource<'_>) -> RequestTarget {
         let repository = self.reference.api_path();
         let path = match resource {
-            Resource::Blob(digest) => format!("/v2/{repository}/blobs/{digest}"),
-            Resource::Manifest => {
+            RepositoryResource::Blob(digest) => format!("/v2/{repository}/blobs/{digest}"),
+            RepositoryResource::Manifest => {
                 let what = match self.reference.digest() {
                     Some(digest) => digest.as_str(),
                     None => self.reference.effective_tag().unwrap_or_default(),
@@ -144,21 +154,21 @@ impl Dialogue<'_> {
                 format!("/v2/{repository}/manifests/{what}")
             }
         };
-        Target { host: self.reference.api_host().to_owned(), trust: self.trust, repository, path }
+        RequestTarget { host: self.reference.api_host().to_owned(), trust: self.trust, repository, path }
     }
 
     /// What the head alone tells. `None` when it lacks the digest or the kind.
-    pub(crate) fn manifest_of_head(&self, head: &Reply) -> Result<Option<Manifest>, Failure> {
+    pub(crate) fn manifest_of_head(&self, head: &Reply) -> Result<Option<Manifest>, RequestFailure> {
         let Some(digest) = self.announced(head)? else { return Ok(None) };
         let Some(kind) = self.kind(head)? else { return Ok(None) };
         Ok(Some(Manifest { digest, kind, endpoint: self.reference.api_host().to_owned() }))
     }
 
     /// What the body tells, and the body, which has the digest that it was asked by or announced with.
-    pub(crate) async fn manifest_of_body(&self, reply: Reply) -> Result<(Manifest, Vec<u8>), Failure> {
+    pub(crate) async fn manifest_of_body(&self, reply: Reply) -> Result<(Manifest, Vec<u8>), RequestFailure> {
         let announced = self.announced(&reply)?;
         let kind = self.kind(&reply)?;
-        let body = self.client.transport.read(reply, MAX_MANIFEST).await.map_err(Failure::Unknown)?;
+        let body = self.client.transport.read(reply, MAX_MANIFEST).await.map_err(RequestFailure::Unknown)?;
         let expected = self.reference.digest().or(announced.as_ref());
         if let Some(expected) = expected.filter(|expected| !expected.matches(&body)) {
             return Err(self.mismatch(expected.clone(), Digest::of(&body)));
@@ -171,7 +181,7 @@ impl Dialogue<'_> {
     }
 
     /// What the registry says the digest is; a failure where it is not the one that was asked for.
-    fn announced(&self, reply: &Reply) -> Result<Option<Digest>, Failure> {
+    fn announced(&self, reply: &Reply) -> Result<Option<Digest>, RequestFailure> {
         let Some(value) = reply.headers.get(DOCKER_CONTENT_DIGEST) else { return Ok(None) };
         let text = value.to_str().unwrap_or_default();
         let Ok(digest) = Digest::parse(text) else {
@@ -183,7 +193,7 @@ impl Dialogue<'_> {
         }
     }
 
-    fn kind(&self, reply: &Reply) -> Result<Option<ManifestKind>, Failure> {
+    fn kind(&self, reply: &Reply) -> Result<Option<ManifestKind>, RequestFailure> {
         let value = reply.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
         let media_type = value.split(';').next().unwrap_or_default().trim();
         if media_type.starts_with(SCHEMA_1) {
@@ -195,51 +205,54 @@ impl Dialogue<'_> {
     }
 
     /// What an answer other than 200 means.
-    pub(crate) fn failure(&self, reply: &Reply) -> Failure {
+    pub(crate) fn failure(&self, reply: &Reply) -> RequestFailure {
         let host = self.reference.host().to_owned();
         match reply.status {
-            StatusCode::NOT_FOUND => Failure::Absent,
+            StatusCode::NOT_FOUND => RequestFailure::Absent,
             // Nothing was shown to a host that the registry pointed at.
             status if reply.is_elsewhere => {
                 Cause::Status { host: reply.host.clone(), status: status.as_u16() }.into()
             }
             status @ (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) => {
-                Failure::Unknown(self.refusal(host, status.as_u16()))
+                RequestFailure::Unknown(self.refusal(host, status.as_u16()))
             }
-            status => Failure::Unknown(Cause::Status { host, status: status.as_u16() }),
+            status => RequestFailure::Unknown(Cause::Status { host, status: status.as_u16() }),
         }
     }
 
     fn refusal(&self, host: String, status: u16) -> Cause {
-        let shown = if self.credential.is_some() { Shown::Entry } else { Shown::NoEntry };
-        let as_nodes =
-            if self.client.credentials.are_those_of_nodes() { AsNodes::Same } else { AsNodes::NotAtHand };
+        let shown = if self.credential.is_some() { CredentialsSent::Entry } else { CredentialsSent::NoEntry };
+        let as_nodes = if self.client.credentials.are_those_of_nodes() {
+            NodeCredentials::Same
+        } else {
+            NodeCredentials::NotAtHand
+        };
         Cause::Refused { host, status, shown, as_nodes }
     }
 
-    pub(crate) fn mismatch(&self, expected: Digest, found: Digest) -> Failure {
+    pub(crate) fn mismatch(&self, expected: Digest, found: Digest) -> RequestFailure {
         Cause::DigestMismatch { host: self.reference.host().to_owned(), expected, found }.into()
     }
 
-    pub(crate) fn nonsense(&self, reason: impl Into<String>) -> Failure {
+    pub(crate) fn nonsense(&self, reason: impl Into<String>) -> RequestFailure {
         Cause::Nonsense { host: self.reference.host().to_owned(), reason: reason.into() }.into()
     }
 }
 
 /// Why there is no answer.
 #[derive(Debug)]
-pub(crate) enum Failure {
+pub(crate) enum RequestFailure {
     Absent,
     Unknown(Cause),
 }
 
-impl From<Cause> for Failure {
+impl From<Cause> for RequestFailure {
     fn from(cause: Cause) -> Self {
         Self::Unknown(cause)
     }
 }
 
-impl Failure {
+impl RequestFailure {
     /// The outcome of a question as a fact.
     pub(crate) fn fact<T>(outcome: Result<T, Self>) -> Fact<T> {
         match outcome {

@@ -15,16 +15,16 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 /// The questions under way.
-pub(crate) struct Flights<K, V>(Mutex<UnderWay<K, V>>);
+pub(crate) struct SingleFlight<K, V>(Mutex<Calls<K, V>>);
 
-struct UnderWay<K, V> {
+struct Calls<K, V> {
     /// How many there were so far.
     count: u64,
     /// Those to one key, the oldest first. A list is never empty.
-    by_key: HashMap<K, Vec<Flight<V>>>,
+    by_key: HashMap<K, Vec<Call<V>>>,
 }
 
-struct Flight<V> {
+struct Call<V> {
     number: u64,
     has_begun: bool,
     answer: watch::Sender<Option<V>>,
@@ -32,7 +32,7 @@ struct Flight<V> {
 
 /// What an answer is worth beside others to the same question.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Worth {
+pub(crate) enum Reuse {
     /// It tells something, and so it ends every older question.
     Answer,
     /// It only tells that the asking failed; older questions may still do better.
@@ -40,22 +40,22 @@ pub(crate) enum Worth {
 }
 
 /// An answer to come.
-pub(crate) struct Awaited<V>(watch::Receiver<Option<V>>);
+pub(crate) struct CallResult<V>(watch::Receiver<Option<V>>);
 
-impl<V: Clone> Awaited<V> {
+impl<V: Clone> CallResult<V> {
     /// Waits for it. `None` when the question ended without any, which is our own failure.
     pub(crate) async fn answer(mut self) -> Option<V> {
         self.0.wait_for(Option::is_some).await.ok().and_then(|answer| answer.clone())
     }
 }
 
-impl<K, V> Flights<K, V>
+impl<K, V> SingleFlight<K, V>
 where
     K: Clone + Eq + Hash + Send + Sync + 'static,
     V: Clone + Send + Sync + 'static,
 {
     pub(crate) fn new() -> Arc<Self> {
-        Arc::new(Self(Mutex::new(UnderWay { count: 0, by_key: HashMap::new() })))
+        Arc::new(Self(Mutex::new(Calls { count: 0, by_key: HashMap::new() })))
     }
 
     /// Waits for a question that is under way, or takes what is `kept`, or else waits for `ask`.
@@ -69,17 +69,17 @@ where
         kept: impl FnOnce() -> Option<V>,
         key: K,
         ask: impl Future<Output = V> + Send + 'static,
-        land: impl FnOnce(&V) -> Worth + Send + 'static,
-    ) -> Awaited<V> {
+        land: impl FnOnce(&V) -> Reuse + Send + 'static,
+    ) -> CallResult<V> {
         let mut under_way = self.lock();
         let begun = under_way.of(&key).iter().rev().find(|flight| flight.has_begun);
         if let Some(flight) = begun {
-            return Awaited(flight.answer.subscribe());
+            return CallResult(flight.answer.subscribe());
         }
         if let Some(answer) = kept() {
-            return Awaited(watch::channel(Some(answer)).1);
+            return CallResult(watch::channel(Some(answer)).1);
         }
-        let (number, awaited) = under_way.add(key.clone(), Begins::Now);
+        let (number, awaited) = under_way.add(key.clone(), Joined::Now);
         tokio::spawn(Arc::clone(self).fly(key, number, awaited.0.clone(), ask, land));
         awaited
     }
@@ -93,19 +93,19 @@ where
         self: &Arc<Self>,
         key: K,
         ask: impl Future<Output = V> + Send + 'static,
-        land: impl FnOnce(&V) -> Worth + Send + 'static,
-    ) -> Awaited<V> {
+        land: impl FnOnce(&V) -> Reuse + Send + 'static,
+    ) -> CallResult<V> {
         let mut under_way = self.lock();
         let flights = under_way.of(&key);
         if let Some(flight) = flights.iter().find(|flight| !flight.has_begun) {
-            return Awaited(flight.answer.subscribe());
+            return CallResult(flight.answer.subscribe());
         }
-        let Some(before) = flights.last().map(|flight| Awaited(flight.answer.subscribe())) else {
-            let (number, awaited) = under_way.add(key.clone(), Begins::Now);
+        let Some(before) = flights.last().map(|flight| CallResult(flight.answer.subscribe())) else {
+            let (number, awaited) = under_way.add(key.clone(), Joined::Now);
             tokio::spawn(Arc::clone(self).fly(key, number, awaited.0.clone(), ask, land));
             return awaited;
         };
-        let (number, awaited) = under_way.add(key.clone(), Begins::Later);
+        let (number, awaited) = under_way.add(key.clone(), Joined::Later);
         let flights = Arc::clone(self);
         let answer = awaited.0.clone();
         tokio::spawn(async move {
@@ -123,10 +123,10 @@ where
         number: u64,
         mut answered: watch::Receiver<Option<V>>,
         ask: impl Future<Output = V>,
-        land: impl FnOnce(&V) -> Worth,
+        land: impl FnOnce(&V) -> Reuse,
     ) {
         // Also when `ask` panics, those who wait must not wait for ever.
-        let _end = End { flights: &self, key: &key, number };
+        let _end = CallGuard { flights: &self, key: &key, number };
         tokio::select! {
             answer = ask => self.lock().land(&key, number, &answer, land),
             // A newer question was answered first.
@@ -135,35 +135,35 @@ where
     }
 }
 
-impl<K, V> Flights<K, V> {
-    fn lock(&self) -> MutexGuard<'_, UnderWay<K, V>> {
+impl<K, V> SingleFlight<K, V> {
+    fn lock(&self) -> MutexGuard<'_, Calls<K, V>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl<K, V> fmt::Debug for Flights<K, V> {
+impl<K, V> fmt::Debug for SingleFlight<K, V> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.debug_struct("Flights").field("keys", &self.lock().by_key.len()).finish_non_exhaustive()
     }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Begins {
+enum Joined {
     Now,
     Later,
 }
 
-impl<K: Eq + Hash, V: Clone> UnderWay<K, V> {
-    fn of(&self, key: &K) -> &[Flight<V>] {
+impl<K: Eq + Hash, V: Clone> Calls<K, V> {
+    fn of(&self, key: &K) -> &[Call<V>] {
         self.by_key.get(key).map_or(&[], Vec::as_slice)
     }
 
-    fn add(&mut self, key: K, begins: Begins) -> (u64, Awaited<V>) {
+    fn add(&mut self, key: K, begins: Joined) -> (u64, CallResult<V>) {
         self.count += 1;
         let (answer, awaited) = watch::channel(None);
-        let flight = Flight { number: self.count, has_begun: begins == Begins::Now, answer };
+        let flight = Call { number: self.count, has_begun: begins == Joined::Now, answer };
         self.by_key.entry(key).or_default().push(flight);
-        (self.count, Awaited(awaited))
+        (self.count, CallResult(awaited))
     }
 
     fn begin(&mut self, key: &K, number: u64) {
@@ -173,13 +173,13 @@ impl<K: Eq + Hash, V: Clone> UnderWay<K, V> {
         }
     }
 
-    fn land(&mut self, key: &K, number: u64, answer: &V, land: impl FnOnce(&V) -> Worth) {
+    fn land(&mut self, key: &K, number: u64, answer: &V, land: impl FnOnce(&V) -> Reuse) {
         if !self.of(key).iter().any(|flight| flight.number == number) {
             return;
         }
         let worth = land(answer);
         self.remove(key, |flight| {
-            let ends = flight.number == number || (flight.number < number && worth == Worth::Answer);
+            let ends = flight.number == number || (flight.number < number && worth == Reuse::Answer);
             if ends {
                 flight.answer.send_replace(Some(answer.clone()));
             }
@@ -188,8 +188,8 @@ impl<K: Eq + Hash, V: Clone> UnderWay<K, V> {
     }
 }
 
-impl<K: Eq + Hash, V> UnderWay<K, V> {
-    fn remove(&mut self, key: &K, mut which: impl FnMut(&Flight<V>) -> bool) {
+impl<K: Eq + Hash, V> Calls<K, V> {
+    fn remove(&mut self, key: &K, mut which: impl FnMut(&Call<V>) -> bool) {
         let Some(flights) = self.by_key.get_mut(key) else { return };
         flights.retain(|flight| !which(flight));
         if flights.is_empty() {
@@ -199,13 +199,13 @@ impl<K: Eq + Hash, V> UnderWay<K, V> {
 }
 
 /// The end of a question, however it comes.
-struct End<'a, K: Eq + Hash, V> {
-    flights: &'a Flights<K, V>,
+struct CallGuard<'a, K: Eq + Hash, V> {
+    flights: &'a SingleFlight<K, V>,
     key: &'a K,
     number: u64,
 }
 
-impl<K: Eq + Hash, V> Drop for End<'_, K, V> {
+impl<K: Eq + Hash, V> Drop for CallGuard<'_, K, V> {
     fn drop(&mut self) {
         self.flights.lock().remove(self.key, |flight| flight.number == self.number);
     }
@@ -238,17 +238,17 @@ mod tests {
         })
     }
 
-    fn landing(landed: &Landed) -> impl FnOnce(&&'static str) -> Worth + Send + 'static {
+    fn landing(landed: &Landed) -> impl FnOnce(&&'static str) -> Reuse + Send + 'static {
         let landed = Arc::clone(landed);
         move |answer| {
             landed.lock().unwrap().push(*answer);
-            if *answer == "failed" { Worth::Failure } else { Worth::Answer }
+            if *answer == "failed" { Reuse::Failure } else { Reuse::Answer }
         }
     }
 
     #[tokio::test]
     async fn who_comes_while_it_is_under_way_waits_for_the_same_answer() {
-        let (flights, landed) = (Flights::new(), Landed::default());
+        let (flights, landed) = (SingleFlight::new(), Landed::default());
         let (answer, ask) = question();
         let first = flights.join(nothing, "key", ask, landing(&landed));
         let second = flights.join(nothing, "key", async { "never asked" }, landing(&landed));
@@ -263,7 +263,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_newer_answer_goes_to_all_and_an_older_one_to_nobody() {
-        let (flights, landed) = (Flights::new(), Landed::default());
+        let (flights, landed) = (SingleFlight::new(), Landed::default());
         let (older, ask) = question();
         let waits = flights.join(nothing, "key", ask, landing(&landed));
         let (newer, ask) = question();
@@ -282,7 +282,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_newer_failure_leaves_the_older_question_its_answer() {
-        let (flights, landed) = (Flights::new(), Landed::default());
+        let (flights, landed) = (SingleFlight::new(), Landed::default());
         let (older, ask) = question();
         let waits = flights.join(nothing, "key", ask, landing(&landed));
         let looks = flights.join_next("key", async { "failed" }, landing(&landed));
@@ -294,7 +294,7 @@ mod tests {
 
     #[tokio::test]
     async fn fresh_looks_that_wait_for_their_turn_are_one() {
-        let (flights, landed) = (Flights::new(), Landed::default());
+        let (flights, landed) = (SingleFlight::new(), Landed::default());
         let (first, ask) = question();
         let alone = flights.join_next("key", ask, landing(&landed));
         let looks: Vec<_> =
@@ -312,7 +312,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_landed_just_before_is_not_asked_again() {
-        let (flights, landed) = (Flights::new(), Landed::default());
+        let (flights, landed) = (SingleFlight::new(), Landed::default());
         assert_eq!(
             flights.join(nothing, "key", async { "first" }, landing(&landed)).answer().await,
             Some("first")
@@ -326,9 +326,9 @@ mod tests {
 
     #[tokio::test]
     async fn a_question_that_panics_keeps_nobody_waiting() {
-        let flights = Flights::<_, ()>::new();
-        let awaited = flights.join(nothing, "key", async { panic!("as the test wants") }, |_| Worth::Answer);
+        let flights = SingleFlight::<_, ()>::new();
+        let awaited = flights.join(nothing, "key", async { panic!("as the test wants") }, |_| Reuse::Answer);
         assert_eq!(awaited.answer().await, None);
-        assert_eq!(flights.join(nothing, "key", async {}, |()| Worth::Answer).answer().await, Some(()));
+        assert_eq!(flights.join(nothing, "key", async {}, |()| Reuse::Answer).answer().await, Some(()));
     }
 }

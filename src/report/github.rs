@@ -6,7 +6,7 @@
 
 use std::fmt::Write as _;
 
-use crate::report::{ErrorReport, ExceptedReport, FindingReport, ObjectReport, Report};
+use crate::report::{ErrorReport, FindingReport, ObjectReport, Report, SuppressedReport};
 use crate::text::is_unprintable;
 
 impl Report {
@@ -24,13 +24,13 @@ impl Report {
 }
 
 impl ObjectReport {
-    fn finding_command(&self, finding: &FindingReport) -> Command<'_> {
+    fn finding_command(&self, finding: &FindingReport) -> WorkflowCommand<'_> {
         let mut message = finding.message.clone();
         for note in &finding.notes {
             let _ = write!(message, "\nnote: {note}");
         }
         let _ = write!(message, "\nhelp: {}", finding.help);
-        Command {
+        WorkflowCommand {
             name: if finding.level == "deny" { "error" } else { "warning" },
             file: self.file.as_deref(),
             line: finding.line,
@@ -40,9 +40,9 @@ impl ObjectReport {
         }
     }
 
-    fn excepted_command(&self, excepted: &ExceptedReport) -> Command<'_> {
-        let ExceptedReport { message, expires, reason, .. } = excepted;
-        Command {
+    fn excepted_command(&self, excepted: &SuppressedReport) -> WorkflowCommand<'_> {
+        let SuppressedReport { message, expires, reason, .. } = excepted;
+        WorkflowCommand {
             name: "notice",
             file: self.file.as_deref(),
             line: excepted.line,
@@ -58,8 +58,8 @@ impl ObjectReport {
 }
 
 impl ErrorReport {
-    fn command(&self) -> Command<'_> {
-        Command {
+    fn command(&self) -> WorkflowCommand<'_> {
+        WorkflowCommand {
             name: "error",
             file: Some(&self.file),
             line: self.line,
@@ -74,7 +74,7 @@ impl ErrorReport {
 }
 
 /// One workflow command.
-struct Command<'a> {
+struct WorkflowCommand<'a> {
     name: &'static str,
     file: Option<&'a str>,
     line: Option<u64>,
@@ -83,7 +83,7 @@ struct Command<'a> {
     message: String,
 }
 
-impl Command<'_> {
+impl WorkflowCommand<'_> {
     fn write(&self, out: &mut String) {
         let mut properties = Vec::new();
         if let Some(file) = self.file {

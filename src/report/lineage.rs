@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::lineage::{Base, Kinship, Lineage};
+use crate::lineage::{Ancestry, Base, Lineage};
 use crate::text::shown;
 
 /// The lineage in one pool on one platform. What does not apply is `null`.
@@ -39,9 +39,9 @@ impl From<&Lineage> for LineageReport {
             base: base.map(reference),
             release: base.and_then(release),
             own_layers: match lineage.kinship {
-                Kinship::Same { .. } => Some(0),
-                Kinship::Derived { own_layers, .. } => Some(own_layers),
-                Kinship::Foreign { .. } | Kinship::Unprovable { .. } | Kinship::Unknown(_) => None,
+                Ancestry::Same { .. } => Some(0),
+                Ancestry::Derived { own_layers, .. } => Some(own_layers),
+                Ancestry::Foreign { .. } | Ancestry::Unprovable { .. } | Ancestry::Unknown(_) => None,
             },
             reason: lineage.reason(),
             expected_base: expected.map(reference),

@@ -6,7 +6,7 @@
 use serde_json::{Map, Value, json};
 
 use crate::policy::Level;
-use crate::report::{ErrorReport, ExceptedReport, FindingReport, ObjectReport, Report, json};
+use crate::report::{ErrorReport, FindingReport, ObjectReport, Report, SuppressedReport, json};
 use crate::rules::{self, Rule};
 
 impl Report {
@@ -57,7 +57,7 @@ impl ObjectReport {
         })
     }
 
-    fn excepted_result(&self, excepted: &ExceptedReport) -> Value {
+    fn excepted_result(&self, excepted: &SuppressedReport) -> Value {
         json!({
             "ruleId": excepted.rule,
             "ruleIndex": rule_index(excepted.rule),

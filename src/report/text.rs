@@ -4,7 +4,7 @@
 
 use std::fmt::Write as _;
 
-use crate::report::{ExceptedReport, FindingReport, ObjectReport, Report, Summary};
+use crate::report::{FindingReport, ObjectReport, Report, Summary, SuppressedReport};
 use crate::text::escaped;
 
 /// How text looks.
@@ -102,7 +102,7 @@ impl ObjectReport {
         out.push('\n');
     }
 
-    fn write_excepted(&self, excepted: &ExceptedReport, out: &mut String, style: Style) {
+    fn write_excepted(&self, excepted: &SuppressedReport, out: &mut String, style: Style) {
         let severity = style.note(&format!("excepted[{}]", excepted.rule));
         line(out, format_args!("{severity}: {}", escaped(&excepted.message)));
         self.write_place(excepted.pointer, excepted.line.zip(excepted.column), out, style);

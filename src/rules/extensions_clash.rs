@@ -3,13 +3,13 @@
 use crate::messages;
 use crate::model::machine_config::{Field, Object};
 use crate::policy::Level;
-use crate::rules::{Case, Certainty, Input, Observation, Rule};
+use crate::rules::{Certainty, Context, Observation, Rule, RuleInput};
 use crate::text::shown;
 
 pub(super) static RULE: Rule = Rule {
     id: "extensions-clash",
     fault: "`extensions` or a non-default `kernelType` in the pool together with an override",
-    inputs: &[Input::MachineConfig, Input::Cluster],
+    inputs: &[RuleInput::MachineConfig, RuleInput::Cluster],
     recommended: Level::Warn,
     documentation: "
 Looks for `extensions` and for a `kernelType` other than `default` in the MachineConfig that overrides
@@ -30,7 +30,7 @@ the base.
     judge,
 };
 
-fn judge(case: &Case<'_>) -> Vec<Observation> {
+fn judge(case: &Context<'_>) -> Vec<Observation> {
     let object = &case.subject.object;
     if object.image(Field::OsImage).is_none() {
         return Vec::new();

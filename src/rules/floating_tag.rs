@@ -3,12 +3,12 @@
 use crate::model::facts::Fact;
 use crate::pin;
 use crate::policy::Level;
-use crate::rules::{Case, Certainty, Input, Observation, Rule};
+use crate::rules::{Certainty, Context, Observation, Rule, RuleInput};
 
 pub(super) static RULE: Rule = Rule {
     id: "floating-tag",
     fault: "a tag, or nothing, where a digest should stand",
-    inputs: &[Input::MachineConfig],
+    inputs: &[RuleInput::MachineConfig],
     recommended: Level::Deny,
     documentation: "
 Looks at `osImageURL` and `baseOSExtensionsContainerImage`. A reference is sound when it ends in
@@ -33,7 +33,7 @@ pools with nodes of another.
     judge,
 };
 
-fn judge(case: &Case<'_>) -> Vec<Observation> {
+fn judge(case: &Context<'_>) -> Vec<Observation> {
     case.references()
         .filter_map(|(field, reference)| {
             let tag = reference.effective_tag()?;

@@ -1,15 +1,15 @@
 //! `foreign-base`: an image that is built on no base that counts.
 
-use crate::lineage::{Kinship, Why};
+use crate::lineage::{Ancestry, ForeignReason};
 use crate::messages;
 use crate::model::machine_config::Field;
 use crate::policy::Level;
-use crate::rules::{Case, Certainty, Input, Observation, Rule};
+use crate::rules::{Certainty, Context, Observation, Rule, RuleInput};
 
 pub(super) static RULE: Rule = Rule {
     id: "foreign-base",
     fault: "an image that is not built on any accepted base",
-    inputs: &[Input::Image, Input::Cluster],
+    inputs: &[RuleInput::Image, RuleInput::Cluster],
     recommended: Level::Warn,
     documentation: "
 Compares the layers of `osImageURL` with those of the base image of the cluster's release: the diffIDs
@@ -26,7 +26,7 @@ others on lineage, find nothing; the report's `lineage` says so for each image.
 Images on the base of another release are `stale-base`, of another stream `stream-mismatch`, and those
 whose layers cannot tell are `unprovable-base`.
 
-### Why
+### ForeignReason
 
 The operating system of a node and the cluster's release are built and tested together: kubelet, CRI-O
 and the Machine Config Daemon's expectations come with the base.
@@ -39,16 +39,18 @@ such as that of a hotfix, goes into `acceptedBases` of the policy. `docs/lineage
     judge,
 };
 
-fn judge(case: &Case<'_>) -> Vec<Observation> {
+fn judge(case: &Context<'_>) -> Vec<Observation> {
     case.by_lineage(|image, lineage| {
         let (why, closest) = match &lineage.kinship {
-            Kinship::Foreign { why: Why::OtherRelease | Why::OtherStream, .. } => return None,
-            Kinship::Foreign { why, closest } => (*why, closest),
+            Ancestry::Foreign { why: ForeignReason::OtherRelease | ForeignReason::OtherStream, .. } => {
+                return None;
+            }
+            Ancestry::Foreign { why, closest } => (*why, closest),
             _ => return case.unknown_lineage("is built on an accepted base", image, lineage),
         };
         let mut notes = lineage.expected();
         notes.extend(closest.as_ref().map(|closest| closest.agreement(lineage.platform.as_ref())));
-        if matches!(why, Why::NothingShared | Why::NoBaseForPlatform) {
+        if matches!(why, ForeignReason::NothingShared | ForeignReason::NoBaseForPlatform) {
             notes.extend(lineage.reason());
         }
         notes.extend(case.claim(image, lineage));
@@ -57,7 +59,7 @@ fn judge(case: &Case<'_>) -> Vec<Observation> {
             field: Field::OsImage,
             certainty: Certainty::Fault,
             message: match why {
-                Why::OtherPlatform => {
+                ForeignReason::OtherPlatform => {
                     format!(
                         "`{}` has the layers of another platform: {}",
                         messages::short(image),

@@ -1,12 +1,12 @@
 //! `malformed-reference`: what no node can pull, whatever a registry holds.
 
 use crate::policy::Level;
-use crate::rules::{Case, Certainty, Input, Observation, Rule};
+use crate::rules::{Certainty, Context, Observation, Rule, RuleInput};
 
 pub(super) static RULE: Rule = Rule {
     id: "malformed-reference",
     fault: "a short name, a transport prefix, tag and digest together, or a bad digest",
-    inputs: &[Input::MachineConfig],
+    inputs: &[RuleInput::MachineConfig],
     recommended: Level::Deny,
     documentation: "
 Looks at `osImageURL` and `baseOSExtensionsContainerImage`. A reference is sound when the library
@@ -29,7 +29,7 @@ Write `registry/path@sha256:<digest>`, nothing before and nothing after.
     judge,
 };
 
-fn judge(case: &Case<'_>) -> Vec<Observation> {
+fn judge(case: &Context<'_>) -> Vec<Observation> {
     case.images()
         .filter_map(|(field, image)| {
             let (message, note, help) = match &image.reference {

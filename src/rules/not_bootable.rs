@@ -1,18 +1,18 @@
 //! `not-bootable`: an image that a node will refuse to boot.
 
-use crate::lineage::{FINAL_DIFF_ID, Ignorance, Lacking, is_bootable};
+use crate::lineage::{FINAL_DIFF_ID, MissingFact, UnknownReason, is_bootable};
 use crate::messages;
 use crate::model::facts::image::PlatformImage;
 use crate::model::facts::{Cause, Fact};
 use crate::model::machine_config::Field;
 use crate::policy::Level;
-use crate::rules::{Case, Certainty, Input, Observation, Place, Rule, told_once};
+use crate::rules::{Certainty, Context, Observation, PoolPlatform, Rule, RuleInput, told_once};
 use crate::text::shown;
 
 pub(super) static RULE: Rule = Rule {
     id: "not-bootable",
     fault: "no mark of a bootable image, or an ostree layer that is not there",
-    inputs: &[Input::Image],
+    inputs: &[RuleInput::Image],
     recommended: Level::Deny,
     documentation: "
 Looks at the labels and layers of `osImageURL` as the code does that a node runs before it deploys an
@@ -36,10 +36,10 @@ not squash its layers.
     judge,
 };
 
-fn judge(case: &Case<'_>) -> Vec<Observation> {
+fn judge(case: &Context<'_>) -> Vec<Observation> {
     let Some(image) = case.os_image() else { return Vec::new() };
     let reference = image.asked();
-    let unknown = |why: Ignorance| Observation {
+    let unknown = |why: UnknownReason| Observation {
         field: Field::OsImage,
         certainty: Certainty::Unknown,
         message: format!("whether nodes can boot `{}` is not known: {why}", messages::short(image)),
@@ -54,15 +54,15 @@ fn judge(case: &Case<'_>) -> Vec<Observation> {
             message: format!("nodes will refuse `{}`: it is no image: {what}", messages::short(image)),
             notes: Vec::new(),
             help: messages::look(&reference),
-            lacking: Some(Lacking::Registry(reference.clone())),
+            lacking: Some(MissingFact::Registry(reference.clone())),
         },
-        None => unknown(Ignorance::Image { reference: reference.clone(), cause: cause.clone() }),
+        None => unknown(UnknownReason::Image { reference: reference.clone(), cause: cause.clone() }),
     };
     let known = match case.facts.image(&reference) {
         Fact::Known(known) => known,
         Fact::Unknown(Cause::NotAsked) => return Vec::new(),
         Fact::Unknown(cause) => return vec![unread(cause)],
-        Fact::Absent => return vec![unknown(Ignorance::NoImage { reference })],
+        Fact::Absent => return vec![unknown(UnknownReason::NoImage { reference })],
     };
     let needed: Option<Vec<_>> = case.pools.iter().map(|pool| pool.platforms()).collect();
     let needed = needed.map(|lists| lists.concat()).filter(|needed| !needed.is_empty());
@@ -97,9 +97,9 @@ fn judge(case: &Case<'_>) -> Vec<Observation> {
             }),
             Fact::Unknown(Cause::NotAsked) => None,
             Fact::Unknown(cause) => Some(unread(cause)),
-            Fact::Absent => Some(unknown(Ignorance::NoImage { reference: reference.clone() })),
+            Fact::Absent => Some(unknown(UnknownReason::NoImage { reference: reference.clone() })),
         };
-        Some((observation?, Place { pool: None, platform: Some(platform) }))
+        Some((observation?, PoolPlatform { pool: None, platform: Some(platform) }))
     });
     told_once(seen)
 }

@@ -2,7 +2,7 @@
 
 use std::cell::LazyCell;
 
-use crate::lineage::Kinship;
+use crate::lineage::Ancestry;
 use crate::messages;
 use crate::model::facts::Fact;
 use crate::model::facts::image::Platform;
@@ -11,12 +11,12 @@ use crate::model::machine_config::Field;
 use crate::model::os_version::OsVersion;
 use crate::policy::Level;
 use crate::pools::AffectedPool;
-use crate::rules::{Case, Certainty, Input, Observation, Place, Rule, told_once};
+use crate::rules::{Certainty, Context, Observation, PoolPlatform, Rule, RuleInput, told_once};
 
 pub(super) static RULE: Rule = Rule {
     id: "older-os",
     fault: "an operating system older than that of the release, or than what the pool runs",
-    inputs: &[Input::Image, Input::Cluster],
+    inputs: &[RuleInput::Image, RuleInput::Cluster],
     recommended: Level::Warn,
     documentation: "
 Compares the version of the operating system that the image's labels state
@@ -39,7 +39,7 @@ as it takes.
     judge,
 };
 
-fn judge(case: &Case<'_>) -> Vec<Observation> {
+fn judge(case: &Context<'_>) -> Vec<Observation> {
     let Some(image) = case.os_image() else { return Vec::new() };
     let unknown = case.by_lineage(|image, lineage| {
         case.unknown_lineage("has an older operating system than its base", image, lineage)
@@ -47,10 +47,10 @@ fn judge(case: &Case<'_>) -> Vec<Observation> {
     let versions = LazyCell::new(|| versions(case, &image.asked()));
     let mut seen = Vec::new();
     for lineage in case.lineage {
-        let place = Place { pool: lineage.pool.as_deref(), platform: lineage.platform.as_ref() };
+        let place = PoolPlatform { pool: lineage.pool.as_deref(), platform: lineage.platform.as_ref() };
         // What an image is built on and may be built on is what it is measured by.
         let own_base = match &lineage.kinship {
-            Kinship::Same { base } | Kinship::Derived { base, .. } => Some(base),
+            Ancestry::Same { base } | Ancestry::Derived { base, .. } => Some(base),
             _ => lineage.accepted.first(),
         };
         let Some(base) = own_base else { continue };
@@ -76,7 +76,7 @@ fn judge(case: &Case<'_>) -> Vec<Observation> {
                 let what = format!("`{}`, which the pool has now", messages::short(&current));
                 let help = "apply an image with a newer operating system, or except this one in the policy"
                     .to_owned();
-                let place = Place { pool: Some(pool.name), platform: Some(*platform) };
+                let place = PoolPlatform { pool: Some(pool.name), platform: Some(*platform) };
                 seen.push((older(image, own, &of_current, &what, help), place));
             }
         }
@@ -103,7 +103,7 @@ fn older(image: &ImageReference, own: &OsVersion, than: &OsVersion, what: &str, 
 }
 
 /// The version of each platform of `reference` that states one.
-fn versions<'a>(case: &Case<'a>, reference: &ImageReference) -> Vec<(&'a Platform, OsVersion)> {
+fn versions<'a>(case: &Context<'a>, reference: &ImageReference) -> Vec<(&'a Platform, OsVersion)> {
     let Fact::Known(image) = case.facts.image(reference) else { return Vec::new() };
     let platforms = image.platforms.iter().filter_map(|(platform, of)| match of {
         Fact::Known(of) => Some((platform, OsVersion::of_labels(&of.labels)?)),
@@ -112,12 +112,12 @@ fn versions<'a>(case: &Case<'a>, reference: &ImageReference) -> Vec<(&'a Platfor
     platforms.collect()
 }
 
-fn version_on(case: &Case<'_>, reference: &ImageReference, platform: &Platform) -> Option<OsVersion> {
+fn version_on(case: &Context<'_>, reference: &ImageReference, platform: &Platform) -> Option<OsVersion> {
     versions(case, reference).into_iter().find(|(of, _)| *of == platform).map(|(_, version)| version)
 }
 
 /// The image that `pool` has now, when it is another than the one under judgement.
-pub(super) fn current(case: &Case<'_>, pool: &AffectedPool<'_>) -> Option<ImageReference> {
+pub(super) fn current(case: &Context<'_>, pool: &AffectedPool<'_>) -> Option<ImageReference> {
     pool.current_image(case.subject, &case.facts.cluster)
         .filter(|current| Some(current) != case.os_image().map(ImageReference::asked).as_ref())
 }

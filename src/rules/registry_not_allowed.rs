@@ -1,18 +1,18 @@
 //! `registry-not-allowed`: an image from outside the registries that the policy or the cluster allows.
 
-use crate::lineage::Lacking;
-use crate::model::facts::registry_sources::{IMAGE_CONFIG, Standing};
+use crate::lineage::MissingFact;
+use crate::model::facts::registry_sources::{IMAGE_CONFIG, RegistryAccess};
 use crate::model::facts::{Cause, Fact};
 use crate::model::image_reference::ImageReference;
 use crate::model::machine_config::Field;
 use crate::policy::Level;
-use crate::rules::{Case, Certainty, Input, Observation, Rule};
+use crate::rules::{Certainty, Context, Observation, Rule, RuleInput};
 use crate::text::shown;
 
 pub(super) static RULE: Rule = Rule {
     id: "registry-not-allowed",
     fault: "a repository outside those that the policy or the cluster allows, or one that is blocked on nodes",
-    inputs: &[Input::MachineConfig, Input::Cluster],
+    inputs: &[RuleInput::MachineConfig, RuleInput::Cluster],
     recommended: Level::Deny,
     documentation: "
 Compares the repository of `osImageURL` and `baseOSExtensionsContainerImage`, as written and without
@@ -49,14 +49,14 @@ blocked registry, name a mirror's copy, or the digest where mirrors hold digests
     judge,
 };
 
-fn judge(case: &Case<'_>) -> Vec<Observation> {
+fn judge(case: &Context<'_>) -> Vec<Observation> {
     case.references()
         .filter_map(|(field, reference)| {
             if !case.policy.allows(reference) {
                 return Some(outside(case, field, reference));
             }
             if let Fact::Unknown(Cause::Blocked { scope }) = case.facts.manifest(&reference.asked())
-                && !matches!(case.facts.cluster.standing(reference), Standing::Blocked(_))
+                && !matches!(case.facts.cluster.standing(reference), RegistryAccess::Blocked(_))
             {
                 return Some(blocked(field, reference, scope));
             }
@@ -65,7 +65,7 @@ fn judge(case: &Case<'_>) -> Vec<Observation> {
         .collect()
 }
 
-fn outside(case: &Case<'_>, field: Field, reference: &ImageReference) -> Observation {
+fn outside(case: &Context<'_>, field: Field, reference: &ImageReference) -> Observation {
     let allowed = case.policy.allowed();
     Observation {
         field,
@@ -81,27 +81,27 @@ fn outside(case: &Case<'_>, field: Field, reference: &ImageReference) -> Observa
             reference.repository()
         ),
         // So nobody asked for it.
-        lacking: Some(Lacking::Registry(reference.asked())),
+        lacking: Some(MissingFact::Registry(reference.asked())),
     }
 }
 
 /// What the image configuration of the cluster says of it.
-fn in_cluster(case: &Case<'_>, field: Field, reference: &ImageReference) -> Option<Observation> {
+fn in_cluster(case: &Context<'_>, field: Field, reference: &ImageReference) -> Option<Observation> {
     let repository = reference.repository();
     let (message, notes, help) = match case.facts.cluster.standing(reference) {
-        Standing::Allowed => return None,
-        Standing::Unknown(object, cause) => {
+        RegistryAccess::Allowed => return None,
+        RegistryAccess::Unknown(object, cause) => {
             let what = format!("whether the cluster lets nodes pull from `{repository}`");
             return case.unknown_cluster(field, &what, object, cause);
         }
-        Standing::Outside(allowed) => (
+        RegistryAccess::Outside(allowed) => (
             format!("`{repository}` is outside the registries that the cluster allows"),
             vec![listed(allowed)],
             format!(
                 "copy the image to an allowed registry, or add `{repository}` to `registrySources.allowedRegistries` of `{IMAGE_CONFIG}`"
             ),
         ),
-        Standing::Blocked(scope) => {
+        RegistryAccess::Blocked(scope) => {
             let scope = shown(scope);
             (
                 format!("`{repository}` is in `{scope}`, which the cluster blocks"),
@@ -113,7 +113,7 @@ fn in_cluster(case: &Case<'_>, field: Field, reference: &ImageReference) -> Opti
         }
     };
     // So nobody asked for it.
-    let lacking = Some(Lacking::Registry(reference.asked()));
+    let lacking = Some(MissingFact::Registry(reference.asked()));
     Some(Observation { field, certainty: Certainty::Fault, message, notes, help, lacking })
 }
 
@@ -140,7 +140,7 @@ fn blocked(field: Field, reference: &ImageReference, scope: &str) -> Observation
         help: format!(
             "name an image that nodes may pull, or have `{scope}` unblocked where mirrors are configured"
         ),
-        lacking: Some(Lacking::Registry(reference.asked())),
+        lacking: Some(MissingFact::Registry(reference.asked())),
     }
 }
 

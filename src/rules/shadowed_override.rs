@@ -1,18 +1,18 @@
 //! `shadowed-override`: another MachineConfig wins in a pool.
 
-use crate::lineage::Lacking;
+use crate::lineage::MissingFact;
 use crate::messages;
 use crate::model::facts::{Cause, Fact};
 use crate::model::machine_config::Field;
 use crate::policy::Level;
 use crate::pools::{AffectedPool, Winner, image};
-use crate::rules::{Case, Certainty, Input, Observation, Rule};
+use crate::rules::{Certainty, Context, Observation, Rule, RuleInput};
 use crate::text::shown;
 
 pub(super) static RULE: Rule = Rule {
     id: "shadowed-override",
     fault: "another MachineConfig wins in the pool, so that this one has no effect there",
-    inputs: &[Input::Cluster],
+    inputs: &[RuleInput::Cluster],
     recommended: Level::Warn,
     documentation: "
 Merges the MachineConfigs of each pool that the object reaches as the operator does, and tells where
@@ -34,7 +34,7 @@ Give this MachineConfig a name that sorts after the other's, or take the image o
     judge,
 };
 
-fn judge(case: &Case<'_>) -> Vec<Observation> {
+fn judge(case: &Context<'_>) -> Vec<Observation> {
     let mut observations = Vec::new();
     for (field, own) in case.images() {
         let cluster = &case.facts.cluster;
@@ -83,7 +83,7 @@ fn judge(case: &Case<'_>) -> Vec<Observation> {
     observations
 }
 
-fn unclear(field: Field, pool: &AffectedPool<'_>, case: &Case<'_>) -> Observation {
+fn unclear(field: Field, pool: &AffectedPool<'_>, case: &Context<'_>) -> Observation {
     let version = &case.facts.cluster.version;
     let why = match version {
         Fact::Unknown(Cause::NotAsked) => "nobody asked for it".to_owned(),
@@ -105,7 +105,7 @@ fn unclear(field: Field, pool: &AffectedPool<'_>, case: &Case<'_>) -> Observatio
             _ => format!("{} when ClusterVersion/version can be read", case.door().again()),
         },
         lacking: match version {
-            Fact::Unknown(cause) => Some(Lacking::Cluster(cause.clone())),
+            Fact::Unknown(cause) => Some(MissingFact::Cluster(cause.clone())),
             Fact::Known(_) | Fact::Absent => None,
         },
     }

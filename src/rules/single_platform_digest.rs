@@ -1,17 +1,17 @@
 //! `single-platform-digest`: the digest of one platform's manifest where a pool has several.
 
-use crate::lineage::Lacking;
+use crate::lineage::MissingFact;
 use crate::messages;
 use crate::model::facts::{Cause, Fact, ManifestKind};
 use crate::model::image_reference::ImageReference;
 use crate::model::machine_config::Field;
 use crate::policy::Level;
-use crate::rules::{Case, Certainty, Input, Observation, Place, Rule, told_once};
+use crate::rules::{Certainty, Context, Observation, PoolPlatform, Rule, RuleInput, told_once};
 
 pub(super) static RULE: Rule = Rule {
     id: "single-platform-digest",
     fault: "the digest of one platform's manifest where the pool has other architectures",
-    inputs: &[Input::Manifest, Input::Cluster],
+    inputs: &[RuleInput::Manifest, RuleInput::Cluster],
     recommended: Level::Warn,
     documentation: "
 Looks at both image fields. It is a fault when the reference names the manifest of one image, not an index
@@ -30,13 +30,13 @@ Write the digest of the index: `skopeo inspect --format '{{.Digest}}' docker://R
     judge,
 };
 
-fn judge(case: &Case<'_>) -> Vec<Observation> {
+fn judge(case: &Context<'_>) -> Vec<Observation> {
     let mixed = || {
         case.pools.iter().filter_map(|pool| {
             let platforms = pool.platforms()?;
             (platforms.len() > 1).then(|| {
                 let names: Vec<_> = platforms.iter().map(ToString::to_string).collect();
-                (Place { pool: Some(pool.name), platform: None }, messages::list(&names))
+                (PoolPlatform { pool: Some(pool.name), platform: None }, messages::list(&names))
             })
         })
     };
@@ -57,7 +57,7 @@ fn judge(case: &Case<'_>) -> Vec<Observation> {
                     messages::short(reference)
                 ),
                 format!("{} when the registry answers", case.door().again()),
-                Some(Lacking::Registry(asked)),
+                Some(MissingFact::Registry(asked)),
             ),
             Fact::Known(_) | Fact::Absent | Fact::Unknown(_) => continue,
         };
@@ -77,7 +77,7 @@ fn judge(case: &Case<'_>) -> Vec<Observation> {
 }
 
 /// The value to write where it is known: that of the index that the tag of a true record names.
-fn help(case: &Case<'_>, field: Field, reference: &ImageReference) -> String {
+fn help(case: &Context<'_>, field: Field, reference: &ImageReference) -> String {
     let record = case.subject.object.record_text(field).and_then(crate::model::record::Record::parse);
     let tag = record.filter(|record| record.asked().repository() == reference.repository());
     let index = tag.as_ref().and_then(|record| match case.facts.manifest(record.asked()) {

@@ -1,15 +1,15 @@
 //! `stale-base`: an image on the base of another release than the cluster's.
 
-use crate::lineage::{Kinship, Standing, Why};
+use crate::lineage::{Ancestry, BaseStatus, ForeignReason};
 use crate::messages;
 use crate::model::machine_config::Field;
 use crate::policy::Level;
-use crate::rules::{Case, Certainty, Input, Observation, Rule};
+use crate::rules::{Certainty, Context, Observation, Rule, RuleInput};
 
 pub(super) static RULE: Rule = Rule {
     id: "stale-base",
     fault: "an image on the base of another release than the cluster's",
-    inputs: &[Input::Image, Input::Cluster],
+    inputs: &[RuleInput::Image, RuleInput::Cluster],
     recommended: Level::Warn,
     documentation: "
 Looks for the base that an image is really built on among those of the releases in ClusterVersion's
@@ -19,7 +19,7 @@ counts (see `foreign-base`).
 While an upgrade is under way, the base of the last completed release counts too. An image on it is told
 with a warning, whatever the level: its nodes will be behind when the upgrade is done.
 
-### Why
+### ForeignReason
 
 An override stands through upgrades: the cluster says that it is on the new release, and the nodes of the
 pool go on with the old operating system and its open holes, and in time with a kubelet that is further
@@ -33,17 +33,21 @@ prints the base, by digest.
     judge,
 };
 
-fn judge(case: &Case<'_>) -> Vec<Observation> {
+fn judge(case: &Context<'_>) -> Vec<Observation> {
     case.by_lineage(|image, lineage| {
         let (certainty, agreement) = match &lineage.kinship {
-            Kinship::Foreign { why: Why::OtherRelease, closest } => (
+            Ancestry::Foreign { why: ForeignReason::OtherRelease, closest } => (
                 Certainty::Fault,
                 closest.as_ref().map(|closest| closest.agreement(lineage.platform.as_ref())),
             ),
-            Kinship::Same { base } | Kinship::Derived { base, .. } if base.standing == Standing::Leaving => (
-                Certainty::Lesser,
-                Some("the upgrade is under way, so the base of the last release counts".to_owned()),
-            ),
+            Ancestry::Same { base } | Ancestry::Derived { base, .. }
+                if base.standing == BaseStatus::Leaving =>
+            {
+                (
+                    Certainty::Lesser,
+                    Some("the upgrade is under way, so the base of the last release counts".to_owned()),
+                )
+            }
             _ => return case.unknown_lineage("is built on the base of another release", image, lineage),
         };
         let mut notes = lineage.expected();

@@ -4,13 +4,13 @@ use crate::messages;
 use crate::model::facts::Fact;
 use crate::model::machine_config::Field;
 use crate::policy::Level;
-use crate::rules::{Case, Certainty, Input, Observation, Place, Rule, told_once};
+use crate::rules::{Certainty, Context, Observation, PoolPlatform, Rule, RuleInput, told_once};
 use crate::text::shown;
 
 pub(super) static RULE: Rule = Rule {
     id: "stream-conflict",
     fault: "an override in a pool that sets `osImageStream` too: the operator refuses to render",
-    inputs: &[Input::Cluster],
+    inputs: &[RuleInput::Cluster],
     recommended: Level::Deny,
     documentation: "
 Looks for `spec.osImageStream.name` in the MachineConfigPools that the object reaches. It is no fault when
@@ -29,7 +29,7 @@ Take `spec.osImageStream` out of the pool, or the override out of the MachineCon
     judge,
 };
 
-fn judge(case: &Case<'_>) -> Vec<Observation> {
+fn judge(case: &Context<'_>) -> Vec<Observation> {
     let Some(image) = case.subject.object.image(Field::OsImage) else { return Vec::new() };
     if let Fact::Unknown(cause) = &case.facts.cluster.pools {
         let what = "whether a pool of the object sets `osImageStream` too";
@@ -64,7 +64,7 @@ fn judge(case: &Case<'_>) -> Vec<Observation> {
             ),
             lacking: None,
         };
-        Some((observation, Place::default()))
+        Some((observation, PoolPlatform::default()))
     });
     told_once(seen)
 }

@@ -1,15 +1,15 @@
 //! `unprovable-base`: an image whose layers cannot tell what it is built on.
 
-use crate::lineage::{Kinship, Rewriting};
+use crate::lineage::{Ancestry, Rewriting};
 use crate::messages;
 use crate::model::machine_config::Field;
 use crate::policy::Level;
-use crate::rules::{Case, Certainty, Input, Observation, Rule};
+use crate::rules::{Certainty, Context, Observation, Rule, RuleInput};
 
 pub(super) static RULE: Rule = Rule {
     id: "unprovable-base",
     fault: "a squashed or rechunked image, whose lineage cannot be proved",
-    inputs: &[Input::Image, Input::Cluster],
+    inputs: &[RuleInput::Image, RuleInput::Cluster],
     recommended: Level::Warn,
     documentation: "
 Lineage is proved by layers (see `foreign-base`). Two ways of building make all of them anew: squashing
@@ -34,9 +34,9 @@ the base's. Push the image as it was built, not rechunked.
     judge,
 };
 
-fn judge(case: &Case<'_>) -> Vec<Observation> {
+fn judge(case: &Context<'_>) -> Vec<Observation> {
     case.by_lineage(|image, lineage| {
-        let Kinship::Unprovable { how, closest } = &lineage.kinship else {
+        let Ancestry::Unprovable { how, closest } = &lineage.kinship else {
             return case.unknown_lineage("can be proved to be built on its base", image, lineage);
         };
         let mut notes = lineage.expected();

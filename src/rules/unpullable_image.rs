@@ -1,18 +1,18 @@
 //! `unpullable-image`: what nodes will not get from the registry.
 
-use crate::lineage::Lacking;
+use crate::lineage::MissingFact;
 use crate::messages;
-use crate::model::facts::{AsNodes, Cause, Fact};
-use crate::model::machine_config::Door;
+use crate::model::facts::{Cause, Fact, NodeCredentials};
+use crate::model::machine_config::EntryPoint;
 use crate::policy::Level;
 use crate::pools;
 use crate::rules::registry_not_allowed;
-use crate::rules::{Case, Certainty, Input, Observation, Rule};
+use crate::rules::{Certainty, Context, Observation, Rule, RuleInput};
 
 pub(super) static RULE: Rule = Rule {
     id: "unpullable-image",
     fault: "an image that is not there, or that the registry refuses to nodes",
-    inputs: &[Input::Manifest],
+    inputs: &[RuleInput::Manifest],
     recommended: Level::Deny,
     documentation: "
 Asks the registry for the manifest, without pulling it. It is a fault when the registry says that
@@ -44,7 +44,7 @@ read it. `skopeo inspect --authfile FILE docker://IMAGE` asks the same question.
     judge,
 };
 
-fn judge(case: &Case<'_>) -> Vec<Observation> {
+fn judge(case: &Context<'_>) -> Vec<Observation> {
     let other = case.policy.level_alone(&registry_not_allowed::RULE, &pools::names(case.pools));
     let registry_not_allowed_speaks = other != Level::Off;
     let again = case.door().again();
@@ -65,7 +65,7 @@ fn judge(case: &Case<'_>) -> Vec<Observation> {
                 {
                     return None;
                 }
-                Fact::Unknown(cause @ Cause::Refused { host, as_nodes: AsNodes::Same, .. }) => {
+                Fact::Unknown(cause @ Cause::Refused { host, as_nodes: NodeCredentials::Same, .. }) => {
                     // A mirror has an entry of its own.
                     let entry = if host == asked.api_host() { asked.host() } else { host };
                     (
@@ -87,14 +87,14 @@ fn judge(case: &Case<'_>) -> Vec<Observation> {
                     messages::help_to_look(cause, &asked).unwrap_or_else(|| help_to_know(cause, case.door())),
                 ),
             };
-            let lacking = Some(Lacking::Registry(asked));
+            let lacking = Some(MissingFact::Registry(asked));
             Some(Observation { field, certainty, message, notes: Vec::new(), help, lacking })
         })
         .collect()
 }
 
 /// What brings an answer the next time; where the registry did answer, asking it again does not.
-fn help_to_know(cause: &Cause, door: Door) -> String {
+fn help_to_know(cause: &Cause, door: EntryPoint) -> String {
     match cause {
         Cause::NoCredential { .. } => messages::MEND_CREDENTIAL.to_owned(),
         Cause::Refused { .. } => {

@@ -1,18 +1,18 @@
 //! `wrong-architecture`: nodes for which the image has nothing.
 
-use crate::lineage::Ignorance;
+use crate::lineage::UnknownReason;
 use crate::messages;
 use crate::model::facts::{Cause, Fact};
 use crate::model::image_reference::ImageReference;
 use crate::model::machine_config::Field;
 use crate::policy::Level;
 use crate::pools::AffectedPool;
-use crate::rules::{Case, Certainty, Input, Observation, Place, Rule, told_once};
+use crate::rules::{Certainty, Context, Observation, PoolPlatform, Rule, RuleInput, told_once};
 
 pub(super) static RULE: Rule = Rule {
     id: "wrong-architecture",
     fault: "no manifest for an architecture of the pool's nodes",
-    inputs: &[Input::Image, Input::Cluster],
+    inputs: &[RuleInput::Image, RuleInput::Cluster],
     recommended: Level::Deny,
     documentation: "
 Compares the platforms of `osImageURL` with the architectures of the nodes in the pools that the
@@ -31,17 +31,17 @@ Build the image for every architecture of the pool, and name it by the digest of
     judge,
 };
 
-fn judge(case: &Case<'_>) -> Vec<Observation> {
+fn judge(case: &Context<'_>) -> Vec<Observation> {
     let Some(image) = case.os_image() else { return Vec::new() };
     told_once(case.pools.iter().flat_map(|pool| of_pool(case, image, pool)))
 }
 
 fn of_pool<'a>(
-    case: &Case<'a>,
+    case: &Context<'a>,
     image: &ImageReference,
     pool: &'a AffectedPool<'a>,
-) -> Vec<(Observation, Place<'a>)> {
-    let place = Place { pool: Some(pool.name), platform: None };
+) -> Vec<(Observation, PoolPlatform<'a>)> {
+    let place = PoolPlatform { pool: Some(pool.name), platform: None };
     let what = "whether the nodes can run the image";
     let Some(nodes) = pool.nodes() else {
         let unknown = match pool.known.map(|known| &known.nodes) {
@@ -96,11 +96,11 @@ fn of_pool<'a>(
                 ),
                 lacking: None,
             };
-            return vec![(observation, Place::default())];
+            return vec![(observation, PoolPlatform::default())];
         }
         Fact::Unknown(Cause::NotAsked) => return Vec::new(),
-        Fact::Unknown(cause) => Ignorance::Image { reference, cause: cause.clone() },
-        Fact::Absent => Ignorance::NoImage { reference },
+        Fact::Unknown(cause) => UnknownReason::Image { reference, cause: cause.clone() },
+        Fact::Absent => UnknownReason::NoImage { reference },
     };
     let observation = Observation {
         field: Field::OsImage,

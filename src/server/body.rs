@@ -11,11 +11,11 @@ use memmap2::MmapMut;
 
 /// A body that grows as it is read, up to a length that was fixed before.
 pub(super) struct Body {
-    held: Held,
+    held: Content,
     longest: usize,
 }
 
-enum Held {
+enum Content {
     Small(Vec<u8>),
     Large { pages: MmapMut, length: usize },
 }
@@ -23,7 +23,7 @@ enum Held {
 impl Body {
     /// An empty body that will have `expected` bytes, and at most `longest`.
     pub(super) fn new(expected: usize, longest: usize) -> Self {
-        Self { held: Held::Small(Vec::with_capacity(expected.min(LARGE))), longest }
+        Self { held: Content::Small(Vec::with_capacity(expected.min(LARGE))), longest }
     }
 
     /// Adds `data`. Returns whether it fits; if not, nothing is added. Fails when the system has no
@@ -33,7 +33,7 @@ impl Body {
         if length > self.longest {
             return Ok(false);
         }
-        if let Held::Small(bytes) = &mut self.held {
+        if let Content::Small(bytes) = &mut self.held {
             if length <= LARGE {
                 bytes.extend_from_slice(data);
                 return Ok(true);
@@ -41,9 +41,9 @@ impl Body {
             // Pages that are never written to take no memory.
             let mut pages = MmapMut::map_anon(self.longest)?;
             pages[..bytes.len()].copy_from_slice(bytes);
-            self.held = Held::Large { pages, length: bytes.len() };
+            self.held = Content::Large { pages, length: bytes.len() };
         }
-        if let Held::Large { pages, length: before } = &mut self.held {
+        if let Content::Large { pages, length: before } = &mut self.held {
             pages[*before..length].copy_from_slice(data);
             *before = length;
         }
@@ -56,8 +56,8 @@ impl Deref for Body {
 
     fn deref(&self) -> &[u8] {
         match &self.held {
-            Held::Small(bytes) => bytes,
-            Held::Large { pages, length } => &pages[..*length],
+            Content::Small(bytes) => bytes,
+            Content::Large { pages, length } => &pages[..*length],
         }
     }
 }

@@ -28,12 +28,12 @@ use tokio_rustls::TlsAcceptor;
 use tower::ServiceExt;
 
 use crate::server::frames::Frames;
-use crate::server::handshake::Failures;
-use crate::tls::Endpoint;
+use crate::server::handshake::HandshakeFailures;
+use crate::tls::TlsEndpoint;
 
 /// How much is accepted at once, and for how long.
 #[derive(Clone, Copy, Debug)]
-pub struct Limits {
+pub struct ConnectionLimits {
     /// Connections of one listener.
     pub connections: usize,
     /// Reviews in work.
@@ -56,7 +56,7 @@ pub struct Limits {
     pub drain: Duration,
 }
 
-impl Default for Limits {
+impl Default for ConnectionLimits {
     fn default() -> Self {
         Self {
             // About 40 kB each with TLS, so some 80 MB when all are taken.
@@ -78,13 +78,13 @@ impl Default for Limits {
 /// Serves `routes` on `socket` until `closing` turns true, then finishes what is in work.
 pub(super) async fn serve(
     socket: TcpListener,
-    tls: Arc<Endpoint>,
+    tls: Arc<TlsEndpoint>,
     routes: Router,
-    limits: Limits,
+    limits: ConnectionLimits,
     mut closing: watch::Receiver<bool>,
 ) {
-    let places = Arc::new(Places::new(limits.connections));
-    let failures = Arc::new(Failures::default());
+    let places = Arc::new(ConnectionPool::new(limits.connections));
+    let failures = Arc::new(HandshakeFailures::default());
     let mut connections = JoinSet::new();
     loop {
         let accepted = tokio::select! {
@@ -103,7 +103,7 @@ pub(super) async fn serve(
             }
         };
         let Some(place) = places.take() else { continue };
-        let connection = Connection {
+        let connection = ServedConnection {
             acceptor: TlsAcceptor::from(tls.config()),
             routes: routes.clone(),
             limits,
@@ -120,16 +120,16 @@ pub(super) async fn serve(
     }
 }
 
-struct Connection {
+struct ServedConnection {
     acceptor: TlsAcceptor,
     routes: Router,
-    limits: Limits,
-    place: Place,
-    failures: Arc<Failures>,
+    limits: ConnectionLimits,
+    place: ConnectionPermit,
+    failures: Arc<HandshakeFailures>,
     closing: watch::Receiver<bool>,
 }
 
-impl Connection {
+impl ServedConnection {
     async fn run(self, stream: TcpStream, caller: SocketAddr) {
         let Self { acceptor, routes, limits, place, failures, mut closing } = self;
         // Answers are small and written at once.
@@ -211,7 +211,7 @@ async fn part(mut stream: TcpStream) {
 async fn drive<C: GracefulConnection>(
     connection: C,
     activity: &Activity,
-    limits: Limits,
+    limits: ConnectionLimits,
     mut closing: watch::Receiver<bool>,
 ) {
     let mut connection = std::pin::pin!(connection);
@@ -277,7 +277,7 @@ impl Activity {
         self.born + Duration::from_millis(self.idle_since.load(Ordering::Relaxed))
     }
 
-    fn deadline(&self, limits: Limits) -> Instant {
+    fn deadline(&self, limits: ConnectionLimits) -> Instant {
         if self.in_work.load(Ordering::Relaxed) > 0 {
             // The request has deadlines of its own. Look again when they are over.
             return Instant::now() + limits.idle;
@@ -363,27 +363,27 @@ impl hyper::body::Body for InWork {
 
 /// The places of a listener.
 #[derive(Debug)]
-struct Places {
+struct ConnectionPool {
     limit: usize,
     taken: Mutex<Vec<Arc<Activity>>>,
 }
 
 /// A place that a connection has; dropping it gives it back.
-struct Place {
-    places: Arc<Places>,
+struct ConnectionPermit {
+    places: Arc<ConnectionPool>,
     activity: Arc<Activity>,
     /// There was no place: the connection is only told so.
     is_beyond: bool,
 }
 
-impl Places {
+impl ConnectionPool {
     fn new(limit: usize) -> Self {
         Self { limit, taken: Mutex::default() }
     }
 
     /// A place, if need be that of the connection that has been idle longest. `None` when there are
     /// already too many to be told that there is none.
-    fn take(self: &Arc<Self>) -> Option<Place> {
+    fn take(self: &Arc<Self>) -> Option<ConnectionPermit> {
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         let mut is_beyond = false;
         if taken.len() >= self.limit {
@@ -404,11 +404,11 @@ impl Places {
             evicted: Notify::new(),
         });
         taken.push(Arc::clone(&activity));
-        Some(Place { places: Arc::clone(self), activity, is_beyond })
+        Some(ConnectionPermit { places: Arc::clone(self), activity, is_beyond })
     }
 }
 
-impl Drop for Place {
+impl Drop for ConnectionPermit {
     fn drop(&mut self) {
         let mut taken = self.places.taken.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(index) = taken.iter().position(|activity| Arc::ptr_eq(activity, &self.activity)) {
@@ -525,7 +525,7 @@ mod tests {
 
     #[test]
     fn the_longest_idle_gives_its_place_up_and_the_busy_keep_theirs() {
-        let places = Arc::new(Places::new(2));
+        let places = Arc::new(ConnectionPool::new(2));
         let busy = places.take().unwrap();
         let _work = busy.activity.begin();
         let idle = places.take().unwrap();
@@ -540,7 +540,7 @@ mod tests {
 
     #[test]
     fn beyond_the_limit_only_some_are_told() {
-        let places = Arc::new(Places::new(1));
+        let places = Arc::new(ConnectionPool::new(1));
         let taken: Vec<_> = (0..=BEYOND)
             .map(|_| {
                 let place = places.take().unwrap();

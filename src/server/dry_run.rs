@@ -12,17 +12,17 @@ use axum::response::{IntoResponse, Response};
 
 use tokio::time::Instant;
 
-use crate::admission::{self, Matter};
-use crate::cluster::Right;
+use crate::admission::{self, Disposition};
+use crate::cluster::CallerAccess;
 use crate::model::machine_config::Subject;
 use crate::report::{Report, Style};
-use crate::server::State;
-use crate::server::request::{self, Refusal};
+use crate::server::ServerState;
+use crate::server::request::{self, Rejection};
 use crate::text::shown;
 
 /// Who may use `/dry-run`, which makes the server ask registries on a caller's behalf.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum Access {
+pub enum DryRunAccess {
     /// Whoever reaches the server.
     Anyone,
     /// Whoever shows a bearer token whose owner may create MachineConfigs.
@@ -33,11 +33,11 @@ pub enum Access {
 
 /// Rehearses one object.
 pub(super) async fn dry_run(
-    extract::State(state): extract::State<Arc<State>>,
+    extract::State(state): extract::State<Arc<ServerState>>,
     request: Request<Body>,
 ) -> Response {
     let begun = tokio::time::Instant::now();
-    let form = Form::wanted(request.headers());
+    let form = ReportFormat::wanted(request.headers());
     match rehearse(&state, request).await {
         Ok((operation, report)) => {
             state.metrics.review("dry-run", operation, report.verdict(), begun.elapsed());
@@ -61,9 +61,9 @@ pub(super) async fn dry_run(
 }
 
 /// Lets the caller in, or says why not. Asks the API server, by `deadline`.
-async fn authorize(state: &State, token: Option<&str>, deadline: Instant) -> Result<(), Refusal> {
+async fn authorize(state: &ServerState, token: Option<&str>, deadline: Instant) -> Result<(), Rejection> {
     let Some(token) = token else {
-        return Err(Refusal::new(
+        return Err(Rejection::new(
             StatusCode::UNAUTHORIZED,
             "a bearer token is wanted, of somebody who may create MachineConfigs; with curl: -H \
              \"Authorization: Bearer $(oc whoami --show-token)\"",
@@ -74,18 +74,18 @@ async fn authorize(state: &State, token: Option<&str>, deadline: Instant) -> Res
         None => Err("there is no cluster to ask".to_owned()),
     };
     match right {
-        Ok(Right::Granted) => Ok(()),
-        Ok(Right::UnknownToken) => {
-            Err(Refusal::new(StatusCode::UNAUTHORIZED, "the cluster does not accept this bearer token"))
+        Ok(CallerAccess::Granted) => Ok(()),
+        Ok(CallerAccess::UnknownToken) => {
+            Err(Rejection::new(StatusCode::UNAUTHORIZED, "the cluster does not accept this bearer token"))
         }
-        Ok(Right::Missing(user)) => Err(Refusal::new(
+        Ok(CallerAccess::Missing(user)) => Err(Rejection::new(
             StatusCode::FORBIDDEN,
             format!(
                 "`{user}` may not create machineconfigs.machineconfiguration.openshift.io, which is what \
                  /dry-run asks for"
             ),
         )),
-        Err(reason) => Err(Refusal::new(
+        Err(reason) => Err(Rejection::new(
             StatusCode::SERVICE_UNAVAILABLE,
             format!("whether the caller may use /dry-run is not known: {reason}"),
         )),
@@ -99,14 +99,14 @@ fn bearer(headers: &HeaderMap) -> Option<String> {
     (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty()).then(|| token.to_owned())
 }
 
-async fn rehearse(state: &State, request: Request<Body>) -> Result<(&'static str, Report), Refusal> {
+async fn rehearse(state: &ServerState, request: Request<Body>) -> Result<(&'static str, Report), Rejection> {
     let token = bearer(request.headers());
     // The body comes first: a caller who is still sending would not see a refusal.
     let accepted = request::accept(state, request).await?;
-    if state.dry_run == Access::Authorized {
+    if state.dry_run == DryRunAccess::Authorized {
         authorize(state, token.as_deref(), accepted.deadline).await?;
     }
-    let refuse = |message: String| Refusal::new(StatusCode::BAD_REQUEST, message);
+    let refuse = |message: String| Rejection::new(StatusCode::BAD_REQUEST, message);
     let (operation, subject) = subject(&accepted.body).map_err(refuse)?;
     let policy = state.policy.current();
     let rehearsal = state.engine.rehearse(subject, policy, accepted.deadline).await;
@@ -127,28 +127,28 @@ fn subject(body: &[u8]) -> Result<(&'static str, Subject), String> {
     let review = admission::decode(body).map_err(|error| error.to_string())?;
     let operation = if review.operation == "UPDATE" { "UPDATE" } else { "CREATE" };
     match review.matter {
-        Matter::Judge(subject) => Ok((operation, *subject)),
-        Matter::Pass(reason) => Err(format!("nothing to judge in this review: {}", reason.as_str())),
-        Matter::Unreadable(fault) => Err(format!("the MachineConfig cannot be judged: {fault}")),
+        Disposition::Judge(subject) => Ok((operation, *subject)),
+        Disposition::Pass(reason) => Err(format!("nothing to judge in this review: {}", reason.as_str())),
+        Disposition::Unreadable(fault) => Err(format!("the MachineConfig cannot be judged: {fault}")),
     }
 }
 
 fn is_review(body: &[u8]) -> bool {
     #[derive(serde::Deserialize)]
-    struct Kind<'a> {
+    struct ObjectKind<'a> {
         #[serde(borrow, default)]
         kind: std::borrow::Cow<'a, str>,
     }
-    serde_json::from_slice::<Kind<'_>>(body).is_ok_and(|document| document.kind == "AdmissionReview")
+    serde_json::from_slice::<ObjectKind<'_>>(body).is_ok_and(|document| document.kind == "AdmissionReview")
 }
 
 /// The form in which the caller wants the report.
-enum Form {
+enum ReportFormat {
     Json,
     Text,
 }
 
-impl Form {
+impl ReportFormat {
     fn wanted(headers: &HeaderMap) -> Self {
         let accepts = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
         let first = accepts.split(',').map(|range| range.split(';').next().unwrap_or_default().trim());

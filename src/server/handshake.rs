@@ -14,23 +14,23 @@ use tokio::time::Instant;
 /// The failures of one listener. Each kind is told once a minute, because a caller that is turned away tries again
 /// with every review.
 #[derive(Debug, Default)]
-pub(super) struct Failures {
-    told: Mutex<Vec<(Kind, Instant)>>,
+pub(super) struct HandshakeFailures {
+    told: Mutex<Vec<(FailureKind, Instant)>>,
 }
 
-impl Failures {
+impl HandshakeFailures {
     /// Takes note of a failure: a line of log where somebody can do something about it.
     pub(super) fn note(&self, error: &io::Error, caller: SocketAddr) {
-        let fault = error.get_ref().and_then(|inner| inner.downcast_ref()).and_then(Fault::of);
+        let fault = error.get_ref().and_then(|inner| inner.downcast_ref()).and_then(HandshakeFailure::of);
         match fault.filter(|fault| self.is_due(fault.kind)) {
-            Some(Fault { kind: _, words }) => {
+            Some(HandshakeFailure { kind: _, words }) => {
                 tracing::warn!(%caller, fault = words, "a TLS handshake failed");
             }
             None => tracing::debug!(%error, "a TLS handshake failed"),
         }
     }
 
-    fn is_due(&self, kind: Kind) -> bool {
+    fn is_due(&self, kind: FailureKind) -> bool {
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         told.retain(|(_, at)| at.elapsed() < PAUSE);
         let is_due = told.iter().all(|(other, _)| *other != kind);
@@ -42,19 +42,19 @@ impl Failures {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
+enum FailureKind {
     NoCertificate,
     OtherCertificate,
     NotTrusted,
     NothingInCommon,
 }
 
-struct Fault {
-    kind: Kind,
+struct HandshakeFailure {
+    kind: FailureKind,
     words: String,
 }
 
-impl Fault {
+impl HandshakeFailure {
     fn of(error: &Error) -> Option<Self> {
         use AlertDescription::{
             BadCertificate, CertificateExpired, CertificateRevoked, CertificateUnknown, UnknownCA,
@@ -63,20 +63,20 @@ impl Fault {
 
         let (kind, words) = match error {
             Error::NoCertificatesPresented => (
-                Kind::NoCertificate,
+                FailureKind::NoCertificate,
                 "the caller shows no certificate, and `--client-ca` asks for one; give the API server one, or leave \
                  the flag out"
                     .to_owned(),
             ),
             Error::InvalidCertificate(reason) => (
-                Kind::OtherCertificate,
+                FailureKind::OtherCertificate,
                 format!("the caller's certificate is none of `--client-ca`: {reason}"),
             ),
             Error::AlertReceived(
                 alert @ (BadCertificate | CertificateExpired | CertificateRevoked | CertificateUnknown
                 | UnknownCA | UnsupportedCertificate),
             ) => (
-                Kind::NotTrusted,
+                FailureKind::NotTrusted,
                 format!(
                     "the caller does not accept the serving certificate ({alert:?}); look whether the `caBundle` \
                      of the webhook configurations is of the authority that issued it, and whether it has the \
@@ -84,7 +84,7 @@ impl Fault {
                 ),
             ),
             Error::PeerIncompatible(reason) => (
-                Kind::NothingInCommon,
+                FailureKind::NothingInCommon,
                 format!(
                     "the caller has no TLS version or cipher suite in common with this server ({reason:?}); see \
                      `--tls-min-version`, `--tls-cipher-suites` and `spec.tlsSecurityProfile` of \
@@ -105,12 +105,12 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn each_kind_is_due_once_a_minute() {
-        let failures = Failures::default();
-        let due = |kinds: [Kind; 2]| kinds.map(|kind| failures.is_due(kind));
-        assert_eq!(due([Kind::NoCertificate, Kind::NoCertificate]), [true, false]);
+        let failures = HandshakeFailures::default();
+        let due = |kinds: [FailureKind; 2]| kinds.map(|kind| failures.is_due(kind));
+        assert_eq!(due([FailureKind::NoCertificate, FailureKind::NoCertificate]), [true, false]);
         tokio::time::advance(PAUSE / 2).await;
-        assert_eq!(due([Kind::NotTrusted, Kind::NoCertificate]), [true, false]);
+        assert_eq!(due([FailureKind::NotTrusted, FailureKind::NoCertificate]), [true, false]);
         tokio::time::advance(PAUSE / 2).await;
-        assert_eq!(due([Kind::NotTrusted, Kind::NoCertificate]), [false, true]);
+        assert_eq!(due([FailureKind::NotTrusted, FailureKind::NoCertificate]), [false, true]);
     }
 }

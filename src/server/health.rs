@@ -11,10 +11,10 @@ use axum::routing::get;
 use jiff::Timestamp;
 
 use crate::metrics;
-use crate::server::State;
+use crate::server::ServerState;
 use crate::sources::ClusterSource;
 
-pub(crate) fn routes(state: Arc<State>) -> Router {
+pub(crate) fn routes(state: Arc<ServerState>) -> Router {
     Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
@@ -24,17 +24,19 @@ pub(crate) fn routes(state: Arc<State>) -> Router {
 
 /// Tells whether the server is ready to judge, check by check, in the form of the API server's own
 /// `/readyz`; `?exclude=NAME` leaves a check out of the sum.
-async fn ready(Shared(state): Shared<Arc<State>>, RawQuery(query): RawQuery) -> Response {
+async fn ready(Shared(state): Shared<Arc<ServerState>>, RawQuery(query): RawQuery) -> Response {
     let query = query.unwrap_or_default();
     let excluded: Vec<_> = query.split('&').filter_map(|pair| pair.strip_prefix("exclude=")).collect();
     let mut status = StatusCode::OK;
     let mut lines = String::new();
     for (name, outcome) in checks(&state) {
         let line = match outcome {
-            Check::Passed => format!("[+]{name} ok\n"),
-            Check::PassedWithNote(note) => format!("[+]{name} ok: {note}\n"),
-            Check::Failed(fault) if excluded.contains(&name) => format!("[+]{name} excluded: {fault}\n"),
-            Check::Failed(fault) => {
+            CheckResult::Passed => format!("[+]{name} ok\n"),
+            CheckResult::PassedWithNote(note) => format!("[+]{name} ok: {note}\n"),
+            CheckResult::Failed(fault) if excluded.contains(&name) => {
+                format!("[+]{name} excluded: {fault}\n")
+            }
+            CheckResult::Failed(fault) => {
                 status = StatusCode::SERVICE_UNAVAILABLE;
                 format!("[-]{name} failed: {fault}\n")
             }
@@ -46,25 +48,25 @@ async fn ready(Shared(state): Shared<Arc<State>>, RawQuery(query): RawQuery) -> 
 }
 
 /// The outcome of one check.
-enum Check {
+enum CheckResult {
     Passed,
     PassedWithNote(String),
     Failed(String),
 }
 
-impl Check {
+impl CheckResult {
     fn of(fault: Option<String>) -> Self {
         fault.map_or(Self::Passed, Self::Failed)
     }
 }
 
-fn checks(state: &State) -> Vec<(&'static str, Check)> {
+fn checks(state: &ServerState) -> Vec<(&'static str, CheckResult)> {
     let draining = state.draining.load(Ordering::Relaxed);
     let policy = state.policy.fault().map(|fault| format!("{fault}; the policy before it is in force"));
     let mut checks = vec![
-        ("certificate", Check::of(state.certificate.fault(Timestamp::now()))),
-        ("policy", Check::of(policy)),
-        ("shutdown", Check::of(draining.then(|| "the server is about to stop".to_owned()))),
+        ("certificate", CheckResult::of(state.certificate.fault(Timestamp::now()))),
+        ("policy", CheckResult::of(policy)),
+        ("shutdown", CheckResult::of(draining.then(|| "the server is about to stop".to_owned()))),
     ];
     if let Some(cluster) = state.engine.sources().cluster() {
         checks.insert(1, ("cluster", cluster_check(cluster)));
@@ -74,15 +76,15 @@ fn checks(state: &State) -> Vec<(&'static str, Check)> {
 
 /// Waits for the first answers, and no longer than for a moment: whoever is asked to judge was asked
 /// by an API server, and a cluster that is not known is for the policy's `onUnknown`.
-fn cluster_check(cluster: &ClusterSource) -> Check {
+fn cluster_check(cluster: &ClusterSource) -> CheckResult {
     let unsettled = cluster.unsettled();
     if !unsettled.is_empty() {
-        return Check::Failed(format!("not read yet: {}", unsettled.join(", ")));
+        return CheckResult::Failed(format!("not read yet: {}", unsettled.join(", ")));
     }
     let unknown = cluster.unknown();
-    if unknown.is_empty() { Check::Passed } else { Check::PassedWithNote(unknown.join("; ")) }
+    if unknown.is_empty() { CheckResult::Passed } else { CheckResult::PassedWithNote(unknown.join("; ")) }
 }
 
-async fn show_metrics(Shared(state): Shared<Arc<State>>) -> Response {
+async fn show_metrics(Shared(state): Shared<Arc<ServerState>>) -> Response {
     ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], state.metrics.encode()).into_response()
 }

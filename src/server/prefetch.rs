@@ -14,15 +14,16 @@ use crate::model::facts::image::Image;
 use crate::model::facts::{Fact, Facts};
 use crate::model::question::Question;
 use crate::policy::Policy;
-use crate::server::State;
+use crate::server::ServerState;
 
 /// Reads ahead for ever. Without registries to ask there is nothing to do.
-pub(crate) async fn watch(state: Arc<State>) {
+pub(crate) async fn watch(state: Arc<ServerState>) {
     if state.engine.sources().registry().is_none() {
         return;
     }
     let begun = Instant::now();
-    let mut ahead = Ahead { answers: None, forget: begun + FORGOTTEN_AFTER, again: None, wait: FIRST_WAIT };
+    let mut ahead =
+        Prefetch { answers: None, forget: begun + FORGOTTEN_AFTER, again: None, wait: FIRST_WAIT };
     loop {
         ahead.look(&state).await;
         sleep(PAUSE).await;
@@ -30,7 +31,7 @@ pub(crate) async fn watch(state: Arc<State>) {
 }
 
 /// What was read so far.
-struct Ahead {
+struct Prefetch {
     answers: Option<Facts>,
     /// When everything is asked for anew, so that what an earlier release needed does not stay.
     forget: Instant,
@@ -40,8 +41,8 @@ struct Ahead {
     wait: Duration,
 }
 
-impl Ahead {
-    async fn look(&mut self, state: &State) {
+impl Prefetch {
+    async fn look(&mut self, state: &ServerState) {
         let policy = state.policy.current();
         let mut facts = state.engine.sources().begin();
         if let Some(before) = self.answers.take().filter(|_| Instant::now() < self.forget) {
@@ -66,7 +67,7 @@ impl Ahead {
     }
 
     /// Asks until everything that the bases are known by is answered, be it that there is no answer.
-    async fn read(&self, state: &State, policy: &Policy, facts: &mut Facts) {
+    async fn read(&self, state: &ServerState, policy: &Policy, facts: &mut Facts) {
         loop {
             let questions = lineage::questions_ahead(facts, policy);
             if questions.is_empty() {

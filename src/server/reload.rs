@@ -8,14 +8,14 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::policy::Reload as PolicyReload;
+use crate::policy::PolicyReload;
 use crate::registry::auth::keychain::Reloaded;
-use crate::server::State;
-use crate::tls::{Reload as CertificateReload, ServingCertificate};
+use crate::server::ServerState;
+use crate::tls::{CertificateReload, ServingCertificate};
 
 /// Looks at everything again and again, for ever. Each change is one line of log.
-pub(super) async fn watch(state: Arc<State>) {
-    let policy_fault = Arc::new(Lasting::default());
+pub(super) async fn watch(state: Arc<ServerState>) {
+    let policy_fault = Arc::new(PersistentFault::default());
     loop {
         tokio::time::sleep(PAUSE).await;
         let (state, policy_fault) = (Arc::clone(&state), Arc::clone(&policy_fault));
@@ -25,7 +25,7 @@ pub(super) async fn watch(state: Arc<State>) {
     }
 }
 
-fn look(state: &State, policy_fault: &Lasting) {
+fn look(state: &ServerState, policy_fault: &PersistentFault) {
     match state.policy.reload() {
         PolicyReload::Same => {
             if state.policy.fault().is_some() && policy_fault.counts_again() {
@@ -69,9 +69,9 @@ fn look(state: &State, policy_fault: &Lasting) {
 /// A fault that is told once and counted once a minute for as long as it lasts: an alert on a counter
 /// that stands still would end before the fault does.
 #[derive(Default)]
-struct Lasting(AtomicU32);
+struct PersistentFault(AtomicU32);
 
-impl Lasting {
+impl PersistentFault {
     fn begins(&self) {
         self.0.store(0, Ordering::Relaxed);
     }
@@ -108,7 +108,7 @@ mod tests {
 
     #[test]
     fn a_fault_that_lasts_is_counted_once_a_minute_from_its_beginning() {
-        let fault = Lasting::default();
+        let fault = PersistentFault::default();
         let counted = |looks: u32| (0..looks).filter(|_| fault.counts_again()).count();
         assert_eq!(counted(59), 0);
         fault.begins();

@@ -9,11 +9,11 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, timeout_at};
 
 use crate::admission::MAX_BYTES;
-use crate::server::State;
+use crate::server::ServerState;
 use crate::server::body::Body;
 
 /// A request whose body was read, with the time by which it must be answered.
-pub(super) struct Accepted {
+pub(super) struct AcceptedRequest {
     pub(super) body: Body,
     pub(super) deadline: Instant,
     pub(super) begun: Instant,
@@ -23,12 +23,12 @@ pub(super) struct Accepted {
 
 /// A request that is turned away, with the reason in words.
 #[derive(Debug)]
-pub(super) struct Refusal {
+pub(super) struct Rejection {
     status: StatusCode,
     message: String,
 }
 
-impl Refusal {
+impl Rejection {
     pub(super) fn new(status: StatusCode, message: impl Into<String>) -> Self {
         Self { status, message: message.into() }
     }
@@ -47,7 +47,7 @@ impl Refusal {
     }
 }
 
-impl IntoResponse for Refusal {
+impl IntoResponse for Rejection {
     fn into_response(self) -> Response {
         let mut headers = HeaderMap::new();
         match self.status {
@@ -68,9 +68,12 @@ impl IntoResponse for Refusal {
 }
 
 /// Finds a place for the request, reads its body and works out its deadline.
-pub(super) async fn accept(state: &State, request: Request<axum::body::Body>) -> Result<Accepted, Refusal> {
+pub(super) async fn accept(
+    state: &ServerState,
+    request: Request<axum::body::Body>,
+) -> Result<AcceptedRequest, Rejection> {
     let begun = Instant::now();
-    let busy = |what: String| Refusal::new(StatusCode::SERVICE_UNAVAILABLE, what);
+    let busy = |what: String| Rejection::new(StatusCode::SERVICE_UNAVAILABLE, what);
     let limits = &state.limits;
     let _review = state.reviews.clone().try_acquire_owned().map_err(|_| {
         busy(format!("{} reviews are in work, which is the limit; try again in a moment", limits.reviews))
@@ -90,13 +93,13 @@ pub(super) async fn accept(state: &State, request: Request<axum::body::Body>) ->
     let until = deadline.min(begun + limits.body);
     let body = match timeout_at(until, read(request.into_body(), announced)).await {
         Ok(body) => body?,
-        Err(_) => return Err(Refusal::new(StatusCode::REQUEST_TIMEOUT, "the body did not come in time")),
+        Err(_) => return Err(Rejection::new(StatusCode::REQUEST_TIMEOUT, "the body did not come in time")),
     };
-    Ok(Accepted { body, deadline, begun, _review, _memory })
+    Ok(AcceptedRequest { body, deadline, begun, _review, _memory })
 }
 
 /// The length that the head announces. Fails when that is too much.
-fn announced(headers: &HeaderMap) -> Result<Option<usize>, Refusal> {
+fn announced(headers: &HeaderMap) -> Result<Option<usize>, Rejection> {
     let length =
         headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
     match length {
@@ -107,12 +110,13 @@ fn announced(headers: &HeaderMap) -> Result<Option<usize>, Refusal> {
     }
 }
 
-async fn read(mut body: axum::body::Body, announced: Option<usize>) -> Result<Body, Refusal> {
+async fn read(mut body: axum::body::Body, announced: Option<usize>) -> Result<Body, Rejection> {
     let mut held = Body::new(announced.unwrap_or(0), MAX_BYTES);
     let mut beyond = 0;
     while let Some(frame) = body.frame().await {
-        let frame = frame
-            .map_err(|error| Refusal::new(StatusCode::BAD_REQUEST, format!("the body broke off: {error}")))?;
+        let frame = frame.map_err(|error| {
+            Rejection::new(StatusCode::BAD_REQUEST, format!("the body broke off: {error}"))
+        })?;
         let Ok(data) = frame.into_data() else { continue };
         if beyond == 0 && held.push(&data).map_err(no_memory)? {
             continue;
@@ -127,13 +131,13 @@ async fn read(mut body: axum::body::Body, announced: Option<usize>) -> Result<Bo
     if beyond > 0 { Err(too_large()) } else { Ok(held) }
 }
 
-fn no_memory(error: std::io::Error) -> Refusal {
+fn no_memory(error: std::io::Error) -> Rejection {
     tracing::error!(%error, "no memory for the body of a request");
-    Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "there is no memory for the body; try again in a moment")
+    Rejection::new(StatusCode::SERVICE_UNAVAILABLE, "there is no memory for the body; try again in a moment")
 }
 
-fn too_large() -> Refusal {
-    Refusal::new(
+fn too_large() -> Rejection {
+    Rejection::new(
         StatusCode::PAYLOAD_TOO_LARGE,
         format!(
             "the body has more than {MAX_BYTES} bytes; two MachineConfigs of the largest size fit in that"
@@ -143,7 +147,7 @@ fn too_large() -> Refusal {
 
 /// The time for the whole answer: what the API server says in `?timeout=`, less a margin for the way
 /// there and back, and never more than `longest`.
-fn budget(query: Option<&str>, longest: Duration) -> Result<Duration, Refusal> {
+fn budget(query: Option<&str>, longest: Duration) -> Result<Duration, Rejection> {
     let given = query
         .unwrap_or_default()
         .split('&')
@@ -152,7 +156,7 @@ fn budget(query: Option<&str>, longest: Duration) -> Result<Duration, Refusal> {
     let Some(text) = given else { return Ok(longest) };
     let parsed =
         crate::cli::duration::parse(text).filter(|duration| !duration.is_zero()).ok_or_else(|| {
-            Refusal::new(
+            Rejection::new(
                 StatusCode::BAD_REQUEST,
                 format!("timeout=`{}` is no duration; write it as 10s", crate::text::shown(text)),
             )

@@ -6,21 +6,21 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::model::facts::Fact;
-use crate::tls::Endpoint;
+use crate::tls::TlsEndpoint;
 use crate::tls::profile::Profile;
 
 /// Who says what is spoken.
 #[derive(Debug)]
-pub(crate) enum Spoken {
+pub(crate) enum TlsSettings {
     /// The flags: nothing changes.
     Fixed,
     /// The cluster, with what it said last.
-    OfCluster { endpoints: [Arc<Endpoint>; 2], last: Mutex<Profile> },
+    OfCluster { endpoints: [Arc<TlsEndpoint>; 2], last: Mutex<Profile> },
 }
 
-impl Spoken {
+impl TlsSettings {
     /// As the cluster wants it, which has said nothing yet.
-    pub(crate) fn of_cluster(endpoints: [Arc<Endpoint>; 2]) -> Self {
+    pub(crate) fn of_cluster(endpoints: [Arc<TlsEndpoint>; 2]) -> Self {
         Self::OfCluster { endpoints, last: Mutex::default() }
     }
 

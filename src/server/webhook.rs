@@ -10,36 +10,36 @@ use axum::extract;
 use axum::http::{Request, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
-use crate::admission::{self, Answer, Matter, Review};
-use crate::evaluate::{Outcome, Verdict};
+use crate::admission::{self, AdmissionAnswer, Disposition, Review};
+use crate::evaluate::{Verdict, VerdictLevel};
 use crate::model::machine_config::Subject;
-use crate::server::State;
-use crate::server::request::{self, Accepted, Refusal};
+use crate::server::ServerState;
+use crate::server::request::{self, AcceptedRequest, Rejection};
 use crate::text::shown;
 
 /// Pins what can be pinned.
 pub(super) async fn mutate(
-    extract::State(state): extract::State<Arc<State>>,
+    extract::State(state): extract::State<Arc<ServerState>>,
     request: Request<Body>,
 ) -> Response {
-    answer(&state, Endpoint::Mutate, request).await
+    answer(&state, Webhook::Mutate, request).await
 }
 
 /// Judges the object as it stands.
 pub(super) async fn validate(
-    extract::State(state): extract::State<Arc<State>>,
+    extract::State(state): extract::State<Arc<ServerState>>,
     request: Request<Body>,
 ) -> Response {
-    answer(&state, Endpoint::Validate, request).await
+    answer(&state, Webhook::Validate, request).await
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Endpoint {
+enum Webhook {
     Mutate,
     Validate,
 }
 
-impl Endpoint {
+impl Webhook {
     fn as_str(self) -> &'static str {
         match self {
             Self::Mutate => "mutate",
@@ -48,7 +48,7 @@ impl Endpoint {
     }
 }
 
-async fn answer(state: &State, endpoint: Endpoint, request: Request<Body>) -> Response {
+async fn answer(state: &ServerState, endpoint: Webhook, request: Request<Body>) -> Response {
     let begun = tokio::time::Instant::now();
     let accepted = match request::accept(state, request).await {
         Ok(accepted) => accepted,
@@ -57,7 +57,7 @@ async fn answer(state: &State, endpoint: Endpoint, request: Request<Body>) -> Re
     let review = match admission::decode(&accepted.body) {
         Ok(review) => review,
         Err(error) => {
-            let refusal = Refusal::new(StatusCode::BAD_REQUEST, error.to_string());
+            let refusal = Rejection::new(StatusCode::BAD_REQUEST, error.to_string());
             return refuse(state, endpoint, refusal, begun);
         }
     };
@@ -68,61 +68,77 @@ async fn answer(state: &State, endpoint: Endpoint, request: Request<Body>) -> Re
 }
 
 /// What is answered, and what of it goes into log and metrics.
-struct Settled {
-    answer: Answer,
-    outcome: Outcome,
+struct Outcome {
+    answer: AdmissionAnswer,
+    outcome: VerdictLevel,
     rules: Vec<&'static str>,
     note: Option<String>,
 }
 
-async fn settle(state: &State, endpoint: Endpoint, review: &Review, accepted: &Accepted) -> Settled {
-    let quiet = |note: &str| Settled {
-        answer: Answer::pass(),
-        outcome: Outcome::Pass,
+async fn settle(
+    state: &ServerState,
+    endpoint: Webhook,
+    review: &Review,
+    accepted: &AcceptedRequest,
+) -> Outcome {
+    let quiet = |note: &str| Outcome {
+        answer: AdmissionAnswer::pass(),
+        outcome: VerdictLevel::Pass,
         rules: Vec::new(),
         note: Some(note.to_owned()),
     };
     match &review.matter {
-        Matter::Pass(reason) => quiet(reason.as_str()),
-        Matter::Unreadable(fault) => unreadable(endpoint, fault),
-        Matter::Judge(subject) => match endpoint {
-            Endpoint::Mutate => pin(state, subject, accepted).await,
-            Endpoint::Validate => judge(state, subject, accepted).await,
+        Disposition::Pass(reason) => quiet(reason.as_str()),
+        Disposition::Unreadable(fault) => unreadable(endpoint, fault),
+        Disposition::Judge(subject) => match endpoint {
+            Webhook::Mutate => pin(state, subject, accepted).await,
+            Webhook::Validate => judge(state, subject, accepted).await,
         },
     }
 }
 
-async fn pin(state: &State, subject: &Subject, accepted: &Accepted) -> Settled {
+async fn pin(state: &ServerState, subject: &Subject, accepted: &AcceptedRequest) -> Outcome {
     let policy = state.policy.current();
     let plan = state.engine.pin(subject, &policy, accepted.deadline).await;
-    let outcome = if plan.warnings.is_empty() { Outcome::Pass } else { Outcome::Warn };
+    let outcome = if plan.warnings.is_empty() { VerdictLevel::Pass } else { VerdictLevel::Warn };
     let note = (!plan.is_empty()).then(|| "patched".to_owned());
-    let answer = Answer { patch: Some(plan.patch()), warnings: plan.warnings, ..Answer::default() };
-    Settled { answer, outcome, rules: Vec::new(), note }
+    let answer =
+        AdmissionAnswer { patch: Some(plan.patch()), warnings: plan.warnings, ..AdmissionAnswer::default() };
+    Outcome { answer, outcome, rules: Vec::new(), note }
 }
 
-async fn judge(state: &State, subject: &Subject, accepted: &Accepted) -> Settled {
+async fn judge(state: &ServerState, subject: &Subject, accepted: &AcceptedRequest) -> Outcome {
     let policy = state.policy.current();
     let verdict: Verdict = state.engine.judge(subject, &policy, accepted.deadline).await;
     state.metrics.findings(&verdict.findings);
-    let mut answer = Answer::enforce(&verdict);
+    let mut answer = AdmissionAnswer::enforce(&verdict);
     answer.audit.insert("policy", format!("{}@{}", policy.name(), policy.hash()));
     let rules = verdict.findings.iter().map(|finding| finding.rule.id).collect();
     let note = (!verdict.excepted.is_empty()).then(|| "excepted".to_owned());
-    Settled { answer, outcome: verdict.outcome(), rules, note }
+    Outcome { answer, outcome: verdict.outcome(), rules, note }
 }
 
 /// A MachineConfig that cannot be read: `/mutate` lets it pass with a word, `/validate` refuses it.
-fn unreadable(endpoint: Endpoint, fault: &str) -> Settled {
+fn unreadable(endpoint: Webhook, fault: &str) -> Outcome {
     let message = format!("the MachineConfig cannot be judged: {fault}");
     let (answer, outcome) = match endpoint {
-        Endpoint::Mutate => (Answer { warnings: vec![message], ..Answer::default() }, Outcome::Warn),
-        Endpoint::Validate => (Answer { denial: Some(message), ..Answer::default() }, Outcome::Deny),
+        Webhook::Mutate => {
+            (AdmissionAnswer { warnings: vec![message], ..AdmissionAnswer::default() }, VerdictLevel::Warn)
+        }
+        Webhook::Validate => {
+            (AdmissionAnswer { denial: Some(message), ..AdmissionAnswer::default() }, VerdictLevel::Deny)
+        }
     };
-    Settled { answer, outcome, rules: Vec::new(), note: Some(fault.to_owned()) }
+    Outcome { answer, outcome, rules: Vec::new(), note: Some(fault.to_owned()) }
 }
 
-fn report(state: &State, endpoint: Endpoint, review: &Review, settled: &Settled, accepted: &Accepted) {
+fn report(
+    state: &ServerState,
+    endpoint: Webhook,
+    review: &Review,
+    settled: &Outcome,
+    accepted: &AcceptedRequest,
+) {
     let took = accepted.begun.elapsed();
     state.metrics.review(endpoint.as_str(), &review.operation, settled.outcome.as_str(), took);
     tracing::info!(
@@ -138,7 +154,12 @@ fn report(state: &State, endpoint: Endpoint, review: &Review, settled: &Settled,
     );
 }
 
-fn refuse(state: &State, endpoint: Endpoint, refusal: Refusal, begun: tokio::time::Instant) -> Response {
+fn refuse(
+    state: &ServerState,
+    endpoint: Webhook,
+    refusal: Rejection,
+    begun: tokio::time::Instant,
+) -> Response {
     state.metrics.review(endpoint.as_str(), "", refusal.label(), begun.elapsed());
     tracing::warn!(endpoint = endpoint.as_str(), reason = refusal.message(), "request refused");
     refusal.into_response()

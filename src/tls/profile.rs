@@ -123,7 +123,7 @@ pub struct Profile {
 
 /// What a profile comes to here.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Meaning {
+pub struct EffectiveProfile {
     /// What is spoken.
     pub protocol: Protocol,
     /// What the profile asks for that cannot be done, by its own names, in its order.
@@ -133,7 +133,7 @@ pub struct Meaning {
 impl Profile {
     /// What the profile comes to. Fails with a profile that is not known, for which there is no reading
     /// that is surely as strict.
-    pub fn meaning(&self) -> Result<Meaning, UnknownProfile> {
+    pub fn meaning(&self) -> Result<EffectiveProfile, UnknownProfile> {
         let unknown = |field: &'static str, value: &str| UnknownProfile { field, value: shown(value) };
         let custom = self.ciphers.iter().map(String::as_str);
         let every = || SUITES.iter().map(|suite| suite.openssl);
@@ -163,7 +163,7 @@ impl Profile {
                 None => left_out.push(shown(name)),
             }
         }
-        Ok(Meaning { protocol: Protocol::new(minimum, &suites), left_out })
+        Ok(EffectiveProfile { protocol: Protocol::new(minimum, &suites), left_out })
     }
 }
 
@@ -291,7 +291,7 @@ mod tests {
             (custom("VersionTLS12", &[]), &every, ""),
             (custom("", &[]), &every, ""),
         ] {
-            let Meaning { protocol, left_out: out } = profile.meaning().unwrap();
+            let EffectiveProfile { protocol, left_out: out } = profile.meaning().unwrap();
             assert_eq!(
                 (protocol.to_string().as_str(), out.join(", ").as_str()),
                 (spoken, left_out),

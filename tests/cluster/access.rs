@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use base64::prelude::{BASE64_STANDARD, Engine};
-use layerpin::cluster::access::{Access, Choice, Environment};
+use layerpin::cluster::access::{ClusterAccess, ClusterChoice, ClusterEnvironment};
 use layerpin::model::facts::Fact;
 use layerpin::sources::ClusterSource;
 use layerpin_sample_registry::images::Image;
@@ -313,9 +313,12 @@ async fn in_a_pod_it_is_the_account_that_is_mounted() {
     let server = openshift().await;
     let folder = tempfile::tempdir().unwrap();
     let service = ("127.0.0.1".to_owned(), server.address.port().to_string());
-    let environment =
-        Environment { service: Some(service), account: folder.path().to_owned(), ..Environment::default() };
-    let find = || Access::find(&Choice::default(), &environment);
+    let environment = ClusterEnvironment {
+        service: Some(service),
+        account: folder.path().to_owned(),
+        ..ClusterEnvironment::default()
+    };
+    let find = || ClusterAccess::find(&ClusterChoice::default(), &environment);
     assert!(find().unwrap().is_none(), "a pod that is given no account has no cluster");
     std::fs::write(folder.path().join("token"), TOKEN).unwrap();
     let told = find().unwrap_err().to_string();

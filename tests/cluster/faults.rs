@@ -82,8 +82,10 @@ async fn what_was_deleted_while_nobody_watched_is_gone() {
 #[tokio::test]
 async fn a_server_that_goes_away_leaves_what_was_known_for_a_while_and_no_longer() {
     let server = openshift().await;
-    let known =
-        Known::follow_at(&server, layerpin::cluster::Pace { stale: Duration::from_millis(300), ..QUICK });
+    let known = Known::follow_at(
+        &server,
+        layerpin::cluster::WatchConfig { stale: Duration::from_millis(300), ..QUICK },
+    );
     known.runs("4.18.14").await;
     let begun = Instant::now();
     server.down(true);
@@ -159,8 +161,10 @@ async fn readiness_does_not_wait_for_ever() {
     let server = openshift().await;
     server.freeze(true);
     assert_eq!(Known::follow(&server).source.unsettled().len(), FOLLOWED);
-    let known =
-        Known::follow_at(&server, layerpin::cluster::Pace { settle: Duration::from_millis(300), ..QUICK });
+    let known = Known::follow_at(
+        &server,
+        layerpin::cluster::WatchConfig { settle: Duration::from_millis(300), ..QUICK },
+    );
     known.knows("it has waited long enough", |_| known.source.unsettled().is_empty()).await;
     let told = "ClusterVersion/version not read from the cluster: not read yet";
     assert_eq!(known.source.unknown()[0], told);

@@ -4,12 +4,12 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use layerpin::cluster::Pace;
-use layerpin::cluster::access::{Access, Choice, Environment};
+use layerpin::cluster::WatchConfig;
+use layerpin::cluster::access::{ClusterAccess, ClusterChoice, ClusterEnvironment};
 use layerpin::metrics::Metrics;
 use layerpin::model::facts::Fact;
 use layerpin::model::facts::cluster::Cluster;
-use layerpin::registry::auth::keychain::Credentials;
+use layerpin::registry::auth::keychain::Keychain;
 use layerpin::sources::{ClusterSource, RegistryClient};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -27,7 +27,7 @@ pub(crate) struct Known {
 }
 
 /// Quick, where the default has seconds.
-pub(crate) const QUICK: Pace = Pace {
+pub(crate) const QUICK: WatchConfig = WatchConfig {
     call: Duration::from_secs(10),
     first_pause: Duration::from_millis(20),
     longest_pause: Duration::from_millis(100),
@@ -43,7 +43,7 @@ impl Known {
     }
 
     /// Follows `server`.
-    pub(crate) fn follow_at(server: &ApiServer, pace: Pace) -> Self {
+    pub(crate) fn follow_at(server: &ApiServer, pace: WatchConfig) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let source = source(folder.path(), &server.kubeconfig(), pace);
         let registry = registry();
@@ -74,18 +74,18 @@ impl Known {
 }
 
 /// A source for a cluster that is named by a kubeconfig in `folder`.
-pub(crate) fn source(folder: &Path, kubeconfig: &Value, pace: Pace) -> Arc<ClusterSource> {
+pub(crate) fn source(folder: &Path, kubeconfig: &Value, pace: WatchConfig) -> Arc<ClusterSource> {
     let path = folder.join("kubeconfig");
     std::fs::write(&path, kubeconfig.to_string()).unwrap();
-    let choice = Choice { kubeconfig: Some(path), context: None };
-    let access = Access::find(&choice, &Environment::default()).unwrap().unwrap();
+    let choice = ClusterChoice { kubeconfig: Some(path), context: None };
+    let access = ClusterAccess::find(&choice, &ClusterEnvironment::default()).unwrap().unwrap();
     ClusterSource::new(access, pace).unwrap()
 }
 
 /// A registry client with the credentials of the cluster.
 pub(crate) fn registry() -> Arc<RegistryClient> {
     layerpin::install_crypto_provider();
-    RegistryClient::new(Credentials::of_cluster(), Arc::new(Metrics::new())).unwrap()
+    RegistryClient::new(Keychain::of_cluster(), Arc::new(Metrics::new())).unwrap()
 }
 
 /// Why a kind is not known.

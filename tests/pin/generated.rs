@@ -57,7 +57,7 @@ proptest! {
 }
 
 /// Pins `text`; the registry says `DIGEST` to everything.
-fn pinned(text: &str) -> Result<String, edit::Inexact> {
+fn pinned(text: &str) -> Result<String, edit::EditError> {
     let read = manifests::read(text);
     let mut facts = Facts::none(Timestamp::UNIX_EPOCH);
     let manifest = Manifest {

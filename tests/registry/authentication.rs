@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use base64::prelude::{BASE64_STANDARD, Engine};
-use layerpin::model::facts::{AsNodes, Shown};
+use layerpin::model::facts::{CredentialsSent, NodeCredentials};
 use layerpin_sample_registry::images::Image;
 use layerpin_sample_registry::{ClosedPort, Fault, Registry, TokenFault, TokenField, TokenService};
 use serde_json::{Value, json};
@@ -68,17 +68,17 @@ async fn a_refusal_says_what_was_shown_and_whether_nodes_would_show_it() {
     for (asker, shown, as_nodes, expected) in [
         (
             only(&registry, password("alice", "wrong")),
-            Shown::Entry,
-            AsNodes::Same,
+            CredentialsSent::Entry,
+            NodeCredentials::Same,
             vec![plain.clone(), basic],
         ),
         (
             Asker::with(&json!({"quay.io": password("alice", "s3cr3t-word")})),
-            Shown::NoEntry,
-            AsNodes::Same,
+            CredentialsSent::NoEntry,
+            NodeCredentials::Same,
             vec![plain.clone()],
         ),
-        (Asker::anonymous(), Shown::NoEntry, AsNodes::NotAtHand, vec![plain.clone()]),
+        (Asker::anonymous(), CredentialsSent::NoEntry, NodeCredentials::NotAtHand, vec![plain.clone()]),
     ] {
         registry.clear_requests();
         let answer = asker.ask(&format!("{host}/acme/os:1")).await;
@@ -102,7 +102,11 @@ async fn a_registry_that_is_never_content_is_left_after_one_round() {
         registry.set_fault(fault.clone());
         registry.clear_requests();
         let answer = asker.ask_now(&format!("{host}/acme/os:1")).await;
-        assert_eq!(answer, refused(&host, status, Shown::Entry, AsNodes::Same), "{fault:?}");
+        assert_eq!(
+            answer,
+            refused(&host, status, CredentialsSent::Entry, NodeCredentials::Same),
+            "{fault:?}"
+        );
         let expected: Vec<_> = expected.iter().map(|scheme| format!("{HEAD}/1 {scheme}")).collect();
         assert_eq!(lines(&registry.requests()), expected, "{fault:?}");
     }
@@ -173,7 +177,7 @@ async fn an_identity_token_is_exchanged_and_never_shown_to_the_registry() {
 
     let asker = only(&registry, json!({"identitytoken": "invented"}));
     let answer = asker.ask(&format!("{host}/acme/os:1")).await;
-    assert_eq!(answer, refused(&host, 401, Shown::Entry, AsNodes::Same));
+    assert_eq!(answer, refused(&host, 401, CredentialsSent::Entry, NodeCredentials::Same));
 }
 
 #[tokio::test]
@@ -232,16 +236,16 @@ async fn a_token_service_that_refuses_is_a_refusal_of_the_registry() {
     let host = registry.host();
     push(&registry);
     for (asker, shown, as_nodes) in [
-        (only(&registry, password("alice", "wrong")), Shown::Entry, AsNodes::Same),
-        (Asker::with(&json!({})), Shown::NoEntry, AsNodes::Same),
-        (Asker::anonymous(), Shown::NoEntry, AsNodes::NotAtHand),
+        (only(&registry, password("alice", "wrong")), CredentialsSent::Entry, NodeCredentials::Same),
+        (Asker::with(&json!({})), CredentialsSent::NoEntry, NodeCredentials::Same),
+        (Asker::anonymous(), CredentialsSent::NoEntry, NodeCredentials::NotAtHand),
     ] {
         let answer = asker.ask(&format!("{host}/acme/os:1")).await;
         assert_eq!(answer, refused(&host, 401, shown, as_nodes));
     }
     tokens.set_fault(TokenFault::Status(403));
     let answer = Asker::anonymous().ask(&format!("{host}/acme/os:1")).await;
-    assert_eq!(answer, refused(&host, 403, Shown::NoEntry, AsNodes::NotAtHand));
+    assert_eq!(answer, refused(&host, 403, CredentialsSent::NoEntry, NodeCredentials::NotAtHand));
 }
 
 #[tokio::test]
@@ -317,7 +321,7 @@ async fn a_challenge_of_an_unknown_scheme_gets_nothing() {
     let host = registry.host();
     registry.set_fault(Fault::StatusWithHeader(401, "WWW-Authenticate".into(), "Negotiate".into()));
     let answer = only(&registry, password("alice", "s3cr3t-word")).ask(&format!("{host}/acme/os:1")).await;
-    assert_eq!(answer, refused(&host, 401, Shown::Entry, AsNodes::Same));
+    assert_eq!(answer, refused(&host, 401, CredentialsSent::Entry, NodeCredentials::Same));
     assert_eq!(lines(&registry.requests()), [format!("{HEAD}/1 -")]);
 }
 

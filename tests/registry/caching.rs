@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use layerpin::model::facts::{AsNodes, Cause, Fact, Shown};
+use layerpin::model::facts::{Cause, CredentialsSent, Fact, NodeCredentials};
 use layerpin_sample_registry::images::Image;
 use layerpin_sample_registry::{Fault, Registry, TokenFault, TokenService};
 use serde_json::json;
@@ -75,9 +75,15 @@ async fn an_answer_is_for_the_credentials_that_had_it() {
     let asker = Asker::with(&allowed);
     assert_eq!(asker.ask(&reference).await, image(&digest, &host));
     asker.change(&json!({(host.as_str()): password("alice", "wrong")}));
-    assert_eq!(asker.ask(&reference).await, refused(&host, 401, Shown::Entry, AsNodes::Same));
+    assert_eq!(
+        asker.ask(&reference).await,
+        refused(&host, 401, CredentialsSent::Entry, NodeCredentials::Same)
+    );
     asker.change(&json!({}));
-    assert_eq!(asker.ask(&reference).await, refused(&host, 401, Shown::NoEntry, AsNodes::Same));
+    assert_eq!(
+        asker.ask(&reference).await,
+        refused(&host, 401, CredentialsSent::NoEntry, NodeCredentials::Same)
+    );
     registry.clear_requests();
     asker.change(&allowed);
     assert_eq!(asker.ask(&reference).await, image(&digest, &host));

@@ -3,9 +3,9 @@
 use std::path::Path;
 
 use layerpin::model::facts::{Cause, Fact};
-use layerpin::registry::Settings;
-use layerpin::registry::auth::keychain::Credentials;
-use layerpin::registry::http::tls_roots::Certificates;
+use layerpin::registry::RegistrySettings;
+use layerpin::registry::auth::keychain::Keychain;
+use layerpin::registry::http::tls_roots::CertDirs;
 use layerpin_sample_registry::images::Image;
 use layerpin_sample_registry::{Authority, DockerRegistry, Registry};
 use tempfile::TempDir;
@@ -21,8 +21,8 @@ fn write(folder: &Path, host: &str, name: &str, text: &str) {
 }
 
 fn asker(folder: &TempDir) -> Asker {
-    let certificates = Certificates::from_dir(folder.path()).unwrap();
-    Asker::with_settings(Settings { certificates, ..Settings::from(Credentials::none()) })
+    let certificates = CertDirs::from_dir(folder.path()).unwrap();
+    Asker::with_settings(RegistrySettings { certificates, ..RegistrySettings::from(Keychain::none()) })
 }
 
 fn registry(authority: &Authority) -> (Registry, String, String) {

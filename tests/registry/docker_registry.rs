@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use layerpin::model::digest::Digest;
-use layerpin::model::facts::{AsNodes, Fact, ManifestKind, Shown};
+use layerpin::model::facts::{CredentialsSent, Fact, ManifestKind, NodeCredentials};
 use layerpin_sample_registry::images::{Architecture, Image, Index};
 use layerpin_sample_registry::{DockerRegistry, TokenService};
 use serde_json::{Value, json};
@@ -73,9 +73,12 @@ async fn lets_in_alice_alone(registry: &DockerRegistry) {
     let only = |entry: Value| Asker::with(&json!({(host.as_str()): entry}));
     for (asker, expected) in [
         (only(password("alice", "s3cr3t-word")), image(&digest, &host)),
-        (only(password("alice", "wrong")), refused(&host, 401, Shown::Entry, AsNodes::Same)),
-        (Asker::with(&json!({})), refused(&host, 401, Shown::NoEntry, AsNodes::Same)),
-        (Asker::anonymous(), refused(&host, 401, Shown::NoEntry, AsNodes::NotAtHand)),
+        (
+            only(password("alice", "wrong")),
+            refused(&host, 401, CredentialsSent::Entry, NodeCredentials::Same),
+        ),
+        (Asker::with(&json!({})), refused(&host, 401, CredentialsSent::NoEntry, NodeCredentials::Same)),
+        (Asker::anonymous(), refused(&host, 401, CredentialsSent::NoEntry, NodeCredentials::NotAtHand)),
     ] {
         assert_eq!(asker.ask(&reference).await, expected);
     }

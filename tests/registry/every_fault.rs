@@ -8,11 +8,11 @@ use std::time::{Duration, SystemTime};
 
 use futures_util::future::join_all;
 use jiff::Timestamp;
-use layerpin::model::facts::{AsNodes, Attempt, Cause, Fact, Manifest, Shown};
-use layerpin::registry::Settings;
-use layerpin::registry::auth::keychain::Credentials;
+use layerpin::model::facts::{Attempt, Cause, CredentialsSent, Fact, Manifest, NodeCredentials};
+use layerpin::registry::RegistrySettings;
+use layerpin::registry::auth::keychain::Keychain;
 use layerpin::registry::http::proxy::{Proxies, ProxySettings};
-use layerpin::registry::http::tls_roots::{Authorities, Certificates, HostTrust, Trusted};
+use layerpin::registry::http::tls_roots::{CaBundle, CertDirs, ClusterCas, HostTrust};
 use layerpin::registry::mirrors::registries_conf::RegistriesConf;
 use layerpin_sample_registry::images::Image;
 use layerpin_sample_registry::{Authority, ClosedPort, Fault, FaultPlan, Registry, TokenFault, TokenService};
@@ -167,7 +167,7 @@ fn status(asked: &Asked, status: u16) -> Fact<Manifest> {
 }
 
 fn refused(asked: &Asked, status: u16) -> Fact<Manifest> {
-    let (shown, as_nodes) = (Shown::NoEntry, AsNodes::NotAtHand);
+    let (shown, as_nodes) = (CredentialsSent::NoEntry, NodeCredentials::NotAtHand);
     unknown(Cause::Refused { host: asked.host.clone(), status, shown, as_nodes })
 }
 
@@ -262,7 +262,7 @@ impl Scene {
             Way::AsTheLastMirror => Some(Registry::start().unwrap()),
             Way::Directly | Way::ThroughAProxy => None,
         };
-        let mut settings = Settings::from(Credentials::none());
+        let mut settings = RegistrySettings::from(Keychain::none());
         settings.proxies = Proxies::new(ProxySettings::default());
         let proxy = match way {
             Way::ThroughAProxy => {
@@ -345,12 +345,11 @@ fn set(registry: &Registry, trouble: &Trouble, way: Way) {
     }
 }
 
-fn trusting(authority: &Authority, hosts: impl Iterator<Item = String>) -> Certificates {
-    let certificates = Certificates::of_system();
-    let trust =
-        || HostTrust { authorities: Authorities::parse(&authority.ca_pem()).unwrap(), identity: None };
+fn trusting(authority: &Authority, hosts: impl Iterator<Item = String>) -> CertDirs {
+    let certificates = CertDirs::of_system();
+    let trust = || HostTrust { authorities: CaBundle::parse(&authority.ca_pem()).unwrap(), identity: None };
     let hosts: BTreeMap<_, _> = hosts.map(|host| (host, trust())).collect();
-    certificates.replace(Trusted { hosts, ..Trusted::default() });
+    certificates.replace(ClusterCas { hosts, ..ClusterCas::default() });
     certificates
 }
 

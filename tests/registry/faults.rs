@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use layerpin::model::facts::{AsNodes, Cause, Fact, Manifest, Shown};
+use layerpin::model::facts::{Cause, CredentialsSent, Fact, Manifest, NodeCredentials};
 use layerpin_sample_registry::images::Image;
 use layerpin_sample_registry::{ClosedPort, Fault, FaultPlan, Registry};
 
@@ -53,7 +53,8 @@ const HEAD: &str = "HEAD /v2/acme/os/manifests/1 -";
 #[tokio::test]
 async fn statuses_are_told_as_they_are() {
     let status = |host: &str, status| Fact::Unknown(Cause::Status { host: host.to_owned(), status });
-    let refused = |host: &str, status| refused(host, status, Shown::NoEntry, AsNodes::NotAtHand);
+    let refused =
+        |host: &str, status| refused(host, status, CredentialsSent::NoEntry, NodeCredentials::NotAtHand);
     type Expected<'a> = &'a dyn Fn(&str) -> Fact<Manifest>;
     let table: [(Fault, Expected<'_>); 8] = [
         (Fault::UnauthorizedForEver, &|host| refused(host, 401)),

@@ -5,8 +5,8 @@
 use std::path::Path;
 
 use futures_util::future::join_all;
-use layerpin::model::facts::{AsNodes, Cause, Fact, Shown};
-use layerpin::registry::auth::keychain::Credentials;
+use layerpin::model::facts::{Cause, CredentialsSent, Fact, NodeCredentials};
+use layerpin::registry::auth::keychain::Keychain;
 use layerpin_sample_registry::images::Image;
 use layerpin_sample_registry::{Registry, write_script};
 use serde_json::json;
@@ -34,7 +34,7 @@ fn parts(auth_file: impl Fn(&str) -> serde_json::Value) -> (Registry, String, As
     registry.push("acme/os", Some("1"), &Image::base("4.18.1"));
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), auth_file(&registry.host()).to_string()).unwrap();
-    let credentials = Credentials::from_file(file.path()).unwrap();
+    let credentials = Keychain::from_file(file.path()).unwrap();
     let host = registry.host();
     (registry, host, Asker::with_settings(credentials.into()))
 }
@@ -65,7 +65,10 @@ async fn the_store_is_asked_where_there_is_no_entry() {
     let Some(folder) = alone("the_store_is_asked_where_there_is_no_entry", script) else { return };
     let (_registry, host, asker) = parts(|_| json!({"credsStore": "sample"}));
     let reference = format!("{host}/acme/os:1");
-    assert_eq!(asker.ask(&reference).await, refused(&host, 401, Shown::NoEntry, AsNodes::Same));
+    assert_eq!(
+        asker.ask(&reference).await,
+        refused(&host, 401, CredentialsSent::NoEntry, NodeCredentials::Same)
+    );
     assert_eq!(std::fs::read_to_string(format!("{folder}/runs")).unwrap(), format!("get\n{host}\n"));
     let (_registry, host, asker) =
         parts(|host| json!({"auths": {host: password("alice", "s3cr3t-word")}, "credsStore": "sample"}));

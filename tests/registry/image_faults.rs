@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use layerpin::model::digest::Digest;
 use layerpin::model::facts::image::Image as Found;
-use layerpin::model::facts::{AsNodes, Cause, Fact, Shown};
+use layerpin::model::facts::{Cause, CredentialsSent, Fact, NodeCredentials};
 use layerpin_sample_registry::images::Image;
 use layerpin_sample_registry::{Fault, FaultPlan, Registry};
 
@@ -66,7 +66,9 @@ async fn every_fault_has_its_own_words() {
         (Fault::Status(404).on(BLOBS), &missing),
         (Fault::Status(500).on(MANIFESTS), &|host| status(host, 500)),
         (Fault::Status(503).on(BLOBS), &|host| status(host, 503)),
-        (Fault::ForbiddenForEver.on(BLOBS), &|host| refused(host, 403, Shown::NoEntry, AsNodes::NotAtHand)),
+        (Fault::ForbiddenForEver.on(BLOBS), &|host| {
+            refused(host, 403, CredentialsSent::NoEntry, NodeCredentials::NotAtHand)
+        }),
         (Fault::WrongBody.on(MANIFESTS), &|host| mismatch(host, &manifest, &image.manifest())),
         (Fault::WrongBody.on(BLOBS), &|host| mismatch(host, &config, &image.config())),
         (Fault::EndlessBody.on(MANIFESTS), &|host| nonsense(host, "its answer is longer than 4194304 bytes")),

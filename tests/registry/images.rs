@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use layerpin::model::digest::Digest;
 use layerpin::model::facts::image::{HistoryStep, Image as Found, Layer, Platform, PlatformImage};
-use layerpin::model::facts::{AsNodes, Cause, Fact, ManifestKind, Shown};
+use layerpin::model::facts::{Cause, CredentialsSent, Fact, ManifestKind, NodeCredentials};
 use layerpin::model::question::Platforms;
 use layerpin_sample_registry::images::{Architecture, Image, Index, MediaTypes, OCI_INDEX, OCI_MANIFEST};
 use layerpin_sample_registry::{Fault, Registry};
@@ -374,7 +374,10 @@ async fn documents_are_for_the_credentials_that_had_them() {
         ]
     );
     asker.change(&json!({}));
-    assert_eq!(asker.image(&reference).await, refused(&host, 401, Shown::NoEntry, AsNodes::Same));
+    assert_eq!(
+        asker.image(&reference).await,
+        refused(&host, 401, CredentialsSent::NoEntry, NodeCredentials::Same)
+    );
 }
 
 #[tokio::test]

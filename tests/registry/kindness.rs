@@ -4,8 +4,8 @@ use std::time::{Duration, SystemTime};
 
 use futures_util::future::join_all;
 use layerpin::model::facts::{Cause, Fact};
-use layerpin::registry::Limits;
-use layerpin::registry::auth::keychain::Credentials;
+use layerpin::registry::HostLimits;
+use layerpin::registry::auth::keychain::Keychain;
 use layerpin_sample_registry::images::Image;
 use layerpin_sample_registry::{Fault, Registry};
 
@@ -96,8 +96,8 @@ async fn a_pause_of_the_token_service_is_one_of_its_own() {
 async fn who_keeps_failing_is_left_alone_until_a_probe_succeeds() {
     // Longer than the test takes, whatever else this machine does.
     let rest = Duration::from_secs(3600);
-    let limits = Limits { failures: 3, first_rest: rest, longest_rest: rest, ..Limits::default() };
-    let asker = Asker::with_limits(Credentials::none(), limits);
+    let limits = HostLimits { failures: 3, first_rest: rest, longest_rest: rest, ..HostLimits::default() };
+    let asker = Asker::with_limits(Keychain::none(), limits);
     let (registry, host) = known(&asker).await;
     registry.set_fault(Fault::Status(500));
     let reference = |number: usize| format!("{host}/acme/os:t{number}");
@@ -124,8 +124,8 @@ async fn who_keeps_failing_is_left_alone_until_a_probe_succeeds() {
 
 #[tokio::test]
 async fn a_frozen_registry_holds_up_no_other() {
-    let limits = Limits { in_flight: 4, ..Limits::default() };
-    let asker = Asker::with_limits(Credentials::none(), limits);
+    let limits = HostLimits { in_flight: 4, ..HostLimits::default() };
+    let asker = Asker::with_limits(Keychain::none(), limits);
     let (frozen, frozen_host) = known(&asker).await;
     let (_other, host) = known(&asker).await;
     frozen.set_fault(Fault::Latency(Duration::from_secs(3600)));

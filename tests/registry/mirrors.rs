@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use layerpin::model::facts::{AsNodes, Attempt, Cause, Fact, Shown};
+use layerpin::model::facts::{Attempt, Cause, CredentialsSent, Fact, NodeCredentials};
 use layerpin::model::question::Platforms;
-use layerpin::registry::Settings;
-use layerpin::registry::auth::keychain::Credentials;
+use layerpin::registry::RegistrySettings;
+use layerpin::registry::auth::keychain::Keychain;
 use layerpin::registry::mirrors::registries_conf::RegistriesConf;
 use layerpin_sample_registry::images::Image;
 use layerpin_sample_registry::{Authority, DockerRegistry, Fault, Registry};
@@ -23,9 +23,9 @@ fn asker(conf: &str, auths: &Value) -> Asker {
     std::fs::write(&file, conf).unwrap();
     let auth_file = folder.path().join("auth.json");
     std::fs::write(&auth_file, json!({"auths": auths}).to_string()).unwrap();
-    Asker::with_settings(Settings {
+    Asker::with_settings(RegistrySettings {
         registries: RegistriesConf::from_file(&file).unwrap(),
-        ..Settings::from(Credentials::from_file(&auth_file).unwrap())
+        ..RegistrySettings::from(Keychain::from_file(&auth_file).unwrap())
     })
 }
 
@@ -154,8 +154,8 @@ async fn what_nobody_answers_is_told_endpoint_by_endpoint() {
     let refused = Cause::Refused {
         host: mirror_host.clone(),
         status: 403,
-        shown: Shown::NoEntry,
-        as_nodes: AsNodes::Same,
+        shown: CredentialsSent::NoEntry,
+        as_nodes: NodeCredentials::Same,
     };
     let failed = Cause::Status { host: source_host.clone(), status: 500 };
     let attempts = vec![

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use layerpin::model::facts::{AsNodes, Cause, Fact, Facts, Manifest, Shown};
+use layerpin::model::facts::{Cause, CredentialsSent, Fact, Facts, Manifest, NodeCredentials};
 use layerpin_sample_registry::images::Image;
 use layerpin_sample_registry::{Authority, DockerRegistry, Fault, Registry, keep_printed};
 use serde_json::{Value, json};
@@ -509,7 +509,7 @@ async fn credentials_are_for_the_host_by_whose_name_it_is_asked() {
     one.clear_requests();
     for host in ["sub.one.test", "10.1.0.1", "one.test:5000"] {
         let answer = machine.asks(&format!("{host}/acme/os:1")).await;
-        assert_eq!(answer, refused(host, 401, Shown::NoEntry, AsNodes::Same));
+        assert_eq!(answer, refused(host, 401, CredentialsSent::NoEntry, NodeCredentials::Same));
     }
     assert_eq!((shown(&one), shown(&other_port)), (vec![], vec![]));
     // Who points at another gives its credentials no way there, nor lets that one ask for its own.

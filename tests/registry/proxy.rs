@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use layerpin::model::facts::{Cause, Fact};
-use layerpin::registry::Settings;
-use layerpin::registry::auth::keychain::Credentials;
+use layerpin::registry::RegistrySettings;
+use layerpin::registry::auth::keychain::Keychain;
 use layerpin::registry::http::proxy::{Proxies, ProxySettings};
-use layerpin::registry::http::tls_roots::{Authorities, Certificates, HostTrust, Trusted};
+use layerpin::registry::http::tls_roots::{CaBundle, CertDirs, ClusterCas, HostTrust};
 use layerpin::registry::mirrors::registries_conf::RegistriesConf;
 use layerpin_sample_registry::images::Image;
 use layerpin_sample_registry::{Authority, ClosedPort, Registry};
@@ -20,17 +20,20 @@ async fn behind_a_proxy(no_proxy: &str) -> (Registry, Proxy, Asker) {
     let authority = Authority::new();
     let registry = Registry::builder().tls(authority.issue(&["registry.example"])).start().unwrap();
     let proxy = Proxy::start(&registry.host()).await;
-    let certificates = Certificates::of_system();
-    let trust = HostTrust { authorities: Authorities::parse(&authority.ca_pem()).unwrap(), identity: None };
+    let certificates = CertDirs::of_system();
+    let trust = HostTrust { authorities: CaBundle::parse(&authority.ca_pem()).unwrap(), identity: None };
     let hosts = BTreeMap::from([("registry.example:5000".to_owned(), trust)]);
-    certificates.replace(Trusted { hosts, ..Trusted::default() });
+    certificates.replace(ClusterCas { hosts, ..ClusterCas::default() });
     let settings = ProxySettings {
         http: String::new(),
         https: format!("http://alice:s3cr3t-word@{}", proxy.address),
         no_proxy: no_proxy.to_owned(),
     };
-    let settings =
-        Settings { certificates, proxies: Proxies::new(settings), ..Settings::from(Credentials::none()) };
+    let settings = RegistrySettings {
+        certificates,
+        proxies: Proxies::new(settings),
+        ..RegistrySettings::from(Keychain::none())
+    };
     (registry, proxy, Asker::with_settings(settings))
 }
 
@@ -92,10 +95,10 @@ async fn beyond_loopback_only_an_insecure_registry_is_asked_in_the_open() {
         let settings = ProxySettings { http: address.clone(), https: address, no_proxy: String::new() };
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), conf).unwrap();
-        let asker = Asker::with_settings(Settings {
+        let asker = Asker::with_settings(RegistrySettings {
             registries: RegistriesConf::from_file(file.path()).unwrap(),
             proxies: Proxies::new(settings),
-            ..Settings::from(Credentials::none())
+            ..RegistrySettings::from(Keychain::none())
         });
         let answer = asker.ask("registry.example:5000/acme/os:1").await;
         (answer, proxy.requests())

@@ -8,11 +8,11 @@ use std::time::Duration;
 use layerpin::metrics::Metrics;
 use layerpin::model::digest::Digest;
 use layerpin::model::facts::image::{Image, Payload};
-use layerpin::model::facts::{AsNodes, Cause, Fact, Manifest, ManifestKind, Shown};
+use layerpin::model::facts::{Cause, CredentialsSent, Fact, Manifest, ManifestKind, NodeCredentials};
 use layerpin::model::image_reference::ImageReference;
 use layerpin::model::question::Platforms;
-use layerpin::registry::auth::keychain::{Credentials, Reloaded};
-use layerpin::registry::{Limits, Settings};
+use layerpin::registry::auth::keychain::{Keychain, Reloaded};
+use layerpin::registry::{HostLimits, RegistrySettings};
 use layerpin::sources::RegistryClient;
 use layerpin_sample_registry::RecordedRequest;
 use serde_json::{Value, json};
@@ -29,14 +29,14 @@ pub(crate) struct Asker {
 impl Asker {
     /// A client without credentials.
     pub(crate) fn anonymous() -> Self {
-        Self::new(Credentials::none(), None)
+        Self::new(Keychain::none(), None)
     }
 
     /// A client that shows what stands in an auth file with these `auths`.
     pub(crate) fn with(auths: &Value) -> Self {
         let folder = tempfile::tempdir().unwrap();
         write(&folder, auths);
-        let credentials = Credentials::from_file(&folder.path().join(AUTH_FILE)).unwrap();
+        let credentials = Keychain::from_file(&folder.path().join(AUTH_FILE)).unwrap();
         Self::new(credentials, Some(folder))
     }
 
@@ -82,13 +82,13 @@ impl Asker {
     }
 
     /// A client with settings of its own.
-    pub(crate) fn with_settings(settings: Settings) -> Self {
+    pub(crate) fn with_settings(settings: RegistrySettings) -> Self {
         Self::new(settings, None)
     }
 
     /// A client with limits of its own.
-    pub(crate) fn with_limits(credentials: Credentials, limits: Limits) -> Self {
-        Self::new(Settings { limits, ..Settings::from(credentials) }, None)
+    pub(crate) fn with_limits(credentials: Keychain, limits: HostLimits) -> Self {
+        Self::new(RegistrySettings { limits, ..RegistrySettings::from(credentials) }, None)
     }
 
     /// Asks what an image holds for every platform.
@@ -117,7 +117,7 @@ impl Asker {
         self.client.image(&parse(reference), &Platforms::All, Instant::now()).await.map(Arc::unwrap_or_clone)
     }
 
-    fn new(settings: impl Into<Settings>, auth_file: Option<TempDir>) -> Self {
+    fn new(settings: impl Into<RegistrySettings>, auth_file: Option<TempDir>) -> Self {
         static PROVIDER: Once = Once::new();
         PROVIDER.call_once(|| rustls::crypto::aws_lc_rs::default_provider().install_default().unwrap());
         let metrics = Arc::new(Metrics::new());
@@ -147,7 +147,12 @@ pub(crate) fn known(digest: &str, kind: ManifestKind, endpoint: &str) -> Fact<Ma
     Fact::Known(Manifest { digest: Digest::parse(digest).unwrap(), kind, endpoint: endpoint.to_owned() })
 }
 
-pub(crate) fn refused<T>(host: &str, status: u16, shown: Shown, as_nodes: AsNodes) -> Fact<T> {
+pub(crate) fn refused<T>(
+    host: &str,
+    status: u16,
+    shown: CredentialsSent,
+    as_nodes: NodeCredentials,
+) -> Fact<T> {
     Fact::Unknown(Cause::Refused { host: host.to_owned(), status, shown, as_nodes })
 }
 

@@ -14,7 +14,7 @@ use layerpin::lineage::FINAL_DIFF_ID;
 use layerpin::model::digest::Digest;
 use layerpin::model::facts::cluster::Cluster;
 use layerpin::model::facts::image::{Image, Layer, Payload, Platform, PlatformImage};
-use layerpin::model::facts::{Fact, Facts, Given, Manifest, ManifestKind};
+use layerpin::model::facts::{AcceptedBases, Fact, Facts, Manifest, ManifestKind};
 use layerpin::model::image_reference::ImageReference;
 use layerpin::model::machine_config::{Operation, Subject};
 use layerpin::policy::Level;
@@ -67,7 +67,7 @@ struct CaseFacts {
     #[serde(default)]
     manifests: BTreeMap<ImageReference, Fact<Manifest>>,
     #[serde(default)]
-    given: Given,
+    given: AcceptedBases,
     #[serde(default)]
     images: BTreeMap<ImageReference, Fact<CaseImage>>,
     #[serde(default)]

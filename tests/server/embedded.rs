@@ -7,8 +7,8 @@ use axum::Router;
 use layerpin::engine::Engine;
 use layerpin::metrics::Metrics;
 use layerpin::policy::PolicyStore;
-use layerpin::registry::auth::keychain::Credentials;
-use layerpin::server::{DryRunAccess, Limits, Parts, Server, Stop};
+use layerpin::registry::auth::keychain::Keychain;
+use layerpin::server::{ConnectionLimits, DryRunAccess, Parts, Server, Shutdown};
 use layerpin::sources::{RegistryClient, Sources};
 use layerpin::tls::ServingCertificate;
 use tokio::sync::oneshot;
@@ -22,21 +22,21 @@ pub(crate) struct Embedded {
     pub(crate) webhooks: Client,
     pub(crate) address: SocketAddr,
     pub(crate) authority: String,
-    stop: oneshot::Sender<Stop>,
+    stop: oneshot::Sender<Shutdown>,
     task: JoinHandle<()>,
 }
 
 impl Embedded {
     /// A server with these limits, and everything else by default.
-    pub(crate) async fn start(limits: Limits) -> Self {
+    pub(crate) async fn start(limits: ConnectionLimits) -> Self {
         Self::with_routes(limits, Router::new()).await
     }
 
     /// The same with more routes beside the webhooks.
-    pub(crate) async fn with_routes(limits: Limits, more: Router) -> Self {
+    pub(crate) async fn with_routes(limits: ConnectionLimits, more: Router) -> Self {
         layerpin::install_crypto_provider();
         let metrics = Arc::new(Metrics::new());
-        let registry = RegistryClient::new(Credentials::none(), Arc::clone(&metrics)).unwrap();
+        let registry = RegistryClient::new(Keychain::none(), Arc::clone(&metrics)).unwrap();
         let engine = Engine::new(Sources::network(registry, None));
         Self::of_parts(engine, PolicyStore::built_in(), metrics, limits, more).await
     }
@@ -44,14 +44,15 @@ impl Embedded {
     /// A server that judges with `engine` by `policy`.
     pub(crate) async fn of(engine: Engine, policy: PolicyStore) -> Self {
         layerpin::install_crypto_provider();
-        Self::of_parts(engine, policy, Arc::new(Metrics::new()), Limits::default(), Router::new()).await
+        Self::of_parts(engine, policy, Arc::new(Metrics::new()), ConnectionLimits::default(), Router::new())
+            .await
     }
 
     async fn of_parts(
         engine: Engine,
         policy: PolicyStore,
         metrics: Arc<Metrics>,
-        limits: Limits,
+        limits: ConnectionLimits,
         more: Router,
     ) -> Self {
         let (certificate, authority) = ServingCertificate::self_signed(Ipv4Addr::LOCALHOST.into()).unwrap();
@@ -70,7 +71,7 @@ impl Embedded {
         let server = Server::bind(parts, free, free, more).await.unwrap();
         let address = server.address().unwrap();
         let (stop, stopped) = oneshot::channel();
-        let task = tokio::spawn(server.serve(async { stopped.await.unwrap_or(Stop::Now) }));
+        let task = tokio::spawn(server.serve(async { stopped.await.unwrap_or(Shutdown::Now) }));
         Self { webhooks: Client::of_http_1(address, &authority), address, authority, stop, task }
     }
 
@@ -80,7 +81,7 @@ impl Embedded {
     }
 
     /// Stops the server and waits for its end.
-    pub(crate) async fn end(self, how: Stop) {
+    pub(crate) async fn end(self, how: Shutdown) {
         self.stop.send(how).unwrap();
         in_time("the server ends", self.task).await.unwrap();
     }

@@ -1,10 +1,10 @@
-//! Limits: who is too slow or too much is let go, and the others are served.
+//! ConnectionLimits: who is too slow or too much is let go, and the others are served.
 
 use std::time::Duration;
 
 use axum::Router;
 use axum::routing::get;
-use layerpin::server::{Limits, Stop};
+use layerpin::server::{ConnectionLimits, Shutdown};
 use layerpin_sample_registry::{Fault, Registry};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -17,19 +17,19 @@ use crate::eventually::{eventually, in_time};
 async fn silent_clients_are_let_go() {
     let short = Duration::from_millis(200);
     // Each has its own server: nobody who shakes hands may be hurried.
-    let server = Embedded::start(Limits { handshake: short, ..Limits::default() }).await;
+    let server = Embedded::start(ConnectionLimits { handshake: short, ..ConnectionLimits::default() }).await;
     let silent = tokio::net::TcpStream::connect(server.address).await.unwrap();
     in_time("the handshake is given up", silent.readable()).await.unwrap();
     assert_eq!(silent.try_read(&mut [0; 1]).unwrap_or(0), 0);
-    server.end(Stop::Now).await;
-    let server = Embedded::start(Limits { idle: short, ..Limits::default() }).await;
+    server.end(Shutdown::Now).await;
+    let server = Embedded::start(ConnectionLimits { idle: short, ..ConnectionLimits::default() }).await;
     assert_eq!(server.wire().await.rest().await, "");
-    server.end(Stop::Now).await;
+    server.end(Shutdown::Now).await;
 }
 
 #[tokio::test]
 async fn a_slow_head_does_not_wait_for_the_idle_deadline() {
-    let limits = Limits { head: Duration::from_millis(200), ..Limits::default() };
+    let limits = ConnectionLimits { head: Duration::from_millis(200), ..ConnectionLimits::default() };
     let server = Embedded::start(limits).await;
     let mut slow = server.wire().await;
     slow.send("POST /validate HTTP/1.1\r\nhost:").await;
@@ -38,7 +38,7 @@ async fn a_slow_head_does_not_wait_for_the_idle_deadline() {
 
 #[tokio::test]
 async fn a_body_that_does_not_come_is_not_waited_for() {
-    let server = Embedded::start(Limits::default()).await;
+    let server = Embedded::start(ConnectionLimits::default()).await;
     let mut slow = server.wire().await;
     slow.send("POST /validate?timeout=500ms HTTP/1.1\r\nhost: a\r\ncontent-length: 100\r\n\r\n{").await;
     let (status, body) = slow.answer().await;
@@ -56,17 +56,17 @@ async fn beyond_the_limits_the_answer_comes_at_once_and_says_so() {
     let review = create(&machine_config(&format!("{}/acme/os:1", registry.host())));
     for (limits, status, message) in [
         (
-            Limits { reviews: 1, ..Limits::default() },
+            ConnectionLimits { reviews: 1, ..ConnectionLimits::default() },
             "HTTP/1.1 503 Service Unavailable",
             "1 reviews are in work, which is the limit; try again in a moment\n",
         ),
         (
-            Limits { body_kilobytes: 1, ..Limits::default() },
+            ConnectionLimits { body_kilobytes: 1, ..ConnectionLimits::default() },
             "HTTP/1.1 503 Service Unavailable",
             "1 kB of bodies are in work, which is the limit; try again in a moment\n",
         ),
         (
-            Limits { connections: 1, ..Limits::default() },
+            ConnectionLimits { connections: 1, ..ConnectionLimits::default() },
             "HTTP/1.1 503 Service Unavailable",
             "all connections of this server are in work; try again in a moment\n",
         ),
@@ -92,7 +92,7 @@ async fn beyond_the_limits_the_answer_comes_at_once_and_says_so() {
 
 #[tokio::test]
 async fn idle_connections_keep_no_working_one_out() {
-    let server = Embedded::start(Limits::default()).await;
+    let server = Embedded::start(ConnectionLimits::default()).await;
     // Each takes two files here: this end and the server's.
     let files = rlimit::increase_nofile_limit(rlimit::INFINITY).unwrap();
     let count = usize::try_from(files / 2 - 500).unwrap().min(5000);
@@ -130,7 +130,9 @@ async fn dribble(wire: Wire, first: &[u8], more: u8) {
 
 #[tokio::test]
 async fn a_client_that_sends_byte_by_byte_gains_no_time() {
-    let server = Embedded::start(Limits { head: Duration::from_millis(200), ..Limits::default() }).await;
+    let server =
+        Embedded::start(ConnectionLimits { head: Duration::from_millis(200), ..ConnectionLimits::default() })
+            .await;
     dribble(server.wire().await, b"POST /validate HTTP/1.1\r\nhost: a\r\nx: ", b'x').await;
     let body = b"POST /validate?timeout=500ms HTTP/1.1\r\nhost: a\r\ncontent-length: 1000000\r\n\r\n";
     dribble(server.wire().await, body, b' ').await;
@@ -140,7 +142,9 @@ async fn a_client_that_sends_byte_by_byte_gains_no_time() {
 
 #[tokio::test]
 async fn a_head_of_http_2_that_does_not_end_is_closed() {
-    let server = Embedded::start(Limits { head: Duration::from_millis(200), ..Limits::default() }).await;
+    let server =
+        Embedded::start(ConnectionLimits { head: Duration::from_millis(200), ..ConnectionLimits::default() })
+            .await;
     let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".as_slice();
     let settings = [0, 0, 0, 4, 0, 0, 0, 0, 0].as_slice();
     // HEADERS without the flag that ends them, and a promise of more.
@@ -180,7 +184,9 @@ async fn ask_for_large(server: &Embedded) -> Wire {
 
 #[tokio::test]
 async fn an_answer_on_its_way_is_not_cut_when_places_are_short() {
-    let server = Embedded::with_routes(Limits { connections: 1, ..Limits::default() }, large()).await;
+    let server =
+        Embedded::with_routes(ConnectionLimits { connections: 1, ..ConnectionLimits::default() }, large())
+            .await;
     let wire = ask_for_large(&server).await;
     let mut newcomer = server.wire().await;
     newcomer.send(post_of("/validate", "")).await;
@@ -192,7 +198,8 @@ async fn an_answer_on_its_way_is_not_cut_when_places_are_short() {
 
 #[tokio::test]
 async fn who_does_not_take_the_answer_is_let_go() {
-    let limits = Limits { body: Duration::from_millis(200), connections: 1, ..Limits::default() };
+    let limits =
+        ConnectionLimits { body: Duration::from_millis(200), connections: 1, ..ConnectionLimits::default() };
     let server = Embedded::with_routes(limits, large()).await;
     let wire = ask_for_large(&server).await;
     eventually("there is a place again", async || {
@@ -209,7 +216,7 @@ async fn a_thousand_equal_tags_at_once_cost_one_question() {
     registry.push("acme/os", Some("1"), &layerpin_sample_registry::images::Image::base("4.18.1"));
     // So that they come together.
     registry.set_fault(Fault::Latency(Duration::from_millis(500)));
-    let server = Embedded::start(Limits::default()).await;
+    let server = Embedded::start(ConnectionLimits::default()).await;
     let review = create(&machine_config(&format!("{}/acme/os:1", registry.host()))).to_string();
     let mut answers = tokio::task::JoinSet::new();
     for _ in 0..4 {

@@ -1,6 +1,6 @@
 //! `layerpin serve` from outside: the program itself over TLS, registries on loopback behind it.
 //!
-//! [`program`] starts it, [`client`] talks to it, [`documents`] has what is said. Limits that are too
+//! [`program`] starts it, [`client`] talks to it, [`documents`] has what is said. ConnectionLimits that are too
 //! long to wait for are set short in [`embedded`], the same server inside the test's own process.
 
 mod ahead;

@@ -9,19 +9,19 @@ use std::ops::Range;
 use granit_parser::{ScalarStyle, StructureStyle};
 
 use crate::manifests::edit::{
-    Change, Inexact, LineBreak, after_line, annotation_name, by_hand, clear, line_break, line_start, scalar,
+    Change, EditError, LineBreak, after_line, annotation_name, by_hand, clear, line_break, line_start, scalar,
 };
-use crate::manifests::{Document, Form, Spot};
-use crate::model::machine_config::{Field, Place, REPIN_ANNOTATION};
+use crate::manifests::{ManifestDocument, NodeKind, Span};
+use crate::model::machine_config::{Field, Position, REPIN_ANNOTATION};
 use crate::pin::Plan;
 
 /// Adds to `changes` what `plan` changes among the annotations.
 pub(crate) fn change(
     text: &str,
-    document: &Document,
+    document: &ManifestDocument,
     plan: &Plan,
     changes: &mut Vec<Change>,
-) -> Result<(), Inexact> {
+) -> Result<(), EditError> {
     let site = &document.site;
     let mut new = Vec::new();
     let mut gone = Vec::new();
@@ -33,7 +33,7 @@ pub(crate) fn change(
             (Some(Some(record)), Some(spot)) => changes.push(update(text, spot, key, &record.to_string())?),
             (Some(Some(record)), None) => {
                 let quote = Quote::of(text, site.images[field as usize].as_ref().map(|spot| &spot.value));
-                new.push(Entry { key, value: record.to_string(), quote });
+                new.push(AnnotationEdit { key, value: record.to_string(), quote });
             }
             (Some(None), Some(spot)) => gone.push((key, spot)),
         }
@@ -50,7 +50,7 @@ pub(crate) fn change(
 }
 
 /// An entry that is to be there.
-struct Entry {
+struct AnnotationEdit {
     key: &'static str,
     value: String,
     quote: Quote,
@@ -83,18 +83,18 @@ impl Quote {
     }
 }
 
-fn update(text: &str, spot: &Spot, key: &str, value: &str) -> Result<Change, Inexact> {
+fn update(text: &str, spot: &Span, key: &str, value: &str) -> Result<Change, EditError> {
     let name = annotation_name(key);
-    if let Form::Scalar { is_null: true, .. } = spot.form {
+    if let NodeKind::Scalar { is_null: true, .. } = spot.form {
         clear(spot, &name, value)?;
         return put(text, spot, value)
-            .ok_or_else(|| Inexact::new(spot.place, format!("{name} has no value"), by_hand(value)));
+            .ok_or_else(|| EditError::new(spot.place, format!("{name} has no value"), by_hand(value)));
     }
     Ok(Change { range: scalar(text, spot, &name, value)?, text: value.to_owned() })
 }
 
 /// Puts a value in the place of null, which may be written as nothing at all.
-fn put(text: &str, spot: &Spot, value: &str) -> Option<Change> {
+fn put(text: &str, spot: &Span, value: &str) -> Option<Change> {
     if !spot.value.is_empty() {
         return Some(Change { range: spot.value.clone(), text: value.to_owned() });
     }
@@ -103,7 +103,7 @@ fn put(text: &str, spot: &Spot, value: &str) -> Option<Change> {
 }
 
 /// The byte behind the colon of a key.
-fn behind_colon(text: &str, spot: &Spot) -> Option<usize> {
+fn behind_colon(text: &str, spot: &Span) -> Option<usize> {
     let rest = text.get(spot.key.end..)?.trim_start_matches([' ', '\t']);
     rest.starts_with(':').then(|| text.len() - rest.len() + 1)
 }
@@ -111,17 +111,17 @@ fn behind_colon(text: &str, spot: &Spot) -> Option<usize> {
 /// Changes one object's annotations.
 struct Editor<'a> {
     text: &'a str,
-    metadata: &'a Spot,
-    annotations: Option<&'a Spot>,
+    metadata: &'a Span,
+    annotations: Option<&'a Span>,
 }
 
 impl Editor<'_> {
     fn change(
         &self,
-        new: &[Entry],
-        gone: &[(&str, &Spot)],
+        new: &[AnnotationEdit],
+        gone: &[(&str, &Span)],
         changes: &mut Vec<Change>,
-    ) -> Result<(), Inexact> {
+    ) -> Result<(), EditError> {
         let first = &wanted(new);
         clear(self.metadata, "`metadata`", &format!("metadata, with the annotation {first}"))?;
         let Some(annotations) = self.annotations else {
@@ -130,8 +130,8 @@ impl Editor<'_> {
         };
         clear(annotations, "`metadata.annotations`", &format!("annotations, with {first}"))?;
         match &annotations.form {
-            Form::Scalar { is_null: true, .. } => changes.push(self.fill(annotations, new)?),
-            Form::Mapping { style: StructureStyle::Block, keys, .. } => {
+            NodeKind::Scalar { is_null: true, .. } => changes.push(self.fill(annotations, new)?),
+            NodeKind::Mapping { style: StructureStyle::Block, keys, .. } => {
                 if !new.is_empty() {
                     let (_, at) = keys.first().ok_or_else(|| self.refusal(annotations.place, first))?;
                     let lines = entries_in_lines(new, &self.key_quote(keys), &spaces(at.column - 1));
@@ -147,7 +147,7 @@ impl Editor<'_> {
                     changes.push(Change { range: colon..colon, text: " {}".to_owned() });
                 }
             }
-            Form::Mapping { style: StructureStyle::Flow, keys, .. } => {
+            NodeKind::Mapping { style: StructureStyle::Flow, keys, .. } => {
                 self.change_flow(annotations, keys, new, gone, changes)?;
             }
             _ => return Err(self.refusal(annotations.place, first)),
@@ -156,9 +156,9 @@ impl Editor<'_> {
     }
 
     /// Puts a map of annotations into metadata that has none.
-    fn add_map(&self, new: &[Entry]) -> Result<Change, Inexact> {
+    fn add_map(&self, new: &[AnnotationEdit]) -> Result<Change, EditError> {
         let first = &wanted(new);
-        let Form::Mapping { style, keys, .. } = &self.metadata.form else {
+        let NodeKind::Mapping { style, keys, .. } = &self.metadata.form else {
             return Err(self.refusal(self.metadata.place, first));
         };
         let Some((_, at)) = keys.first() else { return Err(self.refusal(self.metadata.place, first)) };
@@ -181,10 +181,10 @@ impl Editor<'_> {
     }
 
     /// Gives annotations that are null their first entries.
-    fn fill(&self, annotations: &Spot, new: &[Entry]) -> Result<Change, Inexact> {
+    fn fill(&self, annotations: &Span, new: &[AnnotationEdit]) -> Result<Change, EditError> {
         let first = &wanted(new);
         let quote = Quote::of(self.text, Some(&annotations.key));
-        let Form::Mapping { style, keys, .. } = &self.metadata.form else {
+        let NodeKind::Mapping { style, keys, .. } = &self.metadata.form else {
             return Err(self.refusal(self.metadata.place, first));
         };
         if *style == StructureStyle::Block && annotations.value.is_empty() {
@@ -199,12 +199,12 @@ impl Editor<'_> {
 
     fn change_flow(
         &self,
-        annotations: &Spot,
-        keys: &[(Range<usize>, Place)],
-        new: &[Entry],
-        gone: &[(&str, &Spot)],
+        annotations: &Span,
+        keys: &[(Range<usize>, Position)],
+        new: &[AnnotationEdit],
+        gone: &[(&str, &Span)],
         changes: &mut Vec<Change>,
-    ) -> Result<(), Inexact> {
+    ) -> Result<(), EditError> {
         let first = &wanted(new);
         for (key, spot) in gone {
             clear(spot, &annotation_name(key), "")?;
@@ -213,7 +213,7 @@ impl Editor<'_> {
             |key: &Range<usize>| gone.iter().find(|(_, spot)| spot.key == *key).map(|(_, spot)| *spot);
         if keys.is_empty() {
             let parents = match &self.metadata.form {
-                Form::Mapping { keys, .. } => keys,
+                NodeKind::Mapping { keys, .. } => keys,
                 _ => return Err(self.refusal(self.metadata.place, first)),
             };
             let flow = self.flow(self.metadata, parents);
@@ -262,7 +262,7 @@ impl Editor<'_> {
     }
 
     /// Puts lines right below the line of a key whose value begins on a later line.
-    fn below(&self, parent: &Spot, lines: &[String], value: &str) -> Result<Change, Inexact> {
+    fn below(&self, parent: &Span, lines: &[String], value: &str) -> Result<Change, EditError> {
         let (at, ends) = after_line(self.text, parent.key.end);
         let margin = &self.text[line_start(self.text, parent.key.start)..parent.key.start];
         let margin = margin.trim_start_matches('\u{feff}');
@@ -287,7 +287,7 @@ impl Editor<'_> {
     }
 
     /// Takes the lines of an entry away.
-    fn without_lines(&self, key: &str, spot: &Spot) -> Result<Change, Inexact> {
+    fn without_lines(&self, key: &str, spot: &Span) -> Result<Change, EditError> {
         clear(spot, &annotation_name(key), "")?;
         let start = line_start(self.text, spot.key.start);
         let (end, ends) = after_line(self.text, spot.value.end);
@@ -295,11 +295,12 @@ impl Editor<'_> {
         let rest = self.text[spot.value.end..end].trim();
         let is_block = matches!(
             spot.form,
-            Form::Scalar { style: ScalarStyle::Literal | ScalarStyle::Folded, .. } | Form::Mapping { .. }
+            NodeKind::Scalar { style: ScalarStyle::Literal | ScalarStyle::Folded, .. }
+                | NodeKind::Mapping { .. }
         );
         if !is_alone || is_block || !(rest.is_empty() || rest.starts_with('#')) {
             let message = format!("{} cannot be taken away exactly", annotation_name(key));
-            return Err(Inexact::new(spot.key_place, message, "take it away by hand"));
+            return Err(EditError::new(spot.key_place, message, "take it away by hand"));
         }
         let start = match ends {
             // The last line of the text goes with the line break before it.
@@ -309,7 +310,7 @@ impl Editor<'_> {
         Ok(Change { range: start..end, text: String::new() })
     }
 
-    fn flow<'b>(&'b self, map: &'b Spot, keys: &'b [(Range<usize>, Place)]) -> Flow<'b> {
+    fn flow<'b>(&'b self, map: &'b Span, keys: &'b [(Range<usize>, Position)]) -> Flow<'b> {
         let start = map.value.start;
         let first = keys.first().map(|(key, _)| key);
         let line = first.map(|key| line_start(self.text, key.start));
@@ -330,7 +331,7 @@ impl Editor<'_> {
         Flow { text: self.text, start, first: first.map_or(start + 1, |key| key.start), margin, step, colon }
     }
 
-    fn key_quote(&self, keys: &[(Range<usize>, Place)]) -> Quote {
+    fn key_quote(&self, keys: &[(Range<usize>, Position)]) -> Quote {
         Quote::of(self.text, keys.first().map(|(key, _)| key))
     }
 
@@ -338,14 +339,14 @@ impl Editor<'_> {
         line_break(self.text)
     }
 
-    fn refusal(&self, place: Place, wanted: &str) -> Inexact {
+    fn refusal(&self, place: Position, wanted: &str) -> EditError {
         let message =
             "the annotations cannot be edited exactly in the style in which they are written".to_owned();
         let help = match wanted {
             "" => "change them by hand".to_owned(),
             wanted => by_hand(&format!("the annotation {wanted}")),
         };
-        Inexact::new(place, message, help)
+        EditError::new(place, message, help)
     }
 }
 
@@ -376,7 +377,7 @@ impl Flow<'_> {
     }
 
     /// A mapping of `entries` for a value of this one.
-    fn map_of(&self, entries: &[Entry], key_quote: Quote, line_break: &str) -> String {
+    fn map_of(&self, entries: &[AnnotationEdit], key_quote: Quote, line_break: &str) -> String {
         let entries: Vec<_> = entries.iter().map(|entry| self.entry(entry, key_quote)).collect();
         match self.margin {
             Some(margin) => {
@@ -388,7 +389,7 @@ impl Flow<'_> {
         }
     }
 
-    fn entry(&self, entry: &Entry, key_quote: Quote) -> String {
+    fn entry(&self, entry: &AnnotationEdit, key_quote: Quote) -> String {
         // A plain key wants white space behind its colon, and JSON wants its values quoted.
         let (colon, quote) = match (self.colon, key_quote) {
             (":", Quote::None) => (": ", entry.quote),
@@ -404,19 +405,19 @@ impl Flow<'_> {
 }
 
 /// The first new entry, as a message names it. Empty when there is none.
-fn wanted(new: &[Entry]) -> String {
+fn wanted(new: &[AnnotationEdit]) -> String {
     new.first().map_or_else(String::new, |entry| format!("{}: {}", entry.key, entry.value))
 }
 
-fn entries_in_lines(entries: &[Entry], key_quote: &Quote, margin: &str) -> Vec<String> {
-    let line = |entry: &Entry| {
+fn entries_in_lines(entries: &[AnnotationEdit], key_quote: &Quote, margin: &str) -> Vec<String> {
+    let line = |entry: &AnnotationEdit| {
         format!("{margin}{}: {}", key_quote.around(entry.key), entry.quote.around(&entry.value))
     };
     entries.iter().map(line).collect()
 }
 
 /// How much further a child is indented than its parent.
-fn step(parent: Place, child: Place) -> u64 {
+fn step(parent: Position, child: Position) -> u64 {
     child.column.checked_sub(parent.column).filter(|step| *step > 0).unwrap_or(2)
 }
 

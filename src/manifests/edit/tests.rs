@@ -18,7 +18,7 @@ fn text(written: &str) -> String {
         .replace("OLD", OLD)
 }
 
-fn pin(written: &str) -> Result<String, Inexact> {
+fn pin(written: &str) -> Result<String, EditError> {
     let text = text(written);
     let read = manifests::read(&text);
     assert_eq!(read.faults, [], "{text}");
@@ -325,8 +325,11 @@ fn what_cannot_be_edited_exactly_is_refused_with_its_place() {
         ),
     ] {
         let refused = pin(before);
-        let expected =
-            Inexact { place: Place { line: place.0, column: place.1 }, message: message.to_owned(), help };
+        let expected = EditError {
+            place: Position { line: place.0, column: place.1 },
+            message: message.to_owned(),
+            help,
+        };
         assert_eq!(refused, Err(expected), "{before}");
     }
 }

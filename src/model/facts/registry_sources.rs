@@ -23,7 +23,7 @@ pub struct RegistrySources {
 
 /// What a cluster lets its nodes do with a repository.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Standing<'a> {
+pub enum RegistryAccess<'a> {
     /// They may pull from it.
     Allowed,
     /// It is outside `allowedRegistries`, which are these.
@@ -40,40 +40,40 @@ impl Cluster {
     ///
     /// The repository of the release payload, `status.desired.image` of the ClusterVersion, is always
     /// allowed, as the operator sees to it that the cluster can upgrade.
-    pub fn standing(&self, reference: &ImageReference) -> Standing<'_> {
+    pub fn standing(&self, reference: &ImageReference) -> RegistryAccess<'_> {
         let sources = match &self.registry_sources {
             Fact::Known(sources) => sources,
-            Fact::Absent | Fact::Unknown(Cause::NotAsked) => return Standing::Allowed,
-            Fact::Unknown(cause) => return Standing::Unknown(IMAGE_CONFIG, cause),
+            Fact::Absent | Fact::Unknown(Cause::NotAsked) => return RegistryAccess::Allowed,
+            Fact::Unknown(cause) => return RegistryAccess::Unknown(IMAGE_CONFIG, cause),
         };
         let found = sources.standing(reference);
-        if found == Standing::Allowed {
+        if found == RegistryAccess::Allowed {
             return found;
         }
         match &self.version {
             Fact::Known(version) => match ImageReference::parse(&version.desired.image) {
-                Ok(payload) if payload.repository() == reference.repository() => Standing::Allowed,
+                Ok(payload) if payload.repository() == reference.repository() => RegistryAccess::Allowed,
                 _ => found,
             },
             Fact::Absent | Fact::Unknown(Cause::NotAsked) => found,
-            Fact::Unknown(cause) => Standing::Unknown(CLUSTER_VERSION, cause),
+            Fact::Unknown(cause) => RegistryAccess::Unknown(CLUSTER_VERSION, cause),
         }
     }
 }
 
 impl RegistrySources {
-    fn standing(&self, reference: &ImageReference) -> Standing<'_> {
+    fn standing(&self, reference: &ImageReference) -> RegistryAccess<'_> {
         let repository = reference.repository().to_string();
         let asked = reference.asked().to_string();
         let holds = |scope: &String| is_scope(scope) && (is_inside(&repository, scope) || *scope == asked);
         if let Some(scope) = self.blocked.iter().find(|scope| holds(scope)) {
-            return Standing::Blocked(scope);
+            return RegistryAccess::Blocked(scope);
         }
         let is_bounded = self.allowed.iter().any(|scope| is_scope(scope));
         if is_bounded && !self.allowed.iter().any(holds) {
-            return Standing::Outside(&self.allowed);
+            return RegistryAccess::Outside(&self.allowed);
         }
-        Standing::Allowed
+        RegistryAccess::Allowed
     }
 }
 
@@ -161,9 +161,9 @@ mod tests {
         ] {
             let sources = sources(allowed, blocked);
             let expected = match expected {
-                None => Standing::Allowed,
-                Some("outside") => Standing::Outside(&sources.allowed),
-                Some(scope) => Standing::Blocked(scope),
+                None => RegistryAccess::Allowed,
+                Some("outside") => RegistryAccess::Outside(&sources.allowed),
+                Some(scope) => RegistryAccess::Blocked(scope),
             };
             let reference = ImageReference::parse(reference).unwrap();
             assert_eq!(sources.standing(&reference), expected, "{allowed:?} {blocked:?} {reference}");
@@ -181,14 +181,14 @@ mod tests {
             let registry_sources = Fact::Known(registry_sources);
             let mut cluster =
                 Cluster { version: Fact::Known(version.clone()), registry_sources, ..Cluster::default() };
-            assert_eq!(cluster.standing(&parse("q.io/ocp/release:other")), Standing::Allowed);
-            assert_ne!(cluster.standing(&parse("q.io/ocp/releases:other")), Standing::Allowed);
+            assert_eq!(cluster.standing(&parse("q.io/ocp/release:other")), RegistryAccess::Allowed);
+            assert_ne!(cluster.standing(&parse("q.io/ocp/releases:other")), RegistryAccess::Allowed);
             let cause = Cause::Internal;
             cluster.version = Fact::Unknown(cause.clone());
-            let unknown = Standing::Unknown("ClusterVersion/version", &cause);
+            let unknown = RegistryAccess::Unknown("ClusterVersion/version", &cause);
             assert_eq!(cluster.standing(&parse("q.io/ocp/release:other")), unknown);
             cluster.version = Fact::Absent;
-            assert_ne!(cluster.standing(&parse("q.io/ocp/release:other")), Standing::Allowed);
+            assert_ne!(cluster.standing(&parse("q.io/ocp/release:other")), RegistryAccess::Allowed);
         }
     }
 }

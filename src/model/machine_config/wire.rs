@@ -10,12 +10,12 @@ use serde::de::{Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visi
 use serde_saphyr::Spanned;
 
 use crate::model::image_reference::ImageReference;
-use crate::model::machine_config::{Field, Image, Object, Place};
+use crate::model::machine_config::{Field, FieldImage, Object, Position};
 
 /// A text that may know where it stood.
 pub(crate) trait PlacedText {
     fn text(&self) -> &str;
-    fn place(&self) -> Option<Place>;
+    fn place(&self) -> Option<Position>;
 }
 
 impl PlacedText for String {
@@ -23,7 +23,7 @@ impl PlacedText for String {
         self
     }
 
-    fn place(&self) -> Option<Place> {
+    fn place(&self) -> Option<Position> {
         None
     }
 }
@@ -33,8 +33,8 @@ impl PlacedText for Spanned<String> {
         &self.value
     }
 
-    fn place(&self) -> Option<Place> {
-        Some(Place { line: self.referenced.line(), column: self.referenced.column() })
+    fn place(&self) -> Option<Position> {
+        Some(Position { line: self.referenced.line(), column: self.referenced.column() })
     }
 }
 
@@ -45,22 +45,22 @@ impl PlacedText for Spanned<String> {
 pub(crate) struct MachineConfig<S = String> {
     pub(crate) api_version: Option<String>,
     pub(crate) kind: Option<String>,
-    metadata: Option<Metadata>,
+    metadata: Option<WireMetadata>,
     #[serde(default = "Option::default")]
-    spec: Option<Spec<S>>,
+    spec: Option<WireSpec<S>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Metadata {
+struct WireMetadata {
     name: Option<String>,
     generate_name: Option<String>,
     labels: Option<Labels>,
-    annotations: Option<Annotations>,
+    annotations: Option<WireAnnotations>,
 }
 
 #[derive(Debug, Deserialize)]
-struct Spec<S> {
+struct WireSpec<S> {
     #[serde(rename = "osImageURL", default = "Option::default")]
     os_image: Option<S>,
     #[serde(rename = "baseOSExtensionsContainerImage", default = "Option::default")]
@@ -92,7 +92,7 @@ impl<S: PlacedText> MachineConfig<S> {
 impl<S: PlacedText> From<MachineConfig<S>> for Object {
     fn from(object: MachineConfig<S>) -> Self {
         let images = Field::ALL.map(|field| {
-            object.image(field).map(|text| Image {
+            object.image(field).map(|text| FieldImage {
                 text: text.text().to_owned(),
                 reference: ImageReference::parse(text.text()),
             })
@@ -124,8 +124,8 @@ struct Labels(BTreeMap<String, String>);
 
 impl<'de> Deserialize<'de> for Labels {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Entries;
-        impl<'de> Visitor<'de> for Entries {
+        struct LabelsVisitor;
+        impl<'de> Visitor<'de> for LabelsVisitor {
             type Value = Labels;
 
             fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -144,7 +144,7 @@ impl<'de> Deserialize<'de> for Labels {
                 Ok(Labels(labels))
             }
         }
-        deserializer.deserialize_map(Entries)
+        deserializer.deserialize_map(LabelsVisitor)
     }
 }
 
@@ -154,8 +154,8 @@ struct Extensions(Vec<String>);
 
 impl<'de> Deserialize<'de> for Extensions {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Items;
-        impl<'de> Visitor<'de> for Items {
+        struct ExtensionsVisitor;
+        impl<'de> Visitor<'de> for ExtensionsVisitor {
             type Value = Extensions;
 
             fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -172,7 +172,7 @@ impl<'de> Deserialize<'de> for Extensions {
                 Ok(Extensions(kept))
             }
         }
-        deserializer.deserialize_seq(Items)
+        deserializer.deserialize_seq(ExtensionsVisitor)
     }
 }
 
@@ -183,7 +183,7 @@ pub const MAX_EXTENSIONS: usize = 32;
 
 /// The annotations, of which only those of this project and of the operator's controllers are kept.
 #[derive(Debug, Default, Deserialize)]
-struct Annotations {
+struct WireAnnotations {
     #[serde(rename = "layerpin.io/pinned-from")]
     pinned_from: Option<String>,
     #[serde(rename = "layerpin.io/extensions-pinned-from")]

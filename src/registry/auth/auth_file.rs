@@ -13,19 +13,19 @@ use serde::{Deserialize, Deserializer};
 
 use crate::model::image_reference::ImageReference;
 use crate::registry::auth::credential::{Credential, Secret};
-use crate::registry::auth::helper::Question;
+use crate::registry::auth::helper::HelperRequest;
 use crate::text::shown;
 
 /// An auth file that may be read again.
 #[derive(Clone, Debug)]
 pub(crate) struct AuthFile {
     pub(crate) path: PathBuf,
-    pub(crate) form: Form,
+    pub(crate) form: AuthFileFormat,
 }
 
 /// How an auth file is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Form {
+pub(crate) enum AuthFileFormat {
     /// Entries below `auths`, beside helpers.
     Usual,
     /// Entries alone (`.dockercfg`).
@@ -42,8 +42,8 @@ pub(crate) fn host(reference: &ImageReference) -> &str {
 
 /// What an auth file holds.
 #[derive(Default)]
-pub(crate) struct Entries {
-    by_key: BTreeMap<String, Held>,
+pub(crate) struct AuthEntries {
+    by_key: BTreeMap<String, StoredAuth>,
     /// The helper for each of some hosts (`credHelpers`).
     pub(crate) helpers: BTreeMap<String, Helper>,
     /// The helper for the hosts without an entry (`credsStore`).
@@ -53,7 +53,7 @@ pub(crate) struct Entries {
 }
 
 /// What stands under a key (`decodeDockerAuth` of `containers/image`).
-enum Held {
+enum StoredAuth {
     Usable(Credential),
     /// Nothing to show: what `logout` leaves behind, or a text without the colon, which nodes take for it.
     Nothing,
@@ -64,31 +64,33 @@ enum Held {
 /// The name of a helper.
 pub(crate) type Helper = Result<String, EntryFault>;
 
-impl fmt::Debug for Entries {
+impl fmt::Debug for AuthEntries {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.debug_set().entries(self.by_key.keys()).finish()
     }
 }
 
-impl Entries {
+impl AuthEntries {
     /// Reads the text of an auth file.
-    pub(crate) fn parse(text: &str, form: Form) -> Result<Self, AuthFileFault> {
+    pub(crate) fn parse(text: &str, form: AuthFileFormat) -> Result<Self, AuthFileFault> {
         // Tools in Go write `null` for what is empty, and read it so.
         #[derive(Default, Deserialize)]
         #[serde(rename_all = "camelCase", default)]
-        struct File {
+        struct AuthFileBody {
             #[serde(deserialize_with = "nullable")]
-            auths: BTreeMap<String, Option<Entry>>,
+            auths: BTreeMap<String, Option<AuthEntryBody>>,
             #[serde(deserialize_with = "nullable")]
             cred_helpers: BTreeMap<String, String>,
             #[serde(deserialize_with = "nullable")]
             creds_store: String,
         }
         let file = match form {
-            Form::Usual => serde_json::from_str(text),
-            Form::Legacy => serde_json::from_str(text).map(|auths| File { auths, ..File::default() }),
+            AuthFileFormat::Usual => serde_json::from_str(text),
+            AuthFileFormat::Legacy => {
+                serde_json::from_str(text).map(|auths| AuthFileBody { auths, ..AuthFileBody::default() })
+            }
         };
-        let file: File =
+        let file: AuthFileBody =
             file.map_err(|error| AuthFileFault::NotJson { line: error.line(), column: error.column() })?;
         let mut entries = Self::default();
         for (written, entry) in file.auths {
@@ -115,9 +117,9 @@ impl Entries {
         let mut key = format!("{}/{}", host(reference), reference.api_path());
         loop {
             match self.by_key.get(&key) {
-                Some(Held::Usable(credential)) => return Ok(Some(credential)),
-                Some(Held::Nothing) => return Ok(None),
-                Some(Held::Broken(fault)) => return Err(fault),
+                Some(StoredAuth::Usable(credential)) => return Ok(Some(credential)),
+                Some(StoredAuth::Nothing) => return Ok(None),
+                Some(StoredAuth::Broken(fault)) => return Err(fault),
                 None => {}
             }
             let Some(end) = key.rfind('/') else { return Ok(None) };
@@ -125,7 +127,7 @@ impl Entries {
         }
     }
 
-    fn held(&mut self, written: &str, key: &str, entry: Entry) -> Held {
+    fn held(&mut self, written: &str, key: &str, entry: AuthEntryBody) -> StoredAuth {
         let secret = if !entry.identitytoken.is_empty() {
             Secret::IdentityToken(entry.identitytoken)
         } else if !entry.auth.is_empty() {
@@ -135,7 +137,7 @@ impl Entries {
             let Some(Some((user, password))) = parts else {
                 let fault = EntryFault::Auth { key: shown(written) };
                 self.faults.push(fault.clone());
-                return if parts.is_some() { Held::Nothing } else { Held::Broken(fault) };
+                return if parts.is_some() { StoredAuth::Nothing } else { StoredAuth::Broken(fault) };
             };
             // Docker's own tools end the password with a NUL now and then.
             let password = password.trim_end_matches('\0');
@@ -143,13 +145,13 @@ impl Entries {
         } else if !entry.username.is_empty() {
             Secret::Password { user: entry.username, password: entry.password }
         } else {
-            return Held::Nothing;
+            return StoredAuth::Nothing;
         };
-        Held::Usable(Credential { key: key.to_owned(), secret })
+        StoredAuth::Usable(Credential { key: key.to_owned(), secret })
     }
 
     fn helper(&mut self, key: &str, name: String) -> Helper {
-        if Question::is_helper(&name) {
+        if HelperRequest::is_helper(&name) {
             return Ok(name);
         }
         let fault = EntryFault::Helper { key: shown(key) };
@@ -161,7 +163,7 @@ impl Entries {
 /// An entry as it is written.
 #[derive(Default, Deserialize)]
 #[serde(default)]
-struct Entry {
+struct AuthEntryBody {
     #[serde(deserialize_with = "nullable")]
     auth: String,
     #[serde(deserialize_with = "nullable")]
@@ -256,9 +258,12 @@ pub(crate) enum EntryFault {
 mod tests {
     use super::*;
 
-    fn entries(auths: serde_json::Value) -> Entries {
-        Entries::parse(&serde_json::json!({"auths": auths, "credsStore": "x"}).to_string(), Form::Usual)
-            .unwrap()
+    fn entries(auths: serde_json::Value) -> AuthEntries {
+        AuthEntries::parse(
+            &serde_json::json!({"auths": auths, "credsStore": "x"}).to_string(),
+            AuthFileFormat::Usual,
+        )
+        .unwrap()
     }
 
     fn auth(user: &str) -> serde_json::Value {
@@ -295,8 +300,10 @@ mod tests {
 
     #[test]
     fn null_is_read_as_what_is_empty() {
-        let whole =
-            Entries::parse(r#"{"auths": null, "credHelpers": null, "credsStore": null}"#, Form::Usual);
+        let whole = AuthEntries::parse(
+            r#"{"auths": null, "credHelpers": null, "credsStore": null}"#,
+            AuthFileFormat::Usual,
+        );
         let whole = whole.unwrap();
         assert!(whole.by_key.is_empty() && whole.helpers.is_empty() && whole.store.is_none());
         let one = entries(serde_json::json!({"a.b": null, "c.d": {"auth": null, "identitytoken": "t"}}));
@@ -321,7 +328,7 @@ mod tests {
                 "line 1, column 28",
             ),
         ] {
-            let error = Entries::parse(text, Form::Usual).unwrap_err().to_string();
+            let error = AuthEntries::parse(text, AuthFileFormat::Usual).unwrap_err().to_string();
             assert!(error.starts_with(message), "{error}");
             assert!(!error.contains("secret") && !error.contains(secret), "{error}");
         }
@@ -370,7 +377,7 @@ mod tests {
             (r#"{"credHelpers": {"a.b": ""}}"#, "a.b"),
             (r#"{"credsStore": "x y"}"#, "credsStore"),
         ] {
-            let entries = Entries::parse(text, Form::Usual).unwrap();
+            let entries = AuthEntries::parse(text, AuthFileFormat::Usual).unwrap();
             let [error] = &*entries.faults else { panic!("{:?}", entries.faults) };
             let helper = entries.helpers.values().chain(&entries.store).next().unwrap();
             assert_eq!(helper.as_ref(), Err(error));

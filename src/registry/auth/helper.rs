@@ -18,11 +18,11 @@ use tokio::time::timeout;
 
 use crate::errors;
 use crate::registry::auth::credential::Credential;
-use crate::registry::single_flight::{Flights, Worth};
+use crate::registry::single_flight::{Reuse, SingleFlight};
 
 /// A question to a helper.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Question {
+pub(crate) struct HelperRequest {
     /// What stands behind `docker-credential-`.
     pub(crate) helper: String,
     /// The registry: `host` or `host:port`.
@@ -30,30 +30,30 @@ pub(crate) struct Question {
 }
 
 /// A credential, none for a host that the helper does not know, or why there is no answer.
-pub(crate) type Outcome = Result<Option<Credential>, String>;
+pub(crate) type HelperResult = Result<Option<Credential>, String>;
 
 /// What helpers said, for a while.
 #[derive(Debug)]
 pub(crate) struct Helpers {
-    kept: Cache<Question, Option<Credential>>,
-    under_way: Arc<Flights<Question, Outcome>>,
+    kept: Cache<HelperRequest, Option<Credential>>,
+    under_way: Arc<SingleFlight<HelperRequest, HelperResult>>,
 }
 
 impl Helpers {
     pub(crate) fn new() -> Self {
         let kept = Cache::builder().max_capacity(MAX_KEPT).time_to_live(KEPT).build();
-        Self { kept, under_way: Flights::new() }
+        Self { kept, under_way: SingleFlight::new() }
     }
 
     /// What the helper says. It is run once however many ask.
-    pub(crate) async fn ask(&self, question: Question) -> Outcome {
+    pub(crate) async fn ask(&self, question: HelperRequest) -> HelperResult {
         let known = || self.kept.get(&question).map(Ok);
         let (key, kept) = (question.clone(), self.kept.clone());
-        let land = move |outcome: &Outcome| {
+        let land = move |outcome: &HelperResult| {
             if let Ok(credential) = outcome {
                 kept.insert(key, credential.clone());
             }
-            Worth::Answer
+            Reuse::Answer
         };
         let asked = question.clone();
         let run = Box::pin(async move { asked.run().await });
@@ -67,14 +67,14 @@ impl Helpers {
     }
 }
 
-impl Question {
+impl HelperRequest {
     /// Tells whether `name` can stand behind `docker-credential-`: it must not lead to another folder.
     pub(crate) fn is_helper(name: &str) -> bool {
         let is_usual = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
         !name.is_empty() && name.bytes().all(is_usual)
     }
 
-    async fn run(&self) -> Outcome {
+    async fn run(&self) -> HelperResult {
         let program = format!("docker-credential-{}", self.helper);
         match timeout(LONGEST_RUN, self.talk(&program)).await {
             Ok(outcome) => outcome,
@@ -82,7 +82,7 @@ impl Question {
         }
     }
 
-    async fn talk(&self, program: &str) -> Outcome {
+    async fn talk(&self, program: &str) -> HelperResult {
         let failed =
             |what: &str, error: std::io::Error| format!("{program} {what}: {}", errors::words(&error));
         let mut child = Command::new(program)
@@ -98,7 +98,7 @@ impl Question {
             .process_group(0)
             .spawn()
             .map_err(|error| failed("cannot be run", error))?;
-        let mut group = Group::of(&child);
+        let mut group = ProcessGroup::of(&child);
         if let Some(mut stdin) = child.stdin.take() {
             // A helper that does not read its question may still answer.
             let _ = stdin.write_all(format!("{}\n", self.host).as_bytes()).await;
@@ -119,16 +119,16 @@ impl Question {
             let is_unknown = String::from_utf8_lossy(&said).trim() == NOT_FOUND;
             return if is_unknown { Ok(None) } else { Err(format!("{program} failed ({status})")) };
         }
-        let said: Said =
+        let said: HelperOutput =
             serde_json::from_slice(&said).map_err(|_| format!("{program} answered what is no credential"))?;
         Ok(Credential::of_helper(&self.host, said.username, said.secret))
     }
 }
 
 /// The processes of a helper, killed when this is dropped.
-struct Group(Option<Pid>);
+struct ProcessGroup(Option<Pid>);
 
-impl Group {
+impl ProcessGroup {
     fn of(child: &Child) -> Self {
         Self(child.id().and_then(|id| Pid::from_raw(id.cast_signed())))
     }
@@ -139,7 +139,7 @@ impl Group {
     }
 }
 
-impl Drop for Group {
+impl Drop for ProcessGroup {
     fn drop(&mut self) {
         if let Some(group) = self.0 {
             // There is nobody to tell; the helper itself is killed by its own handle as well.
@@ -151,7 +151,7 @@ impl Drop for Group {
 /// What `get` prints (docker-credential-helpers, `credentials.Credentials`).
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Said {
+struct HelperOutput {
     #[serde(default)]
     username: String,
     #[serde(default)]
@@ -183,7 +183,7 @@ mod tests {
             ("a b", false),
             ("a/b", false),
         ] {
-            assert_eq!(Question::is_helper(name), is_helper, "{name}");
+            assert_eq!(HelperRequest::is_helper(name), is_helper, "{name}");
         }
     }
 }

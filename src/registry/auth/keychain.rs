@@ -11,26 +11,28 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use arc_swap::ArcSwap;
 
 use crate::model::image_reference::ImageReference;
-use crate::registry::auth::auth_file::{AuthFile, Entries, EntryFault, Form, Helper, host, read};
+use crate::registry::auth::auth_file::{
+    AuthEntries, AuthFile, AuthFileFormat, EntryFault, Helper, host, read,
+};
 pub use crate::registry::auth::auth_file::{AuthFileError, AuthFileFault};
 use crate::registry::auth::credential::Credential;
-use crate::registry::auth::helper::{Helpers, Question};
+use crate::registry::auth::helper::{HelperRequest, Helpers};
 use crate::reload::LastSeen;
 pub use crate::reload::Reloaded;
 
 /// The credentials in force; they can be replaced while questions are under way.
 #[derive(Debug)]
-pub struct Credentials {
-    source: Source,
+pub struct Keychain {
+    source: CredentialSource,
     /// File by file, in the order in which they are searched.
-    entries: ArcSwap<Vec<Entries>>,
+    entries: ArcSwap<Vec<AuthEntries>>,
     helpers: Helpers,
     seen: LastSeen,
 }
 
 /// Where credentials come from.
 #[derive(Debug)]
-enum Source {
+enum CredentialSource {
     Nothing,
     File(AuthFile),
     /// Those that the tools of the field read, as far as they are there.
@@ -44,7 +46,7 @@ enum Source {
 
 /// The global pull secret as it stands in the cluster.
 #[derive(Clone, Copy)]
-pub enum PullSecret<'a> {
+pub enum PullSecretState<'a> {
     /// Its text, a dockerconfigjson.
     Text(&'a str),
     /// It holds no text, and why.
@@ -53,21 +55,21 @@ pub enum PullSecret<'a> {
     Absent,
 }
 
-impl Credentials {
+impl Keychain {
     /// No credentials: every registry is asked anonymously.
     pub fn none() -> Self {
-        Self::from_source(Source::Nothing)
+        Self::from_source(CredentialSource::Nothing)
     }
 
-    /// Those of the cluster: none until the first [`Credentials::replace`].
+    /// Those of the cluster: none until the first [`Keychain::replace`].
     pub fn of_cluster() -> Self {
-        Self::from_source(Source::Cluster { is_there: AtomicBool::new(false) })
+        Self::from_source(CredentialSource::Cluster { is_there: AtomicBool::new(false) })
     }
 
     /// Reads an auth file. Fails when it cannot be read. An entry that is broken is told of in the log, and
     /// by every question that would need it.
     pub fn from_file(path: &Path) -> Result<Self, AuthFileError> {
-        Self::reading(Source::File(AuthFile { path: path.to_owned(), form: Form::Usual }))
+        Self::reading(CredentialSource::File(AuthFile { path: path.to_owned(), form: AuthFileFormat::Usual }))
     }
 
     /// Reads the files that the user's other tools read (`containers-auth.json(5)`): the one that
@@ -84,7 +86,10 @@ impl Credentials {
         if let Some(path) = variable("REGISTRY_AUTH_FILE") {
             // Whoever names a file means it to be there.
             read(&path)?;
-            return Self::reading(Source::Usual(vec![AuthFile { path, form: Form::Usual }]));
+            return Self::reading(CredentialSource::Usual(vec![AuthFile {
+                path,
+                form: AuthFileFormat::Usual,
+            }]));
         }
         let home = variable("HOME");
         let below_home = |path: &str| home.as_ref().map(|home| home.join(path));
@@ -93,13 +98,13 @@ impl Credentials {
         let configuration = variable("XDG_CONFIG_HOME").or_else(|| below_home(".config"));
         let docker = variable("DOCKER_CONFIG").or_else(|| below_home(".docker"));
         let files = [
-            (of_session, Form::Usual),
-            (configuration.map(|folder| folder.join("containers/auth.json")), Form::Usual),
-            (docker.map(|folder| folder.join("config.json")), Form::Usual),
-            (below_home(".dockercfg"), Form::Legacy),
+            (of_session, AuthFileFormat::Usual),
+            (configuration.map(|folder| folder.join("containers/auth.json")), AuthFileFormat::Usual),
+            (docker.map(|folder| folder.join("config.json")), AuthFileFormat::Usual),
+            (below_home(".dockercfg"), AuthFileFormat::Legacy),
         ];
         let files = files.into_iter().filter_map(|(path, form)| Some(AuthFile { path: path?, form }));
-        Self::reading(Source::Usual(files.collect()))
+        Self::reading(CredentialSource::Usual(files.collect()))
     }
 
     /// Looks at the files again. What was in force stays when one is broken; a fault is told of once.
@@ -120,41 +125,41 @@ impl Credentials {
     /// Takes over the global pull secret. One that is gone takes its entries with it; what was in force
     /// stays when it is broken, and a fault is told of once. Of no effect on other credentials than
     /// those of the cluster.
-    pub fn replace(&self, secret: PullSecret<'_>) -> Result<Reloaded, AuthFileFault> {
-        let Source::Cluster { is_there } = &self.source else { return Ok(Reloaded::Same) };
+    pub fn replace(&self, secret: PullSecretState<'_>) -> Result<Reloaded, AuthFileFault> {
+        let CredentialSource::Cluster { is_there } = &self.source else { return Ok(Reloaded::Same) };
         let text = match &secret {
-            PullSecret::Text(text) => Ok(text.as_bytes()),
-            PullSecret::Broken(fault) => Err(fault),
-            PullSecret::Absent => Err(&"absent"),
+            PullSecretState::Text(text) => Ok(text.as_bytes()),
+            PullSecretState::Broken(fault) => Err(fault),
+            PullSecretState::Absent => Err(&"absent"),
         };
         if !self.seen.is_new(text) {
             return Ok(Reloaded::Same);
         }
         let entries = match secret {
-            PullSecret::Text(text) => {
-                let entries = Entries::parse(text, Form::Usual)?;
+            PullSecretState::Text(text) => {
+                let entries = AuthEntries::parse(text, AuthFileFormat::Usual)?;
                 tell_of_faults("the global pull secret", &entries);
                 vec![entries]
             }
-            PullSecret::Broken(fault) => return Err(AuthFileFault::NoText(fault)),
-            PullSecret::Absent => Vec::new(),
+            PullSecretState::Broken(fault) => return Err(AuthFileFault::NoText(fault)),
+            PullSecretState::Absent => Vec::new(),
         };
-        let was_there = is_there.swap(matches!(secret, PullSecret::Text(_)), Ordering::Relaxed);
+        let was_there = is_there.swap(matches!(secret, PullSecretState::Text(_)), Ordering::Relaxed);
         self.entries.store(Arc::new(entries));
-        let nothing_yet = !was_there && matches!(secret, PullSecret::Absent);
+        let nothing_yet = !was_there && matches!(secret, PullSecretState::Absent);
         Ok(if nothing_yet { Reloaded::Same } else { Reloaded::Changed })
     }
 
-    /// Whether these are those of the cluster, which [`Credentials::replace`] replaces.
+    /// Whether these are those of the cluster, which [`Keychain::replace`] replaces.
     pub fn are_of_cluster(&self) -> bool {
-        matches!(self.source, Source::Cluster { .. })
+        matches!(self.source, CredentialSource::Cluster { .. })
     }
 
-    fn from_source(source: Source) -> Self {
+    fn from_source(source: CredentialSource) -> Self {
         Self { source, entries: ArcSwap::default(), helpers: Helpers::new(), seen: LastSeen::default() }
     }
 
-    fn reading(source: Source) -> Result<Self, AuthFileError> {
+    fn reading(source: CredentialSource) -> Result<Self, AuthFileError> {
         let texts = source.texts()?;
         let this = Self::from_source(source);
         this.entries.store(Arc::new(parse(&texts)?));
@@ -172,7 +177,7 @@ impl Credentials {
             let wrong = |fault: &EntryFault| fault.to_string();
             let ask = async |helper: &Helper| {
                 let helper = helper.clone().map_err(|fault| wrong(&fault))?;
-                self.helpers.ask(Question { helper, host: host.to_owned() }).await
+                self.helpers.ask(HelperRequest { helper, host: host.to_owned() }).await
             };
             let found = match entries.helpers.get(host) {
                 Some(helper) => ask(helper).await?,
@@ -193,9 +198,9 @@ impl Credentials {
     /// global pull secret. A refusal then tells what nodes will meet.
     pub fn are_those_of_nodes(&self) -> bool {
         match &self.source {
-            Source::Nothing | Source::Usual(_) => false,
-            Source::File(_) => true,
-            Source::Cluster { is_there } => is_there.load(Ordering::Relaxed),
+            CredentialSource::Nothing | CredentialSource::Usual(_) => false,
+            CredentialSource::File(_) => true,
+            CredentialSource::Cluster { is_there } => is_there.load(Ordering::Relaxed),
         }
     }
 }
@@ -206,7 +211,7 @@ struct Text {
     text: String,
 }
 
-impl Source {
+impl CredentialSource {
     fn files(&self) -> &[AuthFile] {
         match self {
             Self::Nothing | Self::Cluster { .. } => &[],
@@ -235,11 +240,11 @@ fn joined(texts: &[Text]) -> Vec<u8> {
     parts.collect::<Vec<_>>().join(&0)
 }
 
-fn parse(texts: &[Text]) -> Result<Vec<Entries>, AuthFileError> {
+fn parse(texts: &[Text]) -> Result<Vec<AuthEntries>, AuthFileError> {
     let parse = |text: &Text| {
         let path = &text.file.path;
-        let entries =
-            Entries::parse(&text.text, text.file.form).map_err(|fault| AuthFileError::new(path, fault))?;
+        let entries = AuthEntries::parse(&text.text, text.file.form)
+            .map_err(|fault| AuthFileError::new(path, fault))?;
         tell_of_faults(&format!("auth file {}", path.display()), &entries);
         Ok(entries)
     };
@@ -247,7 +252,7 @@ fn parse(texts: &[Text]) -> Result<Vec<Entries>, AuthFileError> {
 }
 
 /// A line of log for each broken entry. Where a verb has no log, whom it concerns is told by the answer.
-fn tell_of_faults(origin: &str, entries: &Entries) {
+fn tell_of_faults(origin: &str, entries: &AuthEntries) {
     for fault in &entries.faults {
         tracing::warn!(origin, %fault, "an entry of the registry credentials cannot be used; the others are in force");
     }
@@ -261,7 +266,7 @@ mod tests {
     use super::*;
 
     /// What stands in a file: there is nobody to wait for.
-    fn found(credentials: &Credentials, reference: &ImageReference) -> Option<Credential> {
+    fn found(credentials: &Keychain, reference: &ImageReference) -> Option<Credential> {
         credentials.find(reference).now_or_never().unwrap().unwrap()
     }
 
@@ -277,7 +282,7 @@ mod tests {
             std::fs::write(&path, serde_json::json!({"auths": {"a.b": auth(user)}}).to_string()).unwrap();
         };
         write("one");
-        let credentials = Credentials::from_file(&path).unwrap();
+        let credentials = Keychain::from_file(&path).unwrap();
         let user = || {
             let found = found(&credentials, &ImageReference::parse("a.b/c").unwrap()).unwrap();
             found.password().unwrap().0.to_owned()
@@ -294,31 +299,31 @@ mod tests {
 
     #[test]
     fn the_pull_secret_of_the_cluster_can_be_replaced_emptied_and_deleted() {
-        let credentials = Credentials::of_cluster();
+        let credentials = Keychain::of_cluster();
         let reference = ImageReference::parse("a.b/c").unwrap();
         let user = || Some(found(&credentials, &reference)?.password()?.0.to_owned());
         let secret = |user| serde_json::json!({"auths": {"a.b": auth(user)}}).to_string();
         let in_force = || (user(), credentials.are_those_of_nodes());
-        assert_eq!(credentials.replace(PullSecret::Absent).unwrap(), Reloaded::Same);
+        assert_eq!(credentials.replace(PullSecretState::Absent).unwrap(), Reloaded::Same);
         assert_eq!(in_force(), (None, false));
         for name in ["one", "two"] {
             let text = secret(name);
-            assert_eq!(credentials.replace(PullSecret::Text(&text)).unwrap(), Reloaded::Changed);
-            assert_eq!(credentials.replace(PullSecret::Text(&text)).unwrap(), Reloaded::Same);
+            assert_eq!(credentials.replace(PullSecretState::Text(&text)).unwrap(), Reloaded::Changed);
+            assert_eq!(credentials.replace(PullSecretState::Text(&text)).unwrap(), Reloaded::Same);
             assert_eq!(in_force(), (Some(name.to_owned()), true));
         }
         for (broken, message) in [
-            (PullSecret::Text("{"), "line 1, column 1: not a dockerconfigjson"),
-            (PullSecret::Broken("it has no key"), "it has no key"),
+            (PullSecretState::Text("{"), "line 1, column 1: not a dockerconfigjson"),
+            (PullSecretState::Broken("it has no key"), "it has no key"),
         ] {
             let error = credentials.replace(broken).unwrap_err().to_string();
             assert!(error.starts_with(message), "{error}");
             assert_eq!(credentials.replace(broken).unwrap(), Reloaded::Same, "a fault is told of once");
             assert_eq!(in_force(), (Some("two".to_owned()), true));
         }
-        assert_eq!(credentials.replace(PullSecret::Text("{}")).unwrap(), Reloaded::Changed);
+        assert_eq!(credentials.replace(PullSecretState::Text("{}")).unwrap(), Reloaded::Changed);
         assert_eq!(in_force(), (None, true));
-        assert_eq!(credentials.replace(PullSecret::Absent).unwrap(), Reloaded::Changed);
+        assert_eq!(credentials.replace(PullSecretState::Absent).unwrap(), Reloaded::Changed);
         assert_eq!(in_force(), (None, false));
     }
 
@@ -327,8 +332,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("auth.json");
         std::fs::write(&path, serde_json::json!({"auths": {"a.b": auth("file")}}).to_string()).unwrap();
-        let credentials = Credentials::from_file(&path).unwrap();
-        assert_eq!(credentials.replace(PullSecret::Text("{}")).unwrap(), Reloaded::Same);
+        let credentials = Keychain::from_file(&path).unwrap();
+        assert_eq!(credentials.replace(PullSecretState::Text("{}")).unwrap(), Reloaded::Same);
         let found = found(&credentials, &ImageReference::parse("a.b/c").unwrap()).unwrap();
         assert_eq!(found.password().unwrap().0, "file");
     }
@@ -348,12 +353,12 @@ mod tests {
             }
         };
         let reference = ImageReference::parse("a.b/c/d").unwrap();
-        let user = async |credentials: &Credentials| {
+        let user = async |credentials: &Keychain| {
             let found = credentials.find(&reference).await.unwrap();
             found.and_then(|found| Some(found.password()?.0.to_owned()))
         };
         let home = variables(&[("HOME", "home"), ("XDG_RUNTIME_DIR", "run")]);
-        let credentials = Credentials::from_usual_files(&home, None).unwrap();
+        let credentials = Keychain::from_usual_files(&home, None).unwrap();
         assert_eq!(user(&credentials).await, None);
         assert!(!credentials.are_those_of_nodes());
         // From the last to the first: each takes the place of those after it.
@@ -379,22 +384,19 @@ mod tests {
             assert_eq!(found, expected, "{name}");
         }
         let named = variables(&[("HOME", "home"), ("REGISTRY_AUTH_FILE", "home/.docker/config.json")]);
-        assert_eq!(
-            user(&Credentials::from_usual_files(named, None).unwrap()).await.as_deref(),
-            Some("docker")
-        );
+        assert_eq!(user(&Keychain::from_usual_files(named, None).unwrap()).await.as_deref(), Some("docker"));
         let elsewhere = variables(&[("HOME", "none"), ("DOCKER_CONFIG", "home/.docker")]);
         assert_eq!(
-            user(&Credentials::from_usual_files(elsewhere, None).unwrap()).await.as_deref(),
+            user(&Keychain::from_usual_files(elsewhere, None).unwrap()).await.as_deref(),
             Some("docker")
         );
         let missing = variables(&[("REGISTRY_AUTH_FILE", "missing.json")]);
-        let error = Credentials::from_usual_files(missing, None).unwrap_err().to_string();
+        let error = Keychain::from_usual_files(missing, None).unwrap_err().to_string();
         assert_eq!(error, format!("auth file {}: No such file or directory", at("missing.json").display()));
         write("home/.docker/config.json", serde_json::json!({"auths": []}));
-        let error = Credentials::from_usual_files(&home, None).unwrap_err().to_string();
+        let error = Keychain::from_usual_files(&home, None).unwrap_err().to_string();
         let path = at("home/.docker/config.json");
         assert!(error.starts_with(&format!("auth file {}: line 1, column ", path.display())), "{error}");
-        assert!(Credentials::from_usual_files(|_| None, None).is_ok());
+        assert!(Keychain::from_usual_files(|_| None, None).is_ok());
     }
 }

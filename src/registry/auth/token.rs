@@ -22,9 +22,9 @@ use crate::registry::LONGEST_QUESTION;
 use crate::registry::auth::challenge::Bearer;
 use crate::registry::auth::credential::{Credential, Fingerprint};
 use crate::registry::http::address_guard::{authority, is_loopback};
-use crate::registry::http::transport::{Reply, Target, Transport};
+use crate::registry::http::transport::{Reply, RequestTarget, Transport};
 use crate::registry::mirrors::route::Trust;
-use crate::registry::single_flight::{Flights, Worth};
+use crate::registry::single_flight::{Reuse, SingleFlight};
 use crate::text::shown;
 
 /// A value of the `Authorization` header, with the time until which it is worth showing.
@@ -66,19 +66,19 @@ impl fmt::Debug for Authorization {
 /// What was granted before, for the same registry, repository and credentials.
 #[derive(Debug)]
 pub(crate) struct Tokens {
-    kept: Cache<Key, Authorization>,
-    under_way: Arc<Flights<Question, Result<Authorization, NoToken>>>,
+    kept: Cache<TokenKey, Authorization>,
+    under_way: Arc<SingleFlight<TokenQuestion, Result<Authorization, TokenError>>>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Key {
+pub(crate) struct TokenKey {
     host: String,
     repository: String,
     credential: Option<Fingerprint>,
 }
 
-impl Key {
-    pub(crate) fn new(target: &Target, credential: Option<&Credential>) -> Self {
+impl TokenKey {
+    pub(crate) fn new(target: &RequestTarget, credential: Option<&Credential>) -> Self {
         let repository = target.repository.clone();
         Self { host: target.host.clone(), repository, credential: credential.map(Credential::fingerprint) }
     }
@@ -87,19 +87,19 @@ impl Key {
 impl Tokens {
     pub(crate) fn new() -> Self {
         let kept = Cache::builder().max_capacity(MAX_TOKENS).time_to_live(LONGEST_KEPT).build();
-        Self { kept, under_way: Flights::new() }
+        Self { kept, under_way: SingleFlight::new() }
     }
 
-    pub(crate) fn recall(&self, key: &Key) -> Option<Authorization> {
+    pub(crate) fn recall(&self, key: &TokenKey) -> Option<Authorization> {
         self.kept.get(key).filter(|authorization| authorization.until > Instant::now())
     }
 
-    pub(crate) fn remember(&self, key: Key, authorization: Authorization) {
+    pub(crate) fn remember(&self, key: TokenKey, authorization: Authorization) {
         self.kept.insert(key, authorization);
     }
 
     /// Forgets what the registry refused, unless something else was granted since.
-    pub(crate) fn forget(&self, key: &Key, refused: &Authorization) {
+    pub(crate) fn forget(&self, key: &TokenKey, refused: &Authorization) {
         self.kept.entry_by_ref(key).and_compute_with(|kept| match kept {
             Some(kept) if kept.value().value == refused.value => Op::Remove,
             _ => Op::Nop,
@@ -113,39 +113,39 @@ impl Tokens {
     /// [`Tokens::forget`].
     pub(crate) async fn ask(
         &self,
-        ask: Ask,
-        key: &Key,
+        ask: TokenRequest,
+        key: &TokenKey,
         refused: Option<&Authorization>,
         transport: &Transport,
-    ) -> Result<Authorization, NoToken> {
+    ) -> Result<Authorization, TokenError> {
         let host = authority(&ask.realm.url);
         let transport = transport.clone();
         let question = ask.question();
         let granted =
             || self.recall(key).filter(|kept| refused.is_none_or(|refused| kept.value != refused.value));
         let (kept, key) = (self.kept.clone(), key.clone());
-        let keep = move |answer: &Result<Authorization, NoToken>| {
+        let keep = move |answer: &Result<Authorization, TokenError>| {
             if let Ok(authorization) = answer {
                 kept.insert(key, authorization.clone());
             }
-            Worth::Answer
+            Reuse::Answer
         };
         let asked = async move {
             match timeout(LONGEST_QUESTION, ask.token(&transport)).await {
                 Ok(answer) => answer,
-                Err(_) => Err(NoToken::Failed(format!("the token service {host} did not answer in time"))),
+                Err(_) => Err(TokenError::Failed(format!("the token service {host} did not answer in time"))),
             }
         };
         let answer = self.under_way.join(|| granted().map(Ok), question, asked, keep).answer().await;
         answer.unwrap_or_else(|| {
             tracing::error!("a question to a token service ended without an answer");
-            Err(NoToken::Failed("layerpin failed while asking; its log has the reason".to_owned()))
+            Err(TokenError::Failed("layerpin failed while asking; its log has the reason".to_owned()))
         })
     }
 }
 
 /// A question to a token service.
-pub(crate) struct Ask {
+pub(crate) struct TokenRequest {
     pub(crate) realm: Realm,
     pub(crate) service: Option<String>,
     pub(crate) scope: String,
@@ -154,7 +154,7 @@ pub(crate) struct Ask {
 
 /// What makes two questions to token services the same.
 #[derive(Clone, PartialEq, Eq, Hash)]
-struct Question {
+struct TokenQuestion {
     realm: String,
     trust: Trust,
     service: Option<String>,
@@ -164,7 +164,7 @@ struct Question {
 
 /// Why there is no token.
 #[derive(Clone)]
-pub(crate) enum NoToken {
+pub(crate) enum TokenError {
     /// The token service refused what it was shown.
     Refused(u16),
     /// The token service wants to be asked later.
@@ -173,9 +173,9 @@ pub(crate) enum NoToken {
     Failed(String),
 }
 
-impl Ask {
-    fn question(&self) -> Question {
-        Question {
+impl TokenRequest {
+    fn question(&self) -> TokenQuestion {
+        TokenQuestion {
             realm: self.realm.url.to_string(),
             trust: self.realm.trust,
             service: self.service.clone(),
@@ -185,9 +185,9 @@ impl Ask {
     }
 
     /// Asks for a token that may pull from the repository.
-    async fn token(self, transport: &Transport) -> Result<Authorization, NoToken> {
+    async fn token(self, transport: &Transport) -> Result<Authorization, TokenError> {
         let host = authority(&self.realm.url);
-        let failed = |reason: String| NoToken::Failed(format!("the token service {host} {reason}"));
+        let failed = |reason: String| TokenError::Failed(format!("the token service {host} {reason}"));
         let mut parameters = vec![("scope", self.scope.as_str())];
         parameters.extend(self.service.as_deref().map(|service| ("service", service)));
         let mut headers = HeaderMap::new();
@@ -210,20 +210,20 @@ impl Ask {
             }
         };
         let reply = reply.map_err(|cause| match cause {
-            Cause::Paused { .. } => NoToken::Paused(cause),
-            cause => NoToken::Failed(cause.to_string()),
+            Cause::Paused { .. } => TokenError::Paused(cause),
+            cause => TokenError::Failed(cause.to_string()),
         })?;
         match reply.status {
             StatusCode::OK => {}
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
-                return Err(NoToken::Refused(reply.status.as_u16()));
+                return Err(TokenError::Refused(reply.status.as_u16()));
             }
             status => return Err(failed(format!("answered {}", status.as_u16()))),
         }
         let body = transport
             .read(reply, MAX_TOKEN_ANSWER)
             .await
-            .map_err(|cause| NoToken::Failed(cause.to_string()))?;
+            .map_err(|cause| TokenError::Failed(cause.to_string()))?;
         granted(&body).map_err(|reason| failed(reason.to_owned()))
     }
 }
@@ -278,7 +278,7 @@ pub(crate) enum UntrustedRealm {
 }
 
 impl UntrustedRealm {
-    pub(crate) fn of(self, target: &Target) -> Cause {
+    pub(crate) fn of(self, target: &RequestTarget) -> Cause {
         let reason = match self {
             Self::NoUrl(realm) => format!("it names `{realm}` as its token service, which is no URL"),
             Self::Plain(host) => format!("it names the token service {host} without TLS"),
@@ -292,12 +292,12 @@ impl UntrustedRealm {
 
 fn granted(body: &[u8]) -> Result<Authorization, &'static str> {
     #[derive(Deserialize)]
-    struct Granted {
+    struct TokenResponse {
         token: Option<String>,
         access_token: Option<String>,
         expires_in: Option<u64>,
     }
-    let granted: Granted = serde_json::from_slice(body).map_err(|_| "answered what is no JSON")?;
+    let granted: TokenResponse = serde_json::from_slice(body).map_err(|_| "answered what is no JSON")?;
     let token = granted.token.filter(|token| !token.is_empty()).or(granted.access_token);
     let token = token.filter(|token| !token.is_empty()).ok_or("answered without a token")?;
     // The specification says a minute where nothing is said, and asks for some slack before the end.

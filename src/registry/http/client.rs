@@ -15,22 +15,22 @@ use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme
 
 use crate::registry::http::address_guard::{GuardedResolver, authority, is_loopback};
 use crate::registry::http::proxy::{Proxies, Proxy};
-use crate::registry::http::tls_roots::Certificates;
+use crate::registry::http::tls_roots::CertDirs;
 use crate::registry::mirrors::route::Trust;
 
 /// The clients made so far.
 #[derive(Debug)]
-pub(crate) struct Clients {
-    made: Cache<Key, Client>,
+pub(crate) struct ClientPool {
+    made: Cache<ClientKey, Client>,
     roots: RootCertStore,
-    certificates: Arc<Certificates>,
+    certificates: Arc<CertDirs>,
     proxies: Arc<Proxies>,
     idle: usize,
 }
 
 /// What makes two hosts need two clients.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Key {
+struct ClientKey {
     generation: u64,
     /// The host, when something is known of it alone.
     host: Option<String>,
@@ -38,25 +38,25 @@ struct Key {
     proxy: Option<Proxy>,
 }
 
-impl Clients {
+impl ClientPool {
     /// Clients that keep at most `idle` connections to a host open for later. Fails when none can be
     /// made.
     pub(crate) fn new(
-        certificates: Arc<Certificates>,
+        certificates: Arc<CertDirs>,
         proxies: Arc<Proxies>,
         idle: usize,
     ) -> Result<Self, reqwest::Error> {
         let made = Cache::builder().max_capacity(MAX_CLIENTS).build();
         let this = Self { made, roots: system_roots(), certificates, proxies, idle };
         // What cannot be made for a host without anything of its own cannot be made for any.
-        this.make(&Key { generation: 0, host: None, trust: Trust::Verified, proxy: None })?;
+        this.make(&ClientKey { generation: 0, host: None, trust: Trust::Verified, proxy: None })?;
         Ok(this)
     }
 
     /// The client for `url`.
     pub(crate) fn of(&self, url: &Url, trust: Trust) -> Result<Client, Arc<reqwest::Error>> {
         let host = authority(url);
-        let key = Key {
+        let key = ClientKey {
             generation: self.certificates.generation(),
             host: Some(host).filter(|host| self.certificates.knows(host)),
             trust,
@@ -74,7 +74,7 @@ impl Clients {
         if is_loopback(url) { None } else { self.proxies.of(url) }
     }
 
-    fn make(&self, key: &Key) -> Result<Client, reqwest::Error> {
+    fn make(&self, key: &ClientKey) -> Result<Client, reqwest::Error> {
         let mut builder = Client::builder()
             .tls_backend_preconfigured(self.tls(key))
             .redirect(redirect::Policy::none())
@@ -95,7 +95,7 @@ impl Clients {
         builder.build()
     }
 
-    fn tls(&self, key: &Key) -> ClientConfig {
+    fn tls(&self, key: &ClientKey) -> ClientConfig {
         let mut roots = self.roots.clone();
         let identity = self.certificates.complete(&mut roots, key.host.as_deref().unwrap_or_default());
         let builder = match key.trust {

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 /// How much is asked of one host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
+pub struct HostLimits {
     /// The most requests in flight to one host. Registries and the proxies before them throttle
     /// clients by connections; the tools of the field open six. An admission server that judges many
     /// objects at once gets by with a few more.
@@ -33,7 +33,7 @@ pub struct Limits {
     pub longest_rest: Duration,
 }
 
-impl Default for Limits {
+impl Default for HostLimits {
     fn default() -> Self {
         Self {
             in_flight: 16,
@@ -48,48 +48,48 @@ impl Default for Limits {
 
 /// The gates of all hosts.
 #[derive(Debug)]
-pub(crate) struct Gates {
-    hosts: Cache<String, Arc<Gate>>,
-    limits: Limits,
+pub(crate) struct HostLimiters {
+    hosts: Cache<String, Arc<HostLimiter>>,
+    limits: HostLimits,
 }
 
-impl Gates {
-    pub(crate) fn new(limits: Limits) -> Self {
+impl HostLimiters {
+    pub(crate) fn new(limits: HostLimits) -> Self {
         Self { hosts: Cache::builder().max_capacity(MAX_HOSTS).time_to_idle(HOST_KEPT).build(), limits }
     }
 
     /// The gate of `host`.
-    pub(crate) fn of(&self, host: &str) -> Arc<Gate> {
+    pub(crate) fn of(&self, host: &str) -> Arc<HostLimiter> {
         if let Some(gate) = self.hosts.get(host) {
             return gate;
         }
-        self.hosts.get_with(host.to_owned(), || Arc::new(Gate::new(self.limits)))
+        self.hosts.get_with(host.to_owned(), || Arc::new(HostLimiter::new(self.limits)))
     }
 
-    pub(crate) fn limits(&self) -> &Limits {
+    pub(crate) fn limits(&self) -> &HostLimits {
         &self.limits
     }
 }
 
 /// The way to one host.
 #[derive(Debug)]
-pub(crate) struct Gate {
-    limits: Limits,
+pub(crate) struct HostLimiter {
+    limits: HostLimits,
     places: Arc<Semaphore>,
     waiting: AtomicUsize,
-    state: Mutex<State>,
+    state: Mutex<LimiterState>,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct LimiterState {
     /// The host asked not to be asked until then, with this status.
     pause: Option<(Instant, u16)>,
-    breaker: Breaker,
+    breaker: CircuitBreaker,
 }
 
 /// Why a host is not asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Closed {
+pub(crate) enum Rejected {
     /// It asked for a pause, with this status, that is not over yet.
     Paused { status: u16, left: Duration },
     /// It failed so many times in a row, and is left alone.
@@ -98,8 +98,8 @@ pub(crate) enum Closed {
     Crowded,
 }
 
-impl Gate {
-    fn new(limits: Limits) -> Self {
+impl HostLimiter {
+    fn new(limits: HostLimits) -> Self {
         Self {
             limits,
             places: Arc::new(Semaphore::new(limits.in_flight)),
@@ -109,7 +109,7 @@ impl Gate {
     }
 
     /// Waits for a place, and is turned away at once while the host is to be left alone.
-    pub(crate) async fn enter(self: &Arc<Self>) -> Result<Pass, Closed> {
+    pub(crate) async fn enter(self: &Arc<Self>) -> Result<Permit, Rejected> {
         self.state().look(Instant::now())?;
         let place = match Arc::clone(&self.places).try_acquire_owned() {
             Ok(place) => place,
@@ -117,36 +117,36 @@ impl Gate {
         };
         // Much may have happened while it was waited for.
         let is_probe = self.state().ask(Instant::now())?;
-        Ok(Pass { gate: Arc::clone(self), is_probe, is_settled: false, place: Some(place) })
+        Ok(Permit { gate: Arc::clone(self), is_probe, is_settled: false, place: Some(place) })
     }
 
-    async fn wait(&self) -> Result<OwnedSemaphorePermit, Closed> {
-        struct Leave<'a>(&'a AtomicUsize);
-        impl Drop for Leave<'_> {
+    async fn wait(&self) -> Result<OwnedSemaphorePermit, Rejected> {
+        struct ProbeGuard<'a>(&'a AtomicUsize);
+        impl Drop for ProbeGuard<'_> {
             fn drop(&mut self) {
                 self.0.fetch_sub(1, Ordering::Relaxed);
             }
         }
         let before = self.waiting.fetch_add(1, Ordering::Relaxed);
-        let _leave = Leave(&self.waiting);
+        let _leave = ProbeGuard(&self.waiting);
         if before >= self.limits.waiting {
-            return Err(Closed::Crowded);
+            return Err(Rejected::Crowded);
         }
         // The semaphore is never closed.
-        Arc::clone(&self.places).acquire_owned().await.map_err(|_| Closed::Crowded)
+        Arc::clone(&self.places).acquire_owned().await.map_err(|_| Rejected::Crowded)
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, LimiterState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl State {
+impl LimiterState {
     /// Whether the host may be asked.
-    fn look(&mut self, now: Instant) -> Result<(), Closed> {
+    fn look(&mut self, now: Instant) -> Result<(), Rejected> {
         if let Some((until, status)) = self.pause {
             match until.checked_duration_since(now).filter(|left| !left.is_zero()) {
-                Some(left) => return Err(Closed::Paused { status, left }),
+                Some(left) => return Err(Rejected::Paused { status, left }),
                 None => self.pause = None,
             }
         }
@@ -154,7 +154,7 @@ impl State {
     }
 
     /// As [`Self::look`], and then reserves the probe where one is due. Tells whether it did.
-    fn ask(&mut self, now: Instant) -> Result<bool, Closed> {
+    fn ask(&mut self, now: Instant) -> Result<bool, Rejected> {
         self.look(now)?;
         Ok(self.breaker.reserve())
     }
@@ -162,8 +162,8 @@ impl State {
 
 /// The right to send one request. It holds a place until it is settled or dropped.
 #[derive(Debug)]
-pub(crate) struct Pass {
-    gate: Arc<Gate>,
+pub(crate) struct Permit {
+    gate: Arc<HostLimiter>,
     is_probe: bool,
     is_settled: bool,
     place: Option<OwnedSemaphorePermit>,
@@ -171,7 +171,7 @@ pub(crate) struct Pass {
 
 /// What became of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Outcome {
+pub(crate) enum RequestOutcome {
     /// The host answered, whatever it said.
     Answered,
     /// The host asked for a pause with this status.
@@ -180,20 +180,20 @@ pub(crate) enum Outcome {
     Failed,
 }
 
-impl Pass {
+impl Permit {
     /// Tells what became of the request. The place is kept for the body.
-    pub(crate) fn settle(&mut self, outcome: Outcome) {
+    pub(crate) fn settle(&mut self, outcome: RequestOutcome) {
         self.is_settled = true;
         let limits = self.gate.limits;
         let now = Instant::now();
         let mut state = self.gate.state();
         match outcome {
-            Outcome::Answered => state.breaker.succeed(),
-            Outcome::Paused { status, pause } => {
+            RequestOutcome::Answered => state.breaker.succeed(),
+            RequestOutcome::Paused { status, pause } => {
                 state.breaker.succeed();
                 state.pause = Some((now + pause.clamp(LEAST_PAUSE, LONGEST_PAUSE), status));
             }
-            Outcome::Failed => state.breaker.fail(self.is_probe, now, &limits),
+            RequestOutcome::Failed => state.breaker.fail(self.is_probe, now, &limits),
         }
     }
 
@@ -203,7 +203,7 @@ impl Pass {
     }
 }
 
-impl Drop for Pass {
+impl Drop for Permit {
     fn drop(&mut self) {
         if self.is_probe && !self.is_settled {
             // Whoever asked has left before the answer; the next one may find out.
@@ -214,23 +214,23 @@ impl Drop for Pass {
 
 /// Counts failures in a row.
 #[derive(Debug, Default)]
-struct Breaker {
+struct CircuitBreaker {
     failures: u32,
-    rest: Option<Rest>,
+    rest: Option<OpenCircuit>,
 }
 
 #[derive(Debug)]
-struct Rest {
+struct OpenCircuit {
     until: Instant,
     is_probed: bool,
 }
 
-impl Breaker {
-    fn look(&self, now: Instant) -> Result<(), Closed> {
+impl CircuitBreaker {
+    fn look(&self, now: Instant) -> Result<(), Rejected> {
         let Some(rest) = &self.rest else { return Ok(()) };
         let left = rest.until.saturating_duration_since(now);
         if !left.is_zero() || rest.is_probed {
-            return Err(Closed::Resting { failures: self.failures, left });
+            return Err(Rejected::Resting { failures: self.failures, left });
         }
         Ok(())
     }
@@ -255,7 +255,7 @@ impl Breaker {
         *self = Self::default();
     }
 
-    fn fail(&mut self, is_probe: bool, now: Instant, limits: &Limits) {
+    fn fail(&mut self, is_probe: bool, now: Instant, limits: &HostLimits) {
         if self.rest.is_some() && !is_probe {
             // It was under way when the rest began, and tells nothing new.
             return;
@@ -264,7 +264,7 @@ impl Breaker {
         if self.failures >= limits.failures {
             let doublings = (self.failures - limits.failures).min(31);
             let rest = limits.first_rest.saturating_mul(1 << doublings).min(limits.longest_rest);
-            self.rest = Some(Rest { until: now + rest, is_probed: false });
+            self.rest = Some(OpenCircuit { until: now + rest, is_probed: false });
         }
     }
 }
@@ -298,7 +298,7 @@ mod tests {
 
     use super::*;
 
-    const LIMITS: Limits = Limits {
+    const LIMITS: HostLimits = HostLimits {
         in_flight: 2,
         waiting: 1,
         answer: Duration::from_secs(1),
@@ -307,17 +307,17 @@ mod tests {
         longest_rest: Duration::from_secs(5),
     };
 
-    fn gate() -> Arc<Gate> {
-        Arc::new(Gate::new(LIMITS))
+    fn gate() -> Arc<HostLimiter> {
+        Arc::new(HostLimiter::new(LIMITS))
     }
 
-    async fn ask(gate: &Arc<Gate>, outcome: Outcome) -> Result<(), Closed> {
+    async fn ask(gate: &Arc<HostLimiter>, outcome: RequestOutcome) -> Result<(), Rejected> {
         gate.enter().await?.settle(outcome);
         Ok(())
     }
 
-    fn resting(failures: u32, seconds: u64) -> Result<(), Closed> {
-        Err(Closed::Resting { failures, left: Duration::from_secs(seconds) })
+    fn resting(failures: u32, seconds: u64) -> Result<(), Rejected> {
+        Err(Rejected::Resting { failures, left: Duration::from_secs(seconds) })
     }
 
     #[tokio::test(start_paused = true)]
@@ -327,8 +327,8 @@ mod tests {
         let _second = gate.enter().await.unwrap();
         let mut third = pin!(gate.enter());
         assert!(third.as_mut().now_or_never().is_none());
-        assert_eq!(gate.enter().await.unwrap_err(), Closed::Crowded);
-        first.settle(Outcome::Answered);
+        assert_eq!(gate.enter().await.unwrap_err(), Rejected::Crowded);
+        first.settle(RequestOutcome::Answered);
         assert!(third.as_mut().now_or_never().is_none(), "the body is not read yet");
         first.release();
         assert!(third.as_mut().now_or_never().is_some());
@@ -338,27 +338,32 @@ mod tests {
     async fn who_keeps_failing_is_asked_less_and_less_often() {
         let gate = gate();
         for _ in 0..LIMITS.failures {
-            ask(&gate, Outcome::Failed).await.unwrap();
+            ask(&gate, RequestOutcome::Failed).await.unwrap();
         }
         for (failures, seconds) in [(3, 2), (4, 4), (5, 5), (6, 5)] {
-            assert_eq!(ask(&gate, Outcome::Answered).await, resting(failures, seconds));
+            assert_eq!(ask(&gate, RequestOutcome::Answered).await, resting(failures, seconds));
             tokio::time::advance(Duration::from_secs(seconds)).await;
-            ask(&gate, Outcome::Failed).await.unwrap();
+            ask(&gate, RequestOutcome::Failed).await.unwrap();
         }
         tokio::time::advance(Duration::from_secs(5)).await;
-        ask(&gate, Outcome::Answered).await.unwrap();
-        ask(&gate, Outcome::Failed).await.unwrap();
-        ask(&gate, Outcome::Answered).await.unwrap();
+        ask(&gate, RequestOutcome::Answered).await.unwrap();
+        ask(&gate, RequestOutcome::Failed).await.unwrap();
+        ask(&gate, RequestOutcome::Answered).await.unwrap();
     }
 
     #[tokio::test(start_paused = true)]
     async fn an_answer_ends_the_row_of_failures() {
         let gate = gate();
-        for outcome in [Outcome::Failed, Outcome::Failed, Outcome::Answered, Outcome::Failed, Outcome::Failed]
-        {
+        for outcome in [
+            RequestOutcome::Failed,
+            RequestOutcome::Failed,
+            RequestOutcome::Answered,
+            RequestOutcome::Failed,
+            RequestOutcome::Failed,
+        ] {
             ask(&gate, outcome).await.unwrap();
         }
-        ask(&gate, Outcome::Answered).await.unwrap();
+        ask(&gate, RequestOutcome::Answered).await.unwrap();
     }
 
     #[tokio::test(start_paused = true)]
@@ -366,31 +371,38 @@ mod tests {
         let gate = gate();
         let mut late = gate.enter().await.unwrap();
         for _ in 0..LIMITS.failures {
-            ask(&gate, Outcome::Failed).await.unwrap();
+            ask(&gate, RequestOutcome::Failed).await.unwrap();
         }
-        late.settle(Outcome::Failed);
+        late.settle(RequestOutcome::Failed);
         drop(late);
-        assert_eq!(ask(&gate, Outcome::Answered).await, resting(3, 2), "a late failure lengthens no rest");
+        assert_eq!(
+            ask(&gate, RequestOutcome::Answered).await,
+            resting(3, 2),
+            "a late failure lengthens no rest"
+        );
         tokio::time::advance(Duration::from_secs(2)).await;
         let probe = gate.enter().await.unwrap();
-        assert_eq!(ask(&gate, Outcome::Answered).await, resting(3, 0), "while the probe is under way");
+        assert_eq!(ask(&gate, RequestOutcome::Answered).await, resting(3, 0), "while the probe is under way");
         drop(probe);
         let mut probe = gate.enter().await.unwrap();
-        probe.settle(Outcome::Answered);
-        ask(&gate, Outcome::Answered).await.unwrap();
+        probe.settle(RequestOutcome::Answered);
+        ask(&gate, RequestOutcome::Answered).await.unwrap();
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_pause_is_kept_to_its_end() {
         let gate = gate();
         let pause = Duration::from_secs(7);
-        ask(&gate, Outcome::Paused { status: 429, pause }).await.unwrap();
-        assert_eq!(ask(&gate, Outcome::Answered).await, Err(Closed::Paused { status: 429, left: pause }));
+        ask(&gate, RequestOutcome::Paused { status: 429, pause }).await.unwrap();
+        assert_eq!(
+            ask(&gate, RequestOutcome::Answered).await,
+            Err(Rejected::Paused { status: 429, left: pause })
+        );
         tokio::time::advance(pause).await;
-        ask(&gate, Outcome::Answered).await.unwrap();
-        ask(&gate, Outcome::Paused { status: 503, pause: Duration::MAX }).await.unwrap();
+        ask(&gate, RequestOutcome::Answered).await.unwrap();
+        ask(&gate, RequestOutcome::Paused { status: 503, pause: Duration::MAX }).await.unwrap();
         let left = LONGEST_PAUSE;
-        assert_eq!(ask(&gate, Outcome::Answered).await, Err(Closed::Paused { status: 503, left }));
+        assert_eq!(ask(&gate, RequestOutcome::Answered).await, Err(Rejected::Paused { status: 503, left }));
     }
 
     #[tokio::test(start_paused = true)]
@@ -401,14 +413,14 @@ mod tests {
         let mut third = pin!(gate.enter());
         assert!(third.as_mut().now_or_never().is_none());
         let pause = Duration::from_secs(1);
-        first.settle(Outcome::Paused { status: 429, pause });
+        first.settle(RequestOutcome::Paused { status: 429, pause });
         drop(first);
-        assert_eq!(third.await.unwrap_err(), Closed::Paused { status: 429, left: pause });
+        assert_eq!(third.await.unwrap_err(), Rejected::Paused { status: 429, left: pause });
     }
 
     #[tokio::test(start_paused = true)]
     async fn hosts_do_not_hold_each_other_up() {
-        let gates = Gates::new(LIMITS);
+        let gates = HostLimiters::new(LIMITS);
         let mut held = Vec::new();
         for _ in 0..LIMITS.in_flight {
             held.push(gates.of("frozen.example").enter().await.unwrap());

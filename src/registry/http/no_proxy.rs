@@ -12,10 +12,10 @@ use reqwest::Url;
 
 /// The entries of `NO_PROXY` or of `status.noProxy`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct NoProxy(Vec<Entry>);
+pub(crate) struct NoProxy(Vec<NoProxyEntry>);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Entry {
+enum NoProxyEntry {
     Everybody,
     Network {
         address: IpAddr,
@@ -28,14 +28,14 @@ enum Entry {
     /// A domain without its leading dot.
     Domain {
         name: String,
-        itself: Itself,
+        itself: SubdomainsOnly,
         port: Option<u16>,
     },
 }
 
 /// Whether a domain counts, or only what is below it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Itself {
+enum SubdomainsOnly {
     Included,
     Excluded,
 }
@@ -43,7 +43,11 @@ enum Itself {
 impl NoProxy {
     /// Reads entries that commas separate. What is neither of the forms names nobody.
     pub(crate) fn parse(text: &str) -> Self {
-        Self(text.split(',').filter_map(|entry| Entry::parse(&entry.trim().to_ascii_lowercase())).collect())
+        Self(
+            text.split(',')
+                .filter_map(|entry| NoProxyEntry::parse(&entry.trim().to_ascii_lowercase()))
+                .collect(),
+        )
     }
 
     /// Whether `url` is asked without a proxy.
@@ -54,7 +58,7 @@ impl NoProxy {
     }
 }
 
-impl Entry {
+impl NoProxyEntry {
     fn parse(text: &str) -> Option<Self> {
         if text == "*" {
             return Some(Self::Everybody);
@@ -76,8 +80,8 @@ impl Entry {
         }
         let below = host.strip_prefix('*').filter(|rest| rest.starts_with('.')).unwrap_or(host);
         let (name, itself) = match below.strip_prefix('.') {
-            Some(name) => (name, Itself::Excluded),
-            None => (below, Itself::Included),
+            Some(name) => (name, SubdomainsOnly::Excluded),
+            None => (below, SubdomainsOnly::Included),
         };
         (!name.is_empty()).then(|| Self::Domain { name: name.to_owned(), itself, port })
     }
@@ -92,7 +96,7 @@ impl Entry {
             Self::Address { address, port } => asked == Some(*address) && is_port(port),
             Self::Domain { name, itself, port } => {
                 let is_domain = match host.strip_suffix(name.as_str()) {
-                    Some("") => *itself == Itself::Included,
+                    Some("") => *itself == SubdomainsOnly::Included,
                     Some(rest) => rest.ends_with('.'),
                     None => false,
                 };
@@ -107,11 +111,11 @@ fn address(host: &str) -> Option<IpAddr> {
     bare.parse().ok().map(|address: IpAddr| address.to_canonical())
 }
 
-fn network(text: &str) -> Option<Entry> {
+fn network(text: &str) -> Option<NoProxyEntry> {
     let (address, prefix) = text.split_once('/')?;
     let (address, prefix): (IpAddr, u8) = (address.parse().ok()?, prefix.parse().ok()?);
     let longest = if address.is_ipv4() { 32 } else { 128 };
-    (prefix <= longest).then_some(Entry::Network { address, prefix })
+    (prefix <= longest).then_some(NoProxyEntry::Network { address, prefix })
 }
 
 fn is_in_network(asked: IpAddr, network: IpAddr, prefix: u8) -> bool {

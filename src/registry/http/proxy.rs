@@ -14,9 +14,9 @@ use crate::registry::http::no_proxy::NoProxy;
 use crate::reload::Reloaded;
 
 /// The proxies in force; they can be replaced while questions are under way.
-pub struct Proxies(ArcSwap<InForce>);
+pub struct Proxies(ArcSwap<CurrentProxies>);
 
-struct InForce {
+struct CurrentProxies {
     settings: ProxySettings,
     matcher: Matcher,
     no_proxy: NoProxy,
@@ -81,7 +81,7 @@ impl ProxySettings {
 impl Proxies {
     /// Asks hosts as `settings` say. What is no URL is no proxy.
     pub fn new(settings: ProxySettings) -> Self {
-        Self(ArcSwap::from_pointee(InForce::new(settings)))
+        Self(ArcSwap::from_pointee(CurrentProxies::new(settings)))
     }
 
     /// Puts other settings in force.
@@ -89,7 +89,7 @@ impl Proxies {
         if self.0.load().settings == settings {
             return Reloaded::Same;
         }
-        self.0.store(InForce::new(settings).into());
+        self.0.store(CurrentProxies::new(settings).into());
         Reloaded::Changed
     }
 
@@ -104,7 +104,7 @@ impl Proxies {
     }
 }
 
-impl InForce {
+impl CurrentProxies {
     fn new(settings: ProxySettings) -> Self {
         let matcher = Matcher::builder().http(settings.http.clone()).https(settings.https.clone()).build();
         let no_proxy = NoProxy::parse(&settings.no_proxy);

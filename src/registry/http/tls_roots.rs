@@ -21,16 +21,16 @@ use crate::text::shown;
 
 /// The certificates in force; they can be replaced while questions are under way.
 #[derive(Debug)]
-pub struct Certificates {
-    folders: Folders,
-    of_folders: ArcSwap<Trusted>,
-    of_cluster: ArcSwap<Trusted>,
+pub struct CertDirs {
+    folders: CertDirSource,
+    of_folders: ArcSwap<ClusterCas>,
+    of_cluster: ArcSwap<ClusterCas>,
     seen: LastSeen,
     generation: AtomicU64,
 }
 
 #[derive(Debug)]
-enum Folders {
+enum CertDirSource {
     /// Named by the user: everything in it must be sound.
     Named(PathBuf),
     /// Those that the tools of the field read. The first that has a folder for a host is for it.
@@ -39,9 +39,9 @@ enum Folders {
 
 /// CA certificates for every host and for single ones.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Trusted {
+pub struct ClusterCas {
     /// For every host.
-    pub everywhere: Authorities,
+    pub everywhere: CaBundle,
     /// For one host each: `host` or `host:port`.
     pub hosts: BTreeMap<String, HostTrust>,
 }
@@ -50,14 +50,14 @@ pub struct Trusted {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct HostTrust {
     /// CA certificates, beside those of the system.
-    pub authorities: Authorities,
+    pub authorities: CaBundle,
     /// A certificate of our own.
     pub identity: Option<Identity>,
 }
 
 /// CA certificates.
 #[derive(Clone, Default, PartialEq, Eq)]
-pub struct Authorities(Vec<CertificateDer<'static>>);
+pub struct CaBundle(Vec<CertificateDer<'static>>);
 
 /// A client certificate and its key.
 #[derive(Clone, PartialEq, Eq)]
@@ -66,7 +66,7 @@ pub struct Identity {
     key: Vec<u8>,
 }
 
-impl fmt::Debug for Authorities {
+impl fmt::Debug for CaBundle {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "Authorities({})", self.0.len())
     }
@@ -78,16 +78,16 @@ impl fmt::Debug for Identity {
     }
 }
 
-impl Certificates {
+impl CertDirs {
     /// The roots of the system alone, and what somebody else adds with [`Self::replace`].
     pub fn of_system() -> Self {
-        Self::reading(Folders::Usual(Vec::new()), Trusted::default())
+        Self::reading(CertDirSource::Usual(Vec::new()), ClusterCas::default())
     }
 
     /// Reads a folder with one folder for each host in it, `host` or `host:port`: `*.crt` are CA
     /// certificates, `*.cert` and `*.key` a client certificate. Fails with the file that is broken.
     pub fn from_dir(folder: &Path) -> Result<Self, CertDirError> {
-        let folders = Folders::Named(folder.to_owned());
+        let folders = CertDirSource::Named(folder.to_owned());
         let files = folders.files()?;
         let this = Self::reading(folders, read_all(&files)?);
         this.seen.is_new::<CertDirError>(Ok(&joined(&files)));
@@ -97,9 +97,9 @@ impl Certificates {
     /// Reads folders of the same layout that need not be there. A host whose files are broken is
     /// passed over with a word in the log: it may be none of ours.
     pub fn from_usual(folders: Vec<PathBuf>) -> Self {
-        let folders = Folders::Usual(folders);
+        let folders = CertDirSource::Usual(folders);
         let files = folders.files().unwrap_or_default();
-        let mut trusted = Trusted::default();
+        let mut trusted = ClusterCas::default();
         for (host, files) in &files {
             match HostTrust::read(files) {
                 Ok(trust) => drop(trusted.hosts.insert(host.clone(), trust)),
@@ -112,7 +112,7 @@ impl Certificates {
     /// Looks at a named folder again. What was in force stays when a file is broken; a fault is told of
     /// once.
     pub fn reload(&self) -> Result<Reloaded, CertDirError> {
-        let Folders::Named(_) = &self.folders else { return Ok(Reloaded::Same) };
+        let CertDirSource::Named(_) = &self.folders else { return Ok(Reloaded::Same) };
         let outcome = self.folders.files();
         let content = outcome.as_ref().map(joined);
         if !self.seen.is_new(content.as_deref()) {
@@ -128,7 +128,7 @@ impl Certificates {
     }
 
     /// Puts what a cluster trusts in force, beside what stands in folders.
-    pub fn replace(&self, trusted: Trusted) -> Reloaded {
+    pub fn replace(&self, trusted: ClusterCas) -> Reloaded {
         if **self.of_cluster.load() == trusted {
             return Reloaded::Same;
         }
@@ -160,7 +160,7 @@ impl Certificates {
         identity
     }
 
-    fn reading(folders: Folders, of_folders: Trusted) -> Self {
+    fn reading(folders: CertDirSource, of_folders: ClusterCas) -> Self {
         Self {
             folders,
             of_folders: ArcSwap::from_pointee(of_folders),
@@ -171,7 +171,7 @@ impl Certificates {
     }
 }
 
-impl Trusted {
+impl ClusterCas {
     /// What is for `host`, an authority of an URL. Folders and keys may name the default port, and
     /// Docker Hub by the name that its images have.
     fn host(&self, host: &str) -> Option<&HostTrust> {
@@ -194,7 +194,7 @@ impl Identity {
     }
 }
 
-impl Authorities {
+impl CaBundle {
     /// The certificates, in the order of the bundle.
     pub fn into_certificates(self) -> Vec<CertificateDer<'static>> {
         self.0
@@ -204,26 +204,26 @@ impl Authorities {
     /// first block that is no sound certificate.
     pub fn parse(pem: &str) -> Result<Self, PemFault> {
         let mut found = Vec::new();
-        let mut block: Option<Block<'_>> = None;
+        let mut block: Option<PemBlock<'_>> = None;
         for (index, line) in pem.lines().enumerate() {
-            let line = Line { number: index + 1, text: line.trim() };
+            let line = PemLine { number: index + 1, text: line.trim() };
             match (line.marker(), &mut block) {
                 (None, None) => {}
                 (None, Some(block)) => block.base64.push_str(line.text),
-                (Some(Marker::Begin(label)), None) => {
-                    block = Some(Block { begun: line.number, label, base64: String::new() });
+                (Some(PemMarker::Begin(label)), None) => {
+                    block = Some(PemBlock { begun: line.number, label, base64: String::new() });
                 }
-                (Some(Marker::End(label)), Some(begun)) if begun.label == label => {
+                (Some(PemMarker::End(label)), Some(begun)) if begun.label == label => {
                     found.extend(begun.certificate()?);
                     block = None;
                 }
-                (Some(Marker::Begin(_) | Marker::End(_)), Some(block)) => {
+                (Some(PemMarker::Begin(_) | PemMarker::End(_)), Some(block)) => {
                     return Err(PemFault::at(
                         block.begun,
                         format!("`BEGIN {}` without its end", shown(block.label)),
                     ));
                 }
-                (Some(Marker::End(label)), None) => {
+                (Some(PemMarker::End(label)), None) => {
                     return Err(PemFault::at(
                         line.number,
                         format!("`END {}` without its begin", shown(label)),
@@ -242,34 +242,34 @@ impl Authorities {
     }
 }
 
-struct Line<'a> {
+struct PemLine<'a> {
     number: usize,
     text: &'a str,
 }
 
-enum Marker<'a> {
+enum PemMarker<'a> {
     Begin(&'a str),
     End(&'a str),
 }
 
-impl<'a> Line<'a> {
-    fn marker(&self) -> Option<Marker<'a>> {
+impl<'a> PemLine<'a> {
+    fn marker(&self) -> Option<PemMarker<'a>> {
         let inner = self.text.strip_prefix("-----")?.strip_suffix("-----")?;
         match inner.split_once(' ')? {
-            ("BEGIN", label) => Some(Marker::Begin(label)),
-            ("END", label) => Some(Marker::End(label)),
+            ("BEGIN", label) => Some(PemMarker::Begin(label)),
+            ("END", label) => Some(PemMarker::End(label)),
             _ => None,
         }
     }
 }
 
-struct Block<'a> {
+struct PemBlock<'a> {
     begun: usize,
     label: &'a str,
     base64: String,
 }
 
-impl Block<'_> {
+impl PemBlock<'_> {
     /// `None` for what is sound and no certificate, such as a list of revoked ones.
     fn certificate(&self) -> Result<Option<CertificateDer<'static>>, PemFault> {
         let fault = |message: String| Err(PemFault::at(self.begun, message));
@@ -307,7 +307,7 @@ impl PemFault {
 /// The files of one host.
 type HostFiles = Vec<(PathBuf, String)>;
 
-impl Folders {
+impl CertDirSource {
     /// Every file that counts, by host.
     fn files(&self) -> Result<BTreeMap<String, HostFiles>, CertDirError> {
         let mut found = BTreeMap::new();
@@ -369,9 +369,9 @@ fn joined(files: &BTreeMap<String, HostFiles>) -> Vec<u8> {
     parts.collect::<Vec<_>>().join(&0)
 }
 
-fn read_all(files: &BTreeMap<String, HostFiles>) -> Result<Trusted, CertDirError> {
+fn read_all(files: &BTreeMap<String, HostFiles>) -> Result<ClusterCas, CertDirError> {
     let hosts = files.iter().map(|(host, files)| Ok((host.clone(), HostTrust::read(files)?)));
-    Ok(Trusted { everywhere: Authorities::default(), hosts: hosts.collect::<Result<_, CertDirError>>()? })
+    Ok(ClusterCas { everywhere: CaBundle::default(), hosts: hosts.collect::<Result<_, CertDirError>>()? })
 }
 
 impl HostTrust {
@@ -388,7 +388,7 @@ impl HostTrust {
             let unusable = |reason: String| CertDirError::new(path, reason);
             match path.extension().and_then(|extension| extension.to_str()) {
                 Some("crt") => {
-                    let read = Authorities::parse(text);
+                    let read = CaBundle::parse(text);
                     trust.authorities.0.extend(read.map_err(|fault| unusable(fault.to_string()))?.0);
                 }
                 Some("cert") => {
@@ -457,7 +457,7 @@ mod tests {
             (one.replace('\n', "\r\n"), 1),
             (format!("{crl}{one}"), 1),
         ] {
-            assert_eq!(Authorities::parse(&pem).unwrap().0.len(), count, "{pem}");
+            assert_eq!(CaBundle::parse(&pem).unwrap().0.len(), count, "{pem}");
         }
     }
 
@@ -477,11 +477,11 @@ mod tests {
             (format!("{begin}aGVsbG8=\n-----END X-----\n"), "`BEGIN CERTIFICATE` without its end"),
             (key, "a private key stands among CA certificates"),
         ] {
-            let error = Authorities::parse(&format!("{one}{between}{two}")).unwrap_err().to_string();
+            let error = CaBundle::parse(&format!("{one}{between}{two}")).unwrap_err().to_string();
             assert!(error.starts_with(&format!("line {}: {message}", lines + 1)), "{error}");
             assert!(!error.contains("aGVsbG8"), "{error}");
         }
-        let error = Authorities::parse("hello").unwrap_err().to_string();
+        let error = CaBundle::parse("hello").unwrap_err().to_string();
         assert_eq!(error, "line 1: there is no certificate in PEM");
     }
 
@@ -500,7 +500,7 @@ mod tests {
         write("b.example:443/client.cert", &client);
         write("b.example:443/client.key", &key);
         write("docker.io/ca.crt", &one);
-        let certificates = Certificates::from_dir(folder.path()).unwrap();
+        let certificates = CertDirs::from_dir(folder.path()).unwrap();
         let known = |host: &str| {
             let mut roots = RootCertStore::empty();
             let identity = certificates.complete(&mut roots, host);
@@ -549,7 +549,7 @@ mod tests {
             for (name, text) in files {
                 std::fs::write(folder.path().join("h.example").join(name), text).unwrap();
             }
-            let error = Certificates::from_dir(folder.path()).unwrap_err().to_string();
+            let error = CertDirs::from_dir(folder.path()).unwrap_err().to_string();
             let error = error.replace(&folder.path().display().to_string(), "FOLDER");
             assert!(error.starts_with(&format!("FOLDER/h.example/{message}")), "{error}");
             assert!(!error.contains("PRIVATE"), "{error}");
@@ -571,7 +571,7 @@ mod tests {
         write("second/b.example/ca.crt", &two);
         write("second/c.example/ca.crt", "rubbish");
         let folders = ["none", "first", "second"].map(|name| folder.path().join(name));
-        let certificates = Certificates::from_usual(folders.to_vec());
+        let certificates = CertDirs::from_usual(folders.to_vec());
         let count = |host: &str| {
             let mut roots = RootCertStore::empty();
             certificates.complete(&mut roots, host);
@@ -583,7 +583,7 @@ mod tests {
     proptest::proptest! {
         #[test]
         fn no_text_makes_the_reader_panic(text in "(-----BEGIN [A-Z ]{0,12}-----|-----END [A-Z ]{0,12}-----|[A-Za-z0-9+/=%]{0,8}|\n){0,12}") {
-            let _ = Authorities::parse(&text);
+            let _ = CaBundle::parse(&text);
         }
     }
 }

@@ -18,16 +18,16 @@ use crate::metrics::Metrics;
 use crate::model::facts::Cause;
 use crate::registry::auth::token::Authorization;
 use crate::registry::http::address_guard::{self, ForbiddenName, authority, is_loopback};
-use crate::registry::http::client::Clients;
-use crate::registry::http::host_limiter::{self, Closed, Gates, Limits, Outcome, Pass};
+use crate::registry::http::client::ClientPool;
+use crate::registry::http::host_limiter::{self, HostLimiters, HostLimits, Permit, Rejected, RequestOutcome};
 use crate::registry::http::proxy::{Proxies, Proxy};
-use crate::registry::http::tls_roots::Certificates;
+use crate::registry::http::tls_roots::CertDirs;
 use crate::registry::mirrors::route::Trust;
 use crate::text::shown;
 
 /// Where a question goes.
 #[derive(Clone, Debug)]
-pub(crate) struct Target {
+pub(crate) struct RequestTarget {
     /// The registry: `host` or `host:port`.
     pub(crate) host: String,
     /// How it is spoken to.
@@ -54,16 +54,16 @@ pub(crate) struct Reply {
     pub(crate) is_loopback: bool,
     body: Option<Response>,
     /// The place among the requests to the host, kept until the body is read.
-    _pass: Option<Pass>,
+    _pass: Option<Permit>,
 }
 
 /// Carries requests. A clone shares connections with the original.
 #[derive(Clone, Debug)]
 pub(crate) struct Transport {
-    clients: Arc<Clients>,
+    clients: Arc<ClientPool>,
     /// Registries that may be asked in the open, and were found to speak no TLS.
     plain: Cache<String, ()>,
-    gates: Arc<Gates>,
+    gates: Arc<HostLimiters>,
     metrics: Arc<Metrics>,
 }
 
@@ -74,16 +74,16 @@ pub struct SetUpError(#[source] reqwest::Error);
 
 impl Transport {
     pub(crate) fn new(
-        certificates: Arc<Certificates>,
+        certificates: Arc<CertDirs>,
         proxies: Arc<Proxies>,
-        limits: Limits,
+        limits: HostLimits,
         metrics: Arc<Metrics>,
     ) -> Result<Self, SetUpError> {
-        let clients = Clients::new(certificates, proxies, limits.in_flight).map_err(SetUpError)?;
+        let clients = ClientPool::new(certificates, proxies, limits.in_flight).map_err(SetUpError)?;
         Ok(Self {
             clients: Arc::new(clients),
             plain: Cache::builder().max_capacity(1024).time_to_live(PLAIN_KEPT).build(),
-            gates: Arc::new(Gates::new(limits)),
+            gates: Arc::new(HostLimiters::new(limits)),
             metrics,
         })
     }
@@ -92,13 +92,13 @@ impl Transport {
     pub(crate) async fn send(
         &self,
         method: &Method,
-        target: &Target,
+        target: &RequestTarget,
         headers: HeaderMap,
         authorization: Option<&Authorization>,
     ) -> Result<Reply, Cause> {
         let start = |scheme: &str| {
             let url = Url::parse(&format!("{scheme}://{}{}", target.host, target.path));
-            url.map(|url| Start { url, trust: target.trust }).map_err(|error| Cause::Unreachable {
+            url.map(|url| RequestStart { url, trust: target.trust }).map_err(|error| Cause::Unreachable {
                 host: target.host.clone(),
                 reason: format!("its name makes no URL: {error}"),
             })
@@ -145,7 +145,7 @@ impl Transport {
         headers: HeaderMap,
         authorization: Option<&Authorization>,
     ) -> Result<Reply, Cause> {
-        let start = Start { url, trust };
+        let start = RequestStart { url, trust };
         self.follow(method, start, &headers, authorization).await.map_err(SendError::into_cause)
     }
 
@@ -157,7 +157,7 @@ impl Transport {
         headers: HeaderMap,
         form: &[(&str, &str)],
     ) -> Result<Reply, Cause> {
-        let start = Start { url: url.clone(), trust };
+        let start = RequestStart { url: url.clone(), trust };
         let client = self.client_for(url, &start).await.map_err(SendError::into_cause)?;
         let request = client.post(url.clone()).headers(headers).form(form);
         self.exchange(&Method::POST, request, url, &start).await.map_err(SendError::into_cause)
@@ -179,7 +179,7 @@ impl Transport {
     async fn follow(
         &self,
         method: &Method,
-        start: Start,
+        start: RequestStart,
         headers: &HeaderMap,
         authorization: Option<&Authorization>,
     ) -> Result<Reply, SendError> {
@@ -206,7 +206,7 @@ impl Transport {
         method: &Method,
         request: reqwest::RequestBuilder,
         url: &Url,
-        start: &Start,
+        start: &RequestStart,
     ) -> Result<Reply, SendError> {
         let host = authority(url);
         let pass = self.gates.of(&host).enter().await;
@@ -221,7 +221,7 @@ impl Transport {
         };
         self.metrics.registry_request(&host, label, begun.elapsed());
         let Ok(outcome) = sent else {
-            pass.settle(Outcome::Failed);
+            pass.settle(RequestOutcome::Failed);
             return Err(SendError::Cause(Cause::OutOfTime { host }));
         };
         let response = match outcome {
@@ -230,7 +230,7 @@ impl Transport {
                 let error = SendError::of(&error, host.clone(), self.clients.proxy(url).as_ref());
                 // Who speaks no TLS is there all the same.
                 let is_there = matches!(error, SendError::NoTls(_));
-                pass.settle(if is_there { Outcome::Answered } else { Outcome::Failed });
+                pass.settle(if is_there { RequestOutcome::Answered } else { RequestOutcome::Failed });
                 return Err(match error {
                     // That another host speaks no TLS says nothing of the one that was asked.
                     SendError::NoTls(cause) if !start.is_origin_of(url) => SendError::Cause(cause),
@@ -245,10 +245,10 @@ impl Transport {
             .flatten();
         if let Some(pause) = pause {
             let status = status.as_u16();
-            pass.settle(Outcome::Paused { status, pause });
+            pass.settle(RequestOutcome::Paused { status, pause });
             return Err(SendError::Cause(Cause::Paused { host, status, until: after(pause) }));
         }
-        pass.settle(if status.is_server_error() { Outcome::Failed } else { Outcome::Answered });
+        pass.settle(if status.is_server_error() { RequestOutcome::Failed } else { RequestOutcome::Answered });
         let headers = response.headers().clone();
         let body = Some(response).filter(|_| status.is_success() && method != Method::HEAD);
         if body.is_none() {
@@ -269,7 +269,7 @@ impl Transport {
     }
 
     /// The client for `url`, unless that leads to an address that is never contacted.
-    async fn client_for(&self, url: &Url, start: &Start) -> Result<Client, SendError> {
+    async fn client_for(&self, url: &Url, start: &RequestStart) -> Result<Client, SendError> {
         let is_forbidden = address_guard::is_forbidden(url)
             // A proxy looks names up for itself. Where this machine can tell as well, it does.
             || self.clients.proxy(url).is_some() && address_guard::leads_to_forbidden(url).await;
@@ -284,12 +284,12 @@ impl Transport {
 
 /// Where a question goes first. What was said of that host holds for it alone, not for whom it points
 /// at.
-struct Start {
+struct RequestStart {
     url: Url,
     trust: Trust,
 }
 
-impl Start {
+impl RequestStart {
     fn is_origin_of(&self, url: &Url) -> bool {
         self.url.origin() == url.origin()
     }
@@ -338,11 +338,11 @@ async fn send_twice(request: reqwest::RequestBuilder) -> Result<Response, reqwes
     outcome
 }
 
-fn why_closed(closed: Closed, host: String) -> Cause {
+fn why_closed(closed: Rejected, host: String) -> Cause {
     match closed {
-        Closed::Paused { status, left } => Cause::Paused { host, status, until: after(left) },
-        Closed::Resting { failures, left } => Cause::Resting { host, failures, until: after(left) },
-        Closed::Crowded => Cause::Crowded { host },
+        Rejected::Paused { status, left } => Cause::Paused { host, status, until: after(left) },
+        Rejected::Resting { failures, left } => Cause::Resting { host, failures, until: after(left) },
+        Rejected::Crowded => Cause::Crowded { host },
     }
 }
 

@@ -16,7 +16,7 @@ use crate::registry::mirrors::route::{Endpoint, Role, Route, Trust};
 
 /// An endpoint, and what is shown to it.
 #[derive(Clone, Debug)]
-pub(crate) struct Stop {
+pub(crate) struct ResolvedEndpoint {
     /// The reference as the endpoint has it.
     pub(crate) reference: ImageReference,
     pub(crate) trust: Trust,
@@ -27,7 +27,7 @@ pub(crate) struct Stop {
 }
 
 /// A question on its way from endpoint to endpoint.
-pub(crate) struct Tour {
+pub(crate) struct Endpoints {
     client: Arc<RegistryClient>,
     endpoints: std::vec::IntoIter<Endpoint>,
     blocked: Option<String>,
@@ -40,9 +40,9 @@ pub(crate) struct Tour {
 
 impl RegistryClient {
     /// The way of a question about `reference` that is to be answered by `deadline`.
-    pub(crate) fn tour(self: &Arc<Self>, reference: &ImageReference, deadline: Instant) -> Tour {
+    pub(crate) fn tour(self: &Arc<Self>, reference: &ImageReference, deadline: Instant) -> Endpoints {
         let Route { endpoints, blocked } = self.registries.current().route(reference);
-        Tour {
+        Endpoints {
             client: Arc::clone(self),
             endpoints: endpoints.into_iter(),
             blocked,
@@ -54,9 +54,9 @@ impl RegistryClient {
     }
 }
 
-impl Tour {
+impl Endpoints {
     /// The next to ask, and by when. An endpoint whose credentials cannot be had is noted and passed by.
-    pub(crate) async fn next(&mut self) -> Option<(Stop, Instant)> {
+    pub(crate) async fn next(&mut self) -> Option<(ResolvedEndpoint, Instant)> {
         loop {
             let endpoint = self.endpoints.next()?;
             let by = self.patience();
@@ -68,7 +68,7 @@ impl Tour {
             let reason = match found {
                 Ok(Ok(credential)) => {
                     let Endpoint { reference, trust, .. } = endpoint;
-                    return Some((Stop { reference, trust, credential, name }, by));
+                    return Some((ResolvedEndpoint { reference, trust, credential, name }, by));
                 }
                 Ok(Err(reason)) => reason,
                 Err(_) => "the credential helper did not answer in time".to_owned(),
@@ -123,17 +123,17 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::registry::auth::keychain::Credentials;
+    use crate::registry::auth::keychain::Keychain;
 
-    fn tour(names: &[&str], blocked: Option<&str>) -> Tour {
+    fn tour(names: &[&str], blocked: Option<&str>) -> Endpoints {
         crate::install_crypto_provider();
         let endpoint = |name: &&str| Endpoint {
             reference: ImageReference::parse(&format!("{name}/os:1")).unwrap(),
             trust: Trust::Verified,
             role: Role::Mirror,
         };
-        Tour {
-            client: RegistryClient::new(Credentials::none(), Arc::default()).unwrap(),
+        Endpoints {
+            client: RegistryClient::new(Keychain::none(), Arc::default()).unwrap(),
             endpoints: names.iter().map(endpoint).collect::<Vec<_>>().into_iter(),
             blocked: blocked.map(str::to_owned),
             host: "written.example".into(),

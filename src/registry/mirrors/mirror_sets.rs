@@ -2,12 +2,14 @@
 //!
 //! Owns how the Machine Config Operator merges ImageDigestMirrorSet, ImageTagMirrorSet,
 //! ImageContentSourcePolicy and the image configuration into the `registries.conf` of nodes
-//! (`EditRegistriesConfig` of openshift/runtime-utils). Pure: plain structs in, [`Registries`] out.
+//! (`EditRegistriesConfig` of openshift/runtime-utils). Pure: plain structs in, [`RegistryTable`] out.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::model::facts::registry_sources::{is_inside, is_scope};
-use crate::registry::mirrors::route::{Access, Answers, Entry, Mirror, Registries, Trust};
+use crate::registry::mirrors::route::{
+    EndpointScheme, Mirror, PullFromMirror, RegistryEntry, RegistryTable, Trust,
+};
 
 /// What a cluster says of registries.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -46,15 +48,15 @@ pub enum SourcePolicy {
 
 impl ClusterRegistries {
     /// The registries as the nodes of this cluster have them.
-    pub fn registries(&self) -> Registries {
+    pub fn registries(&self) -> RegistryTable {
         let digests = merge(&self.digest_mirrors);
         let tags = merge(&self.tag_mirrors);
         let mut entries = Vec::new();
-        for (merged, answers) in [(&digests, Answers::Digests), (&tags, Answers::Tags)] {
+        for (merged, answers) in [(&digests, PullFromMirror::Digests), (&tags, PullFromMirror::Tags)] {
             for set in merged {
                 let entry = entry(&mut entries, &set.source);
                 if set.source_policy == SourcePolicy::NeverContactSource {
-                    entry.access = Access::Blocked;
+                    entry.access = EndpointScheme::Blocked;
                 }
                 entry.mirrors.extend(set.mirrors.iter().map(|location| Mirror {
                     location: location.clone(),
@@ -81,18 +83,18 @@ impl ClusterRegistries {
         }
         for scope in self.blocked.iter().filter(|scope| is_scope(scope)) {
             for entry in entries.iter_mut().filter(|entry| is_inside(&entry.prefix, scope)) {
-                entry.access = Access::Blocked;
+                entry.access = EndpointScheme::Blocked;
             }
         }
         for set in digests.iter().chain(&tags) {
             inherit(&mut entries, &set.source);
         }
-        Registries::new(entries)
+        RegistryTable::new(entries)
     }
 }
 
 /// Gives the mirrors of `source` to the entries inside it that have none of their own.
-fn inherit(entries: &mut [Entry], source: &str) {
+fn inherit(entries: &mut [RegistryEntry], source: &str) {
     let Some(mirrors) =
         entries.iter().find(|entry| entry.prefix == source).map(|entry| entry.mirrors.clone())
     else {
@@ -111,14 +113,14 @@ fn inherit(entries: &mut [Entry], source: &str) {
 }
 
 /// The entry for `scope`, made where there is none.
-fn entry<'a>(entries: &'a mut Vec<Entry>, scope: &str) -> &'a mut Entry {
+fn entry<'a>(entries: &'a mut Vec<RegistryEntry>, scope: &str) -> &'a mut RegistryEntry {
     let index = entries.iter().position(|entry| entry.prefix == scope).unwrap_or_else(|| {
-        entries.push(Entry {
+        entries.push(RegistryEntry {
             prefix: scope.to_owned(),
             location: (!scope.starts_with("*.")).then(|| scope.to_owned()),
             mirrors: Vec::new(),
             trust: Trust::Verified,
-            access: Access::Open,
+            access: EndpointScheme::Open,
         });
         entries.len() - 1
     });
@@ -251,10 +253,10 @@ mod tests {
             .iter()
             .map(|entry| {
                 let mirrors = entry.mirrors.iter().map(|mirror| {
-                    let answers = if mirror.answers == Answers::Tags { "tags" } else { "digests" };
+                    let answers = if mirror.answers == PullFromMirror::Tags { "tags" } else { "digests" };
                     format!(" {answers}:{}{}", trust(mirror.trust), mirror.location)
                 });
-                let blocked = if entry.access == Access::Blocked { " blocked" } else { "" };
+                let blocked = if entry.access == EndpointScheme::Blocked { " blocked" } else { "" };
                 format!("{}{}{blocked}{}", trust(entry.trust), entry.prefix, mirrors.collect::<String>())
             })
             .collect();

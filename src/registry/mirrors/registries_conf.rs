@@ -10,15 +10,15 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
-use crate::registry::mirrors::registries_toml::Document;
-use crate::registry::mirrors::route::Registries;
+use crate::registry::mirrors::registries_toml::RegistriesToml;
+use crate::registry::mirrors::route::RegistryTable;
 use crate::reload::{LastSeen, Reloaded};
 
 /// The registries in force; they can be replaced while questions are under way.
 #[derive(Debug)]
 pub struct RegistriesConf {
     file: Option<PathBuf>,
-    current: ArcSwap<Registries>,
+    current: ArcSwap<RegistryTable>,
     seen: LastSeen,
 }
 
@@ -41,12 +41,12 @@ impl RegistriesConf {
     }
 
     /// The registries in force.
-    pub fn current(&self) -> Arc<Registries> {
+    pub fn current(&self) -> Arc<RegistryTable> {
         self.current.load_full()
     }
 
     /// Puts what a cluster says in force, unless a file was named: who names a file means it.
-    pub fn replace(&self, registries: Registries) -> Reloaded {
+    pub fn replace(&self, registries: RegistryTable) -> Reloaded {
         if self.file.is_some() || **self.current.load() == registries {
             return Reloaded::Same;
         }
@@ -68,12 +68,12 @@ impl RegistriesConf {
 }
 
 /// A file and its text.
-struct File {
+struct RegistriesConfFile {
     path: PathBuf,
     text: String,
 }
 
-fn read(file: &Path) -> Result<Vec<File>, RegistriesConfError> {
+fn read(file: &Path) -> Result<Vec<RegistriesConfFile>, RegistriesConfError> {
     let mut paths = vec![file.to_owned()];
     let mut folder = file.as_os_str().to_owned();
     folder.push(".d");
@@ -94,23 +94,23 @@ fn read(file: &Path) -> Result<Vec<File>, RegistriesConfError> {
         Err(error) => return Err(RegistriesConfError::unreadable(&folder, error)),
     }
     let read = |path: PathBuf| match std::fs::read_to_string(&path) {
-        Ok(text) => Ok(File { path, text }),
+        Ok(text) => Ok(RegistriesConfFile { path, text }),
         Err(error) => Err(RegistriesConfError::unreadable(&path, error)),
     };
     paths.into_iter().map(read).collect()
 }
 
 /// Everything that was read as one text, so that it can be compared with what was read before.
-fn joined(files: &[File]) -> Vec<u8> {
+fn joined(files: &[RegistriesConfFile]) -> Vec<u8> {
     let parts =
         files.iter().flat_map(|file| [file.path.as_os_str().as_encoded_bytes(), file.text.as_bytes()]);
     parts.collect::<Vec<_>>().join(&0)
 }
 
-fn parse(files: &[File]) -> Result<Registries, RegistriesConfError> {
-    let mut registries = Registries::default();
+fn parse(files: &[RegistriesConfFile]) -> Result<RegistryTable, RegistriesConfError> {
+    let mut registries = RegistryTable::default();
     for file in files {
-        let (read, passed_over) = Document { text: &file.text }
+        let (read, passed_over) = RegistriesToml { text: &file.text }
             .registries()
             .map_err(|fault| RegistriesConfError { path: file.path.clone(), fault })?;
         for key in passed_over {
@@ -155,7 +155,7 @@ pub enum RegistriesConfFault {
 mod tests {
     use super::*;
     use crate::model::image_reference::ImageReference;
-    use crate::registry::mirrors::route::{Access, Entry, Trust};
+    use crate::registry::mirrors::route::{EndpointScheme, RegistryEntry, Trust};
 
     #[test]
     fn drop_ins_come_in_the_order_of_their_names_and_replace() {
@@ -198,12 +198,12 @@ mod tests {
 
     #[test]
     fn a_named_file_is_not_replaced_by_what_a_cluster_says() {
-        let registries = Registries::new([Entry {
+        let registries = RegistryTable::new([RegistryEntry {
             prefix: "a.b".into(),
             location: Some("c.d".into()),
             mirrors: Vec::new(),
             trust: Trust::Verified,
-            access: Access::Open,
+            access: EndpointScheme::Open,
         }]);
         let open = RegistriesConf::none();
         assert_eq!(open.replace(registries.clone()), Reloaded::Changed);
@@ -212,6 +212,6 @@ mod tests {
         let file = tempfile::NamedTempFile::new().unwrap();
         let named = RegistriesConf::from_file(file.path()).unwrap();
         assert_eq!(named.replace(registries), Reloaded::Same);
-        assert_eq!(*named.current(), Registries::default());
+        assert_eq!(*named.current(), RegistryTable::default());
     }
 }

@@ -1,4 +1,4 @@
-//! The form of a `registries.conf`, version 2 (`containers-registries.conf(5)`): text to [`Registries`].
+//! The form of a `registries.conf`, version 2 (`containers-registries.conf(5)`): text to [`RegistryTable`].
 //!
 //! What nodes refuse is refused here, with line and key; what they pass over is passed over, too, and
 //! named. Short names are no business of this program, so search registries and aliases are not read.
@@ -10,33 +10,35 @@ use toml::de::{DeTable, DeValue};
 
 use crate::model::image_reference::ImageReference;
 use crate::registry::mirrors::registries_conf::RegistriesConfFault;
-use crate::registry::mirrors::route::{Access, Answers, Entry, Mirror, Registries, Trust};
+use crate::registry::mirrors::route::{
+    EndpointScheme, Mirror, PullFromMirror, RegistryEntry, RegistryTable, Trust,
+};
 use crate::text::shown;
 
 /// A key that nodes pass over.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct PassedOver {
+pub(crate) struct IgnoredKeys {
     pub(crate) line: usize,
     pub(crate) name: String,
 }
 
 /// The text of one file.
-pub(crate) struct Document<'a> {
+pub(crate) struct RegistriesToml<'a> {
     pub(crate) text: &'a str,
 }
 
-type Table<'a> = DeTable<'a>;
+type TomlTable<'a> = DeTable<'a>;
 type Value<'a> = Spanned<DeValue<'a>>;
 
-impl Document<'_> {
+impl RegistriesToml<'_> {
     /// What it says, and what nodes pass over in it.
-    pub(crate) fn registries(&self) -> Result<(Registries, Vec<PassedOver>), RegistriesConfFault> {
-        let document = Table::parse(self.text).map_err(|error| {
+    pub(crate) fn registries(&self) -> Result<(RegistryTable, Vec<IgnoredKeys>), RegistriesConfFault> {
+        let document = TomlTable::parse(self.text).map_err(|error| {
             let span = error.span().unwrap_or_default();
             self.fault(span, format!("not TOML: {}", shown(&error.message().replace('\n', ", "))))
         })?;
         let mut passed_over = Vec::new();
-        let mut entries: Vec<(Entry, Range<usize>)> = Vec::new();
+        let mut entries: Vec<(RegistryEntry, Range<usize>)> = Vec::new();
         for (key, value) in document.get_ref() {
             match key.get_ref().as_ref() {
                 "registry" => {
@@ -51,22 +53,22 @@ impl Document<'_> {
                     ));
                 }
                 key if NOT_READ.contains(&key) => {}
-                name => passed_over.push(PassedOver { line: self.line(&key.span()), name: shown(name) }),
+                name => passed_over.push(IgnoredKeys { line: self.line(&key.span()), name: shown(name) }),
             }
         }
         self.check_conflicts(&entries)?;
-        Ok((Registries::new(entries.into_iter().map(|(entry, _)| entry)), passed_over))
+        Ok((RegistryTable::new(entries.into_iter().map(|(entry, _)| entry)), passed_over))
     }
 
     fn entry(
         &self,
         value: &Value<'_>,
-        passed_over: &mut Vec<PassedOver>,
-    ) -> Result<Entry, RegistriesConfFault> {
+        passed_over: &mut Vec<IgnoredKeys>,
+    ) -> Result<RegistryEntry, RegistriesConfFault> {
         let mut prefix = None;
         let mut location = None;
         let mut trust = Trust::Verified;
-        let mut access = Access::Open;
+        let mut access = EndpointScheme::Open;
         let mut by_digest_only = false;
         let mut mirrors = Vec::new();
         for (key, value) in self.members("registry", value)? {
@@ -74,7 +76,9 @@ impl Document<'_> {
                 "prefix" => prefix = self.place("prefix", value)?,
                 "location" => location = self.place("location", value)?,
                 "insecure" => trust = if self.is_set("insecure", value)? { Trust::Insecure } else { trust },
-                "blocked" => access = if self.is_set("blocked", value)? { Access::Blocked } else { access },
+                "blocked" => {
+                    access = if self.is_set("blocked", value)? { EndpointScheme::Blocked } else { access }
+                }
                 "mirror-by-digest-only" => by_digest_only = self.is_set("mirror-by-digest-only", value)?,
                 "mirror" => {
                     for table in self.tables("mirror", value)? {
@@ -87,7 +91,7 @@ impl Document<'_> {
                         "`pull-from-mirror` belongs into `[[registry.mirror]]`".to_owned(),
                     ));
                 }
-                name => passed_over.push(PassedOver { line: self.line(&key.span()), name: shown(name) }),
+                name => passed_over.push(IgnoredKeys { line: self.line(&key.span()), name: shown(name) }),
             }
         }
         let prefix = match (prefix, &location) {
@@ -118,17 +122,18 @@ impl Document<'_> {
                 let message = "`pull-from-mirror` cannot stand beside `mirror-by-digest-only`".to_owned();
                 return Err(self.fault(span, message));
             }
-            let answers = if by_digest_only { Answers::Digests } else { answers.unwrap_or(Answers::All) };
+            let answers =
+                if by_digest_only { PullFromMirror::Digests } else { answers.unwrap_or(PullFromMirror::All) };
             read.push(Mirror { answers, ..mirror });
         }
-        Ok(Entry { prefix, location, mirrors: read, trust, access })
+        Ok(RegistryEntry { prefix, location, mirrors: read, trust, access })
     }
 
     fn mirror(
         &self,
         value: &Value<'_>,
-        passed_over: &mut Vec<PassedOver>,
-    ) -> Result<(Mirror, Option<Answers>), RegistriesConfFault> {
+        passed_over: &mut Vec<IgnoredKeys>,
+    ) -> Result<(Mirror, Option<PullFromMirror>), RegistriesConfFault> {
         let mut location = None;
         let mut trust = Trust::Verified;
         let mut answers = None;
@@ -139,9 +144,9 @@ impl Document<'_> {
                 "pull-from-mirror" => {
                     answers = match self.string("pull-from-mirror", value)? {
                         "" => None,
-                        "all" => Some(Answers::All),
-                        "digest-only" => Some(Answers::Digests),
-                        "tag-only" => Some(Answers::Tags),
+                        "all" => Some(PullFromMirror::All),
+                        "digest-only" => Some(PullFromMirror::Digests),
+                        "tag-only" => Some(PullFromMirror::Tags),
                         other => {
                             let message = format!(
                                 "`pull-from-mirror` is `{}`; `all`, `digest-only` or `tag-only` is expected",
@@ -151,18 +156,18 @@ impl Document<'_> {
                         }
                     }
                 }
-                name => passed_over.push(PassedOver { line: self.line(&key.span()), name: shown(name) }),
+                name => passed_over.push(IgnoredKeys { line: self.line(&key.span()), name: shown(name) }),
             }
         }
         let Some(location) = location else {
             return Err(self.fault(value.span(), "`[[registry.mirror]]` has no `location`".to_owned()));
         };
-        Ok((Mirror { location, trust, answers: Answers::All }, answers))
+        Ok((Mirror { location, trust, answers: PullFromMirror::All }, answers))
     }
 
     /// Nodes refuse a file in which one place is both secure and insecure, or blocked and open.
-    fn check_conflicts(&self, entries: &[(Entry, Range<usize>)]) -> Result<(), RegistriesConfFault> {
-        let place = |entry: &Entry| entry.location.clone().unwrap_or_else(|| entry.prefix.clone());
+    fn check_conflicts(&self, entries: &[(RegistryEntry, Range<usize>)]) -> Result<(), RegistriesConfFault> {
+        let place = |entry: &RegistryEntry| entry.location.clone().unwrap_or_else(|| entry.prefix.clone());
         for (index, (entry, span)) in entries.iter().enumerate() {
             for (earlier, earlier_span) in &entries[..index] {
                 if place(entry) != place(earlier) {
@@ -224,7 +229,11 @@ impl Document<'_> {
         }
     }
 
-    fn members<'v, 'i>(&self, key: &str, value: &'v Value<'i>) -> Result<&'v Table<'i>, RegistriesConfFault> {
+    fn members<'v, 'i>(
+        &self,
+        key: &str,
+        value: &'v Value<'i>,
+    ) -> Result<&'v TomlTable<'i>, RegistriesConfFault> {
         match value.get_ref() {
             DeValue::Table(table) => Ok(table),
             _ => Err(self.expected(key, "a table", value)),
@@ -259,8 +268,8 @@ const NOT_READ: [&str; 5] = [
 mod tests {
     use super::*;
 
-    fn registries(text: &str) -> Result<(Registries, Vec<PassedOver>), String> {
-        Document { text }.registries().map_err(|fault| fault.to_string())
+    fn registries(text: &str) -> Result<(RegistryTable, Vec<IgnoredKeys>), String> {
+        RegistriesToml { text }.registries().map_err(|fault| fault.to_string())
     }
 
     #[test]
@@ -299,35 +308,35 @@ mirror = [{location = "four.example"}]
 prefix = "*.example.org"
 "#;
         let mirror = |location: &str, trust, answers| Mirror { location: location.into(), trust, answers };
-        let expected = Registries::new([
-            Entry {
+        let expected = RegistryTable::new([
+            RegistryEntry {
                 prefix: "quay.io/acme".into(),
                 location: Some("internal.example:5000/acme".into()),
                 mirrors: vec![
-                    mirror("one.example", Trust::Insecure, Answers::All),
-                    mirror("two.example/x", Trust::Verified, Answers::Tags),
-                    mirror("three.example", Trust::Verified, Answers::Digests),
+                    mirror("one.example", Trust::Insecure, PullFromMirror::All),
+                    mirror("two.example/x", Trust::Verified, PullFromMirror::Tags),
+                    mirror("three.example", Trust::Verified, PullFromMirror::Digests),
                 ],
                 trust: Trust::Insecure,
-                access: Access::Blocked,
+                access: EndpointScheme::Blocked,
             },
-            Entry {
+            RegistryEntry {
                 prefix: "localhost".into(),
                 location: Some("localhost".into()),
-                mirrors: vec![mirror("four.example", Trust::Verified, Answers::Digests)],
+                mirrors: vec![mirror("four.example", Trust::Verified, PullFromMirror::Digests)],
                 trust: Trust::Verified,
-                access: Access::Open,
+                access: EndpointScheme::Open,
             },
-            Entry {
+            RegistryEntry {
                 prefix: "*.example.org".into(),
                 location: None,
                 mirrors: Vec::new(),
                 trust: Trust::Verified,
-                access: Access::Open,
+                access: EndpointScheme::Open,
             },
         ]);
         assert_eq!(registries(text), Ok((expected, Vec::new())));
-        assert_eq!(registries(""), Ok((Registries::default(), Vec::new())));
+        assert_eq!(registries(""), Ok((RegistryTable::default(), Vec::new())));
     }
 
     #[test]

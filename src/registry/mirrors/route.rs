@@ -9,14 +9,14 @@ use crate::model::image_reference::ImageReference;
 
 /// What is configured of registries: mirrors, blocked and insecure ones.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Registries {
+pub struct RegistryTable {
     /// No two have the same prefix.
-    entries: Vec<Entry>,
+    entries: Vec<RegistryEntry>,
 }
 
 /// One `[[registry]]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Entry {
+pub struct RegistryEntry {
     /// What it is for: `host[:port][/namespace…]`, or `*.domain` for every host below a domain.
     pub prefix: String,
     /// What is asked in place of the prefix. `None`, for wildcards alone: what the reference says.
@@ -26,7 +26,7 @@ pub struct Entry {
     /// How the location is spoken to.
     pub trust: Trust,
     /// Whether the location may be pulled from.
-    pub access: Access,
+    pub access: EndpointScheme,
 }
 
 /// Somewhere else to ask.
@@ -37,12 +37,12 @@ pub struct Mirror {
     /// How it is spoken to.
     pub trust: Trust,
     /// What it may answer.
-    pub answers: Answers,
+    pub answers: PullFromMirror,
 }
 
 /// What a mirror may answer (`pull-from-mirror`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Answers {
+pub enum PullFromMirror {
     /// Tags and digests.
     All,
     /// Digests alone.
@@ -62,7 +62,7 @@ pub enum Trust {
 
 /// Whether a location may be pulled from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Access {
+pub enum EndpointScheme {
     /// It may.
     Open,
     /// It may not (`blocked`).
@@ -106,9 +106,9 @@ impl Route {
     }
 }
 
-impl Registries {
+impl RegistryTable {
     /// What `entries` say. Of several with the same prefix the first counts, as on nodes.
-    pub fn new(entries: impl IntoIterator<Item = Entry>) -> Self {
+    pub fn new(entries: impl IntoIterator<Item = RegistryEntry>) -> Self {
         let mut registries = Self::default();
         for entry in entries {
             if registries.entries.iter().all(|earlier| earlier.prefix != entry.prefix) {
@@ -126,7 +126,7 @@ impl Registries {
     }
 
     /// The entries.
-    pub fn entries(&self) -> &[Entry] {
+    pub fn entries(&self) -> &[RegistryEntry] {
         &self.entries
     }
 
@@ -145,13 +145,13 @@ impl Registries {
         let rewritten =
             |location: &str| ImageReference::parse(&format!("{location}{}{suffix}", &name[end..])).ok();
         let wanted = match asked.digest() {
-            Some(_) => Answers::Digests,
-            None => Answers::Tags,
+            Some(_) => PullFromMirror::Digests,
+            None => PullFromMirror::Tags,
         };
         let mirrors = entry
             .mirrors
             .iter()
-            .filter(|mirror| matches!(mirror.answers, Answers::All) || mirror.answers == wanted);
+            .filter(|mirror| matches!(mirror.answers, PullFromMirror::All) || mirror.answers == wanted);
         let mut endpoints: Vec<_> = mirrors
             .filter_map(|mirror| {
                 let reference = rewritten(&mirror.location)?;
@@ -163,8 +163,8 @@ impl Registries {
         // Nodes look for the entry of the place that they are about to ask; `containers-registries.conf`
         // promises that of the prefix. Whoever blocks either means it.
         let blocked = match entry.access {
-            Access::Blocked => Some(entry),
-            Access::Open => self.blocking(&source),
+            EndpointScheme::Blocked => Some(entry),
+            EndpointScheme::Open => self.blocking(&source),
         };
         let blocked = blocked.map(|entry| entry.prefix.clone());
         if blocked.is_none() {
@@ -174,13 +174,13 @@ impl Registries {
     }
 
     /// The entry that blocks what is at `reference`.
-    fn blocking(&self, reference: &ImageReference) -> Option<&Entry> {
+    fn blocking(&self, reference: &ImageReference) -> Option<&RegistryEntry> {
         let (entry, _) = self.find(&name(reference))?;
-        (entry.access == Access::Blocked).then_some(entry)
+        (entry.access == EndpointScheme::Blocked).then_some(entry)
     }
 
     /// The entry with the longest prefix of `name`, and where that ends.
-    fn find(&self, name: &str) -> Option<(&Entry, usize)> {
+    fn find(&self, name: &str) -> Option<(&RegistryEntry, usize)> {
         let matching = self.entries.iter().filter_map(|entry| Some((entry, matched(name, &entry.prefix)?)));
         // Of two of one length the one that comes first by name counts; nodes sort them.
         matching.max_by(|(one, _), (other, _)| {
@@ -220,22 +220,22 @@ mod tests {
 
     const DIGEST: &str = "sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 
-    fn entry(prefix: &str, location: &str) -> Entry {
-        Entry {
+    fn entry(prefix: &str, location: &str) -> RegistryEntry {
+        RegistryEntry {
             prefix: prefix.into(),
             location: Some(location.to_owned()).filter(|location| !location.is_empty()),
             mirrors: Vec::new(),
             trust: Trust::Verified,
-            access: Access::Open,
+            access: EndpointScheme::Open,
         }
     }
 
-    fn mirror(location: &str, answers: Answers) -> Mirror {
+    fn mirror(location: &str, answers: PullFromMirror) -> Mirror {
         Mirror { location: location.into(), trust: Trust::Verified, answers }
     }
 
     /// The endpoints as text, mirrors marked by `<`, insecure ones by `!`, and what blocks the source.
-    fn route(registries: &Registries, reference: &str) -> Vec<String> {
+    fn route(registries: &RegistryTable, reference: &str) -> Vec<String> {
         let route = registries.route(&ImageReference::parse(reference).unwrap());
         let mut lines: Vec<_> = route
             .endpoints
@@ -272,7 +272,7 @@ mod tests {
 
     #[test]
     fn what_is_not_configured_is_asked_as_it_is_written() {
-        let registries = Registries::default();
+        let registries = RegistryTable::default();
         assert_eq!(route(&registries, "quay.io/acme/os:1"), ["quay.io/acme/os:1"]);
         assert_eq!(route(&registries, "quay.io/acme/os"), ["quay.io/acme/os:latest"]);
         assert_eq!(
@@ -286,11 +286,11 @@ mod tests {
     fn mirrors_come_first_each_for_what_it_may_answer() {
         let mut quay = entry("quay.io/acme", "quay.io/acme");
         quay.mirrors = vec![
-            mirror("all.example/acme", Answers::All),
-            mirror("tags.example", Answers::Tags),
-            Mirror { trust: Trust::Insecure, ..mirror("digests.example:5000/x/y", Answers::Digests) },
+            mirror("all.example/acme", PullFromMirror::All),
+            mirror("tags.example", PullFromMirror::Tags),
+            Mirror { trust: Trust::Insecure, ..mirror("digests.example:5000/x/y", PullFromMirror::Digests) },
         ];
-        let registries = Registries::new([quay]);
+        let registries = RegistryTable::new([quay]);
         assert_eq!(
             route(&registries, "quay.io/acme/os:1"),
             ["<all.example/acme/os:1", "<tags.example/os:1", "quay.io/acme/os:1"]
@@ -310,9 +310,9 @@ mod tests {
     fn the_longest_prefix_decides_alone() {
         let mut wide = entry("quay.io", "wide.example");
         wide.trust = Trust::Insecure;
-        wide.mirrors = vec![mirror("m.example", Answers::All)];
+        wide.mirrors = vec![mirror("m.example", PullFromMirror::All)];
         let narrow = entry("quay.io/acme", "narrow.example/a");
-        let registries = Registries::new([wide, narrow]);
+        let registries = RegistryTable::new([wide, narrow]);
         assert_eq!(route(&registries, "quay.io/acme/os:1"), ["narrow.example/a/os:1"]);
         assert_eq!(route(&registries, "quay.io/x/os:1"), ["<m.example/x/os:1", "!wide.example/x/os:1"]);
     }
@@ -322,7 +322,7 @@ mod tests {
         let mut plain = entry("*.example.com", "");
         plain.trust = Trust::Insecure;
         let moved = entry("*.old.example.com", "new.example.com");
-        let registries = Registries::new([plain, moved]);
+        let registries = RegistryTable::new([plain, moved]);
         assert_eq!(route(&registries, "a.example.com/os:1"), ["!a.example.com/os:1"]);
         assert_eq!(route(&registries, "a.old.example.com/os:1"), ["new.example.com/os:1"]);
         assert_eq!(route(&registries, "example.com/os:1"), ["example.com/os:1"]);
@@ -331,12 +331,15 @@ mod tests {
     #[test]
     fn what_is_blocked_is_not_asked_its_mirrors_are() {
         let mut source = entry("quay.io", "quay.io");
-        source.access = Access::Blocked;
-        source.mirrors = vec![mirror("m.example", Answers::Digests), mirror("bad.example", Answers::Digests)];
+        source.access = EndpointScheme::Blocked;
+        source.mirrors = vec![
+            mirror("m.example", PullFromMirror::Digests),
+            mirror("bad.example", PullFromMirror::Digests),
+        ];
         let mut bad = entry("bad.example", "bad.example");
-        bad.access = Access::Blocked;
+        bad.access = EndpointScheme::Blocked;
         let elsewhere = entry("old.example", "bad.example/x");
-        let registries = Registries::new([source, bad, elsewhere]);
+        let registries = RegistryTable::new([source, bad, elsewhere]);
         assert_eq!(
             route(&registries, &format!("quay.io/os@{DIGEST}")),
             [format!("<m.example/os@{DIGEST}"), "blocked by quay.io".into()]
@@ -348,8 +351,8 @@ mod tests {
     #[test]
     fn docker_hub_is_matched_by_its_full_name() {
         let mut hub = entry("docker.io", "docker.io");
-        hub.mirrors = vec![mirror("m.example/hub", Answers::All)];
-        let registries = Registries::new([hub]);
+        hub.mirrors = vec![mirror("m.example/hub", PullFromMirror::All)];
+        let registries = RegistryTable::new([hub]);
         for text in ["docker.io/fedora:1", "index.docker.io/fedora:1", "docker.io/library/fedora:1"] {
             assert_eq!(
                 route(&registries, text),
@@ -361,9 +364,9 @@ mod tests {
 
     #[test]
     fn a_drop_in_replaces_entries_and_a_second_one_of_a_file_does_not() {
-        let mut registries = Registries::new([entry("a.b", "one.example"), entry("a.b", "two.example")]);
+        let mut registries = RegistryTable::new([entry("a.b", "one.example"), entry("a.b", "two.example")]);
         assert_eq!(route(&registries, "a.b/os:1"), ["one.example/os:1"]);
-        registries.overlay(Registries::new([entry("a.b", "three.example"), entry("c.d", "e.f")]));
+        registries.overlay(RegistryTable::new([entry("a.b", "three.example"), entry("c.d", "e.f")]));
         assert_eq!(route(&registries, "a.b/os:1"), ["three.example/os:1"]);
         assert_eq!(route(&registries, "c.d/os:1"), ["e.f/os:1"]);
     }

@@ -53,35 +53,35 @@ struct ImageStream<'a> {
     #[serde(borrow)]
     kind: Cow<'a, str>,
     #[serde(borrow)]
-    metadata: Metadata<'a>,
+    metadata: ImageStreamMetadata<'a>,
     #[serde(borrow)]
-    spec: Spec<'a>,
+    spec: ImageStreamSpec<'a>,
 }
 
 #[derive(Deserialize)]
-struct Metadata<'a> {
+struct ImageStreamMetadata<'a> {
     #[serde(borrow, default)]
     name: Cow<'a, str>,
 }
 
 #[derive(Deserialize)]
-struct Spec<'a> {
+struct ImageStreamSpec<'a> {
     #[serde(borrow, default)]
     tags: OsTags<'a>,
 }
 
 #[derive(Deserialize)]
-struct Tag<'a> {
+struct ImageStreamTag<'a> {
     #[serde(borrow)]
     name: Cow<'a, str>,
     #[serde(borrow)]
-    annotations: Option<Annotations<'a>>,
+    annotations: Option<ImageStreamAnnotations<'a>>,
     #[serde(borrow, default)]
-    from: Source<'a>,
+    from: TagSource<'a>,
 }
 
 #[derive(Default, Deserialize)]
-struct Source<'a> {
+struct TagSource<'a> {
     #[serde(borrow)]
     kind: Option<Cow<'a, str>>,
     #[serde(borrow)]
@@ -89,7 +89,7 @@ struct Source<'a> {
 }
 
 #[derive(Default, Deserialize)]
-struct Annotations<'a> {
+struct ImageStreamAnnotations<'a> {
     #[serde(borrow, rename = "io.openshift.build.source-location")]
     source: Option<Cow<'a, str>>,
     #[serde(borrow, rename = "io.openshift.build.versions")]
@@ -100,12 +100,12 @@ struct Annotations<'a> {
 
 /// The tags of operating systems; the hundreds of others are dropped as they are read.
 #[derive(Default)]
-struct OsTags<'a>(Vec<Tag<'a>>);
+struct OsTags<'a>(Vec<ImageStreamTag<'a>>);
 
 impl<'de: 'a, 'a> Deserialize<'de> for OsTags<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Tags;
-        impl<'de> Visitor<'de> for Tags {
+        struct OsTagsVisitor;
+        impl<'de> Visitor<'de> for OsTagsVisitor {
             type Value = OsTags<'de>;
 
             fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -118,7 +118,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for OsTags<'a> {
 
             fn visit_seq<A: SeqAccess<'de>>(self, mut sequence: A) -> Result<Self::Value, A::Error> {
                 let mut tags = Vec::new();
-                while let Some(tag) = sequence.next_element::<Tag<'de>>()? {
+                while let Some(tag) = sequence.next_element::<ImageStreamTag<'de>>()? {
                     if tag.is_of_os() {
                         tags.push(tag);
                     }
@@ -126,11 +126,11 @@ impl<'de: 'a, 'a> Deserialize<'de> for OsTags<'a> {
                 Ok(OsTags(tags))
             }
         }
-        deserializer.deserialize_any(Tags)
+        deserializer.deserialize_any(OsTagsVisitor)
     }
 }
 
-impl Tag<'_> {
+impl ImageStreamTag<'_> {
     fn is_of_os(&self) -> bool {
         let source = self.annotations.as_ref().and_then(|annotations| annotations.source.as_deref());
         self.from.kind.as_deref() == Some("DockerImage")

@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 
 /// What a layer does to a file of the layers below it.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Effect {
+pub(crate) enum LayerOutcome {
     /// It has the file.
     Holds(Vec<u8>),
     /// It takes the file away.
@@ -26,14 +26,14 @@ pub(crate) enum Effect {
 ///
 /// Of several with the name the last counts, as it does when a layer is unpacked. Fails with what is
 /// wrong with the layer: a phrase about it.
-pub(crate) fn look_for(path: &str, layer: impl BufRead) -> Result<Effect, String> {
+pub(crate) fn look_for(path: &str, layer: impl BufRead) -> Result<LayerOutcome, String> {
     let unreadable = |error: io::Error| format!("cannot be read: {error}");
     let unpacked = unpack(layer).map_err(unreadable)?;
-    let mut archive = tar::Archive::new(AtMost { inner: unpacked, left: MAX_UNPACKED });
+    let mut archive = tar::Archive::new(ByteLimit { inner: unpacked, left: MAX_UNPACKED });
     // Raw: the archive would read names of any length into memory.
     let entries = archive.entries().map_err(unreadable)?.raw(true);
     let removers = removers(path);
-    let (mut effect, mut is_removed) = (Effect::None, false);
+    let (mut effect, mut is_removed) = (LayerOutcome::None, false);
     let mut long_name: Option<Vec<u8>> = None;
     for (count, entry) in entries.enumerate() {
         let mut entry = entry.map_err(unreadable)?;
@@ -63,7 +63,7 @@ pub(crate) fn look_for(path: &str, layer: impl BufRead) -> Result<Effect, String
         if name == path.as_bytes() {
             effect = match kind {
                 EntryType::Regular | EntryType::Continuous => {
-                    Effect::Holds(read_at_most(&mut entry, MAX_FILE).map_err(unreadable)?)
+                    LayerOutcome::Holds(read_at_most(&mut entry, MAX_FILE).map_err(unreadable)?)
                 }
                 _ => return Err(format!("has `{path}`, but not as a regular file")),
             };
@@ -74,25 +74,25 @@ pub(crate) fn look_for(path: &str, layer: impl BufRead) -> Result<Effect, String
     }
     // A whiteout concerns the layers below, and not what stands beside it.
     Ok(match (effect, is_removed) {
-        (Effect::None, true) => Effect::Removes,
+        (LayerOutcome::None, true) => LayerOutcome::Removes,
         (effect, _) => effect,
     })
 }
 
 /// The bytes of a layer as they arrive.
-pub(crate) struct Pieces {
+pub(crate) struct LayerChunks {
     receiver: mpsc::Receiver<Bytes>,
     piece: Bytes,
 }
 
-impl Pieces {
+impl LayerChunks {
     /// What comes through `receiver`, until its other end is dropped.
     pub(crate) fn new(receiver: mpsc::Receiver<Bytes>) -> Self {
         Self { receiver, piece: Bytes::new() }
     }
 }
 
-impl BufRead for Pieces {
+impl BufRead for LayerChunks {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
         while self.piece.is_empty() {
             match self.receiver.blocking_recv() {
@@ -108,7 +108,7 @@ impl BufRead for Pieces {
     }
 }
 
-impl Read for Pieces {
+impl Read for LayerChunks {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let available = self.fill_buf()?;
         let amount = available.len().min(buffer.len());
@@ -136,12 +136,12 @@ fn unpack<'a>(mut packed: impl BufRead + 'a) -> io::Result<Box<dyn Read + 'a>> {
 }
 
 /// A reader that fails when there is more than was agreed.
-struct AtMost<R> {
+struct ByteLimit<R> {
     inner: R,
     left: u64,
 }
 
-impl<R: Read> Read for AtMost<R> {
+impl<R: Read> Read for ByteLimit<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let amount = self.inner.read(buffer)?;
         self.left = self
@@ -189,14 +189,14 @@ fn plain(name: &[u8]) -> &[u8] {
 }
 
 /// What takes a file of the layers below away.
-enum Remover {
+enum WhiteoutKind {
     /// A whiteout of the file or a folder above it, or the mark of an opaque folder.
     Whiteout(String),
     /// Anything but a folder where a folder above the file was.
     NoFolder(String),
 }
 
-impl Remover {
+impl WhiteoutKind {
     fn is(&self, name: &[u8], kind: EntryType) -> bool {
         match self {
             Self::Whiteout(whiteout) => name == whiteout.as_bytes(),
@@ -205,15 +205,15 @@ impl Remover {
     }
 }
 
-fn removers(path: &str) -> Vec<Remover> {
+fn removers(path: &str) -> Vec<WhiteoutKind> {
     let mut removers = Vec::new();
     let mut above = String::new();
     for name in path.split('/') {
-        removers.push(Remover::Whiteout(format!("{above}.wh.{name}")));
-        removers.push(Remover::Whiteout(format!("{above}{OPAQUE}")));
+        removers.push(WhiteoutKind::Whiteout(format!("{above}.wh.{name}")));
+        removers.push(WhiteoutKind::Whiteout(format!("{above}{OPAQUE}")));
         let whole = format!("{above}{name}");
         if whole != path {
-            removers.push(Remover::NoFolder(whole.clone()));
+            removers.push(WhiteoutKind::NoFolder(whole.clone()));
         }
         above = format!("{whole}/");
     }
@@ -276,12 +276,12 @@ mod tests {
         }
     }
 
-    fn effect(tar: &[u8]) -> Result<Effect, String> {
+    fn effect(tar: &[u8]) -> Result<LayerOutcome, String> {
         look_for(PATH, tar)
     }
 
-    fn holds(content: &[u8]) -> Result<Effect, String> {
-        Ok(Effect::Holds(content.to_vec()))
+    fn holds(content: &[u8]) -> Result<LayerOutcome, String> {
+        Ok(LayerOutcome::Holds(content.to_vec()))
     }
 
     #[test]
@@ -324,7 +324,7 @@ mod tests {
             .entry(EntryType::XHeader, "extension", b"18 path=elsewhere\n")
             .file(PATH, b"not this")
             .bytes();
-        assert_eq!(effect(&elsewhere), Ok(Effect::None));
+        assert_eq!(effect(&elsewhere), Ok(LayerOutcome::None));
     }
 
     #[test]
@@ -342,15 +342,15 @@ mod tests {
             ".wh..wh..opq",
             "./.wh.release-manifests",
         ] {
-            assert_eq!(effect(&Tar::new().file(name, b"").bytes()), Ok(Effect::Removes), "{name}");
+            assert_eq!(effect(&Tar::new().file(name, b"").bytes()), Ok(LayerOutcome::Removes), "{name}");
             let beside = Tar::new().file(PATH, b"found").file(name, b"").bytes();
             assert_eq!(effect(&beside), holds(b"found"), "{name}");
         }
         let folder = |kind| Tar::new().entry(kind, "release-manifests", b"").bytes();
-        assert_eq!(effect(&folder(EntryType::Symlink)), Ok(Effect::Removes));
-        assert_eq!(effect(&folder(EntryType::Directory)), Ok(Effect::None));
+        assert_eq!(effect(&folder(EntryType::Symlink)), Ok(LayerOutcome::Removes));
+        assert_eq!(effect(&folder(EntryType::Directory)), Ok(LayerOutcome::None));
         for name in ["release-manifests/.wh.other", ".wh.other", "usr/.wh..wh..opq"] {
-            assert_eq!(effect(&Tar::new().file(name, b"").bytes()), Ok(Effect::None), "{name}");
+            assert_eq!(effect(&Tar::new().file(name, b"").bytes()), Ok(LayerOutcome::None), "{name}");
         }
     }
 
@@ -410,14 +410,14 @@ mod tests {
         assert!(effect(&tar[..1000]).is_err());
         assert!(effect(&packed[..packed.len() - 8]).is_err());
         assert!(effect(&[b'x'; 1024]).is_err());
-        assert_eq!(effect(b""), Ok(Effect::None));
+        assert_eq!(effect(b""), Ok(LayerOutcome::None));
     }
 
     #[test]
     fn pieces_are_read_as_one() {
         let tar = Tar::new().file(PATH, b"found").bytes();
         let (sender, receiver) = mpsc::channel(2);
-        let reading = std::thread::spawn(|| look_for(PATH, Pieces::new(receiver)));
+        let reading = std::thread::spawn(|| look_for(PATH, LayerChunks::new(receiver)));
         for piece in tar.chunks(3) {
             // The reader leaves at the end of the archive, before its padding.
             let _ = sender.blocking_send(Bytes::copy_from_slice(piece));

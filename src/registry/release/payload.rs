@@ -14,11 +14,11 @@ use tokio::time::{Instant, timeout};
 use crate::model::facts::image::Payload;
 use crate::model::facts::{Cause, Fact};
 use crate::model::image_reference::ImageReference;
-use crate::registry::images::Reader;
-use crate::registry::oci::{Content, Descriptor, Entry};
+use crate::registry::images::ImageReader;
+use crate::registry::oci::{Descriptor, IndexEntry, OciContent};
 use crate::registry::release::image_stream;
-use crate::registry::release::layers::{self, Effect, Pieces};
-use crate::registry::repository_client::{Failure, Resource};
+use crate::registry::release::layers::{self, LayerChunks, LayerOutcome};
+use crate::registry::repository_client::{RepositoryResource, RequestFailure};
 use crate::registry::{Pauses, RegistryClient, answer_by};
 
 impl RegistryClient {
@@ -40,7 +40,7 @@ impl RegistryClient {
     async fn payload_once(self: &Arc<Self>, reference: &ImageReference, deadline: Instant) -> Fact<Payload> {
         let mut tour = self.tour(reference, deadline);
         while let Some((stop, by)) = tour.next().await {
-            let work = Box::pin(Reader::new(self, &stop).payload());
+            let work = Box::pin(ImageReader::new(self, &stop).payload());
             if let Some(payload) = tour.note(answer_by(by, &stop.reference, work).await) {
                 return Fact::Known(payload);
             }
@@ -49,7 +49,7 @@ impl RegistryClient {
     }
 }
 
-impl Reader {
+impl ImageReader {
     async fn payload(self) -> Fact<Payload> {
         let pinned = match self.reference.digest() {
             Some(_) => self.clone(),
@@ -68,28 +68,28 @@ impl Reader {
         // It fails only when the semaphore is closed, which nobody does.
         let _turn = self.client.payload_turns.acquire().await;
         match timeout(LONGEST_READ, self.read_payload()).await {
-            Ok(outcome) => Failure::fact(outcome),
+            Ok(outcome) => RequestFailure::fact(outcome),
             Err(_) => Fact::Unknown(Cause::OutOfTime { host: self.reference.host().to_owned() }),
         }
     }
 
-    async fn read_payload(&self) -> Result<Payload, Failure> {
+    async fn read_payload(&self) -> Result<Payload, RequestFailure> {
         let document = known(self.document().await)?;
         match &document.content {
-            Content::Image(manifest) => self.payload_in(&manifest.layers).await,
-            Content::Index(entries) => {
+            OciContent::Image(manifest) => self.payload_in(&manifest.layers).await,
+            OciContent::Index(entries) => {
                 let entry = preferred(entries).ok_or_else(|| no_release("its index lists no linux image"))?;
                 let child = self.pinned_to(&entry.digest);
                 let document = known(child.document().await)?;
                 match &document.content {
-                    Content::Image(manifest) => child.payload_in(&manifest.layers).await,
-                    Content::Index(_) => Err(no_release("its index lists another index")),
+                    OciContent::Image(manifest) => child.payload_in(&manifest.layers).await,
+                    OciContent::Index(_) => Err(no_release("its index lists another index")),
                 }
             }
         }
     }
 
-    async fn payload_in(&self, layers: &[Descriptor]) -> Result<Payload, Failure> {
+    async fn payload_in(&self, layers: &[Descriptor]) -> Result<Payload, RequestFailure> {
         let mut left = MAX_PACKED;
         for (index, layer) in layers.iter().enumerate().rev() {
             left = left.checked_sub(layer.size).ok_or_else(|| {
@@ -100,18 +100,18 @@ impl Reader {
                 ))
             })?;
             match self.search(layer).await? {
-                Effect::Holds(text) => return image_stream::parse(&text).map_err(no_release),
-                Effect::Removes => break,
-                Effect::None => {}
+                LayerOutcome::Holds(text) => return image_stream::parse(&text).map_err(no_release),
+                LayerOutcome::Removes => break,
+                LayerOutcome::None => {}
             }
         }
         Err(no_release(format!("its layers hold no {IMAGE_REFERENCES}")))
     }
 
     /// What a layer does to the file. Believed, because the whole layer has its digest.
-    async fn search(&self, layer: &Descriptor) -> Result<Effect, Failure> {
+    async fn search(&self, layer: &Descriptor) -> Result<LayerOutcome, RequestFailure> {
         let dialogue = self.dialogue();
-        let mut reply = dialogue.ask(Method::GET, Resource::Blob(&layer.digest)).await?;
+        let mut reply = dialogue.ask(Method::GET, RepositoryResource::Blob(&layer.digest)).await?;
         match reply.status {
             StatusCode::OK => {}
             StatusCode::NOT_FOUND => {
@@ -121,11 +121,12 @@ impl Reader {
             _ => return Err(dialogue.failure(&reply)),
         }
         let (sender, receiver) = mpsc::channel(PIECES);
-        let reading =
-            tokio::task::spawn_blocking(move || layers::look_for(IMAGE_REFERENCES, Pieces::new(receiver)));
+        let reading = tokio::task::spawn_blocking(move || {
+            layers::look_for(IMAGE_REFERENCES, LayerChunks::new(receiver))
+        });
         let mut hasher = layer.digest.hasher();
         let mut left = layer.size;
-        while let Some(piece) = reply.piece().await.map_err(Failure::Unknown)? {
+        while let Some(piece) = reply.piece().await.map_err(RequestFailure::Unknown)? {
             left = left.checked_sub(piece.len() as u64).ok_or_else(|| {
                 dialogue.nonsense(format!(
                     "the layer {} is longer than the {} bytes that its manifest says",
@@ -166,21 +167,22 @@ pub(crate) fn weight(payload: &Payload) -> usize {
     payload.os_images.iter().map(of_image).sum::<usize>() + payload.version.len()
 }
 
-fn known<T>(fact: Fact<T>) -> Result<T, Failure> {
+fn known<T>(fact: Fact<T>) -> Result<T, RequestFailure> {
     match fact {
         Fact::Known(answer) => Ok(answer),
-        Fact::Absent => Err(Failure::Absent),
-        Fact::Unknown(cause) => Err(Failure::Unknown(cause)),
+        Fact::Absent => Err(RequestFailure::Absent),
+        Fact::Unknown(cause) => Err(RequestFailure::Unknown(cause)),
     }
 }
 
-fn preferred(entries: &[Entry]) -> Option<&Entry> {
-    let is_amd64 =
-        |entry: &&Entry| entry.platform.as_ref().is_some_and(|platform| platform.architecture() == "amd64");
+fn preferred(entries: &[IndexEntry]) -> Option<&IndexEntry> {
+    let is_amd64 = |entry: &&IndexEntry| {
+        entry.platform.as_ref().is_some_and(|platform| platform.architecture() == "amd64")
+    };
     entries.iter().find(is_amd64).or(entries.first())
 }
 
-fn no_release(reason: impl Into<String>) -> Failure {
+fn no_release(reason: impl Into<String>) -> RequestFailure {
     Cause::NoRelease { reason: reason.into() }.into()
 }
 
