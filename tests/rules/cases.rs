@@ -1,9 +1,42 @@
-//! The case files of the rules, read.
+//! Reads the case files of the rules.
 //!
-//! Each rule has one file in `tests/cases/`, named after it: a list of cases. A case holds an
-//! `object` (a MachineConfig), and may hold the object that is `stored`, `facts` in the form that
-//! they have on disk, and the `spec` of a policy named `case` in the place of the recommended one.
-//! Only images are written shorter than on disk: a layer is a word, which stands for its diffID.
+//! Each rule has one file in `tests/cases/`, named after it: `cases`, and `shared`, which holds what
+//! several cases use by a YAML alias. A case holds:
+//!
+//! - `object`: the fields of `spec` of a MachineConfig. `name` (else `99-worker-os`), `role` (else `worker`;
+//!   `null`: none) and `annotations` go to its metadata. Without `object`, the case is about the ordinary one:
+//!   `osImageURL: quay.io/acme/os@sha256:0123456789abcdef*4`.
+//! - `stored`: the object that an update replaces, in the same form.
+//! - `facts`, see below. What a case leaves out, nobody asked for.
+//! - `policy`: the `spec` of a policy named `case`, which replaces the recommended one.
+//! - `expect`: the whole verdict. `expect: pass` is `{verdict: pass}`. A finding is of the rule of the file, at
+//!   the level of the verdict and on `/spec/osImageURL`, unless it says otherwise. `lineage` is compared if it
+//!   is given; fields left out are `null`, `from: 4.18.14` is the base that was found and its release, and
+//!   `expected: 4.18.14` is the base that was expected and its release.
+//!
+//! Everywhere but in expected texts, `14*32` after the colon of a digest is `14` written 32 times. Facts have
+//! the form that they have on disk, with these short forms:
+//!
+//! - A fact is `absent`, `unknown: …`, or what is known.
+//! - The releases are 4.18.13, 4.18.14 and 4.18.15, with OS images `quay.io/ocp/os@sha256:14*32` and release
+//!   images `quay.io/ocp/release@sha256:a4*32` (for 4.18.14). `rhel-10` is the OS image of another
+//!   stream, `quay.io/ocp/os@sha256:10*32`. Their layers are in `short_forms.rs`.
+//! - `manifest` and `image` are those of the object's `osImageURL`; `manifests` and `images` are other ones, by
+//!   reference. A manifest that is `image` or `index` has the digest of its reference (of a tag:
+//!   `0123456789abcdef*4`) and comes from the registry of its reference.
+//! - An image has `layers` and `labels` for linux/amd64, or these by platform. A layer is a word, which stands
+//!   for its diffID. `{from: 4.18.14, layers: [own], platforms: [amd64, arm64]}` has one layer above those of
+//!   the OS image of 4.18.14, and its labels, for two platforms.
+//! - `bases` are OS images of releases: `{4.18.14: [amd64]}`, or any other form of an image.
+//! - `payloads` are those of releases: `[4.18.14]`, or `{4.18.14: …}`.
+//! - `cluster: 4.18.14` is the ordinary cluster: updated from 4.18.13 to 4.18.14, one pool `worker` with three
+//!   amd64 nodes, and no other MachineConfig. `{release: 4.18.14, …}` is the same, except for the fields that
+//!   follow.
+//! - In a cluster, `version` names releases (`4.18.14 partial` in its history was not completed), a pool is
+//!   its nodes by architecture and its `stream`, and a MachineConfig has a `role` in place of labels.
+
+#[path = "short_forms.rs"]
+mod short_forms;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -19,8 +52,18 @@ use layerpin::model::image_reference::ImageReference;
 use layerpin::model::machine_config::{Operation, Subject};
 use layerpin::policy::Level;
 use layerpin::rules::{self, Rule};
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CaseFile {
+    /// A place for YAML anchors.
+    #[serde(default, rename = "shared")]
+    _shared: IgnoredAny,
+    cases: Vec<Value>,
+}
 
 /// One case.
 #[derive(Deserialize)]
@@ -59,7 +102,7 @@ impl Case {
     }
 }
 
-/// Facts as they are written to disk, less what most cases do not care for.
+/// Facts in their form on disk, with defaults for what most cases do not need.
 #[derive(Clone, Default, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct CaseFacts {
@@ -76,7 +119,7 @@ struct CaseFacts {
     cluster: Cluster,
 }
 
-/// An image, less what no rule looks at.
+/// An image without what no rule looks at.
 #[derive(Clone, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct CaseImage {
@@ -128,7 +171,7 @@ impl CasePlatform {
     }
 }
 
-/// A verdict in the words of a case file.
+/// A verdict in the form of a case file.
 #[derive(Deserialize, Serialize, PartialEq)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct Expectation {
@@ -137,7 +180,7 @@ pub(crate) struct Expectation {
     pub(crate) findings: Vec<Found>,
     #[serde(default)]
     pub(crate) excepted: Vec<Spared>,
-    /// What the report says of the lineage; compared where the case states it.
+    /// The lineage in the report; compared if the case gives it.
     #[serde(default)]
     pub(crate) lineage: Option<Value>,
 }
@@ -171,7 +214,13 @@ pub(crate) fn cases(rule: &Rule) -> Vec<Case> {
     let file = file_of(rule);
     let text =
         std::fs::read_to_string(folder().join(&file)).unwrap_or_else(|error| panic!("{file}: {error}"));
-    serde_saphyr::from_str(&text).unwrap_or_else(|error| panic!("{file}: {error}"))
+    let CaseFile { cases, .. } =
+        serde_saphyr::from_str(&text).unwrap_or_else(|error| panic!("{file}: {error}"));
+    let read = |case: Value| {
+        serde_json::from_value(short_forms::expand(case.clone(), rule.id))
+            .unwrap_or_else(|error| panic!("{file}: {}: {error}", case["name"]))
+    };
+    cases.into_iter().map(read).collect()
 }
 
 pub(crate) fn file_of(rule: &Rule) -> String {
@@ -182,5 +231,5 @@ pub(crate) fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases")
 }
 
-/// When the answers of a case were had that does not say.
+/// When the facts of a case were observed that does not give a time.
 const OBSERVED_AT: &str = "2026-01-15T12:00:00Z";
