@@ -1,7 +1,6 @@
-//! The case files of the rules: an object, facts and a policy in, the whole verdict out.
+//! Runs the case files of the rules: from an object, facts and a policy to the verdict.
 //!
-//! [`cases`] says what is in them. What is expected is compared whole, with what other rules find in the
-//! same object.
+//! [`cases`] describes their format. The whole verdict is compared, with the findings of other rules.
 
 #[path = "rules/cases.rs"]
 mod cases;
@@ -21,7 +20,7 @@ use serde_json::json;
 use cases::{Case, Expectation, Found, Spared, all, cases, file_of, folder};
 
 #[test]
-fn every_case_comes_to_the_verdict_that_it_expects() {
+fn every_case_gets_the_verdict_that_it_expects() {
     let mut failures = String::new();
     for (file, cases) in all() {
         for case in cases {
@@ -37,7 +36,7 @@ fn every_case_comes_to_the_verdict_that_it_expects() {
 }
 
 #[test]
-fn every_rule_has_its_file_and_every_file_its_rule() {
+fn each_rule_has_a_case_file_and_each_file_a_rule() {
     let rules: BTreeSet<_> = rules::ALL.iter().map(|rule| file_of(rule)).collect();
     let files: BTreeSet<_> = std::fs::read_dir(folder())
         .unwrap()
@@ -50,30 +49,30 @@ fn every_rule_has_its_file_and_every_file_its_rule() {
 fn every_rule_has_a_denied_a_passed_and_an_unknown_case() {
     for rule in rules::ALL {
         let cases = cases(rule);
-        let speaks = |case: &Case| case.expect.findings.iter().any(|finding| finding.rule == rule.id);
-        let denied = cases.iter().any(|case| speaks(case) && case.expect.verdict == "deny");
-        assert!(denied, "{} has no case in which it denies", file_of(rule));
+        let reports = |case: &Case| case.expect.findings.iter().any(|finding| finding.rule == rule.id);
+        let denied = cases.iter().any(|case| reports(case) && case.expect.verdict == "deny");
+        assert!(denied, "{} has no case that it denies", file_of(rule));
         let passed = cases.iter().any(|case| case.expect.verdict == "pass" && !case.references().is_empty());
         assert!(passed, "{} has no case that passes", file_of(rule));
-        let unknown = cases.iter().any(|case| speaks(case) && case.knows_nothing());
-        assert!(unknown, "{} has no case in which it speaks though nothing is known", file_of(rule));
-        if !rule.inputs.iter().any(|input| matches!(input, RuleInput::Manifest | RuleInput::Image)) {
-            // What is judged from the object alone costs the same, whoever does not answer.
-            let stands = cases.iter().any(|case| {
+        let unknown = cases.iter().any(|case| reports(case) && case.knows_nothing());
+        assert!(unknown, "{} has no case with a finding while nothing is known", file_of(rule));
+        if !rule.inputs.iter().any(|input| matches!(input, Input::Manifest | Input::Image)) {
+            // A rule that looks at the object alone keeps its level when nothing is known.
+            let denied = cases.iter().any(|case| {
                 let denies = |finding: &Found| finding.rule == rule.id && finding.level == Level::Deny;
                 case.knows_nothing() && case.expect.findings.iter().any(denies)
             });
-            assert!(stands, "{} has no case in which it denies though nothing is known", file_of(rule));
+            assert!(denied, "{} has no case that it denies while nothing is known", file_of(rule));
         }
     }
 }
 
 #[test]
-fn every_case_has_a_name_of_its_own() {
+fn case_names_are_unique_in_a_file() {
     for (file, cases) in all() {
         let mut names = BTreeSet::new();
         for case in cases {
-            assert!(names.insert(case.name.clone()), "{file}: `{}` is there twice", case.name);
+            assert!(names.insert(case.name.clone()), "{file}: two cases are named `{}`", case.name);
         }
     }
 }
@@ -107,7 +106,7 @@ impl Case {
 }
 
 impl Expectation {
-    /// A verdict as a case would expect it.
+    /// The expectation that this verdict meets.
     fn of(verdict: &Verdict) -> Self {
         let findings = verdict.findings.iter().map(|finding| Found {
             rule: finding.rule.id.to_owned(),
