@@ -57,7 +57,7 @@ impl EditError {
 
 /// Bytes that are replaced by others.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Change {
+pub(crate) struct Change {
     range: Range<usize>,
     text: String,
 }
