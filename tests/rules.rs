@@ -56,7 +56,7 @@ fn every_rule_has_a_denied_a_passed_and_an_unknown_case() {
         assert!(passed, "{} has no case that passes", file_of(rule));
         let unknown = cases.iter().any(|case| reports(case) && case.knows_nothing());
         assert!(unknown, "{} has no case with a finding while nothing is known", file_of(rule));
-        if !rule.inputs.iter().any(|input| matches!(input, Input::Manifest | Input::Image)) {
+        if !rule.inputs.iter().any(|input| matches!(input, RuleInput::Manifest | RuleInput::Image)) {
             // A rule that looks at the object alone keeps its level when nothing is known.
             let denied = cases.iter().any(|case| {
                 let denies = |finding: &Found| finding.rule == rule.id && finding.level == Level::Deny;
