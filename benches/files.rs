@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 
 use layerpin_sample_registry::Registry;
 use layerpin_sample_registry::images::Image;
+use layerpin_test_support::documents;
+use layerpin_test_support::program::layerpin;
 use tempfile::TempDir;
 
 fn main() -> ExitCode {
@@ -70,7 +72,7 @@ struct Judged {
 fn check(folder: &Path, options: &[&str]) -> Judged {
     let output = tempfile::NamedTempFile::new().unwrap_or_else(|error| panic!("a file: {error}"));
     let into = output.reopen().unwrap_or_else(|error| panic!("a file: {error}"));
-    let mut child = Command::new(env!("CARGO_BIN_EXE_layerpin"))
+    let mut child = Command::new(layerpin())
         .args(["check", "--format", "json"])
         .args(options)
         .arg(folder)
@@ -140,10 +142,7 @@ fn tree(count: usize, text: impl Fn(usize) -> String) -> TempDir {
 }
 
 fn machine_config(index: usize, image: &str) -> String {
-    format!(
-        "apiVersion: machineconfiguration.openshift.io/v1\nkind: MachineConfig\nmetadata:\n  name: 99-os-{index}\n  \
-         labels:\n    machineconfiguration.openshift.io/role: worker\nspec:\n  osImageURL: {image}\n"
-    )
+    documents::machine_config().named(&format!("99-os-{index}")).image(image).to_yaml()
 }
 
 fn other(index: usize) -> String {

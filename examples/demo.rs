@@ -14,8 +14,9 @@ use anyhow::{Context, Result, bail};
 use base64::prelude::{BASE64_STANDARD, Engine};
 use layerpin_sample_registry::Registry;
 use layerpin_sample_registry::images::{Architecture, Image, Index};
+use layerpin_test_support::documents::{RECORD, REPIN, by, create, machine_config, update};
 use rustix::process::{Pid, Signal, kill_process};
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::signal::unix::{SignalKind, signal};
 
 fn main() -> Result<ExitCode> {
@@ -51,31 +52,28 @@ fn play(stage: &mut Stage<'_>, shelf: &Shelf) -> Result<()> {
     let tag = format!("{}/acme/os:4.18", shelf.host);
     let pinned = format!("{}/acme/os@{}", shelf.host, shelf.monday);
     let moved = format!("{}/acme/os@{}", shelf.host, shelf.tuesday);
-    let none = Value::Null;
-    let record = json!({"layerpin.io/pinned-from": format!("{tag}@{}", shelf.monday)});
-    let stored = machine_config(&pinned, &record);
-    let alice =
-        |operation: &str, object: &Value, stored: Option<&Value>| review(operation, object, stored, "alice");
+    let record = format!("{tag}@{}", shelf.monday);
+    let stored = machine_config().image(&pinned).annotation(RECORD, &record);
 
     stage.scene(
         "1. /mutate pins a tag",
         &format!("CREATE, osImageURL: {tag}"),
         "/mutate",
-        &alice("CREATE", &machine_config(&tag, &none), None),
+        &create(&machine_config().image(&tag)),
         &["allowed: true", &format!("\"value\":\"{pinned}\""), "will reboot"],
     )?;
     stage.scene(
         "2. /validate refuses a tag that nobody pinned",
         &format!("CREATE, osImageURL: {tag}"),
         "/validate",
-        &alice("CREATE", &machine_config(&tag, &none), None),
+        &create(&machine_config().image(&tag)),
         &["allowed: false", "[floating-tag]", &format!("help: write `{pinned}`")],
     )?;
     stage.scene(
         "3. /validate lets an image pass that is built on the base of the release",
         &format!("CREATE, osImageURL: {pinned}"),
         "/validate",
-        &alice("CREATE", &machine_config(&pinned, &none), None),
+        &create(&machine_config().image(&pinned)),
         &["allowed: true"],
     )?;
     let missing = format!("{}/acme/os@sha256:{}", shelf.host, "0".repeat(64));
@@ -83,7 +81,7 @@ fn play(stage: &mut Stage<'_>, shelf: &Shelf) -> Result<()> {
         "4. /validate refuses a digest that the registry has not",
         &format!("CREATE, osImageURL: {missing}"),
         "/validate",
-        &alice("CREATE", &machine_config(&missing, &none), None),
+        &create(&machine_config().image(&missing)),
         &["allowed: false", "[unpullable-image]"],
     )?;
     let old = format!("{}/acme/os@{}", shelf.host, shelf.old);
@@ -91,14 +89,14 @@ fn play(stage: &mut Stage<'_>, shelf: &Shelf) -> Result<()> {
         "5. /validate warns about an image that is built on something else",
         &format!("CREATE, osImageURL: {old}"),
         "/validate",
-        &alice("CREATE", &machine_config(&old, &none), None),
+        &create(&machine_config().image(&old)),
         &["allowed: true", "[foreign-base]"],
     )?;
     stage.scene(
         "6. /validate refuses what no node can read",
         &format!("CREATE, osImageURL: docker://{pinned}"),
         "/validate",
-        &alice("CREATE", &machine_config(&format!("docker://{pinned}"), &none), None),
+        &create(&machine_config().image(&format!("docker://{pinned}"))),
         &["allowed: false", "[malformed-reference]", &format!("help: write `{pinned}`")],
     )?;
 
@@ -107,27 +105,24 @@ fn play(stage: &mut Stage<'_>, shelf: &Shelf) -> Result<()> {
         "7. The tag moves, the same file is applied again: the pin holds",
         &format!("UPDATE, osImageURL: {tag}; stored: {pinned}"),
         "/mutate",
-        &alice("UPDATE", &machine_config(&tag, &none), Some(&stored)),
+        &update(&machine_config().image(&tag), &stored),
         &["allowed: true", &format!("\"value\":\"{pinned}\""), "kept ", "annotate it layerpin.io/repin=true"],
     )?;
-    let mut repin = record.clone();
-    repin["layerpin.io/repin"] = json!("true");
     stage.scene(
         "8. Until somebody asks for the new image",
         &format!("UPDATE, osImageURL: {pinned}, layerpin.io/repin: \"true\""),
         "/mutate",
-        &alice("UPDATE", &machine_config(&pinned, &repin), Some(&stored)),
+        &update(&stored.clone().annotation(REPIN, "true"), &stored),
         &["allowed: true", &format!("\"value\":\"{moved}\""), "layerpin.io~1repin"],
     )?;
 
     let operator = "system:serviceaccount:openshift-machine-config-operator:machine-config-controller";
-    let mut rendered = machine_config(&tag, &none);
-    rendered["metadata"]["name"] = json!("rendered-worker-0123456789abcdef");
+    let rendered = machine_config().named("rendered-worker-0123456789abcdef").image(&tag);
     stage.scene(
         "9. What the Machine Config Operator writes passes untouched",
         &format!("CREATE by {operator}, osImageURL: {tag}"),
         "/validate",
-        &review("CREATE", &rendered, None, operator),
+        &by(operator, create(&rendered)),
         &["allowed: true"],
     )
 }
@@ -321,13 +316,9 @@ fn show(answer: &Value) -> Result<String> {
 /// Leaves files and lines that work when they are pasted.
 fn invite(folder: &Path, shelf: &Shelf, server: &Server) -> Result<()> {
     let tag = format!("{}/acme/os:4.18", shelf.host);
-    let object = machine_config(&tag, &Value::Null);
-    let yaml = format!(
-        "apiVersion: machineconfiguration.openshift.io/v1\nkind: MachineConfig\nmetadata:\n  name: 99-worker-os\n  \
-         labels:\n    machineconfiguration.openshift.io/role: worker\nspec:\n  osImageURL: {tag}\n"
-    );
-    fs::write(folder.join("machine_config.yaml"), yaml)?;
-    fs::write(folder.join("review.json"), format!("{:#}\n", review("CREATE", &object, None, "alice")))?;
+    let object = machine_config().image(&tag);
+    fs::write(folder.join("machine_config.yaml"), object.to_yaml())?;
+    fs::write(folder.join("review.json"), format!("{:#}\n", create(&object)))?;
     fs::write(folder.join("url"), &server.url)?;
     fs::write(folder.join("admin-url"), &server.admin_url)?;
     let folder = folder.display();
@@ -344,42 +335,6 @@ fn invite(folder: &Path, shelf: &Shelf, server: &Server) -> Result<()> {
 Ctrl-C ends it."
     );
     Ok(())
-}
-
-fn review(operation: &str, object: &Value, stored: Option<&Value>, user: &str) -> Value {
-    json!({
-        "apiVersion": "admission.k8s.io/v1",
-        "kind": "AdmissionReview",
-        "request": {
-            "uid": "705ab4f5-6393-11e8-b7cc-42010a800002",
-            "kind": {"group": "machineconfiguration.openshift.io", "version": "v1", "kind": "MachineConfig"},
-            "resource": {
-                "group": "machineconfiguration.openshift.io", "version": "v1", "resource": "machineconfigs",
-            },
-            "name": object["metadata"]["name"],
-            "operation": operation,
-            "userInfo": {"username": user, "groups": ["system:authenticated"]},
-            "object": object,
-            "oldObject": stored,
-            "dryRun": false,
-        },
-    })
-}
-
-fn machine_config(image: &str, annotations: &Value) -> Value {
-    let mut object = json!({
-        "apiVersion": "machineconfiguration.openshift.io/v1",
-        "kind": "MachineConfig",
-        "metadata": {
-            "name": "99-worker-os",
-            "labels": {"machineconfiguration.openshift.io/role": "worker"},
-        },
-        "spec": {"osImageURL": image},
-    });
-    if !annotations.is_null() {
-        object["metadata"]["annotations"] = annotations.clone();
-    }
-    object
 }
 
 fn heading(text: &str) {

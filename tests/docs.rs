@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use layerpin_test_support::repository;
+
 #[test]
 fn every_row_about_registries_names_tests_that_exist() {
     assert_eq!(rows_without_tests("docs/registries.md", 20), [""; 0]);
@@ -144,10 +146,6 @@ fn quoted(text: &str) -> Vec<&str> {
 
 fn read(path: &str) -> String {
     std::fs::read_to_string(repository().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
-}
-
-fn repository() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
 #[test]

@@ -4,11 +4,11 @@
 //! files instead of comparing them.
 
 use std::collections::BTreeSet;
-use std::path::Path;
+
+use layerpin_test_support::repository;
 
 #[test]
 fn generated_files_are_fresh() {
-    let repository = Path::new(env!("CARGO_MANIFEST_DIR"));
     let schema = layerpin::policy::file::schema();
     let mut files = vec![
         ("policies/RULES.md".to_owned(), layerpin::rules::page()),
@@ -16,7 +16,7 @@ fn generated_files_are_fresh() {
     ];
     files.extend(manual());
     for (name, content) in files {
-        let path = repository.join(&name);
+        let path = repository().join(&name);
         if std::env::var_os("LAYERPIN_GENERATE").is_some() {
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
             std::fs::write(&path, content).unwrap();
@@ -33,7 +33,7 @@ fn every_verb_has_its_page_in_the_manual_and_every_page_its_verb() {
         // The pages are being written by the test beside this one.
         return;
     }
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/man");
+    let folder = repository().join("docs/man");
     let found: BTreeSet<_> = std::fs::read_dir(folder)
         .unwrap()
         .map(|entry| format!("docs/man/{}", entry.unwrap().file_name().to_str().unwrap()))
@@ -72,7 +72,7 @@ fn the_deployed_policy_is_the_recommended_one() {
 
 #[test]
 fn every_policy_that_is_shipped_fits_the_schema_and_is_read() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("policies");
+    let folder = repository().join("policies");
     let schema = layerpin::policy::file::schema();
     let mut read = 0;
     for entry in std::fs::read_dir(folder).unwrap() {

@@ -5,25 +5,27 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{BufRead, BufReader, Read};
-use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdout, Command, Stdio};
+use std::io::Read;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::Duration;
 
 use layerpin_sample_registry::images::Image;
 use layerpin_sample_registry::{Authority, DockerRegistry, Registry};
+use layerpin_test_support::client::Client;
+use layerpin_test_support::documents::{UID, create, machine_config};
+use layerpin_test_support::program::{addresses, secret_of};
+use layerpin_test_support::repository;
+use layerpin_test_support::tools::{needs, run};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tempfile::TempDir;
-
-#[path = "registry/tools.rs"]
-#[expect(dead_code, reason = "the tests of registries use more of it")]
-mod tools;
+use tokio::runtime::Runtime;
 
 #[test]
 fn the_image_holds_the_program_and_ca_certificates_and_that_is_all_it_takes() {
-    tools::needs!("buildah", "docker-registry", "make");
+    needs!("buildah", "docker-registry", "make");
     let registry = DockerRegistry::start().unwrap();
     let store = Store::new(&registry.host());
     let name = store.follow_the_page();
@@ -80,25 +82,9 @@ fn the_image_holds_the_program_and_ca_certificates_and_that_is_all_it_takes() {
         registry.host().rsplit_once(':').map(|(host, port)| (host.to_owned(), port.to_owned())).unwrap();
     let name = format!("localhost:{port}/acme/os");
     let server = Serving::start(&store, container);
-    let review = json!({
-        "apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview",
-        "request": {
-            "uid": "1", "operation": "CREATE", "name": "worker", "userInfo": {"username": "alice"},
-            "kind": {"group": "machineconfiguration.openshift.io", "version": "v1", "kind": "MachineConfig"},
-            "resource": {
-                "group": "machineconfiguration.openshift.io", "version": "v1", "resource": "machineconfigs",
-            },
-            "object": {
-                "apiVersion": "machineconfiguration.openshift.io/v1", "kind": "MachineConfig",
-                "metadata": {
-                    "name": "worker", "labels": {"machineconfiguration.openshift.io/role": "worker"},
-                },
-                "spec": {"osImageURL": format!("{name}:1")},
-            },
-        },
-    });
+    let review = create(&machine_config().image(&format!("{name}:1")));
     let answer = server.review("/mutate", &review);
-    assert_eq!(answer["response"]["uid"], "1");
+    assert_eq!(answer["response"]["uid"], UID);
     let warnings = answer["response"]["warnings"].to_string();
     assert!(warnings.contains(&format!("pinned `{name}:1` to {}", &digest.to_string()[..19])), "{answer}");
     let built = format!("layerpin_build_info{{version=\"{version}\",revision=\"{REVISION}\"}} 1\n");
@@ -239,18 +225,18 @@ fn pushed_config(name: &str) -> String {
     let request = client
         .get(format!("http://{host}/v2/{repository}/manifests/{tag}"))
         .header("accept", "application/vnd.oci.image.manifest.v1+json");
-    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let runtime = Runtime::new().unwrap();
     let text = runtime.block_on(async { request.send().await.unwrap().text().await.unwrap() });
     let manifest: Value = serde_json::from_str(&text).unwrap();
     manifest["config"]["digest"].as_str().unwrap_or_else(|| panic!("{text}")).to_owned()
 }
 
-/// The server in a container; dropping it ends it.
+/// The server in a container.
 struct Serving {
-    child: Child,
-    url: String,
-    admin_url: String,
-    authority: String,
+    _container: Container,
+    runtime: Runtime,
+    webhooks: Client,
+    admin: Client,
 }
 
 impl Serving {
@@ -259,11 +245,11 @@ impl Serving {
         let identity = authority.issue(&["127.0.0.1"]);
         let folder = store.path("tls");
         std::fs::create_dir(&folder).unwrap();
-        for (name, text) in [("tls.crt", identity.certificate_pem()), ("tls.key", identity.key_pem())] {
+        for (name, text) in secret_of(&identity) {
             std::fs::write(folder.join(name), text).unwrap();
         }
         let volume = format!("{}:/etc/layerpin/tls:ro", folder.to_str().unwrap());
-        let mut child = store
+        let child = store
             .command(&["run", "--isolation", "chroot", "--volume", &volume, container, "--"])
             .args(["/usr/bin/layerpin", "serve", "--no-cluster"])
             .args(["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"])
@@ -271,36 +257,27 @@ impl Serving {
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
-        let output = child.stdout.take().unwrap();
-        let (url, admin_url) = (String::new(), String::new());
-        let mut this = Self { child, url, admin_url, authority: authority.ca_pem() };
-        [this.url, this.admin_url] = addresses(output);
-        this
+        let mut container = Container(child);
+        let [webhooks, admin] = addresses(container.0.stdout.take().unwrap(), String::new)
+            .map(|address| Client::new(address, &authority.ca_pem()));
+        Self { _container: container, runtime: Runtime::new().unwrap(), webhooks, admin }
     }
 
     fn review(&self, path: &str, review: &Value) -> Value {
-        let url = format!("{}{path}", self.url);
-        let text = self.answer(|client| client.post(url).body(review.to_string()));
-        serde_json::from_str(&text).unwrap()
+        self.runtime.block_on(self.webhooks.review(path, review))
     }
 
     fn metrics(&self) -> String {
-        self.answer(|client| client.get(format!("{}/metrics", self.admin_url)))
-    }
-
-    fn answer(&self, ask: impl FnOnce(reqwest::Client) -> reqwest::RequestBuilder) -> String {
-        layerpin::install_crypto_provider();
-        let authority = reqwest::Certificate::from_pem(self.authority.as_bytes()).unwrap();
-        let client = reqwest::Client::builder().tls_certs_only([authority]).no_proxy().timeout(PATIENCE);
-        let request = ask(client.build().unwrap());
-        let runtime = tokio::runtime::Runtime::new().unwrap();
-        runtime.block_on(async { request.send().await.unwrap().text().await.unwrap() })
+        self.runtime.block_on(self.admin.get("/metrics")).text
     }
 }
 
-impl Drop for Serving {
+/// A container; dropping it ends the program in it.
+struct Container(Child);
+
+impl Drop for Container {
     fn drop(&mut self) {
-        let pid = Pid::from_child(&self.child);
+        let pid = Pid::from_child(&self.0);
         // It fails only if the program has ended by itself.
         let _ = kill_process(pid, Signal::TERM);
         let (sender, ended) = mpsc::channel::<()>();
@@ -311,34 +288,10 @@ impl Drop for Serving {
                     let _ = kill_process(pid, Signal::KILL);
                 }
             });
-            let _ = self.child.wait();
+            let _ = self.0.wait();
             drop(sender);
         });
     }
-}
-
-/// What the server says it listens on: the webhooks' address, and that of probes and metrics.
-fn addresses(output: ChildStdout) -> [String; 2] {
-    let (sender, lines) = mpsc::channel();
-    std::thread::spawn(move || {
-        for line in BufReader::new(output).lines().map_while(Result::ok) {
-            let _ = sender.send(line);
-        }
-    });
-    ["listening on ", "admin listening on "].map(|words| {
-        let line = lines.recv_timeout(PATIENCE).expect("the server tells its addresses");
-        line.strip_prefix(words).unwrap_or_else(|| panic!("{line}")).to_owned()
-    })
-}
-
-fn run(command: &mut Command) -> String {
-    let output = command.output().unwrap();
-    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap()
-}
-
-fn repository() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
 /// Far more than anything here takes.

@@ -8,6 +8,8 @@ use layerpin::model::image_reference::ImageReference;
 use layerpin::model::machine_config::Subject;
 use layerpin::pin;
 use layerpin::policy::Policy;
+use layerpin_test_support::documents;
+use layerpin_test_support::program::{Ended, Folder};
 
 const README: &str = include_str!("../README.md");
 
@@ -40,33 +42,24 @@ fn the_policy_that_is_shown_is_read() {
 
 #[test]
 fn the_sessions_that_are_shown_are_what_the_program_prints() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = Folder::new();
     let digest = "sha256:d62fb07a0f905f95183b45680b6864bde52e96190c1e29ad4c5e342b14c1c302";
     let labels = serde_json::json!({"containers.bootc": "1", "ostree.final-diffid": digest});
     let platform = serde_json::json!({"known": {
         "manifest": digest, "config": digest, "labels": labels,
         "layers": [{"diffId": digest, "digest": digest, "size": 1}],
     }});
-    let facts = serde_json::json!({
-        "observedAt": "2026-01-15T12:00:00Z",
-        "manifests": {"quay.io/acme/os:4.18": {"known": {"digest": digest, "kind": "index", "endpoint": "quay.io"}}},
-        "images": {"quay.io/acme/os:4.18":
-            {"known": {"digest": digest, "kind": "index", "platforms": {"linux/amd64": platform}}}},
-    });
-    std::fs::write(folder.path().join("worker.yaml"), blocks("yaml")[0]).unwrap();
-    std::fs::write(folder.path().join("facts.json"), facts.to_string()).unwrap();
+    let mut facts = documents::facts(&[("quay.io/acme/os:4.18", digest)]);
+    facts["images"]["quay.io/acme/os:4.18"] = serde_json::json!({"known": {"digest": digest, "kind": "index", "platforms": {"linux/amd64": platform}}});
+    folder.write("worker.yaml", blocks("yaml")[0]);
+    folder.write("facts.json", facts.to_string());
     let sessions = blocks("console");
     assert_eq!(sessions.len(), 2);
     for session in sessions {
         let (line, shown) = session.split_once('\n').unwrap();
-        let output = std::process::Command::new(env!("CARGO_BIN_EXE_layerpin"))
-            .args(line.strip_prefix("$ layerpin ").unwrap().split(' '))
-            .current_dir(folder.path())
-            .env_clear()
-            .env("LAYERPIN_FACTS", "facts.json")
-            .output()
-            .unwrap();
-        assert_eq!(String::from_utf8(output.stdout).unwrap(), shown, "{line}");
+        let mut command = folder.command(line.strip_prefix("$ layerpin ").unwrap().split(' '));
+        command.env("LAYERPIN_FACTS", "facts.json");
+        assert_eq!(Ended::of(command).output, shown, "{line}");
     }
 }
 

@@ -2,6 +2,7 @@
 
 use layerpin_sample_registry::Registry;
 use layerpin_sample_registry::images::Image;
+use layerpin_test_support::documents::{self, MachineConfig, create, update};
 use serde_json::{Value, json};
 
 /// The reviews, as bytes to be sent.
@@ -33,20 +34,20 @@ impl Reviews {
         let one = registry.push("acme/os", Some("4.18"), &Image::base("4.18.1"));
         let two = registry.push("acme/os", Some("4.19"), &Image::base("4.19.1"));
         let pinned = |digest: &str| format!("{host}/acme/os@{digest}");
-        let usual = |image: &str| create(&machine_config(image, &files(3, 200)));
+        let usual = |image: &str| create(&machine_config(image, &files(3, 200))).to_string();
         let count = 100;
         let large = |image: &str| machine_config(image, &files(count, LARGE.bytes / count));
         Self {
             pinned: usual(&pinned(&one)),
             tagged: usual(&format!("{host}/acme/os:4.18")),
-            large_update: review("UPDATE", &large(&pinned(&two)), &large(&pinned(&one))),
+            large_update: update(&large(&pinned(&two)), &large(&pinned(&one))).to_string(),
             host,
         }
     }
 
     /// A review with a tag that nobody asked for yet.
     pub(crate) fn with_new_tag(&self) -> String {
-        create(&machine_config(&format!("{}/acme/os:{NEW_TAG}", self.host), &files(1, 10)))
+        create(&machine_config(&format!("{}/acme/os:{NEW_TAG}", self.host), &files(1, 10))).to_string()
     }
 }
 
@@ -65,47 +66,11 @@ fn files(count: usize, bytes: usize) -> Vec<Value> {
     (0..count).map(file).collect()
 }
 
-fn machine_config(image: &str, files: &[Value]) -> Value {
-    json!({
-        "apiVersion": "machineconfiguration.openshift.io/v1",
-        "kind": "MachineConfig",
-        "metadata": {
-            "name": "99-worker-os",
-            "labels": {"machineconfiguration.openshift.io/role": "worker"},
-            "creationTimestamp": "2026-01-31T12:00:00Z", "generation": 1,
-            "uid": "3d0f3d7c-5f0e-4d3c-9e3a-0d6f6f3f2b11",
-        },
-        "spec": {
-            "osImageURL": image,
-            "config": {"ignition": {"version": "3.4.0"}, "storage": {"files": files}},
-        },
-    })
-}
-
-fn create(object: &Value) -> String {
-    review("CREATE", object, &Value::Null)
-}
-
-fn review(operation: &str, object: &Value, stored: &Value) -> String {
-    let kind =
-        json!({"group": "machineconfiguration.openshift.io", "version": "v1", "kind": "MachineConfig"});
-    let review = json!({
-        "apiVersion": "admission.k8s.io/v1",
-        "kind": "AdmissionReview",
-        "request": {
-            "uid": "0b4d6f2e-97b1-4a75-8f5c-5d8f1c2a3b4c",
-            "kind": kind, "requestKind": kind,
-            "resource": {
-                "group": "machineconfiguration.openshift.io", "version": "v1", "resource": "machineconfigs",
-            },
-            "name": "99-worker-os",
-            "operation": operation,
-            "userInfo": {"username": "alice", "groups": ["system:masters", "system:authenticated"]},
-            "object": object,
-            "oldObject": stored,
-            "dryRun": false,
-            "options": {"apiVersion": "meta.k8s.io/v1", "kind": "CreateOptions"},
-        },
-    });
-    review.to_string()
+fn machine_config(image: &str, files: &[Value]) -> MachineConfig {
+    documents::machine_config()
+        .metadata_field("creationTimestamp", "2026-01-31T12:00:00Z")
+        .metadata_field("generation", 1)
+        .metadata_field("uid", "3d0f3d7c-5f0e-4d3c-9e3a-0d6f6f3f2b11")
+        .image(image)
+        .field("config", json!({"ignition": {"version": "3.4.0"}, "storage": {"files": files}}))
 }

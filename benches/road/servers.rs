@@ -3,8 +3,9 @@
 use std::cell::RefCell;
 use std::fs::File;
 use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
 use std::path::Path;
-use std::process::{Child, Command, ExitCode, Stdio};
+use std::process::{Command, ExitCode, Stdio};
 use std::thread;
 use std::time::Duration;
 
@@ -16,6 +17,7 @@ use clap::Parser;
 use layerpin::cli::args::{Command as Verb, CommandLine};
 use layerpin_sample_registry::images::Image;
 use layerpin_sample_registry::{Fault, Registry};
+use layerpin_test_support::program::{Guard, addresses, layerpin};
 use tempfile::TempDir;
 
 use crate::documents::{NEW_TAG, Reviews};
@@ -35,7 +37,7 @@ impl Servers {
         layerpin::install_crypto_provider();
         let this = std::env::current_exe().unwrap_or_else(|error| panic!("this program: {error}"));
         Self {
-            layerpin: Server::start(Path::new(env!("CARGO_BIN_EXE_layerpin"))),
+            layerpin: Server::start(&layerpin()),
             empty: Server::start(&this),
             registry: Registry::start().unwrap_or_else(|error| panic!("the registry: {error}")),
         }
@@ -74,9 +76,9 @@ impl Servers {
 
 /// A server in a process of its own; dropping it kills it.
 pub(crate) struct Server {
-    child: Child,
-    address: String,
-    admin_address: String,
+    child: Guard,
+    address: SocketAddr,
+    admin_address: SocketAddr,
     authority: Vec<u8>,
     log: RefCell<Log>,
     _folder: TempDir,
@@ -97,13 +99,9 @@ impl Server {
             .stderr(log)
             .spawn()
             .unwrap_or_else(|error| panic!("{}: {error}", program.display()));
-        let mut lines = child.stdout.take().into_iter().flat_map(|output| BufReader::new(output).lines());
-        let mut address_after = |words: &str| match lines.next() {
-            Some(Ok(line)) if line.starts_with(words) => line[words.len()..].to_owned(),
-            other => panic!("{}: {other:?}", program.display()),
-        };
-        let address = address_after("listening on https://");
-        let admin_address = address_after("admin listening on https://");
+        let output = child.stdout.take().unwrap_or_else(|| panic!("{}", program.display()));
+        let child = Guard(child);
+        let [address, admin_address] = addresses(output, || program.display().to_string());
         let authority = std::fs::read(folder.path().join("certs/dev-ca.crt"));
         Self {
             child,
@@ -145,7 +143,7 @@ impl Server {
 
     /// What of it is in memory, as the kernel tells.
     pub(crate) fn resident_megabytes(&self) -> f64 {
-        let path = format!("/proc/{}/status", self.child.id());
+        let path = format!("/proc/{}/status", self.child.0.id());
         let status = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.strip_suffix("kB"));
         let kilobytes = line.and_then(|line| line.trim().parse::<f64>().ok());
@@ -157,14 +155,6 @@ impl Server {
         let builder = reqwest::Client::builder().no_proxy();
         let client = authority.and_then(|authority| builder.tls_certs_only([authority]).build());
         client.unwrap_or_else(|error| panic!("a client: {error}"))
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        // Both fail only if it has ended by itself.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 

@@ -1,6 +1,8 @@
 //! What `layerpin explain` says of files that it cannot read: the same as `layerpin check`.
 
-use crate::tree::{DIGEST, Tree, ended, machine_config};
+use layerpin_test_support::program::Ended;
+
+use crate::tree::{DIGEST, Tree, machine_config};
 
 #[test]
 fn what_cannot_be_read_is_told_with_its_place_and_the_rest_is_explained() {
@@ -12,7 +14,7 @@ fn what_cannot_be_read_is_told_with_its_place_and_the_rest_is_explained() {
         ("tree/chart.yaml", "{{ x }}\nkind: MachineConfig\n"),
     ]);
     tree.write("tree/utf16.yaml", b"\xff\xfea\0");
-    let explained = ended(tree.command(["explain", "--facts", "facts.json", "tree"]));
+    let explained = Ended::of(tree.command(["explain", "--facts", "facts.json", "tree"]));
     assert_eq!(explained.status, 2);
     assert!(explained.output.contains(&image), "{explained:?}");
     assert_eq!(
@@ -32,7 +34,7 @@ fn what_cannot_be_read_is_told_with_its_place_and_the_rest_is_explained() {
 #[test]
 fn a_file_without_an_image_is_told_so() {
     let tree = Tree::known(&[("a.yaml", "kind: ConfigMap\n")]);
-    let explained = ended(tree.command(["explain", "--facts", "facts.json", "a.yaml"]));
+    let explained = Ended::of(tree.command(["explain", "--facts", "facts.json", "a.yaml"]));
     assert_eq!((explained.status, &*explained.output), (2, ""));
     assert_eq!(explained.error, "error: a.yaml: no MachineConfig in it names an `osImageURL`\n");
 }

@@ -2,9 +2,10 @@
 
 use layerpin_sample_registry::Registry;
 use layerpin_sample_registry::images::Image;
+use layerpin_test_support::program::Ended;
 use serde_json::{Value, json};
 
-use crate::tree::{Ended, Tree, machine_config, policy};
+use crate::tree::{Tree, machine_config, policy};
 
 #[test]
 fn a_recorded_run_is_replayed_byte_for_byte_without_the_registry() {

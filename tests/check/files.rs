@@ -4,7 +4,10 @@ use std::fs::{self, File, Permissions};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::process::Command;
 
-use crate::tree::{DIGEST, Ended, Tree, ended, has_tool, machine_config, program, search_path};
+use layerpin_test_support::program::{Ended, layerpin};
+use layerpin_test_support::tools::{needs, search_path};
+
+use crate::tree::{DIGEST, Tree, machine_config};
 
 fn pinned(name: &str) -> String {
     machine_config(name, &format!("quay.io/acme/os@{DIGEST}"))
@@ -50,9 +53,7 @@ fn of_a_hundred_thousand_documents_the_last_is_judged_in_its_place() {
 
 #[test]
 fn a_folder_without_permission_is_named_and_the_rest_is_judged() {
-    if !has_tool("setpriv") {
-        return;
-    }
+    needs!("setpriv");
     let tree =
         Tree::known(&[("a/a.yaml", &pinned("a")), ("b/b.yaml", &pinned("b")), ("c.yaml", &pinned("c"))]);
     fs::set_permissions(tree.path("a"), Permissions::from_mode(0o000)).unwrap();
@@ -61,13 +62,13 @@ fn a_folder_without_permission_is_named_and_the_rest_is_judged() {
     let mut command = Command::new("setpriv");
     command
         .args(["--bounding-set", "-dac_override,-dac_read_search"])
-        .arg(program())
+        .arg(layerpin())
         .args(["check", "--facts", "facts.json", "."])
         .current_dir(tree.path(""))
         .env_clear()
         .env("PATH", search_path());
     tree.environment(&mut command);
-    let found = ended(command);
+    let found = Ended::of(command);
     fs::set_permissions(tree.path("a"), Permissions::from_mode(0o700)).unwrap();
     assert_eq!(
         found,

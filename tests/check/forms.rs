@@ -1,5 +1,6 @@
 //! The forms of the report for programs: JSON and GitHub's workflow commands.
 
+use layerpin_test_support::program::Ended;
 use serde_json::{Value, json};
 
 use crate::tree::{DIGEST, Tree, machine_config, policy};
@@ -101,7 +102,7 @@ fn the_form_comes_from_the_environment_too() {
     let tree = tree();
     let mut command = tree.command(["check", "worker.yaml"]);
     command.env("LAYERPIN_FORMAT", "json").env("LAYERPIN_FACTS", "facts.json");
-    let ended = crate::tree::ended(command);
+    let ended = Ended::of(command);
     let report: Value = serde_json::from_str(&ended.output).unwrap();
     assert_eq!(report, tree.report(&["--facts", "facts.json", "worker.yaml"]));
 }

@@ -1,11 +1,13 @@
 //! Where people work: the same command line in every example, and it does there what it should.
 
-use std::path::Path;
 use std::process::Command;
 
+use layerpin_test_support::program::{Ended, layerpin};
+use layerpin_test_support::repository;
+use layerpin_test_support::tools::search_path;
 use serde_json::Value;
 
-use crate::tree::{Tree, ended, machine_config, program, search_path};
+use crate::tree::{Tree, machine_config};
 
 /// What every example runs.
 const COMMAND_LINE: &str = "layerpin check .";
@@ -45,7 +47,8 @@ fn steps() -> Vec<(&'static str, String, Variables)> {
 fn every_example_runs_the_same_command_line_and_fails_for_a_floating_tag() {
     let tree =
         Tree::known(&[("manifests/worker.yaml", &machine_config("99-worker-os", "quay.io/acme/os:4.18"))]);
-    let folder = program().parent().unwrap();
+    let program = layerpin();
+    let folder = program.parent().unwrap();
     let path =
         std::env::join_paths([folder.to_owned()].into_iter().chain(std::env::split_paths(&search_path())))
             .unwrap();
@@ -55,7 +58,7 @@ fn every_example_runs_the_same_command_line_and_fails_for_a_floating_tag() {
         command.args(["-e", "-c", &line]).current_dir(tree.path("")).env_clear().env("PATH", &path);
         command.env("LAYERPIN_FACTS", "facts.json").envs(environment);
         tree.environment(&mut command);
-        let found = ended(command);
+        let found = Ended::of(command);
         assert_eq!(found.status, 1, "{place}: {}", found.error);
         let begins = if place == "github" {
             "::error file=manifests/worker.yaml,line=8,col=15,title=floating-tag in MachineConfig 99-worker-os::"
@@ -78,7 +81,7 @@ fn the_hooks_run_when_yaml_or_json_changes() {
 }
 
 fn read(name: &str) -> Value {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(name);
+    let path = repository().join(name);
     serde_saphyr::from_str(&std::fs::read_to_string(path).unwrap())
         .unwrap_or_else(|error| panic!("{name}: {error}"))
 }

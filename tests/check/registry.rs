@@ -2,8 +2,9 @@
 
 use layerpin_sample_registry::images::Image;
 use layerpin_sample_registry::{Fault, Registry};
+use layerpin_test_support::program::Ended;
 
-use crate::tree::{Tree, ended, machine_config, policy};
+use crate::tree::{Tree, machine_config, policy};
 
 /// A tree of `files` MachineConfigs that name `images` tags in turn.
 fn many(registry: &Registry, files: usize, images: usize) -> Tree {
@@ -45,7 +46,7 @@ fn an_image_by_digest_is_told_from_the_body_that_lineage_reads() {
         [&["check", "--base-image", &base, "."][..], &["explain", "--base-image", &base, &pinned]]
     {
         registry.clear_requests();
-        let ended = ended(tree.command(arguments));
+        let ended = Ended::of(tree.command(arguments));
         assert_eq!(ended.status, 0, "{ended:?}");
         let asked = |method| registry.count(method, &format!("/acme/os/manifests/{digest}"));
         assert_eq!((asked("HEAD"), asked("GET")), (0, 1), "{arguments:?}");

@@ -6,15 +6,17 @@ use std::process::{Command, Stdio};
 
 use layerpin_sample_registry::images::Image;
 use layerpin_sample_registry::{Fault, Registry};
+use layerpin_test_support::program::{Ended, layerpin};
+use layerpin_test_support::tools::{needs, search_path};
 
-use crate::tree::{DIGEST, Tree, ended, has_tool, machine_config, program, search_path};
+use crate::tree::{DIGEST, Tree, machine_config};
 
 /// The program on a terminal of its own, made by `script`.
 fn on_a_terminal(tree: &Tree, arguments: &str) -> Command {
     let mut command = Command::new("script");
     command
         .args(["--quiet", "--return", "--command"])
-        .arg(format!("{} {arguments}", program().display()))
+        .arg(format!("{} {arguments}", layerpin().display()))
         .arg("/dev/null")
         .current_dir(tree.path(""))
         .env_clear()
@@ -27,19 +29,17 @@ fn on_a_terminal(tree: &Tree, arguments: &str) -> Command {
 
 #[test]
 fn there_is_colour_on_a_terminal_unless_no_color_is_set() {
-    if !has_tool("script") {
-        return;
-    }
+    needs!("script");
     let tree = Tree::known(&[("a.yaml", &machine_config("a", "quay.io/acme/os:4.18"))]);
     let arguments = "check --facts facts.json a.yaml";
-    let colourful = ended(on_a_terminal(&tree, arguments));
+    let colourful = Ended::of(on_a_terminal(&tree, arguments));
     assert_eq!(colourful.status, 1);
     assert!(colourful.output.contains("\u{1b}[1;31merror[floating-tag]\u{1b}[0m: "), "{colourful:?}");
     assert!(colourful.output.contains("\u{1b}[1;31m1 denied\u{1b}[0m"), "{colourful:?}");
     for (name, value) in [("NO_COLOR", "1"), ("TERM", "dumb")] {
         let mut command = on_a_terminal(&tree, arguments);
         command.env(name, value);
-        let plain = ended(command);
+        let plain = Ended::of(command);
         assert_eq!(plain.status, 1);
         assert!(
             plain.output.contains("error[floating-tag]: ") && !plain.output.contains('\u{1b}'),
@@ -53,19 +53,17 @@ fn there_is_colour_on_a_terminal_unless_no_color_is_set() {
 
 #[test]
 fn a_drawing_has_colour_on_a_terminal_unless_no_color_is_set() {
-    if !has_tool("script") {
-        return;
-    }
+    needs!("script");
     let image = format!("quay.io/acme/os@{DIGEST}");
     let tree = Tree::known(&[("a.yaml", &machine_config("a", &image))]);
     let arguments = "explain --facts facts.json a.yaml";
-    let colourful = ended(on_a_terminal(&tree, arguments));
+    let colourful = Ended::of(on_a_terminal(&tree, arguments));
     assert_eq!(colourful.status, 0);
     assert!(colourful.output.contains("\u{1b}[1;33munknown\u{1b}[0m"), "{colourful:?}");
     for (name, value) in [("NO_COLOR", "1"), ("TERM", "dumb")] {
         let mut command = on_a_terminal(&tree, arguments);
         command.env(name, value);
-        let plain = ended(command);
+        let plain = Ended::of(command);
         assert_eq!(plain.status, 0);
         assert!(plain.output.contains("unknown") && !plain.output.contains('\u{1b}'), "{plain:?}");
     }
@@ -73,9 +71,7 @@ fn a_drawing_has_colour_on_a_terminal_unless_no_color_is_set() {
 
 #[test]
 fn long_work_shows_its_progress_on_a_terminal_and_wipes_it_away() {
-    if !has_tool("script") {
-        return;
-    }
+    needs!("script");
     let registry = Registry::start().unwrap();
     let digest = registry.push("acme/os", None, &Image::base("4.18.1"));
     registry.set_fault(Fault::FreezeAfterAccept);
@@ -145,13 +141,13 @@ fn a_full_disk_behind_standard_output_is_a_failure() {
 #[test]
 fn completions_know_every_verb() {
     let tree = Tree::of(&[]);
-    let help = ended(tree.command(["--help"])).output;
+    let help = Ended::of(tree.command(["--help"])).output;
     let verbs =
         help.lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| !line.is_empty());
     let verbs: Vec<_> = verbs.filter_map(|line| line.split_whitespace().next()).collect();
     assert!(verbs.contains(&"check") && verbs.contains(&"serve"), "{help}");
     for shell in ["bash", "elvish", "fish", "powershell", "zsh"] {
-        let script = ended(tree.command(["completions", shell]));
+        let script = Ended::of(tree.command(["completions", shell]));
         assert_eq!((script.status, &*script.error), (0, ""), "{shell}");
         for verb in &verbs {
             assert!(script.output.contains(verb), "{shell}: {verb}");
@@ -162,7 +158,7 @@ fn completions_know_every_verb() {
 #[test]
 fn bash_completes_verbs_and_options() {
     let tree = Tree::of(&[]);
-    tree.write("layerpin.bash", ended(tree.command(["completions", "bash"])).output);
+    tree.write("layerpin.bash", Ended::of(tree.command(["completions", "bash"])).output);
     for (words, expected) in [("layerpin exp", "explain"), ("layerpin pin --wri", "--write")] {
         let last = words.split(' ').count() - 1;
         let line = format!(
@@ -171,7 +167,7 @@ fn bash_completes_verbs_and_options() {
         );
         let mut bash = std::process::Command::new("bash");
         bash.args(["-c", &line]).current_dir(tree.path("."));
-        let completed = ended(bash);
+        let completed = Ended::of(bash);
         assert_eq!((&*completed.output, &*completed.error), (&*format!("{expected}\n"), ""), "{words}");
     }
 }

@@ -1,8 +1,11 @@
 //! What a person sees.
 
 use layerpin_sample_registry::ClosedPort;
+use layerpin_test_support::documents::kubeconfig;
+use layerpin_test_support::program::Ended;
+use serde_json::json;
 
-use crate::tree::{DIGEST, Ended, Tree, machine_config, policy};
+use crate::tree::{DIGEST, Tree, machine_config, policy};
 
 const WORKER: &str = "# The layered image of the workers.
 apiVersion: machineconfiguration.openshift.io/v1
@@ -121,12 +124,8 @@ fn a_cluster_that_cannot_be_reached_is_told_with_the_findings_alone() {
     tree.judge_by(&policy(&[("foreign-base", "warn")], ""));
     let port = ClosedPort::take().unwrap();
     let closed = port.host();
-    let kubeconfig = format!(
-        "apiVersion: v1\nkind: Config\ncurrent-context: c\n\
-         clusters: [{{name: c, cluster: {{server: 'https://{closed}'}}}}]\n\
-         contexts: [{{name: c, context: {{cluster: c, user: u}}}}]\nusers: [{{name: u, user: {{token: x}}}}]\n"
-    );
-    tree.write("kubeconfig", kubeconfig);
+    let cluster = json!({"server": format!("https://{closed}")});
+    tree.write("kubeconfig", kubeconfig(&cluster, &json!({"token": "x"})).to_string());
     // No registry is asked either.
     tree.write("blocked.conf", "[[registry]]\nlocation = \"quay.io\"\nblocked = true\n");
     let ended = tree.check(["--kubeconfig", "kubeconfig", "--registries-conf", "blocked.conf", "a.yaml"]);

@@ -9,15 +9,15 @@ use layerpin::model::facts::Fact;
 use layerpin::sources::ClusterSource;
 use layerpin_sample_registry::images::Image;
 use layerpin_sample_registry::{Registry, write_script};
+use layerpin_test_support::documents::machine_config;
+use layerpin_test_support::eventually::eventually;
+use layerpin_test_support::program::{Layerpin, Setup};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use crate::api_server::{ApiServer, NODES, SECRETS, TOKEN, VERSIONS};
-use crate::documents::machine_config;
-use crate::eventually::eventually;
 use crate::known::{QUICK, registry};
 use crate::objects::{pull_secret, version};
-use crate::program::{Layerpin, Setup};
 
 /// Waits until the server says of the cluster what `line` is, and returns the status with it.
 async fn readiness(layerpin: &Layerpin, claim: &str, satisfies: impl Fn(&str) -> bool) -> (u16, String) {
@@ -90,8 +90,8 @@ async fn the_context_is_that_of_the_option_or_the_current_one() {
     let server = openshift().await;
     let mut kubeconfig = server.kubeconfig();
     kubeconfig["current-context"] = "nowhere".into();
-    is_known(&named(Setup::serve(), &kubeconfig).arguments(["--context", "fake"]).start()).await;
-    is_known(&named(Setup::serve(), &kubeconfig).environment("LAYERPIN_CONTEXT", "fake").start()).await;
+    is_known(&named(Setup::serve(), &kubeconfig).arguments(["--context", "test"]).start()).await;
+    is_known(&named(Setup::serve(), &kubeconfig).environment("LAYERPIN_CONTEXT", "test").start()).await;
 }
 
 #[tokio::test]
@@ -168,23 +168,23 @@ async fn a_kubeconfig_that_cannot_be_used_is_named_with_what_to_do() {
         (Some(String::new()), "no context is chosen; name one with --context (there is none)".to_owned()),
         (
             Some(with(&|kubeconfig| kubeconfig["current-context"] = "prod".into())),
-            "there is no context `prod`; name another with --context (there is fake)".to_owned(),
+            "there is no context `prod`; name another with --context (there is test)".to_owned(),
         ),
         (
             Some(with(&|kubeconfig| kubeconfig["clusters"] = json!([]))),
-            "context `fake`: there is no cluster `fake`".to_owned(),
+            "context `test`: there is no cluster `test`".to_owned(),
         ),
         (
             Some(with(&|kubeconfig| {
                 kubeconfig["clusters"][0]["cluster"]["server"] = "https://exa mple".into()
             })),
-            "context `fake`: `server` of its cluster is no address: invalid uri character".to_owned(),
+            "context `test`: `server` of its cluster is no address: invalid uri character".to_owned(),
         ),
         (
             Some(with(&|kubeconfig| {
                 kubeconfig["clusters"][0]["cluster"]["certificate-authority-data"] = "cnViYmlzaA==".into()
             })),
-            "context `fake`: `certificate-authority-data` of its cluster: line 1: there is no certificate in PEM; \
+            "context `test`: `certificate-authority-data` of its cluster: line 1: there is no certificate in PEM; \
              mend it or take it out"
                 .to_owned(),
         ),
@@ -197,7 +197,7 @@ async fn a_kubeconfig_that_cannot_be_used_is_named_with_what_to_do() {
                     BASE64_STANDARD.encode(bundle).into();
             })),
             format!(
-                "context `fake`: `certificate-authority-data` of its cluster: line {}: the certificate that begins \
+                "context `test`: `certificate-authority-data` of its cluster: line {}: the certificate that begins \
                  here is no base64; mend it or take it out",
                 server.authority.trim_end().lines().count() + 1
             ),
@@ -208,7 +208,7 @@ async fn a_kubeconfig_that_cannot_be_used_is_named_with_what_to_do() {
                 cluster["certificate-authority-data"] = Value::Null;
                 cluster["certificate-authority"] = "missing.crt".into();
             })),
-            "context `fake`: `certificate-authority` of its cluster, FOLDER/missing.crt: No such file or directory; \
+            "context `test`: `certificate-authority` of its cluster, FOLDER/missing.crt: No such file or directory; \
              name another file"
                 .to_owned(),
         ),
@@ -340,7 +340,7 @@ async fn a_verb_that_ends_reads_the_cluster_once_and_waits_for_it_no_longer_than
     server.put(SECRETS, pull_secret(&auths.to_string()));
     let run = |timeout: &str| {
         let setup = Setup::verb("pin");
-        let object = machine_config(&format!("{}/acme/os:1", images.host()));
+        let object = machine_config().image(&format!("{}/acme/os:1", images.host()));
         let path = setup.write("worker.yaml", &object.to_string());
         let setup = named(setup, &server.kubeconfig()).arguments(["--timeout", timeout]);
         setup.arguments([path]).ended()

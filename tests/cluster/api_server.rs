@@ -17,6 +17,7 @@ use futures_util::stream;
 use hyper_util::rt::TokioIo;
 use hyper_util::service::TowerToHyperService;
 use layerpin_sample_registry::{Authority, keep_secret};
+use layerpin_test_support::documents::kubeconfig;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::{Value, json};
@@ -114,15 +115,8 @@ impl ApiServer {
     pub(crate) fn kubeconfig_for(&self, user: &Value) -> Value {
         use base64::prelude::{BASE64_STANDARD, Engine};
         let authority = BASE64_STANDARD.encode(&self.authority);
-        json!({
-            "apiVersion": "v1", "kind": "Config",
-            "clusters": [{"name": "fake", "cluster": {
-                "server": format!("https://{}", self.address), "certificate-authority-data": authority,
-            }}],
-            "users": [{"name": "layerpin", "user": user}],
-            "contexts": [{"name": "fake", "context": {"cluster": "fake", "user": "layerpin"}}],
-            "current-context": "fake",
-        })
+        let server = format!("https://{}", self.address);
+        kubeconfig(&json!({"server": server, "certificate-authority-data": authority}), user)
     }
 
     /// Serves a kind from now on.

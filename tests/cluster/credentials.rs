@@ -2,13 +2,13 @@
 
 use layerpin_sample_registry::Registry;
 use layerpin_sample_registry::images::Image;
+use layerpin_test_support::documents::{create, machine_config};
+use layerpin_test_support::eventually::eventually;
+use layerpin_test_support::program::{Layerpin, Setup};
 use serde_json::{Value, json};
 
 use crate::api_server::{ApiServer, SECRETS};
-use crate::documents::{create, machine_config};
-use crate::eventually::eventually;
 use crate::objects::pull_secret;
-use crate::program::{Layerpin, Setup};
 
 /// The name of the only user of the registry, encoded with the right password.
 fn auths(registry: &Registry) -> Value {
@@ -27,7 +27,7 @@ pub(crate) fn start(server: &ApiServer, more: impl FnOnce(Setup) -> Setup) -> La
 pub(crate) async fn judged(layerpin: &Layerpin, registry: &Registry, repository: &str) -> (bool, String) {
     let digest = registry.push(repository, None, &Image::base("4.18.1"));
     let image = format!("{}/{repository}@{digest}", registry.host());
-    let review = layerpin.webhooks.review("/validate", &create(&machine_config(&image))).await;
+    let review = layerpin.webhooks.review("/validate", &create(&machine_config().image(&image))).await;
     let allowed = review["response"]["allowed"].as_bool().unwrap();
     (allowed, review["response"].to_string())
 }

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
+use layerpin_test_support::documents::machine_config;
+use layerpin_test_support::program::{Layerpin, Setup};
 use reqwest::Certificate;
 use tokio::time::Instant;
 
 use crate::api_server::{ApiServer, TOKEN};
-use crate::documents::machine_config;
-use crate::program::{Layerpin, Setup};
 
 const REVIEWS: &str = "POST /apis/authentication.k8s.io/v1/tokenreviews";
 const ACCESS: &str = "POST /apis/authorization.k8s.io/v1/subjectaccessreviews";
@@ -31,7 +31,7 @@ async fn call_at(
     let authority = Certificate::from_pem(layerpin.authority.as_bytes()).unwrap();
     let client = reqwest::Client::builder().tls_certs_only([authority]).build().unwrap();
     // Judged without asking anybody.
-    let object = machine_config("os").to_string();
+    let object = machine_config().image("os").to_string();
     let mut request = client.post(format!("https://{}{path}", layerpin.address)).body(object);
     if let Some(authorization) = authorization {
         request = request.header("authorization", authorization);

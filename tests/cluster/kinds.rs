@@ -7,6 +7,8 @@ use layerpin::model::facts::cluster::{
     RolloutState, Selector, Streams,
 };
 use layerpin::model::facts::{Fact, Facts};
+use layerpin_test_support::eventually::eventually;
+use layerpin_test_support::program::Setup;
 use serde_json::json;
 use tokio::time::Instant;
 
@@ -14,7 +16,6 @@ use crate::api_server::{
     ApiServer, CONFIG_MAPS, CONTROLLER_CONFIGS, MACHINE_CONFIGS, NODES, OLD_STREAMS, POOLS, SECRETS, STREAMS,
     VERSIONS,
 };
-use crate::eventually::eventually;
 use crate::known::{Known, QUICK, reason, registry, source};
 use crate::objects::{
     SENSITIVE, controller_config, image, machine_config, node, os_image_url, pool, rendered, streams, version,
@@ -233,25 +234,14 @@ async fn two_hundred_machine_configs_of_the_largest_size_need_little_memory() {
         server.put(MACHINE_CONFIGS, machine_config(&format!("{index:03}-os"), "quay.io/acme/os:1"));
     }
     server.fatten(1_400_000);
-    let folder = tempfile::tempdir().unwrap();
-    let kubeconfig = folder.path().join("kubeconfig");
-    std::fs::write(&kubeconfig, server.kubeconfig().to_string()).unwrap();
-    let mut program = std::process::Command::new(env!("CARGO_BIN_EXE_layerpin"))
-        .args(["serve", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--kubeconfig"])
-        .arg(&kubeconfig)
-        .current_dir(folder.path())
-        .env_clear()
-        .stdout(std::process::Stdio::null())
-        .stderr(std::process::Stdio::null())
-        .spawn()
-        .unwrap();
+    let setup = Setup::serve().arguments(["--kubeconfig", "kubeconfig"]);
+    setup.write("kubeconfig", &server.kubeconfig().to_string());
+    let layerpin = setup.start();
     let watched = eventually("all of them are read", async || {
         (server.requests(&format!("WATCH {MACHINE_CONFIGS}")) > 0).then_some(())
     });
     watched.await;
-    let status = std::fs::read_to_string(format!("/proc/{}/status", program.id())).unwrap();
-    program.kill().unwrap();
-    program.wait().unwrap();
+    let status = std::fs::read_to_string(format!("/proc/{}/status", layerpin.id())).unwrap();
     let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
     let peak: u64 = peak.trim().strip_suffix(" kB").unwrap().parse().unwrap();
     println!("peak of {peak} kB");

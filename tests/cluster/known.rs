@@ -11,12 +11,12 @@ use layerpin::model::facts::Fact;
 use layerpin::model::facts::cluster::Cluster;
 use layerpin::registry::auth::keychain::Keychain;
 use layerpin::sources::{ClusterSource, RegistryClient};
+use layerpin_test_support::eventually::eventually;
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::task::JoinSet;
 
 use crate::api_server::ApiServer;
-use crate::eventually::eventually;
 
 /// What is known of a cluster, for as long as this lives.
 pub(crate) struct Known {

@@ -2,12 +2,12 @@
 
 use layerpin_sample_registry::Registry;
 use layerpin_sample_registry::images::Image;
+use layerpin_test_support::documents::{create, machine_config};
+use layerpin_test_support::program::Setup;
 use serde_json::{Value, json};
 
 use crate::api_server::{ApiServer, CONTROLLER_CONFIGS, NODES, POOLS, SECRETS, TOKEN, VERSIONS};
-use crate::documents::{create, machine_config};
 use crate::objects::{SENSITIVE, controller_config, node, pool, pull_secret, version};
-use crate::program::Setup;
 
 /// A cluster on 4.18.14 that was on 4.18.13, and a registry that holds both releases.
 struct World {
@@ -69,7 +69,7 @@ impl World {
     /// What `explain` tells of a MachineConfig that names the image.
     async fn explained(&self) -> String {
         let setup = self.setup("explain", &["worker.json"]);
-        setup.write("worker.json", &machine_config(&self.image).to_string());
+        setup.write("worker.json", &machine_config().image(&self.image).to_string());
         let (code, output, error) = tokio::task::spawn_blocking(|| setup.ended()).await.unwrap();
         assert_eq!((code, error.as_str()), (0, ""));
         output
@@ -85,8 +85,8 @@ async fn a_stale_image_is_told_with_both_releases() {
     assert!(told.ends_with(&format!("  FROM {}\n", world.base)), "{told}");
 
     let layerpin = world.setup("serve", &[]).policy("  rules: {stale-base: deny, older-os: off}\n").start();
-    crate::eventually::eventually("the cluster is known", async || {
-        let review = create(&machine_config(&world.image));
+    layerpin_test_support::eventually::eventually("the cluster is known", async || {
+        let review = create(&machine_config().image(&world.image));
         let answer = layerpin.webhooks.review("/validate?timeout=10s", &review).await;
         let message = answer["response"]["status"]["message"].as_str().unwrap_or_default().to_owned();
         let repository = format!("[stale-base] `{}/acme/os@sha256:", world.registry.host());
@@ -121,7 +121,7 @@ async fn a_controller_config_of_the_release_before_does_not_make_its_base_count(
 
 /// How a verb ends that is given these arguments and a MachineConfig with the image in `worker.json`.
 async fn ended(setup: Setup, image: &str, arguments: &[&str]) -> (i32, String, String) {
-    setup.write("worker.json", &machine_config(image).to_string());
+    setup.write("worker.json", &machine_config().image(image).to_string());
     let setup = setup.arguments(arguments);
     tokio::task::spawn_blocking(|| setup.ended()).await.unwrap()
 }

@@ -1,5 +1,6 @@
 //! Objects as OpenShift's API server has them, with more in them than is read.
 
+use layerpin_test_support::documents;
 use serde_json::{Value, json};
 
 /// `ClusterVersion/version` that runs `release`.
@@ -86,18 +87,16 @@ pub(crate) fn pool(name: &str) -> Value {
 
 /// A MachineConfig for the pool `worker`.
 pub(crate) fn machine_config(name: &str, image: &str) -> Value {
-    json!({
-        "metadata": {"name": name, "labels": {"machineconfiguration.openshift.io/role": "worker"}},
-        "spec": {
-            "osImageURL": image,
-            "baseOSExtensionsContainerImage": null,
-            "config": {"ignition": {"version": "3.4.0"}},
-            "kernelArguments": null,
-            "kernelType": "realtime",
-            "extensions": ["usbguard"],
-            "fips": false,
-        },
-    })
+    documents::machine_config()
+        .named(name)
+        .image(image)
+        .field("baseOSExtensionsContainerImage", Value::Null)
+        .ignition()
+        .field("kernelArguments", Value::Null)
+        .field("kernelType", "realtime")
+        .field("extensions", ["usbguard"].as_slice())
+        .field("fips", false)
+        .into_json()
 }
 
 /// What the operator renders for the pool `worker`.

@@ -6,13 +6,13 @@ use std::sync::mpsc;
 
 use layerpin_sample_registry::images::Image;
 use layerpin_sample_registry::{Authority, Registry};
+use layerpin_test_support::documents::{create, machine_config};
+use layerpin_test_support::eventually::{PATIENCE, eventually};
+use layerpin_test_support::program::Layerpin;
 use serde_json::{Value, json};
 
 use crate::api_server::{ApiServer, CONTENT_POLICIES, DIGEST_MIRRORS, IMAGES, MANAGED, PROXIES, TAG_MIRRORS};
 use crate::credentials::{judged, logged, start};
-use crate::documents::{create, machine_config};
-use crate::eventually::{PATIENCE, eventually};
-use crate::program::Layerpin;
 
 const REGISTRIES: &str = "registries changed";
 const CERTIFICATES: &str = "certificates for registries changed";
@@ -20,7 +20,7 @@ const PROXIES_CHANGED: &str = "proxies for registries changed";
 
 /// Whether `/validate` takes an image for one that nodes can pull.
 async fn is_pullable(layerpin: &Layerpin, image: &str) -> bool {
-    let review = layerpin.webhooks.review("/validate", &create(&machine_config(image))).await;
+    let review = layerpin.webhooks.review("/validate", &create(&machine_config().image(image))).await;
     review["response"]["allowed"] == true && !review.to_string().contains("unpullable-image")
 }
 
@@ -48,7 +48,7 @@ async fn mirror_sets_say_where_digests_and_tags_are_asked_for() {
 
     server.put(TAG_MIRRORS, named("a", json!({"imageTagMirrors": mirrors("one.example/acme")})));
     logged(&layerpin, REGISTRIES, 3).await;
-    let review = create(&machine_config("one.example/acme/os:1"));
+    let review = create(&machine_config().image("one.example/acme/os:1"));
     let answer = layerpin.webhooks.review("/mutate", &review).await;
     let pinned = format!("one.example/acme/os@{digest}");
     assert!(answer["response"]["patch"].to_string().contains(&pinned), "{answer}");
@@ -135,7 +135,7 @@ async fn registries_that_the_cluster_does_not_allow_are_denied_and_not_asked() {
     let mirrored = format!("one.example/acme/os@{digest}");
     let denied = async |image: &str, words: &str| {
         eventually(words, async || {
-            let review = layerpin.webhooks.review("/validate", &create(&machine_config(image))).await;
+            let review = layerpin.webhooks.review("/validate", &create(&machine_config().image(image))).await;
             let response = review["response"].clone();
             (response["allowed"] == false && response.to_string().contains(words)).then_some(())
         })
@@ -145,7 +145,7 @@ async fn registries_that_the_cluster_does_not_allow_are_denied_and_not_asked() {
     denied(&here, "is outside the registries that the cluster allows").await;
     let asked = registry.requests().len();
     denied(&mirrored, "is outside the registries that the cluster allows").await;
-    let tagged = create(&machine_config(&format!("{}/acme/os:1", registry.host())));
+    let tagged = create(&machine_config().image(&format!("{}/acme/os:1", registry.host())));
     let answer = layerpin.webhooks.review("/mutate", &tagged).await;
     assert_eq!(answer["response"]["patch"], Value::Null, "{answer}");
     let told = answer["response"]["warnings"].to_string();
@@ -191,7 +191,7 @@ async fn the_status_of_the_proxy_says_through_whom_registries_are_asked() {
     let spec = json!({"httpsProxy": "http://192.0.2.1:1", "noProxy": ""});
     server.put(PROXIES, json!({"metadata": {"name": "cluster"}, "spec": spec, "status": status}));
     logged(&layerpin, PROXIES_CHANGED, 1).await;
-    let digest = crate::documents::NOWHERE;
+    let digest = layerpin_test_support::documents::NOWHERE;
     assert!(!is_pullable(&layerpin, &format!("proxied.example/acme/os@{digest}")).await);
     assert_eq!(lines.recv_timeout(PATIENCE).unwrap(), "CONNECT proxied.example:443 HTTP/1.1");
     while lines.try_recv().is_ok() {}

@@ -1,6 +1,8 @@
 //! How the cluster wants TLS spoken, seen in the handshakes that the running server takes.
 
 use layerpin_sample_registry::Authority;
+use layerpin_test_support::client::Wire;
+use layerpin_test_support::program::Layerpin;
 use rustls::AlertDescription::{HandshakeFailure, ProtocolVersion};
 use rustls::CipherSuite;
 use rustls::Error::AlertReceived;
@@ -8,9 +10,7 @@ use rustls::version::{TLS12, TLS13};
 use serde_json::{Value, json};
 
 use crate::api_server::{API_SERVERS, ApiServer};
-use crate::client::Wire;
 use crate::credentials::{logged, start};
-use crate::program::Layerpin;
 
 const CHANGED: &str = "TLS settings changed";
 const CHANGED_WITH_LESS: &str = "TLS settings changed, less what cannot be done here";
@@ -95,7 +95,7 @@ async fn flags_win_over_the_profile_of_the_cluster() {
     let flags = ["--tls-min-version", "VersionTLS12"];
     let layerpin = start(&server, |setup| setup.certificate(&authority).arguments(flags));
     let listed = format!("GET {API_SERVERS} ");
-    crate::eventually::eventually("the profile is read", async || {
+    layerpin_test_support::eventually::eventually("the profile is read", async || {
         (server.requests(&listed) > 0 && layerpin.admin.get("/readyz").await.status == 200).then_some(())
     })
     .await;

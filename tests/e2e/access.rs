@@ -71,8 +71,8 @@ fn the_context_that_is_named_says_which_cluster_it_is_and_whose_rights_count() {
         ]);
         kubeconfig["contexts"] = json!([
             {"name": "elsewhere", "context": {"cluster": "gone", "user": "pod"}},
-            {"name": "here", "context": {"cluster": "cluster", "user": "pod"}},
-            {"name": "as-writer", "context": {"cluster": "cluster", "user": "writer"}},
+            {"name": "here", "context": {"cluster": "test", "user": "pod"}},
+            {"name": "as-writer", "context": {"cluster": "test", "user": "writer"}},
         ]);
         kubeconfig["current-context"] = "elsewhere".into();
     });
@@ -134,9 +134,7 @@ fn unshare() -> Option<Vec<&'static str>> {
             Err(error) => problem = error.to_string(),
         }
     }
-    let required = std::env::var("LAYERPIN_REQUIRE_TOOLS").is_ok_and(|value| value == "1");
-    assert!(!required, "no mounts can be made, and LAYERPIN_REQUIRE_TOOLS asks for them: {problem}");
-    let _ = std::io::stderr().write_all(format!("skipped: no mounts can be made: {problem}\n").as_bytes());
+    skip(&format!("no mounts can be made: {problem}"));
     None
 }
 

@@ -5,12 +5,12 @@
 use std::collections::BTreeMap;
 
 use layerpin::model::image_reference::ImageReference;
+use layerpin_test_support::eventually::eventually_blocking;
+use layerpin_test_support::repository;
 use serde_json::{Value, json};
 
 use crate::cluster::{Cluster, Turn, machine_config, take_turn};
-use crate::eventually::eventually;
 use crate::kubectl::Caller;
-use crate::servers::repository;
 
 const DIGEST: &str = "sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 
@@ -136,7 +136,7 @@ impl Policy {
 
     fn probe(&self, claim: &str, speaks: bool) {
         let probe = without_role("probe", &json!({ "osImageURL": "quay.io/acme/os:1" }));
-        eventually(claim, || {
+        eventually_blocking(claim, || {
             let answer = self.kubectl_on(Caller::User, &["create", "--dry-run=server"], &probe);
             if answer.stderr.contains("[floating-tag]") == speaks {
                 Ok(())
@@ -192,8 +192,7 @@ fn expected(text: &str) -> &'static str {
 }
 
 fn without_role(name: &str, spec: &Value) -> Value {
-    let mut object = machine_config(name, "");
-    object["metadata"]["labels"] = json!({});
+    let mut object = machine_config(name, "").metadata_field("labels", json!({})).into_json();
     object["spec"] = spec.clone();
     object
 }

@@ -11,13 +11,14 @@ use std::time::{Duration, Instant};
 
 use layerpin_sample_registry::images::Image;
 use layerpin_sample_registry::{Authority, Fault};
+use layerpin_test_support::documents;
+use layerpin_test_support::eventually::eventually_blocking;
+use layerpin_test_support::mount::swap_data;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::cluster::{Turn, machine_config, take_turn_of_change};
-use crate::eventually::eventually;
 use crate::kubectl::Caller;
-use crate::mount::swap_data;
 use crate::rights::Account;
 use crate::servers::Layerpin;
 use crate::webhooks::Webhooks;
@@ -37,7 +38,7 @@ fn certificate_and_authority_are_swapped_twice_and_no_review_is_lost() {
         put_in_force(&(authority.ca_pem() + &next.ca_pem()));
         traffic.goes_on();
         Mounted::swap_certificate(&turn, "swapped", name, &next);
-        eventually("the new certificate is shown", || {
+        eventually_blocking("the new certificate is shown", || {
             let answer = turn.fetch_trusting(&layerpin, "/healthz", &next);
             if answer.succeeded { Ok(()) } else { Err(answer.stderr) }
         });
@@ -175,7 +176,7 @@ fn a_review_under_way_is_lost_with_its_replica_and_is_not_asked_for_again() {
         let before = asked();
         let answer = std::thread::scope(|scope| {
             let answer = scope.spawn(|| turn.kubectl_on(Caller::User, &create, &object));
-            eventually("the registry is asked", || match asked() - before {
+            eventually_blocking("the registry is asked", || match asked() - before {
                 0 => Err("no request"),
                 _ => Ok(()),
             });
@@ -244,13 +245,13 @@ fn a_registry_frozen_for_a_minute_costs_what_the_rules_say_under_either_failure_
     let tag = format!("{}/frozen/os:1", turn.registry.host());
     let digest = turn.registry.push("frozen/os", Some("1"), &Image::base("9.7.99"));
     let is_pinned = |name: &str| {
-        eventually("a tag is pinned", || {
+        eventually_blocking("a tag is pinned", || {
             let answer = turn.kubectl_on(Caller::User, &create, &machine_config(name, &tag));
             if answer.stdout.ends_with(&digest) { Ok(()) } else { Err(format!("{answer:?}")) }
         });
     };
     is_pinned("ignore-frozen");
-    eventually("/validate is in force", || {
+    eventually_blocking("/validate is in force", || {
         let answer = turn.kubectl_on(Caller::User, &create, &machine_config("ignore-frozen", "os"));
         if answer.stderr.contains("denied the request") { Ok(()) } else { Err(format!("{answer:?}")) }
     });
@@ -311,8 +312,7 @@ fn the_operator_renders_while_no_server_answers_under_fail() {
     for (number, user) in users.iter().enumerate() {
         let is_operator = number < accounts.len();
         let writer = format!("--as={user}");
-        let mut rendered = machine_config(&format!("rendered-worker-{number:032x}"), &image);
-        rendered["metadata"]["labels"].take();
+        let rendered = machine_config(&format!("rendered-worker-{number:032x}"), &image).without_labels();
         // Nothing but its writer tells this one from what a user writes.
         let generated = machine_config(&format!("99-worker-generated-{number}"), &image);
         let answer = turn.kubectl_on(Caller::Admin, &["create", &writer], &rendered);
@@ -404,7 +404,7 @@ impl Following {
         let authority = reqwest::Certificate::from_pem(authority.ca_pem().as_bytes()).unwrap();
         let client = reqwest::Client::builder().tls_certs_only([authority]).no_proxy().build().unwrap();
         let following = Self { layerpin, client, runtime: tokio::runtime::Runtime::new().unwrap() };
-        eventually("the cluster is known", || following.release("4.18.14"));
+        eventually_blocking("the cluster is known", || following.release("4.18.14"));
         following
     }
 
@@ -424,11 +424,11 @@ impl Following {
         let patch = format!("--patch={}", json!({"status": {"desired": {"version": version}}}));
         let arguments =
             ["patch", "clusterversion", "version", "--subresource=status", "--type=merge", &patch];
-        eventually("the cluster is upgraded", || {
+        eventually_blocking("the cluster is upgraded", || {
             let answer = turn.kubectl(Caller::Admin, &arguments);
             if answer.succeeded { Ok(()) } else { Err(answer.stderr) }
         });
-        eventually("the upgrade is seen", || self.release(version));
+        eventually_blocking("the upgrade is seen", || self.release(version));
     }
 
     /// Whether the facts of a judgement have this release.
@@ -457,7 +457,7 @@ fn asked(layerpin: &Layerpin, path: &str, authority: &Authority) -> (u16, String
 
 /// Waits until the log has a message so many times.
 fn says(layerpin: &Layerpin, message: &str, times: usize) {
-    eventually(message, || {
+    eventually_blocking(message, || {
         let log = layerpin.log();
         if log.matches(message).count() >= times { Ok(()) } else { Err(log) }
     });
@@ -473,9 +473,7 @@ fn for_as_long_as(duration: Duration, mut claim: impl FnMut()) {
 }
 
 fn policy(spec: &str) -> String {
-    format!(
-        "apiVersion: layerpin.io/v1alpha1\nkind: OSImagePolicy\nmetadata: {{name: test}}\nspec:\n  {spec}\n"
-    )
+    documents::policy(&format!("  {spec}\n"))
 }
 
 const RECOMMENDED: &str = include_str!("../../policies/recommended.yaml");

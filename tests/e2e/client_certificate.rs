@@ -3,13 +3,14 @@
 use std::fs;
 
 use layerpin_sample_registry::Authority;
+use layerpin_test_support::eventually::eventually_blocking;
+use layerpin_test_support::repository;
 use serde_json::json;
 
 use crate::cluster::{Turn, machine_config, take_turn_of_change};
-use crate::eventually::eventually;
 use crate::getting_started::blocks;
 use crate::kubectl::{Answer, Caller};
-use crate::servers::{Layerpin, repository};
+use crate::servers::Layerpin;
 use crate::webhooks::Webhooks;
 
 #[test]
@@ -35,7 +36,7 @@ fn the_api_server_is_heard_with_its_certificate_and_costs_what_the_failure_polic
     let fails = |answer: &Answer| answer.stderr.contains(r#"failed calling webhook "validate.layerpin.io""#);
     // Go's client has the alert for its request only where the request was under way before the alert came.
     // Otherwise it says that the connection could not be established, and the server's log is left.
-    eventually("the handshake fails, and the API server says why", || {
+    eventually_blocking("the handshake fails, and the API server says why", || {
         let answer = turn.kubectl_on(Caller::User, &["create", "--dry-run=server"], &object);
         let says_why = answer.stderr.contains("tls: certificate required");
         if fails(&answer) && says_why { Ok(()) } else { Err(format!("{answer:?}")) }
@@ -43,14 +44,14 @@ fn the_api_server_is_heard_with_its_certificate_and_costs_what_the_failure_polic
     let answer = turn.apply(&object);
     assert!(!answer.succeeded && fails(&answer), "{answer:?}");
     assert_eq!(turn.stored("without-certificate"), None);
-    eventually("the server's log says why", || {
+    eventually_blocking("the server's log says why", || {
         let says_why =
             unnamed.log().contains("the caller shows no certificate, and `--client-ca` asks for one");
         if says_why { Ok(()) } else { Err(unnamed.log()) }
     });
 
     turn.apply_webhooks(&Webhooks::at(&unnamed.url, &authority.ca_pem()).under("Ignore"));
-    eventually("nobody judges", || {
+    eventually_blocking("nobody judges", || {
         let answer = turn.apply(&object);
         if answer.succeeded { Ok(()) } else { Err(format!("{answer:?}")) }
     });

@@ -15,14 +15,17 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use layerpin_sample_registry::images::Image;
 use layerpin_sample_registry::{Authority, Registry};
+use layerpin_test_support::documents::{self, MachineConfig};
+use layerpin_test_support::eventually::eventually_blocking;
+use layerpin_test_support::repository;
+use layerpin_test_support::tools::skip;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::eventually::eventually;
 use crate::kubectl::{Answer, Caller, Kubectl};
 use crate::process::{Process, sweep_at_the_end};
-use crate::servers::{ApiServer, Layerpin, repository, start_etcd, tools};
+use crate::servers::{ApiServer, Layerpin, start_etcd, tools};
 use crate::webhooks::Webhooks;
 
 /// The cluster for the time of one test.
@@ -74,10 +77,7 @@ fn take_turn_at(cluster: &'static OnceLock<Start>) -> Option<Turn> {
             Some(Turn { cluster, log_before })
         }
         Start::ToolsMissing(reason) => {
-            let required = std::env::var("LAYERPIN_REQUIRE_TOOLS").is_ok_and(|value| value == "1");
-            assert!(!required, "tools are missing, and LAYERPIN_REQUIRE_TOOLS asks for them: {reason}");
-            // Not `eprintln!`: the harness keeps to itself what a test that passes prints by it.
-            let _ = std::io::stderr().write_all(format!("skipped: {reason}\n").as_bytes());
+            skip(reason);
             None
         }
         Start::Failed => panic!("the cluster did not start; the test that started it says why"),
@@ -253,7 +253,7 @@ impl Cluster {
         let url = Layerpin::start("layerpin-away", self.folder.path(), &self.authority).url;
         let outcome = panic::catch_unwind(AssertUnwindSafe(|| {
             self.point_webhooks_at(&url, Some(failure_policy));
-            eventually("nobody answers for the webhooks", || {
+            eventually_blocking("nobody answers for the webhooks", || {
                 let answer = self.try_image(&machine_config("probe", &self.probe));
                 let stored_as_sent = answer.succeeded && answer.stdout == self.probe;
                 let refused = answer.stderr.contains(r#"failed calling webhook "validate.layerpin.io""#);
@@ -283,7 +283,7 @@ impl Cluster {
     pub(crate) fn point_webhooks_at_layerpin(&self) {
         self.point_webhooks_at(&self.layerpin.url, None);
         // What was in force before may give the same answers, by another server that is about to end.
-        eventually("both webhooks ask this server", || {
+        eventually_blocking("both webhooks ask this server", || {
             let before = self.reviews_of_both();
             let answer = self.try_image(&machine_config("probe", &self.probe));
             let after = self.reviews_of_both();
@@ -320,7 +320,7 @@ impl Cluster {
         for webhooks in webhooks {
             self.apply_webhooks(&webhooks.on_condition("no-marker", &condition));
         }
-        eventually("the webhooks are in force", || {
+        eventually_blocking("the webhooks are in force", || {
             let answers = [("probe", "short-name"), ("probe", &*self.probe), (&*marker, &*self.probe)]
                 .map(|(name, image)| self.try_image(&machine_config(name, image)));
             let [short, pinned, marked] = &answers;
@@ -338,7 +338,7 @@ impl Cluster {
         for kind in ["mutatingwebhookconfiguration", "validatingwebhookconfiguration"] {
             self.kubectl(Caller::Admin, &["delete", kind, "--all"]).accepted("deleting webhooks");
         }
-        eventually("nobody is asked", || {
+        eventually_blocking("nobody is asked", || {
             let answer = self.try_image(&machine_config("probe", &self.probe));
             if answer.stdout == self.probe { Ok(()) } else { Err(format!("{answer:?}")) }
         });
@@ -399,7 +399,7 @@ impl Cluster {
         self.kubectl_on(Caller::Admin, &["apply"], &binding).accepted("giving rights");
         for user in users {
             let arguments = ["auth", "can-i", "create", "machineconfigs", &format!("--as={user}")];
-            eventually("the rights are in force", || {
+            eventually_blocking("the rights are in force", || {
                 let answer = self.kubectl(Caller::Admin, &arguments);
                 if answer.succeeded { Ok(()) } else { Err(format!("{answer:?}")) }
             });
@@ -408,13 +408,8 @@ impl Cluster {
 }
 
 /// A MachineConfig for the worker pool with `image` as its operating system.
-pub(crate) fn machine_config(name: &str, image: &str) -> Value {
-    json!({
-        "apiVersion": "machineconfiguration.openshift.io/v1",
-        "kind": "MachineConfig",
-        "metadata": { "name": name, "labels": { "machineconfiguration.openshift.io/role": "worker" } },
-        "spec": { "osImageURL": image },
-    })
+pub(crate) fn machine_config(name: &str, image: &str) -> MachineConfig {
+    documents::machine_config().named(name).image(image)
 }
 
 enum Start {

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeSet;
 
+use layerpin_test_support::repository;
 use serde_json::Value;
 
 use crate::cluster::{Turn, take_turn};
 use crate::kubectl::Caller;
-use crate::servers::repository;
 
 #[test]
 fn every_overlay_is_accepted_and_applying_it_twice_changes_nothing() {

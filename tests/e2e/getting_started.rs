@@ -9,11 +9,12 @@ use std::thread;
 
 use layerpin_sample_registry::images::Image;
 use layerpin_sample_registry::keep_printed;
+use layerpin_test_support::repository;
 use serde_json::{Value, json};
 
 use crate::cluster::{Turn, take_turn};
 use crate::kubectl::Caller;
-use crate::servers::{repository, tools};
+use crate::servers::tools;
 
 #[test]
 fn the_page_leads_from_nothing_to_a_guarded_cluster_and_back() {

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 
 use layerpin_sample_registry::{keep_printed, keep_secret};
+use layerpin_test_support::documents::kubeconfig;
 use serde_json::{Value, json};
 
 /// kubectl for one API server.
@@ -45,9 +46,11 @@ impl Kubectl {
 
     /// From now on asks the API server on `port`, which shows a certificate from `authority`.
     pub(crate) fn point_at(&self, port: u16, authority: &Path) {
+        let cluster =
+            json!({"server": format!("https://127.0.0.1:{port}"), "certificate-authority": authority});
         for caller in Caller::ALL {
-            fs::write(self.kubeconfig(caller), kubeconfig(port, authority, &caller.token()).to_string())
-                .unwrap();
+            let kubeconfig = kubeconfig(&cluster, &json!({"token": caller.token()}));
+            fs::write(self.kubeconfig(caller), kubeconfig.to_string()).unwrap();
         }
     }
 
@@ -149,23 +152,6 @@ impl Answer {
     pub(crate) fn warnings(&self) -> Vec<&str> {
         self.stderr.lines().filter_map(|line| line.strip_prefix("Warning: ")).collect()
     }
-}
-
-fn kubeconfig(port: u16, authority: &Path, token: &str) -> Value {
-    json!({
-        "apiVersion": "v1",
-        "kind": "Config",
-        "clusters": [{
-            "name": "cluster",
-            "cluster": {
-                "server": format!("https://127.0.0.1:{port}"),
-                "certificate-authority": authority,
-            },
-        }],
-        "users": [{ "name": "user", "user": { "token": token } }],
-        "contexts": [{ "name": "context", "context": { "cluster": "cluster", "user": "user" } }],
-        "current-context": "context",
-    })
 }
 
 /// What kubectl answers, which is searched for credentials.

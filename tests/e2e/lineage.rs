@@ -6,10 +6,11 @@ use std::process::Command;
 
 use layerpin_sample_registry::images::Image;
 use layerpin_sample_registry::keep_printed;
+use layerpin_test_support::eventually::eventually_blocking;
+use layerpin_test_support::program::Ended;
 use serde_json::{Value, json};
 
 use crate::cluster::{Turn, machine_config, take_turn};
-use crate::eventually::eventually;
 use crate::kubectl::Caller;
 use crate::rights::Account;
 use crate::servers::program;
@@ -26,7 +27,7 @@ fn a_stale_base_is_warned_about_and_the_base_of_the_release_is_not() {
     turn.while_judged_by(&layerpin, || {
         let stale = of_pool("lineage", &releases.stale);
         let expected = "is built on 4.18.13; the cluster runs 4.18.14";
-        eventually("a stale base is warned about", || {
+        eventually_blocking("a stale base is warned about", || {
             let answer = turn.kubectl_on(Caller::User, &["create", "--dry-run=server"], &stale);
             let answer = answer.accepted("a warning refuses nothing");
             let told = answer.warnings().iter().any(|warning| warning.contains(expected));
@@ -132,17 +133,14 @@ fn controller_config(base: &str) -> Value {
 fn base(kubeconfig: &Path, arguments: &[&str]) -> String {
     let mut command = Command::new(program());
     command.arg("base").arg("--kubeconfig").arg(kubeconfig).args(arguments).env_clear();
-    let output = command.output().unwrap();
-    keep_printed("programs", &[&*output.stdout, &output.stderr].concat());
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap()
+    let ended = Ended::of(command);
+    assert_eq!(ended.status, 0, "{}", ended.error);
+    ended.output
 }
 
 /// A MachineConfig for [`POOL`].
 fn of_pool(name: &str, image: &str) -> Value {
-    let mut object = machine_config(name, image);
-    object["metadata"]["labels"][ROLE] = POOL.into();
-    object
+    machine_config(name, image).of_pool(POOL)
 }
 
 /// Two releases in the registry, and an image on the base of each.

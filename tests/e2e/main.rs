@@ -9,12 +9,9 @@ mod change;
 mod client_certificate;
 mod cluster;
 mod deploy;
-mod eventually;
 mod getting_started;
 mod kubectl;
 mod lineage;
-#[path = "../server/mount.rs"]
-mod mount;
 mod process;
 mod registries;
 mod rights;
@@ -24,10 +21,10 @@ mod writing;
 
 use layerpin_sample_registry::Registry;
 use layerpin_sample_registry::images::Image;
+use layerpin_test_support::eventually::eventually_blocking;
 use serde_json::{Value, json};
 
 use cluster::{machine_config, take_turn};
-use eventually::eventually;
 use kubectl::Caller;
 
 #[test]
@@ -56,7 +53,7 @@ fn the_same_tag_again_keeps_its_pin_after_the_tag_moved() {
     // for a while, and nobody knows yet that the tag has moved.
     let arguments = ["annotate", "machineconfig", "kept", "layerpin.io/repin=true", "--dry-run=server"];
     cluster.kubectl(Caller::User, &arguments).accepted("rolling forward is rehearsed");
-    eventually("a warning says how to roll forward", || {
+    eventually_blocking("a warning says how to roll forward", || {
         let answer = cluster.apply(&object).accepted("the same tag is accepted again");
         let told = answer.warnings().iter().any(|warning| warning.contains("layerpin.io/repin"));
         if told { Ok(()) } else { Err(format!("{answer:?}")) }
@@ -116,8 +113,8 @@ fn a_tag_beside_a_digest_is_dropped() {
 fn what_the_operator_writes_is_left_alone() {
     let Some(cluster) = take_turn() else { return };
     let image = Tag::push(&cluster.registry, "operator/os");
-    let mut rendered = machine_config("rendered-worker-0123456789abcdef0123456789abcdef", &image.reference());
-    rendered["metadata"]["labels"].take();
+    let rendered = machine_config("rendered-worker-0123456789abcdef0123456789abcdef", &image.reference());
+    let rendered = rendered.without_labels();
     // With a role it differs from what a user writes in nothing but its writer.
     let generated = machine_config("99-worker-generated-registries", &image.reference());
     let before = cluster.reviews();
@@ -146,7 +143,7 @@ fn what_does_not_touch_the_image_is_not_asked_about() {
     let pinned = image.pinned_to(&image.digest);
     let before = cluster.reviews();
     cluster.apply(&machine_config("asked", &pinned)).accepted("a digest is accepted");
-    eventually("both webhooks were asked about the image", || match cluster.reviews() - before {
+    eventually_blocking("both webhooks were asked about the image", || match cluster.reviews() - before {
         2 => Ok(()),
         count => Err(format!("{count} reviews")),
     });
@@ -167,7 +164,7 @@ fn what_does_not_touch_the_image_is_not_asked_about() {
 
     // A last one that is asked about: the count is complete when it is in.
     cluster.apply(&machine_config("asked", &pinned)).accepted("a digest is accepted");
-    eventually("both webhooks were asked about the image", || match cluster.reviews() - before {
+    eventually_blocking("both webhooks were asked about the image", || match cluster.reviews() - before {
         count if count >= 4 => Ok(()),
         count => Err(format!("{count} reviews")),
     });
@@ -186,7 +183,7 @@ fn another_pool_for_the_same_image_is_asked_about() {
         .kubectl(Caller::User, &["label", "machineconfig", "pool", "--overwrite", role])
         .accepted("the image moves to another pool");
 
-    eventually("both webhooks were asked", || match cluster.reviews() - before {
+    eventually_blocking("both webhooks were asked", || match cluster.reviews() - before {
         2 => Ok(()),
         count => Err(format!("{count} reviews")),
     });

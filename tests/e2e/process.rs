@@ -10,9 +10,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 
 use layerpin_sample_registry::printed_file;
+use layerpin_test_support::eventually::eventually_blocking;
 use rustix::process::{Pid, Signal, kill_process};
-
-use crate::eventually::eventually;
 
 /// A program on its leash; dropping it kills the program and waits for its end.
 pub(crate) struct Process {
@@ -66,7 +65,7 @@ impl Process {
 
     /// Sends a signal to the program.
     pub(crate) fn signal(&self, signal: Signal) {
-        let process = eventually("the program has a number", || {
+        let process = eventually_blocking("the program has a number", || {
             let number: i32 = read(&self.number).trim_end().parse()?;
             Ok::<_, std::num::ParseIntError>(Pid::from_raw(number).unwrap())
         });
@@ -76,7 +75,9 @@ impl Process {
     /// Waits until the program has ended by itself or by a signal, and says how: 128 and the signal's
     /// number for the latter.
     pub(crate) fn end(&mut self) -> ExitStatus {
-        eventually("the program ends", || self.leash.try_wait().unwrap().ok_or_else(|| read(&self.log)))
+        eventually_blocking("the program ends", || {
+            self.leash.try_wait().unwrap().ok_or_else(|| read(&self.log))
+        })
     }
 
     /// Tells whether the program has ended by itself.

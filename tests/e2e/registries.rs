@@ -3,17 +3,17 @@
 use base64::prelude::{BASE64_STANDARD, Engine};
 use layerpin_sample_registry::Registry;
 use layerpin_sample_registry::images::Image;
+use layerpin_test_support::eventually::eventually_blocking;
 use serde_json::{Value, json};
 
 use crate::cluster::{machine_config, take_turn};
-use crate::eventually::eventually;
 use crate::kubectl::Caller;
 use crate::rights::Account;
 use crate::servers::Layerpin;
 
 /// Waits until `/dry-run` says of `image` what is expected of it, and returns that.
 fn says(account: &Account<'_>, layerpin: &Layerpin, image: &str, expected: impl Fn(&str) -> bool) {
-    eventually(image, || {
+    eventually_blocking(image, || {
         let token = Caller::User.token();
         let (status, report) = account.dry_run(layerpin, Some(&token), &machine_config("x", image));
         if status == 200 && expected(&report) { Ok(()) } else { Err(format!("{status} {report}")) }

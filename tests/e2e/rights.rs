@@ -3,13 +3,14 @@
 
 use layerpin_sample_registry::images::Image;
 use layerpin_sample_registry::keep_printed;
+use layerpin_test_support::eventually::eventually_blocking;
+use layerpin_test_support::repository;
 use reqwest::tls::Version;
 use serde_json::{Value, json};
 
 use crate::cluster::{Turn, machine_config, take_turn};
-use crate::eventually::eventually;
 use crate::kubectl::Caller;
-use crate::servers::{Layerpin, repository};
+use crate::servers::Layerpin;
 
 const ACCOUNT: &str = "system:serviceaccount:layerpin:layerpin";
 
@@ -19,7 +20,7 @@ fn with_the_rights_of_deploy_everything_is_read() {
     let account = Account::new(&turn);
     let layerpin = account.start("layerpin-of-pod");
     account.says(&layerpin, "[+]cluster ok");
-    eventually("the pull secret is read", || {
+    eventually_blocking("the pull secret is read", || {
         let log = layerpin.log();
         if log.contains("registry credentials changed") { Ok(()) } else { Err(log) }
     });
@@ -173,7 +174,7 @@ fn the_tls_profile_of_the_cluster_is_followed() {
     };
     let spoken = || [Version::TLS_1_2, Version::TLS_1_3].map(speaks);
     let comes_to = |claim: &str, expected: [bool; 2]| {
-        eventually(claim, || if spoken() == expected { Ok(()) } else { Err(layerpin.log()) });
+        eventually_blocking(claim, || if spoken() == expected { Ok(()) } else { Err(layerpin.log()) });
     };
     assert_eq!(spoken(), [true, true]);
     let modern = json!({
@@ -258,7 +259,7 @@ impl<'a> Account<'a> {
 
     /// Waits until `/readyz` has this line.
     pub(crate) fn says(&self, layerpin: &Layerpin, line: &str) {
-        eventually(line, || {
+        eventually_blocking(line, || {
             let answer = self.turn.fetch(layerpin, "/readyz");
             let found = answer.stdout.lines().any(|found| found == line);
             if found { Ok(()) } else { Err(format!("{answer:?}")) }
@@ -267,7 +268,7 @@ impl<'a> Account<'a> {
 
     /// Waits until what `/readyz` says of the cluster has these words.
     pub(crate) fn says_with(&self, layerpin: &Layerpin, words: &str) {
-        eventually(words, || {
+        eventually_blocking(words, || {
             let answer = self.turn.fetch(layerpin, "/readyz");
             let found =
                 answer.stdout.lines().any(|line| line.starts_with("[+]cluster ok: ") && line.contains(words));
@@ -287,7 +288,7 @@ impl<'a> Account<'a> {
     }
 
     fn can_by(&self, question: &[&str], expected: &str) {
-        eventually("the role is in force", || {
+        eventually_blocking("the role is in force", || {
             let answer = self.turn.kubectl(Caller::Admin, question);
             if answer.stdout.trim_end() == expected { Ok(()) } else { Err(format!("{answer:?}")) }
         });

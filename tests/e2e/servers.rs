@@ -7,9 +7,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 
 use layerpin_sample_registry::{Authority, ClosedPort};
+use layerpin_test_support::eventually::eventually_blocking;
+use layerpin_test_support::{program, repository};
 use rustix::process::Signal;
 
-use crate::eventually::eventually;
 use crate::kubectl::{Caller, Kubectl};
 use crate::process::Process;
 
@@ -66,7 +67,7 @@ impl Layerpin {
             [program.to_str().unwrap(), "serve", "--listen=127.0.0.1:0", "--admin-listen=127.0.0.1:0"];
         let line = [command, &serve, arguments].concat();
         let mut process = Process::start_searched(name, folder, Path::new(line[0]), &line[1..]);
-        let (url, admin_url) = eventually("layerpin says where it listens", || {
+        let (url, admin_url) = eventually_blocking("layerpin says where it listens", || {
             let output = process.output();
             let mut urls = output.split_whitespace().filter(|word| word.starts_with("https://"));
             match (urls.next(), urls.next()) {
@@ -155,7 +156,7 @@ impl ApiServer {
         // Nobody else is given its port meanwhile, and it can take it itself all the same.
         let _port = ClosedPort::take_at((Ipv4Addr::LOCALHOST, self.port).into()).unwrap();
         meanwhile();
-        eventually("kube-apiserver has its port back", || {
+        eventually_blocking("kube-apiserver has its port back", || {
             self.process = run_api_server(&self.program, &self.folder, self.port);
             if self.is_ready(kubectl) { Ok(()) } else { Err("its port is taken") }
         });
@@ -174,7 +175,7 @@ impl ApiServer {
     /// Waits until it is ready, or has ended because its port was taken.
     fn is_ready(&mut self, kubectl: &Kubectl) -> bool {
         let process = &mut self.process;
-        let ready = eventually("kube-apiserver is ready", || {
+        let ready = eventually_blocking("kube-apiserver is ready", || {
             if process.has_ended() {
                 return Ok(false);
             }
@@ -230,11 +231,5 @@ pub(crate) fn tools() -> Result<PathBuf, String> {
 /// The binary under test: LAYERPIN_E2E_PROGRAM, which `make e2e` sets to that of the release profile; else
 /// the one that was built with the tests.
 pub(crate) fn program() -> PathBuf {
-    std::env::var_os("LAYERPIN_E2E_PROGRAM")
-        .map_or_else(|| env!("CARGO_BIN_EXE_layerpin").into(), PathBuf::from)
-}
-
-/// The root of the repository.
-pub(crate) fn repository() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
+    std::env::var_os("LAYERPIN_E2E_PROGRAM").map_or_else(program::layerpin, PathBuf::from)
 }

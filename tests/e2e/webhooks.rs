@@ -6,9 +6,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use base64::prelude::{BASE64_STANDARD, Engine};
+use layerpin_test_support::repository;
 use serde_json::{Value, json};
-
-use crate::servers::repository;
 
 /// Changes to the overlay for OpenShift.
 pub(crate) struct Webhooks {

@@ -95,8 +95,7 @@ fn an_image_without_a_role_is_judged_once_it_gets_one() {
     let image = Tag::push(&cluster.registry, "role/os");
     let role = "machineconfiguration.openshift.io/role=worker";
     for (name, text) in [("role-later", &*image.reference()), ("role-never", "os:4.18")] {
-        let mut object = machine_config(name, text);
-        object["metadata"]["labels"].take();
+        let object = machine_config(name, text).without_labels();
         cluster.apply(&object).accepted("no pool takes it");
         assert_eq!(cluster.stored(name).unwrap()["spec"]["osImageURL"], text);
     }
@@ -115,9 +114,9 @@ fn an_image_without_a_role_is_judged_once_it_gets_one() {
 fn a_generated_name_and_a_forced_replacement_are_pinned() {
     let Some(cluster) = take_turn() else { return };
     let image = Tag::push(&cluster.registry, "generated/os");
-    let mut object = machine_config("", &image.reference());
-    object["metadata"]["name"].take();
-    object["metadata"]["generateName"] = "generated-".into();
+    let object = machine_config("", &image.reference())
+        .metadata_field("name", Value::Null)
+        .metadata_field("generateName", "generated-");
     let create = ["create", "--output=jsonpath={.metadata.name} {.spec.osImageURL}"];
     let created = cluster.kubectl_on(Caller::User, &create, &object).accepted("a tag is pinned").stdout;
     let (name, found) = created.split_once(' ').unwrap();
@@ -125,8 +124,7 @@ fn a_generated_name_and_a_forced_replacement_are_pinned() {
 
     // It is deleted and made again, so there is no pin to be held.
     let moved = image.move_on(&cluster.registry);
-    let mut again = machine_config(name, &image.reference());
-    again["metadata"]["annotations"] = json!({"layerpin.io/repin": "true"});
+    let again = machine_config(name, &image.reference()).annotation(REPIN, "true");
     cluster.kubectl_on(Caller::User, &["replace", "--force"], &again).accepted("a tag is pinned");
     let stored = cluster.stored(name).unwrap();
     assert_eq!(stored["spec"]["osImageURL"], image.pinned_to(&moved));
@@ -162,7 +160,7 @@ fn what_has_no_image_in_whatever_way_passes_and_an_image_that_comes_later_is_jud
         ("none-empty", json!({})),
         ("none-missing", serde_json::Value::Null),
     ] {
-        let mut object = machine_config(name, "");
+        let mut object = machine_config(name, "").into_json();
         object["spec"] = spec;
         if object["spec"].is_null() {
             object.as_object_mut().unwrap().remove("spec");
@@ -182,9 +180,8 @@ fn neither_names_nor_annotations_like_the_operators_exempt_anybody() {
     let Some(cluster) = take_turn() else { return };
     let namesake = "system:serviceaccount:openshift-machine-config-operator:default";
     cluster.let_write("namesake", &[namesake]);
-    let mut rendered = machine_config("rendered-worker-00000000000000000000000000000000", "os:4.18");
-    rendered["metadata"]["annotations"] =
-        json!({"machineconfiguration.openshift.io/generated-by-controller-version": "abc"});
+    let rendered = machine_config("rendered-worker-00000000000000000000000000000000", "os:4.18")
+        .annotation("machineconfiguration.openshift.io/generated-by-controller-version", "abc");
     for caller in [&[][..], &[&*format!("--as={namesake}")]] {
         // Only the admin may speak for somebody else.
         let arguments = [&["create"], caller].concat();
@@ -198,11 +195,12 @@ fn neither_names_nor_annotations_like_the_operators_exempt_anybody() {
 fn a_machine_config_of_the_largest_size_is_pinned() {
     let Some(cluster) = take_turn() else { return };
     let image = Tag::push(&cluster.registry, "large/os");
-    let mut object = machine_config("large", &image.reference());
-    object["spec"]["config"] = json!({
+    let contents = json!({"source": format!("data:,{}", "x".repeat(1_400_000))});
+    let config = json!({
         "ignition": {"version": "3.4.0"},
-        "storage": {"files": [{"path": "/etc/large", "contents": {"source": format!("data:,{}", "x".repeat(1_400_000))}}]},
+        "storage": {"files": [{"path": "/etc/large", "contents": contents}]},
     });
+    let object = machine_config("large", &image.reference()).field("config", config);
     let created = cluster.kubectl_on(Caller::User, &["create"], &object);
     assert_eq!(told(&created), (true, "machineconfig.machineconfiguration.openshift.io/large created\n"));
     let stored = cluster.stored("large").unwrap();

@@ -16,12 +16,12 @@ fn said(bytes: &[u8]) -> String {
     fs::write(&path, bytes).unwrap();
     workplace.write("good.yaml", &machine_config("os", TAG));
     let ended = workplace.pin(&["--write", "bad.yaml", "good.yaml"]);
-    assert_eq!((ended.code, ended.stdout.as_str()), (2, ""), "{ended:?}");
+    assert_eq!((ended.status, ended.output.as_str()), (2, ""), "{ended:?}");
     assert!(workplace.read("good.yaml").contains("acme/os@DIGEST"), "{ended:?}");
     assert_eq!(fs::read(&path).unwrap(), bytes);
     assert_eq!(workplace.names(), ["bad.yaml", "good.yaml"]);
     let good = "good.yaml:7:15: pinned `REGISTRY/acme/os:4.18` to DIGEST\n";
-    ended.stderr.strip_suffix(good).unwrap_or_else(|| panic!("{ended:?}")).to_owned()
+    ended.error.strip_suffix(good).unwrap_or_else(|| panic!("{ended:?}")).to_owned()
 }
 
 #[test]
@@ -64,7 +64,7 @@ fn a_template_is_named_and_in_a_folder_only_noted() {
     workplace.write("chart/deployment.yaml", "{{- if .Values.x }}\nkind: Deployment\n{{- end }}\n");
     let ended = workplace.pin(&["--check", "chart"]);
     let note = format!("note: chart/{words}; the file is passed over\n");
-    assert_eq!((ended.code, ended.stderr), (0, note));
+    assert_eq!((ended.status, ended.error), (0, note));
 }
 
 #[test]
@@ -95,7 +95,7 @@ fn what_cannot_be_edited_exactly_is_named_with_the_value_to_write() {
         let bad = workplace.write("bad.yaml", &text);
         let before = fs::read(&bad).unwrap();
         let ended = workplace.pin(&["--write", "bad.yaml"]);
-        assert_eq!((ended.code, ended.stdout.as_str(), ended.stderr.as_str()), (2, "", words));
+        assert_eq!((ended.status, ended.output.as_str(), ended.error.as_str()), (2, "", words));
         assert_eq!(fs::read(&bad).unwrap(), before);
     }
 }
@@ -120,7 +120,7 @@ fn a_hundred_thousand_documents_are_read() {
     workplace.write("many.yaml", &format!("{many}{}", machine_config("os", TAG)));
     let ended = workplace.pin(&["--check", "many.yaml"]);
     let told = "many.yaml:200007:15: would pin `REGISTRY/acme/os:4.18` to DIGEST\n";
-    assert_eq!((ended.code, ended.stdout.as_str()), (1, told));
+    assert_eq!((ended.status, ended.output.as_str()), (1, told));
 }
 
 #[test]
@@ -130,7 +130,7 @@ fn a_huge_file_is_refused_with_the_limit() {
     file.set_len(200 << 20).unwrap();
     let ended = workplace.pin(&["huge.yaml"]);
     let words = "error: huge.yaml: larger than 64 MiB, the most that is read of one file\n  help: split the file, or leave it out\n";
-    assert_eq!((ended.code, ended.stderr.as_str()), (2, words));
+    assert_eq!((ended.status, ended.error.as_str()), (2, words));
 }
 
 #[test]
@@ -151,7 +151,7 @@ fn files_that_are_not_there_and_links_that_loop_are_named() {
     let words = "error: gone.yaml: No such file or directory\n\
         error: loop.yaml: Too many levels of symbolic links\n";
     let told = "good.yaml:7:15: would pin `REGISTRY/acme/os:4.18` to DIGEST\n";
-    assert_eq!((ended.code, ended.stdout.as_str(), ended.stderr.as_str()), (2, told, words));
+    assert_eq!((ended.status, ended.output.as_str(), ended.error.as_str()), (2, told, words));
 }
 
 #[test]
@@ -168,11 +168,11 @@ fn control_characters_never_come_out_raw() {
     workplace.write("\u{1b}[31m.yaml", "a: [\n");
     let ended = workplace.pin(&["--check", "."]);
     let named = workplace.pin(&["--check", "\u{1b}[31m.yaml"]);
-    for text in [&ended.stderr, &named.stderr] {
+    for text in [&ended.error, &named.error] {
         assert!(!text.contains('\u{1b}') && !text.contains('\u{7}'), "{text:?}");
         assert!(text.contains("\\u{1b}"), "{text:?}");
     }
-    assert_eq!((ended.code, named.code), (2, 2));
+    assert_eq!((ended.status, named.status), (2, 2));
 }
 
 #[test]
@@ -181,6 +181,6 @@ fn a_file_with_one_fault_is_left_alone_as_a_whole() {
     let text = format!("{}---\nkind: MachineConfig\na: [\n", machine_config("os", TAG));
     workplace.write("bad.yaml", &text);
     let ended = workplace.pin(&["--write", "bad.yaml"]);
-    assert_eq!(ended.code, 2);
+    assert_eq!(ended.status, 2);
     assert_eq!(workplace.read("bad.yaml"), text);
 }

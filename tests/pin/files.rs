@@ -5,6 +5,8 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 
+use layerpin_test_support::program::layerpin;
+
 use crate::program::{Workplace, machine_config, pinned};
 
 const TAG: &str = "REGISTRY/acme/os:4.18";
@@ -18,7 +20,7 @@ fn windows_line_ends_a_mark_and_a_missing_last_one_stay() {
     let workplace = Workplace::new();
     let windows = |text: &str| format!("\u{feff}{}", text.trim_end().replace('\n', "\r\n"));
     workplace.write("worker.yaml", &windows(&machine_config("os", TAG)));
-    assert_eq!(workplace.pin(&["--write", "worker.yaml"]).code, 0);
+    assert_eq!(workplace.pin(&["--write", "worker.yaml"]).status, 0);
     assert_eq!(workplace.read("worker.yaml"), windows(&after()));
 }
 
@@ -30,7 +32,7 @@ fn mode_and_link_stay_and_nothing_is_left_beside_the_file() {
     symlink("real/worker.yaml", workplace.path("link.yaml")).unwrap();
     // The file is there twice, and changed once.
     let ended = workplace.pin(&["--write", "."]);
-    assert_eq!((ended.code, ended.stderr.lines().count()), (0, 1), "{ended:?}");
+    assert_eq!((ended.status, ended.error.lines().count()), (0, 1), "{ended:?}");
     assert_eq!(workplace.read("real/worker.yaml"), after());
     assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o7777, 0o604);
     assert!(fs::symlink_metadata(workplace.path("link.yaml")).unwrap().is_symlink());
@@ -52,9 +54,9 @@ fn a_full_disk_leaves_the_file_as_it_was() {
         .current_dir(workplace.path("."))
         .env_clear()
         .env("PATH", std::env::var_os("PATH").unwrap_or_default());
-    let ended = workplace.ended(&command.output().unwrap());
+    let ended = workplace.ended(command.output().unwrap());
     assert_eq!(
-        (ended.code, ended.stderr.as_str()),
+        (ended.status, ended.error.as_str()),
         (2, "error: worker.yaml: cannot be written: File too large\n")
     );
     assert_eq!(workplace.read("worker.yaml"), machine_config("os", TAG));
@@ -85,7 +87,7 @@ fn a_file_or_folder_that_may_not_be_written_is_told_and_the_others_are_done() {
         // Written by another process: a child that another test starts while this one had it open would
         // keep it open until it runs its own program, and the system would not run the copy.
         let mut install = Command::new("install");
-        install.args(["--mode=755", env!("CARGO_BIN_EXE_layerpin")]).arg(&copy);
+        install.args(["--mode=755", layerpin().to_str().unwrap()]).arg(&copy);
         assert!(install.status().unwrap().success());
         let mut copied = Command::new(&copy);
         copied.args(command.get_args()).current_dir(workplace.path(".")).env_clear().uid(65_534).gid(65_534);
@@ -95,11 +97,11 @@ fn a_file_or_folder_that_may_not_be_written_is_told_and_the_others_are_done() {
     if is_root {
         fs::remove_file(command.get_program()).unwrap();
     }
-    let ended = workplace.ended(&output);
+    let ended = workplace.ended(output);
     let words = "error: locked/worker.yaml: cannot be written: Permission denied\n\
         error: open/a.yaml: cannot be written: Permission denied\n\
         open/b.yaml:7:15: pinned `REGISTRY/acme/os:4.18` to DIGEST\n";
-    assert_eq!((ended.code, ended.stderr.as_str()), (2, words));
+    assert_eq!((ended.status, ended.error.as_str()), (2, words));
     assert_eq!(workplace.read("locked/worker.yaml"), machine_config("os", TAG));
     assert_eq!(fs::read_dir(workplace.path("locked")).unwrap().count(), 1);
     assert_eq!(workplace.read("open/b.yaml"), after());

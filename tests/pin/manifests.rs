@@ -24,15 +24,15 @@ fn what_becomes_of_each_is_what_was_agreed() {
     copy(&workplace);
     let diff = workplace.pin(&["--facts", "facts.json", "manifests"]);
     let check = workplace.pin(&["--facts", "facts.json", "--check", "manifests"]);
-    assert_eq!((diff.code, check.code), (2, 2));
+    assert_eq!((diff.status, check.status), (2, 2));
     // The words are the same, but that a check has the changes for its data.
-    let mut lines: Vec<_> = check.stdout.lines().chain(check.stderr.lines()).collect();
-    let mut words: Vec<_> = diff.stderr.lines().collect();
+    let mut lines: Vec<_> = check.output.lines().chain(check.error.lines()).collect();
+    let mut words: Vec<_> = diff.error.lines().collect();
     lines.sort_unstable();
     words.sort_unstable();
     assert_eq!(lines, words);
-    insta::assert_snapshot!("words", diff.stderr);
-    insta::assert_snapshot!("diff", diff.stdout);
+    insta::assert_snapshot!("words", diff.error);
+    insta::assert_snapshot!("diff", diff.output);
 }
 
 #[test]
@@ -67,7 +67,7 @@ fn each_says_the_same_as_before_but_for_its_pins() {
     }
     assert!(changed > 80, "{changed}");
     let again = workplace.pin(&["--facts", "facts.json", "--write", "manifests"]);
-    assert!(!again.stderr.contains(": pinned "), "{}", again.stderr);
+    assert!(!again.error.contains(": pinned "), "{}", again.error);
 }
 
 /// Every document of a text, by another parser. The texts in ConfigMaps, Secrets and kustomizations are

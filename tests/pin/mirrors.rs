@@ -2,8 +2,9 @@
 
 use layerpin_sample_registry::Registry;
 use layerpin_sample_registry::images::Image;
+use layerpin_test_support::program::Ended;
 
-use crate::program::{Ended, Workplace, machine_config, pinned};
+use crate::program::{Workplace, expected, machine_config, pinned};
 
 /// A registry that is mirrored by `REGISTRY`, and `registries.conf`, which says so. The mirror answers
 /// for what `answers_for` says.
@@ -20,9 +21,9 @@ fn mirrored(workplace: &Workplace, answers_for: &str) -> Registry {
 fn pin(workplace: &Workplace, source: &Registry, arguments: &[&str]) -> Ended {
     let mut all = vec!["--registries-conf", "registries.conf"];
     all.extend(arguments);
-    let Ended { code, stdout, stderr } = workplace.pin(&all);
+    let Ended { status, output, error } = workplace.pin(&all);
     let general = |text: String| text.replace(&source.host(), "SOURCE");
-    Ended { code, stdout: general(stdout), stderr: general(stderr) }
+    Ended { status, output: general(output), error: general(error) }
 }
 
 #[test]
@@ -36,7 +37,7 @@ fn a_tag_that_a_mirror_has_is_pinned_where_its_digest_is_found_too() {
         let repository = format!("{}/acme/os", source.host());
         workplace.write("a.yaml", &machine_config("os", &format!("{repository}:4.18")));
         let ended = pin(&workplace, &source, &["--write", "a.yaml"]);
-        assert_eq!(ended, Ended::new(0, "", "a.yaml:7:15: pinned `SOURCE/acme/os:4.18` to DIGEST\n"));
+        assert_eq!(ended, expected(0, "", "a.yaml:7:15: pinned `SOURCE/acme/os:4.18` to DIGEST\n"));
         let expected = pinned("os", &format!("{repository}@DIGEST"), &format!("{repository}:4.18@DIGEST"));
         assert_eq!(workplace.read("a.yaml"), expected, "{answers_for}");
     }
@@ -53,7 +54,7 @@ fn a_digest_that_only_a_tag_mirror_has_is_not_written() {
         &workplace.digest[..19]
     );
     let error = format!("error: a.yaml:7:15: `SOURCE/acme/os:4.18` is not pinned: {reason}\n");
-    assert_eq!(pin(&workplace, &source, &["--write", "a.yaml"]), Ended::new(2, "", &error));
+    assert_eq!(pin(&workplace, &source, &["--write", "a.yaml"]), expected(2, "", &error));
     assert_eq!(workplace.read("a.yaml").replace("REGISTRY", &workplace.registry.host()), text);
     let asked = format!("manifests/{}", workplace.digest);
     assert_eq!(source.count("HEAD", &asked), 1, "the source was asked by the digest");
@@ -63,5 +64,5 @@ fn a_digest_that_only_a_tag_mirror_has_is_not_written() {
     workplace
         .write("a.yaml", &pinned("os", &format!("{repository}@{old}"), &format!("{repository}:4.18@{old}")));
     let error = format!("error: a.yaml:9:15: `SOURCE/acme/os:4.18`: {reason}; {old} stays\n");
-    assert_eq!(pin(&workplace, &source, &["--update", "--write", "a.yaml"]), Ended::new(2, "", &error));
+    assert_eq!(pin(&workplace, &source, &["--update", "--write", "a.yaml"]), expected(2, "", &error));
 }

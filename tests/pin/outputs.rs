@@ -2,7 +2,7 @@
 
 use layerpin_sample_registry::images::Image;
 
-use crate::program::{Ended, Workplace, machine_config, pinned};
+use crate::program::{Workplace, expected, machine_config, pinned};
 
 const TAG: &str = "REGISTRY/acme/os:4.18";
 
@@ -34,7 +34,7 @@ fn without_an_option_it_prints_a_diff_and_changes_nothing() {
         -  osImageURL: REGISTRY/acme/os:4.18 # ours\n\
         +  osImageURL: REGISTRY/acme/os@DIGEST # ours\n";
     let words = "worker.yaml:7:15: would pin `REGISTRY/acme/os:4.18` to DIGEST\n";
-    assert_eq!(ended, Ended::new(0, diff, words));
+    assert_eq!(ended, expected(0, diff, words));
     assert_eq!(workplace.read("worker.yaml"), machine_config("os", TAG));
 }
 
@@ -75,7 +75,7 @@ fn the_diff_of_an_odd_name_or_of_a_lone_carriage_return_is_one_that_git_takes() 
         assert!(applied.status.success(), "{name}: {applied:?}");
         let written = workplace.read(name);
         workplace.write(name, &text);
-        assert_eq!(workplace.pin(&["--write", name]).code, 0);
+        assert_eq!(workplace.pin(&["--write", name]).status, 0);
         assert_eq!(workplace.read(name), written);
         assert!(written.contains("# one\r  # two"));
     }
@@ -85,7 +85,7 @@ fn the_diff_of_an_odd_name_or_of_a_lone_carriage_return_is_one_that_git_takes() 
 fn check_only_tells_and_ends_with_1() {
     let workplace = workplace();
     let told = "worker.yaml:7:15: would pin `REGISTRY/acme/os:4.18` to DIGEST\n";
-    assert_eq!(workplace.pin(&["--check", "worker.yaml"]), Ended::new(1, told, ""));
+    assert_eq!(workplace.pin(&["--check", "worker.yaml"]), expected(1, told, ""));
     assert_eq!(workplace.read("worker.yaml"), machine_config("os", TAG));
 }
 
@@ -93,12 +93,12 @@ fn check_only_tells_and_ends_with_1() {
 fn write_edits_in_place_and_a_second_time_changes_nothing() {
     let workplace = workplace();
     let told = "worker.yaml:7:15: pinned `REGISTRY/acme/os:4.18` to DIGEST\n";
-    assert_eq!(workplace.pin(&["--write", "worker.yaml"]), Ended::new(0, "", told));
+    assert_eq!(workplace.pin(&["--write", "worker.yaml"]), expected(0, "", told));
     assert_eq!(workplace.read("worker.yaml"), after());
     for option in ["--write", "--check"] {
-        assert_eq!(workplace.pin(&[option, "worker.yaml"]), Ended::new(0, "", ""));
+        assert_eq!(workplace.pin(&[option, "worker.yaml"]), expected(0, "", ""));
     }
-    assert_eq!(workplace.pin(&["worker.yaml"]), Ended::new(0, "", ""));
+    assert_eq!(workplace.pin(&["worker.yaml"]), expected(0, "", ""));
     assert_eq!(workplace.read("worker.yaml"), after());
 }
 
@@ -108,20 +108,17 @@ fn update_shows_old_and_new_and_rolls_forward_only_when_told_to_write() {
     workplace.pin(&["--write", "worker.yaml"]);
     let note = "note: worker.yaml:9:15: `REGISTRY/acme/os:4.18` still names DIGEST\n";
     for arguments in [&["--update", "--check", "worker.yaml"][..], &["--update", "--write", "worker.yaml"]] {
-        assert_eq!(workplace.pin(arguments), Ended::new(0, "", note));
+        assert_eq!(workplace.pin(arguments), expected(0, "", note));
     }
     let new = workplace.registry.push("acme/os", Some("4.18"), &Image::base("4.18.2"));
     // Without --update a pin holds, whatever the tag means today.
-    assert_eq!(workplace.pin(&["--check", "worker.yaml"]), Ended::new(0, "", ""));
+    assert_eq!(workplace.pin(&["--check", "worker.yaml"]), expected(0, "", ""));
     let told = |done: &str| {
         format!("worker.yaml:9:15: {done} `REGISTRY/acme/os:4.18` forward from DIGEST to {new}\n")
     };
-    assert_eq!(
-        workplace.pin(&["--update", "--check", "worker.yaml"]),
-        Ended::new(1, &told("would roll"), "")
-    );
+    assert_eq!(workplace.pin(&["--update", "--check", "worker.yaml"]), expected(1, &told("would roll"), ""));
     assert_eq!(workplace.read("worker.yaml"), after());
-    assert_eq!(workplace.pin(&["--update", "--write", "worker.yaml"]), Ended::new(0, "", &told("rolled")));
+    assert_eq!(workplace.pin(&["--update", "--write", "worker.yaml"]), expected(0, "", &told("rolled")));
     assert_eq!(workplace.read("worker.yaml"), after().replace("DIGEST", &new));
 }
 
@@ -130,7 +127,7 @@ fn update_of_a_digest_without_a_record_has_nothing_to_ask() {
     let workplace = Workplace::new();
     workplace.write("worker.yaml", &machine_config("os", "REGISTRY/acme/os@DIGEST"));
     let note = "note: worker.yaml:7:15: `REGISTRY/acme/os@DIGEST` has no record of a tag, so there is nothing to ask\n";
-    assert_eq!(workplace.pin(&["--update", "worker.yaml"]), Ended::new(0, "", note));
+    assert_eq!(workplace.pin(&["--update", "worker.yaml"]), expected(0, "", note));
     assert_eq!(workplace.registry.requests().len(), 0);
 }
 
@@ -140,11 +137,11 @@ fn update_keeps_a_pin_whose_tag_is_gone_and_says_so() {
     workplace.pin(&["--write", "worker.yaml"]);
     workplace.registry.delete_tag("acme/os", "4.18");
     let error = "error: worker.yaml:9:15: REGISTRY no longer has `REGISTRY/acme/os:4.18`; DIGEST stays\n";
-    assert_eq!(workplace.pin(&["--update", "--write", "worker.yaml"]), Ended::new(2, "", error));
+    assert_eq!(workplace.pin(&["--update", "--write", "worker.yaml"]), expected(2, "", error));
     assert_eq!(workplace.read("worker.yaml"), after());
     let error =
         "error: worker.yaml:9:15: `REGISTRY/acme/os:4.18`: not asked, because of --offline; DIGEST stays\n";
-    assert_eq!(workplace.pin(&["--update", "--offline", "--write", "worker.yaml"]), Ended::new(2, "", error));
+    assert_eq!(workplace.pin(&["--update", "--offline", "--write", "worker.yaml"]), expected(2, "", error));
 }
 
 #[test]
@@ -152,7 +149,7 @@ fn tag_and_digest_together_need_no_registry() {
     let workplace = Workplace::new();
     workplace.write("worker.yaml", &machine_config("os", "REGISTRY/acme/os:4.18@DIGEST"));
     let told = "worker.yaml:7:15: dropped the tag `4.18` of `REGISTRY/acme/os:4.18@DIGEST`: nodes refuse tag and digest together\n";
-    assert_eq!(workplace.pin(&["--offline", "--write", "worker.yaml"]), Ended::new(0, "", told));
+    assert_eq!(workplace.pin(&["--offline", "--write", "worker.yaml"]), expected(0, "", told));
     assert_eq!(workplace.read("worker.yaml"), after());
     assert_eq!(workplace.registry.requests().len(), 0);
 }
@@ -163,7 +160,7 @@ fn a_record_that_is_not_true_goes() {
     let other = format!("{TAG}@sha256:{}", "0".repeat(64));
     workplace.write("worker.yaml", &pinned("os", "REGISTRY/acme/os@DIGEST", &other));
     let told = "worker.yaml:5:5: removed the record `layerpin.io/pinned-from`, which is not true of `REGISTRY/acme/os@DIGEST`\n";
-    assert_eq!(workplace.pin(&["--write", "worker.yaml"]), Ended::new(0, "", told));
+    assert_eq!(workplace.pin(&["--write", "worker.yaml"]), expected(0, "", told));
     let without = machine_config("os", "REGISTRY/acme/os@DIGEST");
     assert_eq!(
         workplace.read("worker.yaml"),
@@ -182,7 +179,7 @@ fn a_request_for_a_fresh_look_is_answered_and_taken_away() {
         "worker.yaml:10:15: rolled `{TAG}` forward from DIGEST to {new}\n\
          worker.yaml:6:5: removed the annotation `layerpin.io/repin`\n"
     );
-    assert_eq!(workplace.pin(&["--write", "worker.yaml"]), Ended::new(0, "", &told));
+    assert_eq!(workplace.pin(&["--write", "worker.yaml"]), expected(0, "", &told));
     assert_eq!(workplace.read("worker.yaml"), after().replace("DIGEST", &new));
 }
 
@@ -198,13 +195,13 @@ fn a_digest_that_cannot_be_had_is_told_for_each_file_and_the_others_are_done() {
         error: short.yaml:7:15: `acme/os:4.18` names no registry; there is no default one\n\
         \x20 help: put the registry in front: registry.example.com/path@sha256:<digest>\n\
         worker.yaml:7:15: pinned `REGISTRY/acme/os:4.18` to DIGEST\n";
-    assert_eq!(ended, Ended::new(2, "", words));
+    assert_eq!(ended, expected(2, "", words));
     assert_eq!(workplace.read("worker.yaml"), after());
     let ended = workplace.pin(&["--check", "nobody.yaml"]);
-    assert_eq!((ended.code, ended.stdout.as_str()), (2, ""));
+    assert_eq!((ended.status, ended.output.as_str()), (2, ""));
     let begins =
         "error: nobody.yaml:7:15: `127.0.0.1:1/acme/os:4.18` is not pinned: 127.0.0.1:1 cannot be reached";
-    assert!(ended.stderr.starts_with(begins), "{}", ended.stderr);
+    assert!(ended.error.starts_with(begins), "{}", ended.error);
 }
 
 #[test]
@@ -214,7 +211,7 @@ fn one_field_is_pinned_though_the_other_cannot_be() {
         format!("{}  baseOSExtensionsContainerImage: REGISTRY/acme/ext:9\n", machine_config("os", TAG));
     workplace.write("worker.yaml", &text);
     let ended = workplace.pin(&["--write", "worker.yaml"]);
-    assert_eq!(ended.code, 2);
+    assert_eq!(ended.status, 2);
     assert_eq!(
         workplace.read("worker.yaml"),
         format!("{}  baseOSExtensionsContainerImage: REGISTRY/acme/ext:9\n", after())
@@ -231,7 +228,7 @@ fn each_reference_is_asked_once_and_the_order_is_that_of_the_files() {
     let words: String = (0..40)
         .map(|number| format!("tree/{number:02}.yaml:7:15: pinned `REGISTRY/acme/os:4.18` to DIGEST\n"))
         .collect();
-    assert_eq!(ended, Ended::new(0, "", &words));
+    assert_eq!(ended, expected(0, "", &words));
     assert_eq!(workplace.registry.count("HEAD", "/manifests/4.18"), 1);
     assert_eq!(workplace.read("tree/39.yaml"), after());
 }
@@ -241,14 +238,14 @@ fn standard_input_goes_through_it() {
     let workplace = Workplace::new();
     let input = machine_config("os", TAG);
     let words = "<stdin>:7:15: pinned `REGISTRY/acme/os:4.18` to DIGEST\n";
-    assert_eq!(workplace.pin_with_input(&["--write", "-"], &input), Ended::new(0, &after(), words));
+    assert_eq!(workplace.pin_with_input(&["--write", "-"], &input), expected(0, &after(), words));
     // What is pinned already, or no MachineConfig, comes out as it went in.
     for text in [after(), "kind: Pod\n".to_owned()] {
-        assert_eq!(workplace.pin_with_input(&["--write", "-"], &text), Ended::new(0, &text, ""));
+        assert_eq!(workplace.pin_with_input(&["--write", "-"], &text), expected(0, &text, ""));
     }
     let told = "<stdin>:7:15: would pin `REGISTRY/acme/os:4.18` to DIGEST\n";
-    assert_eq!(workplace.pin_with_input(&["--check", "-"], &input), Ended::new(1, told, ""));
-    let diff = workplace.pin_with_input(&["-"], &input).stdout;
+    assert_eq!(workplace.pin_with_input(&["--check", "-"], &input), expected(1, told, ""));
+    let diff = workplace.pin_with_input(&["-"], &input).output;
     assert!(diff.starts_with("--- <stdin>\n+++ <stdin>\n@@ -1,7 +1,9 @@\n"), "{diff}");
 }
 
@@ -257,7 +254,7 @@ fn a_policy_that_keeps_the_webhook_from_pinning_does_not_keep_files_from_it() {
     let workplace = workplace();
     workplace.write("policy.yaml", include_str!("../../policies/warn-only.yaml"));
     let ended = workplace.pin(&["--policy", "policy.yaml", "--check", "worker.yaml"]);
-    assert_eq!(ended.code, 1, "{ended:?}");
+    assert_eq!(ended.status, 1, "{ended:?}");
 }
 
 #[test]
@@ -270,7 +267,7 @@ fn a_registry_that_the_policy_does_not_allow_is_not_asked() {
     );
     let ended = workplace.pin(&["--policy", "policy.yaml", "--write", "worker.yaml"]);
     let words = "error: worker.yaml:7:15: `REGISTRY/acme/os:4.18` is not pinned: not asked: the registry is outside `registries.allow`\n";
-    assert_eq!(ended, Ended::new(2, "", words));
+    assert_eq!(ended, expected(2, "", words));
     assert_eq!(workplace.registry.requests().len(), 0);
 }
 
@@ -278,6 +275,6 @@ fn a_registry_that_the_policy_does_not_allow_is_not_asked() {
 fn a_wrong_command_line_ends_with_2() {
     let workplace = workplace();
     for arguments in [&[][..], &["--write", "--check", "worker.yaml"], &["--nope", "worker.yaml"]] {
-        assert_eq!(workplace.pin(arguments).code, 2, "{arguments:?}");
+        assert_eq!(workplace.pin(arguments).status, 2, "{arguments:?}");
     }
 }

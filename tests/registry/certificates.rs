@@ -8,10 +8,10 @@ use layerpin::registry::auth::keychain::Keychain;
 use layerpin::registry::http::tls_roots::CertDirs;
 use layerpin_sample_registry::images::Image;
 use layerpin_sample_registry::{Authority, DockerRegistry, Registry};
+use layerpin_test_support::tools::needs;
 use tempfile::TempDir;
 
 use crate::support::{Asker, image, untrusted};
-use crate::tools::needs;
 
 const UNKNOWN_ISSUER: &str = "UnknownIssuer";
 

@@ -3,10 +3,10 @@
 
 use layerpin::model::facts::Fact;
 use layerpin::model::facts::image::{Platform, PlatformImage};
+use layerpin_test_support::tools::needs;
+use layerpin_test_support::workshop::Workshop;
 
 use crate::support::Asker;
-use crate::tools::needs;
-use crate::workshop::Workshop;
 
 async fn read(reference: &str) -> PlatformImage {
     match Asker::anonymous().image(reference).await {

@@ -6,10 +6,10 @@ use layerpin::model::digest::Digest;
 use layerpin::model::facts::{CredentialsSent, Fact, ManifestKind, NodeCredentials};
 use layerpin_sample_registry::images::{Architecture, Image, Index};
 use layerpin_sample_registry::{DockerRegistry, TokenService};
+use layerpin_test_support::tools::{archive, needs};
 use serde_json::{Value, json};
 
 use crate::support::{Asker, image, known, password, refused};
-use crate::tools::{archive, needs};
 
 /// The genuine images, by the name of their file.
 pub(crate) const IMAGES: [&str; 3] = ["base", "chunked", "derived"];

@@ -24,5 +24,3 @@ mod payloads;
 mod proxy;
 mod support;
 mod tls;
-mod tools;
-mod workshop;

@@ -10,11 +10,11 @@ use layerpin::registry::auth::keychain::Keychain;
 use layerpin::registry::mirrors::registries_conf::RegistriesConf;
 use layerpin_sample_registry::images::Image;
 use layerpin_sample_registry::{Authority, DockerRegistry, Fault, Registry};
+use layerpin_test_support::tools::{archive, needs};
 use serde_json::{Value, json};
 
 use crate::docker_registry::digest_by_skopeo;
 use crate::support::{Asker, image, lines, parse, password};
-use crate::tools::{archive, needs};
 
 /// A client that reads `conf`, and shows what stands in an auth file with these `auths`.
 fn asker(conf: &str, auths: &Value) -> Asker {

@@ -12,6 +12,9 @@ use std::time::Duration;
 use layerpin::model::facts::{Cause, CredentialsSent, Fact, Facts, Manifest, NodeCredentials};
 use layerpin_sample_registry::images::Image;
 use layerpin_sample_registry::{Authority, DockerRegistry, Fault, Registry, keep_printed};
+use layerpin_test_support::documents::machine_config;
+use layerpin_test_support::program::layerpin;
+use layerpin_test_support::tools::{archive, missing, needs, skip};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::time::Instant;
@@ -21,7 +24,6 @@ use crate::docker_registry::digest_by_skopeo;
 use crate::support::{
     image, is_alone, no_token, nonsense, parse, password, refused, run_alone_by, unreachable, untrusted,
 };
-use crate::tools::{archive, missing, needs, skip};
 
 /// A machine with `10.1.0.1` to `10.1.0.9`, `fd00::1` and addresses that are never contacted, which are
 /// all its own; what is sent to [`LOST`] and [`LOST_6`] never arrives anywhere.
@@ -103,17 +105,9 @@ impl Machine {
         timeout: &str,
         environment: &[(&str, &str)],
     ) -> Fact<Manifest> {
-        let object = json!({
-            "apiVersion": "machineconfiguration.openshift.io/v1",
-            "kind": "MachineConfig",
-            "metadata": {
-                "name": "99-os",
-                "labels": {"machineconfiguration.openshift.io/role": "worker"},
-            },
-            "spec": {"osImageURL": reference},
-        });
+        let object = machine_config().image(reference);
         let facts = self.folder.path().join("facts.json");
-        let output = tokio::process::Command::new(env!("CARGO_BIN_EXE_layerpin"))
+        let output = tokio::process::Command::new(layerpin())
             .args(["check", "--no-cluster", "--timeout", timeout, "--save-facts"])
             .arg(&facts)
             .arg("--cert-dir")

@@ -15,6 +15,7 @@ use layerpin::registry::auth::keychain::{Keychain, Reloaded};
 use layerpin::registry::{HostLimits, RegistrySettings};
 use layerpin::sources::RegistryClient;
 use layerpin_sample_registry::RecordedRequest;
+use layerpin_test_support::documents::auth_file;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::time::Instant;
@@ -127,7 +128,7 @@ impl Asker {
 }
 
 fn write(folder: &TempDir, auths: &Value) {
-    std::fs::write(folder.path().join(AUTH_FILE), json!({"auths": auths}).to_string()).unwrap();
+    std::fs::write(folder.path().join(AUTH_FILE), auth_file(auths)).unwrap();
 }
 
 /// An entry of an auth file.

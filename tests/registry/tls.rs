@@ -8,13 +8,13 @@ use std::path::Path;
 
 use layerpin_sample_registry::images::Image;
 use layerpin_sample_registry::{Authority, DockerRegistry, Fault, Registry, TokenService};
+use layerpin_test_support::tools::{archive, needs};
 use serde_json::json;
 
 use crate::docker_registry::digest_by_skopeo;
 use crate::support::{
     Asker, image, is_alone, lines, no_token, nonsense, password, run_alone, unreachable, untrusted,
 };
-use crate::tools::{archive, needs};
 
 #[tokio::test]
 async fn a_registry_that_is_not_trusted_is_not_asked_in_the_open_instead() {

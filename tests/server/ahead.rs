@@ -2,10 +2,9 @@
 
 use layerpin_sample_registry::Registry;
 use layerpin_sample_registry::images::{Component, Image};
-
-use crate::documents::{create, machine_config};
-use crate::eventually::eventually;
-use crate::program::{Layerpin, Setup, policy};
+use layerpin_test_support::documents::{create, machine_config, policy};
+use layerpin_test_support::eventually::eventually;
+use layerpin_test_support::program::{Layerpin, Setup};
 
 /// A base, its release payload, and an image that is built on the base.
 struct Release {
@@ -65,7 +64,7 @@ async fn a_review_asks_about_its_own_image_alone_and_only_once() {
     assert_eq!(requests(&registry), release.reading());
     registry.clear_requests();
     let image = format!("{}/acme/os@{digest}", registry.host());
-    let review = create(&machine_config(&image));
+    let review = create(&machine_config().image(&image));
     let answer = layerpin.webhooks.review("/validate", &review).await;
     assert_eq!(answer["response"]["auditAnnotations"]["verdict"], "pass", "{answer}");
     let mut asked = requests(&registry);

@@ -1,13 +1,12 @@
 //! What no API server sends: refused in words, and the next review is answered.
 
-use serde_json::{Value, json};
-
-use crate::documents::{UID, create, machine_config, review};
-use crate::program::Layerpin;
+use layerpin_test_support::documents::{UID, create, machine_config};
+use layerpin_test_support::program::Layerpin;
+use serde_json::json;
 
 /// A review that is answered whatever came before it.
 async fn next_is_served(layerpin: &Layerpin, after: &str) {
-    let answer = layerpin.webhooks.review("/validate", &create(&machine_config("os:1"))).await;
+    let answer = layerpin.webhooks.review("/validate", &create(&machine_config().image("os:1"))).await;
     assert_eq!(answer["response"]["uid"], UID, "{after}");
     assert_eq!(answer["response"]["allowed"], false, "{after}");
 }
@@ -15,7 +14,7 @@ async fn next_is_served(layerpin: &Layerpin, after: &str) {
 #[tokio::test]
 async fn what_is_no_review_is_refused_with_the_reason() {
     let layerpin = Layerpin::start();
-    let good = create(&machine_config("os:1")).to_string();
+    let good = create(&machine_config().image("os:1")).to_string();
     let beta = good.replace("admission.k8s.io/v1\"", "admission.k8s.io/v1beta1\"");
     for (body, reason) in [
         ("", "the body is empty; an AdmissionReview of admission.k8s.io/v1 is expected\n"),
@@ -78,8 +77,7 @@ async fn other_methods_paths_and_timeouts_are_refused() {
 #[tokio::test]
 async fn deep_nesting_in_what_is_not_judged_is_passed_over() {
     let layerpin = Layerpin::start();
-    let mut object = machine_config("os:1");
-    object["spec"]["config"] = json!("DEEP");
+    let object = machine_config().image("os:1").field("config", "DEEP");
     let nest = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
     let body = create(&object).to_string().replace("\"DEEP\"", &nest);
     let answer = layerpin.webhooks.post("/validate", body).await.review();
@@ -89,11 +87,10 @@ async fn deep_nesting_in_what_is_not_judged_is_passed_over() {
 #[tokio::test]
 async fn a_number_where_a_string_should_stand_is_named_and_the_uid_kept() {
     let layerpin = Layerpin::start();
-    let mut object = machine_config("os:1");
-    object["spec"]["osImageURL"] = json!(5);
+    let object = machine_config().field("osImageURL", 5);
     let message = "the MachineConfig cannot be judged: `object.spec.osImageURL`: invalid type: integer `5`, \
                    expected a string";
-    let review = review("CREATE", &object, &Value::Null);
+    let review = create(&object);
     let mutated = layerpin.webhooks.review("/mutate", &review).await;
     assert_eq!(mutated["response"], json!({"uid": UID, "allowed": true, "warnings": [message]}));
     let validated = layerpin.webhooks.review("/validate", &review).await;
@@ -135,7 +132,7 @@ async fn broken_references_are_denied_unpinned_and_shown_without_their_control_c
         "quay.io/äcme/os:1",
         &format!("quay.io/{}:1", "a".repeat(300)),
     ] {
-        let review = create(&machine_config(text));
+        let review = create(&machine_config().image(text));
         let mutated = layerpin.webhooks.review("/mutate", &review).await;
         assert!(mutated["response"].get("patch").is_none(), "{text:?}: {mutated}");
         let answer = layerpin.webhooks.review("/validate", &review).await;

@@ -2,9 +2,8 @@
 
 use layerpin_sample_registry::Registry;
 use layerpin_sample_registry::images::{Architecture, Component, Image, Index};
+use layerpin_test_support::program::Setup;
 use serde_json::{Value, json};
-
-use crate::program::Setup;
 
 /// A registry with a release of two streams, and the pull specs of both.
 fn release() -> (Registry, [String; 2]) {

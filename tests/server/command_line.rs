@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use layerpin_sample_registry::{Authority, Fault, Registry};
+use layerpin_test_support::documents::{create, machine_config, policy};
+use layerpin_test_support::program::{ANSWERED, Setup};
 use tokio::time::timeout;
 
-use crate::documents::{create, machine_config, not_pinned};
-use crate::program::{ANSWERED, Setup, policy};
+use crate::answers::not_pinned;
 
 #[test]
 fn what_cannot_be_done_ends_with_2_and_names_the_file() {
@@ -186,7 +187,7 @@ async fn settings_come_from_the_environment_too() {
         .environment("LAYERPIN_DRY_RUN_ACCESS", "off")
         .environment("RUST_LOG", "warn")
         .start();
-    let review = create(&machine_config("registry.example/acme/os:1"));
+    let review = create(&machine_config().image("registry.example/acme/os:1"));
     let answer = layerpin.webhooks.review("/validate", &review).await;
     let warnings = answer["response"]["warnings"].as_array().unwrap();
     assert!(warnings[0].as_str().unwrap().starts_with("[floating-tag] "), "{answer}");
@@ -200,7 +201,7 @@ async fn the_timeout_bounds_what_the_api_server_would_wait_for() {
     let registry = Registry::start().unwrap();
     registry.set_fault(Fault::Latency(Duration::from_secs(3600)));
     let image = format!("{}/acme/os:1", registry.host());
-    let review = create(&machine_config(&image));
+    let review = create(&machine_config().image(&image));
     let layerpin = Setup::serve().arguments(["--timeout", "200ms"]).start();
     let expected =
         not_pinned(&format!("osImageURL: `{image}` not pinned: {} did not answer in time", registry.host()));

@@ -1,12 +1,12 @@
 //! The lineage of images that Debian's `buildah` derived and `skopeo` copied, as the program tells it.
 
+use layerpin_test_support::documents::{create, machine_config};
+use layerpin_test_support::program::Setup;
+use layerpin_test_support::tools::needs;
+use layerpin_test_support::workshop::Workshop;
 use serde_json::json;
 
-use crate::documents::{create, machine_config};
 use crate::lineage::explained;
-use crate::program::Setup;
-use crate::tools::needs;
-use crate::workshop::Workshop;
 
 #[tokio::test]
 async fn images_by_the_tools_of_the_field_are_told_apart() {
@@ -58,7 +58,7 @@ async fn images_by_the_tools_of_the_field_are_told_apart() {
         (workshop.named("squashed"), "[unprovable-base] "),
         (workshop.named("liar"), "[foreign-base] "),
     ] {
-        let answer = layerpin.webhooks.review("/validate", &create(&machine_config(&image))).await;
+        let answer = layerpin.webhooks.review("/validate", &create(&machine_config().image(&image))).await;
         assert_eq!(answer["response"]["allowed"], json!(begins.is_empty()), "{image}: {answer}");
         let message = answer["response"]["status"]["message"].as_str().unwrap_or_default();
         assert!(message.starts_with(begins), "{image}: {answer}");

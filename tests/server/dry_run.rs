@@ -2,16 +2,12 @@
 
 use layerpin_sample_registry::Registry;
 use layerpin_sample_registry::images::Image;
+use layerpin_test_support::documents::{create, machine_config};
+use layerpin_test_support::program::{Layerpin, Setup};
 use serde_json::json;
 
-use crate::documents::{create, machine_config};
-use crate::program::{Layerpin, Setup};
-
 fn yaml(image: &str) -> String {
-    format!(
-        "apiVersion: machineconfiguration.openshift.io/v1\nkind: MachineConfig\nmetadata:\n  name: 99-worker-os\n  \
-         labels:\n    machineconfiguration.openshift.io/role: worker\nspec:\n  osImageURL: {image}\n"
-    )
+    machine_config().image(image).to_yaml()
 }
 
 #[tokio::test]
@@ -38,7 +34,8 @@ async fn the_report_tells_what_the_patch_mends_and_the_verdict_after_it() {
     assert_eq!(report["facts"]["manifests"][&tag]["known"]["digest"], digest);
 
     // The same object as JSON and as a review comes to the same, less the places in the text.
-    for body in [machine_config(&tag).to_string(), create(&machine_config(&tag)).to_string()] {
+    for body in [machine_config().image(&tag).to_string(), create(&machine_config().image(&tag)).to_string()]
+    {
         let other = layerpin.webhooks.post("/dry-run", body).await.json();
         assert_eq!(other["objects"][0]["patch"], object["patch"]);
         assert_eq!(other["objects"][0]["findings"][0]["line"], json!(null));

@@ -11,11 +11,10 @@ use layerpin::registry::auth::keychain::Keychain;
 use layerpin::server::{ConnectionLimits, DryRunAccess, Parts, Server, Shutdown};
 use layerpin::sources::{RegistryClient, Sources};
 use layerpin::tls::ServingCertificate;
+use layerpin_test_support::client::{Client, Wire};
+use layerpin_test_support::eventually::{PATIENCE, in_time};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
-
-use crate::client::{Client, Wire};
-use crate::eventually::{PATIENCE, in_time};
 
 /// A running server; dropping it ends it with the test's runtime.
 pub(crate) struct Embedded {

@@ -3,11 +3,12 @@
 
 use layerpin_sample_registry::images::Image;
 use layerpin_sample_registry::{ClosedPort, Fault, Registry, TokenFault, TokenService};
+use layerpin_test_support::documents::{NOWHERE, create, machine_config, policy};
+use layerpin_test_support::program::{ANSWERED, Layerpin, SHORT, Setup};
 use serde_json::Value;
 use tokio::time::timeout;
 
-use crate::documents::{NOWHERE, create, denied_by, machine_config, not_pinned, patched, policy_of, short};
-use crate::program::{ANSWERED, Layerpin, SHORT, Setup, policy};
+use crate::answers::{denied_by, not_pinned, patched, policy_of, short};
 
 /// A server for which an unanswered question is a denial, and a tag is none. It has time enough that only
 /// what its caller gives it can run out.
@@ -22,7 +23,7 @@ fn setup() -> Setup {
 const SPEC: &str = "  onUnknown: deny\n  rules: {floating-tag: off}\n";
 
 async fn ask(layerpin: &Layerpin, path: &str, image: &str) -> Value {
-    layerpin.webhooks.review(path, &create(&machine_config(image))).await
+    layerpin.webhooks.review(path, &create(&machine_config().image(image))).await
 }
 
 /// Sends a review with little time, and takes the answer while there is some left.
@@ -64,7 +65,7 @@ fn denial(image: &str, cause: &str, help: &str) -> Value {
 /// A tag that nobody asked for yet is pinned.
 async fn assert_well_again(layerpin: &Layerpin, registry: &Registry) {
     let digest = registry.push("acme/os", Some("after"), &Image::base("4.18.1"));
-    let object = machine_config(&format!("{}/acme/os:after", registry.host()));
+    let object = machine_config().image(&format!("{}/acme/os:after", registry.host()));
     let answer = layerpin.webhooks.review("/mutate", &create(&object)).await;
     let pinned = format!("{}/acme/os@{digest}", registry.host());
     assert_eq!(patched(&object, &answer)["spec"]["osImageURL"], pinned);

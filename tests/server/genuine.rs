@@ -3,10 +3,11 @@
 use std::process::Command;
 
 use layerpin_sample_registry::DockerRegistry;
+use layerpin_test_support::documents::{create, machine_config, policy};
+use layerpin_test_support::program::{Layerpin, Setup};
+use layerpin_test_support::tools::{archive, needs};
 
-use crate::documents::{create, machine_config, patched};
-use crate::program::{Layerpin, Setup, policy};
-use crate::tools::{archive, needs};
+use crate::answers::patched;
 
 /// Runs a tool, and returns what it prints.
 fn run(command: &mut Command) -> String {
@@ -24,7 +25,7 @@ fn digest_by_skopeo(reference: &str, options: &[&str]) -> String {
 
 /// A tag is pinned to `digest`, and what comes of that passes.
 async fn assert_pinned(layerpin: &Layerpin, reference: &str, digest: &str) {
-    let object = machine_config(reference);
+    let object = machine_config().image(reference);
     let after = patched(&object, &layerpin.webhooks.review("/mutate", &create(&object)).await);
     let repository = reference.rsplit_once(':').unwrap().0;
     assert_eq!(after["spec"]["osImageURL"], format!("{repository}@{digest}"));

@@ -6,12 +6,12 @@ use axum::Router;
 use axum::routing::get;
 use layerpin::server::{ConnectionLimits, Shutdown};
 use layerpin_sample_registry::{Fault, Registry};
+use layerpin_test_support::client::{Client, Wire, post_of};
+use layerpin_test_support::documents::{UID, create, machine_config};
+use layerpin_test_support::eventually::{eventually, in_time};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::client::{Client, Wire, post_of};
-use crate::documents::{UID, create, machine_config};
 use crate::embedded::Embedded;
-use crate::eventually::{eventually, in_time};
 
 #[tokio::test]
 async fn silent_clients_are_let_go() {
@@ -46,14 +46,14 @@ async fn a_body_that_does_not_come_is_not_waited_for() {
         (status.as_str(), body.as_str()),
         ("HTTP/1.1 408 Request Timeout", "the body did not come in time\n")
     );
-    let answer = server.webhooks.review("/validate", &create(&machine_config("os:1"))).await;
+    let answer = server.webhooks.review("/validate", &create(&machine_config().image("os:1"))).await;
     assert_eq!(answer["response"]["uid"], UID);
 }
 
 #[tokio::test]
 async fn beyond_the_limits_the_answer_comes_at_once_and_says_so() {
     let registry = Registry::start().unwrap();
-    let review = create(&machine_config(&format!("{}/acme/os:1", registry.host())));
+    let review = create(&machine_config().image(&format!("{}/acme/os:1", registry.host())));
     for (limits, status, message) in [
         (
             ConnectionLimits { reviews: 1, ..ConnectionLimits::default() },
@@ -101,7 +101,7 @@ async fn idle_connections_keep_no_working_one_out() {
     for _ in 0..count {
         idle.push(tokio::net::TcpStream::connect(server.address).await.unwrap());
     }
-    let answer = server.webhooks.review("/validate", &create(&machine_config("os:1"))).await;
+    let answer = server.webhooks.review("/validate", &create(&machine_config().image("os:1"))).await;
     assert_eq!(answer["response"]["uid"], UID);
 }
 
@@ -136,7 +136,7 @@ async fn a_client_that_sends_byte_by_byte_gains_no_time() {
     dribble(server.wire().await, b"POST /validate HTTP/1.1\r\nhost: a\r\nx: ", b'x').await;
     let body = b"POST /validate?timeout=500ms HTTP/1.1\r\nhost: a\r\ncontent-length: 1000000\r\n\r\n";
     dribble(server.wire().await, body, b' ').await;
-    let answer = server.webhooks.review("/validate", &create(&machine_config("os:1"))).await;
+    let answer = server.webhooks.review("/validate", &create(&machine_config().image("os:1"))).await;
     assert_eq!(answer["response"]["uid"], UID);
 }
 
@@ -217,7 +217,7 @@ async fn a_thousand_equal_tags_at_once_cost_one_question() {
     // So that they come together.
     registry.set_fault(Fault::Latency(Duration::from_millis(500)));
     let server = Embedded::start(ConnectionLimits::default()).await;
-    let review = create(&machine_config(&format!("{}/acme/os:1", registry.host()))).to_string();
+    let review = create(&machine_config().image(&format!("{}/acme/os:1", registry.host()))).to_string();
     let mut answers = tokio::task::JoinSet::new();
     for _ in 0..4 {
         // One connection takes so many at once.

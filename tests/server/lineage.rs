@@ -2,10 +2,9 @@
 
 use layerpin_sample_registry::Registry;
 use layerpin_sample_registry::images::{Architecture, Image, Index, MediaTypes, OCI_MANIFEST, Packing};
+use layerpin_test_support::documents::{create, machine_config};
+use layerpin_test_support::program::Setup;
 use serde_json::{Value, json};
-
-use crate::documents::{create, machine_config};
-use crate::program::Setup;
 
 /// A registry that holds the payload of 4.18.14 and its base for two architectures.
 struct Shelf {
@@ -179,11 +178,11 @@ async fn a_review_judges_the_lineage_against_the_release_that_was_named() {
     let setup = Setup::serve().policy("  rules: {foreign-base: deny}\n");
     let layerpin = setup.arguments(["--release-image", &shelf.payload]).start();
     let image = shelf.push(&shelf.derived()[0]);
-    let answer = layerpin.webhooks.review("/validate", &create(&machine_config(&image))).await;
+    let answer = layerpin.webhooks.review("/validate", &create(&machine_config().image(&image))).await;
     assert_eq!(answer["response"]["allowed"], json!(true), "{answer}");
     assert_eq!(answer["response"].get("warnings"), None, "{answer}");
     let foreign = shelf.push(&Image::base("418.94.202601150000-0"));
-    let answer = layerpin.webhooks.review("/validate", &create(&machine_config(&foreign))).await;
+    let answer = layerpin.webhooks.review("/validate", &create(&machine_config().image(&foreign))).await;
     let message = answer["response"]["status"]["message"].as_str().unwrap_or_default();
     assert!(message.starts_with("[foreign-base] "), "{answer}");
     assert!(message.ends_with(&format!("help: build it again on the base: FROM {}", shelf.base)), "{answer}");
@@ -192,7 +191,7 @@ async fn a_review_judges_the_lineage_against_the_release_that_was_named() {
         fallen = fallen.without_label(label);
     }
     let fallen = shelf.push(&fallen);
-    let answer = layerpin.webhooks.review("/validate", &create(&machine_config(&fallen))).await;
+    let answer = layerpin.webhooks.review("/validate", &create(&machine_config().image(&fallen))).await;
     let message = answer["response"]["status"]["message"].as_str().unwrap_or_default();
     assert!(message.starts_with("[not-bootable] nodes will refuse `"), "{answer}");
 }
@@ -202,11 +201,10 @@ fn explain_takes_files_and_says_what_it_cannot_take() {
     let shelf = Shelf::fill();
     let image = shelf.push(&shelf.derived()[0]);
     let setup = Setup::verb("explain").arguments(["worker.yaml", "--release-image", &shelf.payload]);
-    setup.write("worker.yaml", &machine_config(&image).to_string());
+    setup.write("worker.yaml", &machine_config().image(&image).to_string());
     let (code, output, error) = setup.ended();
     assert_eq!((code, error.as_str()), (0, ""));
-    let name = machine_config(&image)["metadata"]["name"].as_str().unwrap().to_owned();
-    let head = format!("MachineConfig {name}\n{image}\n\nderived  linux/amd64, pool worker\n");
+    let head = format!("MachineConfig 99-worker-os\n{image}\n\nderived  linux/amd64, pool worker\n");
     assert!(output.starts_with(&head), "{output}");
     for (what, message) in [
         ("absent.yaml", "error: absent.yaml: no such file\n"),
@@ -230,7 +228,7 @@ fn what_was_judged_by_a_release_is_replayed_byte_for_byte_without_a_registry() {
     let foreign = shelf.push(&Image::base("418.94.202601150000-0"));
     let run = |verb: &str, image: &str, arguments: &[&str]| {
         let setup = Setup::verb(verb).arguments(["worker.json"]).arguments(arguments);
-        setup.write("worker.json", &machine_config(image).to_string());
+        setup.write("worker.json", &machine_config().image(image).to_string());
         setup.ended()
     };
     let mut runs = Vec::new();
@@ -273,7 +271,7 @@ async fn where_nothing_names_a_base_the_text_says_so_once_and_it_is_no_finding()
         let setup =
             Setup::verb("check").policy(policy).arguments(["one.json", "two.json"]).arguments(arguments);
         for name in ["one.json", "two.json"] {
-            setup.write(name, &machine_config(&image).to_string());
+            setup.write(name, &machine_config().image(&image).to_string());
         }
         setup.ended()
     };
@@ -294,9 +292,8 @@ async fn where_nothing_names_a_base_the_text_says_so_once_and_it_is_no_finding()
         );
     }
 
-    let object = machine_config(&image);
-    let verdict =
-        format!("verdict on MachineConfig {}: pass\n", object["metadata"]["name"].as_str().unwrap());
+    let object = machine_config().image(&image);
+    let verdict = "verdict on MachineConfig 99-worker-os: pass\n".to_owned();
     for (arguments, expected) in
         [(&[][..], format!("{verdict}{remark}")), (&["--base-image", &shelf.base], verdict.clone())]
     {

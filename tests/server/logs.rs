@@ -2,11 +2,10 @@
 
 use layerpin_sample_registry::Registry;
 use layerpin_sample_registry::images::Image;
+use layerpin_test_support::documents::{UID, create, machine_config, review, update};
+use layerpin_test_support::eventually::eventually;
+use layerpin_test_support::program::{Layerpin, Setup};
 use serde_json::{Value, json};
-
-use crate::documents::{UID, create, machine_config, review, update};
-use crate::eventually::eventually;
-use crate::program::{Layerpin, Setup};
 
 /// Waits for so many lines with this message, and takes from each what differs from run to run.
 async fn lines(layerpin: &Layerpin, message: &str, count: usize) -> Vec<Value> {
@@ -34,17 +33,16 @@ fn line(endpoint: &str, operation: &str, verdict: &str, rules: &str, note: &str)
 async fn each_review_is_one_line_with_its_fields() {
     let registry = Registry::start().unwrap();
     let digest = registry.push("acme/os", Some("1"), &Image::base("4.18.1"));
-    let tagged = machine_config(&format!("{}/acme/os:1", registry.host()));
-    let pinned = machine_config(&format!("{}/acme/os@{digest}", registry.host()));
-    let mut both = machine_config(&format!("{}/acme/os:2", registry.host()));
-    both["spec"]["baseOSExtensionsContainerImage"] = json!("os:1");
+    let tagged = machine_config().image(&format!("{}/acme/os:1", registry.host()));
+    let pinned = machine_config().image(&format!("{}/acme/os@{digest}", registry.host()));
+    let both = machine_config().image(&format!("{}/acme/os:2", registry.host())).extensions_image("os:1");
     let layerpin = Layerpin::start();
     for (path, review) in [
         ("/mutate", create(&tagged)),
         ("/validate", create(&tagged)),
         ("/validate", update(&pinned, &tagged)),
         ("/validate", create(&both)),
-        ("/mutate", create(&machine_config(""))),
+        ("/mutate", create(&machine_config().image(""))),
         ("/validate", review("DELETE", &Value::Null, &pinned)),
     ] {
         layerpin.webhooks.review(path, &review).await;
@@ -66,7 +64,7 @@ async fn each_review_is_one_line_with_its_fields() {
 #[tokio::test]
 async fn dry_runs_and_refused_requests_are_lines_too() {
     let layerpin = Setup::serve().arguments(["--offline"]).start();
-    layerpin.webhooks.post("/dry-run", machine_config("os:1").to_string()).await;
+    layerpin.webhooks.post("/dry-run", machine_config().image("os:1").to_string()).await;
     let expected = json!({
         "level": "INFO", "message": "review", "endpoint": "dry-run", "name": "99-worker-os",
         "operation": "CREATE", "verdict": "deny", "rules": "malformed-reference",
@@ -88,8 +86,7 @@ async fn dry_runs_and_refused_requests_are_lines_too() {
 #[tokio::test]
 async fn what_a_caller_writes_makes_no_lines_of_its_own() {
     let layerpin = Setup::serve().arguments(["--offline"]).start();
-    let mut object = machine_config("os:1");
-    object["metadata"]["name"] = json!("a\nb\u{1b}[31m");
+    let object = machine_config().image("os:1").named("a\nb\u{1b}[31m");
     layerpin.webhooks.review("/validate", &create(&object)).await;
     let name = lines(&layerpin, "review", 1).await[0]["name"].as_str().unwrap().to_owned();
     assert!(name.starts_with('a') && !name.chars().any(char::is_control), "{name:?}");

@@ -2,23 +2,22 @@
 
 use layerpin_sample_registry::images::Image;
 use layerpin_sample_registry::{Authority, Registry};
-
-use crate::documents::{create, machine_config, update};
-use crate::program::{Setup, metric, policy};
+use layerpin_test_support::documents::{create, machine_config, policy, update};
+use layerpin_test_support::program::{Setup, metric};
 
 #[tokio::test]
 async fn every_metric_tells_what_happened() {
     let registry = Registry::start().unwrap();
     let host = registry.host();
     let digest = registry.push("acme/os", Some("1"), &Image::base("4.18.1"));
-    let tagged = machine_config(&format!("{host}/acme/os:1"));
-    let pinned = machine_config(&format!("{host}/acme/os@{digest}"));
+    let tagged = machine_config().image(&format!("{host}/acme/os:1"));
+    let pinned = machine_config().image(&format!("{host}/acme/os@{digest}"));
     let spec = "  rules: {floating-tag: warn}\n";
     let layerpin = Setup::serve().policy(spec).certificate(&Authority::new()).start();
     layerpin.webhooks.review("/mutate", &create(&tagged)).await;
     layerpin.webhooks.review("/validate", &create(&tagged)).await;
     layerpin.webhooks.review("/validate", &update(&pinned, &tagged)).await;
-    layerpin.webhooks.review("/validate", &create(&machine_config("os:1"))).await;
+    layerpin.webhooks.review("/validate", &create(&machine_config().image("os:1"))).await;
     layerpin.webhooks.post("/validate", "").await;
     layerpin.webhooks.post("/dry-run", tagged.to_string()).await;
 

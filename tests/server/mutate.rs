@@ -2,13 +2,13 @@
 
 use layerpin_sample_registry::Registry;
 use layerpin_sample_registry::images::{Architecture, Image, Index};
+use layerpin_test_support::documents::{
+    EXTENSIONS_RECORD, NOWHERE, RECORD, REPIN, create, machine_config, update,
+};
+use layerpin_test_support::program::{Layerpin, Setup};
 use serde_json::{Value, json};
 
-use crate::documents::{
-    EXTENSIONS_RECORD, NOWHERE, RECORD, REPIN, annotated, answer, create, machine_config, not_pinned, passed,
-    patched, short, untouched, update,
-};
-use crate::program::{Layerpin, Setup};
+use crate::answers::{answer, not_pinned, passed, patched, short, untouched};
 
 /// A registry with one image under one tag, and a server that may ask it.
 struct Tagged {
@@ -54,7 +54,7 @@ fn pinned(patch: Value, warnings: &[String]) -> Value {
 #[tokio::test]
 async fn a_tag_is_pinned_and_recorded() {
     let tagged = Tagged::new();
-    let answer = tagged.mutate(&create(&machine_config(&tagged.tag()))).await;
+    let answer = tagged.mutate(&create(&machine_config().image(&tagged.tag()).ignition())).await;
     let patch = json!([
         {"op": "replace", "path": "/spec/osImageURL", "value": tagged.pinned_to(&tagged.digest)},
         {"op": "add", "path": "/metadata/annotations", "value": {RECORD: tagged.record_of(&tagged.digest)}},
@@ -71,7 +71,7 @@ async fn a_tag_is_pinned_and_recorded() {
 async fn annotations_that_are_there_stay() {
     let tagged = Tagged::new();
     for annotations in [json!({}), json!({"a/b": "kept", "c~d": "kept"})] {
-        let object = annotated(&tagged.tag(), annotations.clone());
+        let object = machine_config().image(&tagged.tag()).annotations(annotations.clone());
         let answer = tagged.mutate(&create(&object)).await;
         let record = tagged.record_of(&tagged.digest);
         let patch = json!([
@@ -88,8 +88,7 @@ async fn annotations_that_are_there_stay() {
 #[tokio::test]
 async fn a_patched_object_passes_and_is_not_patched_again() {
     let tagged = Tagged::new();
-    let mut object = machine_config(&tagged.tag());
-    object["spec"]["baseOSExtensionsContainerImage"] = json!(tagged.tag());
+    let object = machine_config().image(&tagged.tag()).extensions_image(&tagged.tag()).ignition();
     let after = patched(&object, &tagged.mutate(&create(&object)).await);
     let verdict = tagged.layerpin.webhooks.review("/validate", &create(&after)).await;
     assert_eq!(verdict, passed());
@@ -104,7 +103,7 @@ async fn a_tag_of_an_index_is_pinned_to_the_index() {
         &Image::base_for("4.18.1", Architecture::Arm64),
     ]);
     let digest = tagged.registry.push("acme/os", Some("multi"), &index);
-    let object = machine_config(&format!("{}/acme/os:multi", tagged.host));
+    let object = machine_config().image(&format!("{}/acme/os:multi", tagged.host));
     let after = patched(&object, &tagged.mutate(&create(&object)).await);
     assert_eq!(after["spec"]["osImageURL"], tagged.pinned_to(&digest));
 }
@@ -113,10 +112,12 @@ async fn a_tag_of_an_index_is_pinned_to_the_index() {
 async fn an_update_keeps_its_digest_after_the_tag_moved() {
     let tagged = Tagged::new();
     let record = tagged.record_of(&tagged.digest);
-    let stored = annotated(&tagged.pinned_to(&tagged.digest), json!({RECORD: record}));
+    let stored = machine_config().image(&tagged.pinned_to(&tagged.digest)).annotation(RECORD, &record);
     let moved = tagged.move_on();
     // As `kubectl apply` of what stands in Git sends it: the tag again, the annotation still there.
-    let answer = tagged.mutate(&update(&annotated(&tagged.tag(), json!({RECORD: record})), &stored)).await;
+    let answer = tagged
+        .mutate(&update(&machine_config().image(&tagged.tag()).annotation(RECORD, &record), &stored))
+        .await;
     let patch = json!([
         {"op": "replace", "path": "/spec/osImageURL", "value": tagged.pinned_to(&tagged.digest)},
     ]);
@@ -134,8 +135,8 @@ async fn another_tag_is_pinned_anew() {
     let tagged = Tagged::new();
     let next = tagged.registry.push("acme/os", Some("4.19"), &Image::base("4.19.1"));
     let record = tagged.record_of(&tagged.digest);
-    let stored = annotated(&tagged.pinned_to(&tagged.digest), json!({RECORD: record}));
-    let object = annotated(&format!("{}/acme/os:4.19", tagged.host), json!({RECORD: record}));
+    let stored = machine_config().image(&tagged.pinned_to(&tagged.digest)).annotation(RECORD, &record);
+    let object = machine_config().image(&format!("{}/acme/os:4.19", tagged.host)).annotation(RECORD, &record);
     let after = patched(&object, &tagged.mutate(&update(&object, &stored)).await);
     assert_eq!(after["spec"]["osImageURL"], tagged.pinned_to(&next));
     let record = format!("{}/acme/os:4.19@{next}", tagged.host);
@@ -146,11 +147,14 @@ async fn another_tag_is_pinned_anew() {
 async fn repin_looks_again_rolls_forward_and_is_spent() {
     let tagged = Tagged::new();
     // An answer from before is in the cache, and must not serve.
-    tagged.mutate(&create(&machine_config(&tagged.tag()))).await;
+    tagged.mutate(&create(&machine_config().image(&tagged.tag()))).await;
     let record = tagged.record_of(&tagged.digest);
-    let stored = annotated(&tagged.pinned_to(&tagged.digest), json!({RECORD: record}));
+    let stored = machine_config().image(&tagged.pinned_to(&tagged.digest)).annotation(RECORD, &record);
     let moved = tagged.move_on();
-    let object = annotated(&tagged.pinned_to(&tagged.digest), json!({RECORD: record, REPIN: "true"}));
+    let object = machine_config()
+        .image(&tagged.pinned_to(&tagged.digest))
+        .annotation(RECORD, &record)
+        .annotation(REPIN, "true");
     let answer = tagged.mutate(&update(&object, &stored)).await;
     let patch = json!([
         {"op": "replace", "path": "/spec/osImageURL", "value": tagged.pinned_to(&moved)},
@@ -168,7 +172,7 @@ async fn repin_looks_again_rolls_forward_and_is_spent() {
 #[tokio::test]
 async fn a_tag_beside_a_digest_is_dropped_without_asking() {
     let tagged = Tagged::new();
-    let answer = tagged.mutate(&create(&machine_config(&tagged.record_of(NOWHERE)))).await;
+    let answer = tagged.mutate(&create(&machine_config().image(&tagged.record_of(NOWHERE)))).await;
     let patch = json!([
         {"op": "replace", "path": "/spec/osImageURL", "value": tagged.pinned_to(NOWHERE)},
         {"op": "add", "path": "/metadata/annotations", "value": {RECORD: tagged.record_of(NOWHERE)}},
@@ -186,8 +190,7 @@ async fn the_extensions_image_is_pinned_with_a_record_of_its_own() {
     let tagged = Tagged::new();
     let extensions = tagged.registry.push("acme/extensions", Some("1"), &Image::scratch());
     let asked = format!("{}/acme/extensions:1", tagged.host);
-    let mut object = machine_config(&tagged.tag());
-    object["spec"]["baseOSExtensionsContainerImage"] = json!(asked);
+    let object = machine_config().image(&tagged.tag()).extensions_image(&asked);
     let answer = tagged.mutate(&create(&object)).await;
     let patch = json!([
         {"op": "replace", "path": "/spec/osImageURL", "value": tagged.pinned_to(&tagged.digest)},
@@ -215,17 +218,16 @@ async fn the_extensions_image_is_pinned_with_a_record_of_its_own() {
 async fn what_cannot_be_pinned_is_allowed_with_a_word() {
     let tagged = Tagged::new();
     let absent = format!("{}/acme/os:9.99", tagged.host);
-    let answer = tagged.mutate(&create(&machine_config(&absent))).await;
+    let answer = tagged.mutate(&create(&machine_config().image(&absent))).await;
     assert_eq!(
         answer,
         not_pinned(&format!("osImageURL: not pinned, because {} has no `{absent}`", tagged.host))
     );
     // What is wrong with these is for `/validate` to say.
     for image in ["os:4.18", "docker://quay.io/acme/os:4.18", "quay.io/acme/os@sha256:abc"] {
-        assert_eq!(tagged.mutate(&create(&machine_config(image))).await, untouched(), "{image}");
+        assert_eq!(tagged.mutate(&create(&machine_config().image(image))).await, untouched(), "{image}");
     }
-    let mut unreadable = create(&machine_config("quay.io/acme/os:4.18"));
-    unreadable["request"]["object"]["spec"]["osImageURL"] = json!(5);
+    let unreadable = create(&machine_config().field("osImageURL", 5));
     let word = "the MachineConfig cannot be judged: `object.spec.osImageURL`: invalid type: integer `5`, \
                 expected a string";
     assert_eq!(tagged.mutate(&unreadable).await, not_pinned(word));
@@ -238,7 +240,7 @@ async fn what_everybody_may_not_have_is_pinned_with_the_auth_file() {
     let host = registry.host();
     let auths = json!({host.as_str(): {"username": "robot", "password": "s3cr3t-word"}});
     let layerpin = Setup::serve().auths(&auths).start();
-    let object = machine_config(&format!("{host}/acme/os:1"));
+    let object = machine_config().image(&format!("{host}/acme/os:1"));
     let answer = layerpin.webhooks.review("/mutate", &create(&object)).await;
     assert_eq!(patched(&object, &answer)["spec"]["osImageURL"], format!("{host}/acme/os@{digest}"));
 }
@@ -252,12 +254,12 @@ async fn no_warning_is_longer_than_the_api_server_takes() {
     let digest = tagged.registry.push(&repository, Some("4.18"), &Image::base("4.18.1"));
     let asked = format!("{}/{repository}:4.18", tagged.host);
     assert_eq!(asked.len(), 250);
-    let object = machine_config(&asked);
+    let object = machine_config().image(&asked);
     let pinned = tagged.mutate(&create(&object)).await;
     let stored = patched(&object, &pinned);
     assert_eq!(stored["spec"]["osImageURL"], format!("{}/{repository}@{digest}", tagged.host));
     let kept = tagged.mutate(&update(&object, &stored)).await;
-    let absent = tagged.mutate(&create(&machine_config(&asked.replace(":4.18", ":4.19")))).await;
+    let absent = tagged.mutate(&create(&machine_config().image(&asked.replace(":4.18", ":4.19")))).await;
     for answer in [pinned, kept, absent] {
         let warnings = answer["response"]["warnings"].as_array().unwrap();
         let lengths: Vec<_> = warnings.iter().map(|text| text.as_str().unwrap().chars().count()).collect();

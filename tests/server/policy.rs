@@ -2,12 +2,11 @@
 
 use layerpin_sample_registry::Registry;
 use layerpin_sample_registry::images::Image;
+use layerpin_test_support::documents::{NOWHERE, UID, create, machine_config, policy};
+use layerpin_test_support::program::Setup;
 use serde_json::{Value, json};
 
-use crate::documents::{
-    NOWHERE, UID, answer, create, denied_by, machine_config, not_pinned, policy_of, untouched, warned_by,
-};
-use crate::program::{Setup, policy};
+use crate::answers::{answer, denied_by, not_pinned, policy_of, untouched, warned_by};
 
 /// The answer of one webhook under a policy with this `spec`.
 async fn under(spec: &str, path: &str, object: &Value) -> Value {
@@ -23,7 +22,7 @@ fn registry() -> (Registry, String) {
 #[tokio::test]
 async fn without_pin_nothing_is_changed_and_nobody_is_asked() {
     let (registry, _) = registry();
-    let object = machine_config(&format!("{}/acme/os:4.18", registry.host()));
+    let object = machine_config().image(&format!("{}/acme/os:4.18", registry.host()));
     assert_eq!(under("  pin: false\n", "/mutate", &object).await, untouched());
     assert_eq!(registry.connections(), 0);
 }
@@ -31,7 +30,7 @@ async fn without_pin_nothing_is_changed_and_nobody_is_asked() {
 #[tokio::test]
 async fn an_unanswered_question_costs_what_on_unknown_says() {
     let image = format!("registry.example/acme/os@{NOWHERE}");
-    let object = machine_config(&image);
+    let object = machine_config().image(&image);
     let told = format!(
         "[unpullable-image] whether nodes can pull `{image}` is not known: not asked, because of \
                         --offline"
@@ -64,7 +63,7 @@ async fn a_registry_outside_the_allowed_ones_is_never_contacted() {
     let tag = format!("{host}/acme/os:4.18");
     let warning =
         format!("osImageURL: `{tag}` not pinned: not asked: the registry is outside `registries.allow`");
-    assert_eq!(under(spec, "/mutate", &machine_config(&tag)).await, not_pinned(&warning));
+    assert_eq!(under(spec, "/mutate", &machine_config().image(&tag)).await, not_pinned(&warning));
     let message = format!(
         "[registry-not-allowed] `{host}/acme/os` is outside the registries that policy `test` allows \
          (/spec/osImageURL)\n  \
@@ -72,7 +71,7 @@ async fn a_registry_outside_the_allowed_ones_is_never_contacted() {
          note: `registry-not-allowed` is `deny` by recommendation, which stands in policy `test`\n  \
          help: copy the image to an allowed repository, or add `{host}/acme/os` to `registries.allow` of the policy"
     );
-    let pinned = machine_config(&format!("{host}/acme/os@{digest}"));
+    let pinned = machine_config().image(&format!("{host}/acme/os@{digest}"));
     let expected = denied_by(&policy_of(&policy(spec)), "registry-not-allowed=deny", &message);
     assert_eq!(under(spec, "/validate", &pinned).await, expected);
     assert_eq!((registry.connections(), registry.requests()), (0, vec![]));
@@ -83,7 +82,8 @@ async fn a_registry_among_the_allowed_ones_is_asked() {
     let (registry, digest) = registry();
     let host = registry.host();
     let spec = format!("  registries: {{allow: ['{host}/acme/*']}}\n");
-    let answer = under(&spec, "/validate", &machine_config(&format!("{host}/acme/os@{digest}"))).await;
+    let answer =
+        under(&spec, "/validate", &machine_config().image(&format!("{host}/acme/os@{digest}"))).await;
     let expected = json!({"verdict": "pass", "policy": policy_of(&policy(&spec))});
     assert_eq!(answer["response"], json!({"uid": UID, "allowed": true, "auditAnnotations": expected}));
     assert_eq!(registry.count("GET", &format!("/manifests/{digest}")), 1);
@@ -95,12 +95,12 @@ async fn the_level_of_the_pool_decides() {
                 rules: {floating-tag: deny}\n";
     let named = policy_of(&policy(spec));
     let tag = "registry.example/acme/os:4.18";
-    let mut object = machine_config(tag);
+    let object = machine_config().image(tag);
     let layerpin = Setup::serve().policy(spec).arguments(["--offline"]).start();
     let told = format!("[floating-tag] `{tag}` is a tag, not a digest");
     let verdict = layerpin.webhooks.review("/validate", &create(&object)).await;
     assert_eq!(verdict, warned_by(&named, "floating-tag=warn", &[&told]));
-    object["metadata"]["labels"]["machineconfiguration.openshift.io/role"] = json!("master");
+    let object = object.of_pool("master");
     let message = format!(
         "{told} (/spec/osImageURL)\n  \
          note: each node resolves the tag for itself, so nodes of one pool can end up on different images\n  \
@@ -121,7 +121,7 @@ async fn an_exception_lets_pass_until_its_end_and_says_so() {
         )
     };
     let tag = "registry.example/acme/os:4.18";
-    let object = machine_config(tag);
+    let object = machine_config().image(tag);
     let ask = async |spec: &str| {
         let layerpin = Setup::serve().policy(spec).arguments(["--offline"]).start();
         layerpin.webhooks.review("/validate", &create(&object)).await

@@ -7,15 +7,16 @@ use std::sync::mpsc;
 use base64::prelude::{BASE64_STANDARD, Engine};
 use layerpin_sample_registry::images::Image;
 use layerpin_sample_registry::{Authority, Registry, write_script};
+use layerpin_test_support::documents::{create, machine_config};
+use layerpin_test_support::eventually::{PATIENCE, eventually};
+use layerpin_test_support::program::{Layerpin, Setup};
 use serde_json::json;
 
-use crate::documents::{create, machine_config, not_pinned, short};
-use crate::eventually::{PATIENCE, eventually};
-use crate::program::{Layerpin, Setup};
+use crate::answers::{not_pinned, short};
 
 /// Whether `/validate` takes an image for one that nodes can pull.
 async fn is_pullable(layerpin: &Layerpin, image: &str) -> bool {
-    let review = layerpin.webhooks.review("/validate", &create(&machine_config(image))).await;
+    let review = layerpin.webhooks.review("/validate", &create(&machine_config().image(image))).await;
     review["response"]["allowed"] == true && !review.to_string().contains("unpullable-image")
 }
 
@@ -101,7 +102,7 @@ async fn a_digest_that_only_a_tag_mirror_has_is_not_pinned() {
     let conf = setup.write("registries.conf", &conf);
     let layerpin = setup.arguments(["--registries-conf".as_ref(), conf.as_os_str()]).start();
     let image = format!("{}/acme/os:1", source.host());
-    let answer = layerpin.webhooks.review("/mutate", &create(&machine_config(&image))).await;
+    let answer = layerpin.webhooks.review("/mutate", &create(&machine_config().image(&image))).await;
     let warning = format!(
         "osImageURL: `{image}` not pinned: {} has {} under the tag, but it is not where nodes pull digests from",
         mirror.host(),
@@ -127,7 +128,7 @@ async fn who_answered_is_told() {
         let ended = |verb: &str, what: &str, format: &str| {
             let setup = Setup::verb(verb);
             let conf = setup.write("registries.conf", &conf);
-            let object = setup.write("object.json", &machine_config(&reference).to_string());
+            let object = setup.write("object.json", &machine_config().image(&reference).to_string());
             let what = if what.is_empty() { object.to_str().unwrap().to_owned() } else { what.to_owned() };
             let options =
                 ["--no-cluster", "--format", format, "--registries-conf", conf.to_str().unwrap(), &what];
@@ -200,7 +201,7 @@ async fn no_secret_of_mirrors_helpers_and_proxies_is_printed_or_saved() {
         "127.0.0.1:1/acme/os:1".to_owned(),
         "far.example/acme/os:1".to_owned(),
     ];
-    let objects: Vec<_> = images.iter().map(|image| machine_config(image).to_string()).collect();
+    let objects: Vec<_> = images.iter().map(|image| machine_config().image(image).to_string()).collect();
     setup.write("objects.yaml", &objects.join("\n---\n"));
     let helpers = setup.path("");
     // Outside the folder, which is gone when the program has ended.

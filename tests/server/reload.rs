@@ -2,19 +2,20 @@
 
 use layerpin_sample_registry::Registry;
 use layerpin_sample_registry::images::Image;
+use layerpin_test_support::documents::{auth_file, create, machine_config, policy};
+use layerpin_test_support::eventually::eventually;
+use layerpin_test_support::mount::swap_data;
+use layerpin_test_support::program::Setup;
 
 use serde_json::json;
 
-use crate::documents::{create, machine_config, patched};
-use crate::eventually::eventually;
-use crate::mount::swap_data;
-use crate::program::{Setup, auth_file, policy};
+use crate::answers::patched;
 
 #[tokio::test]
 async fn a_changed_policy_is_taken_over_and_a_broken_one_is_not() {
     let registry = Registry::start().unwrap();
     registry.push("acme/os", Some("1"), &Image::base("4.18.1"));
-    let tagged = create(&machine_config(&format!("{}/acme/os:1", registry.host())));
+    let tagged = create(&machine_config().image(&format!("{}/acme/os:1", registry.host())));
     let layerpin = Setup::serve().policy("  rules: {floating-tag: deny}\n").start();
     let allowed = async || {
         layerpin.webhooks.review("/validate", &tagged).await["response"]["allowed"].as_bool().unwrap()
@@ -48,7 +49,7 @@ async fn a_policy_behind_a_swapped_link_is_taken_over() {
     let mount = setup.path("policy");
     swap_data(&mount, "v1", &[("policy.yaml", &policy("  rules: {floating-tag: deny}\n"))]);
     let layerpin = setup.arguments(["--policy", "policy/policy.yaml", "--offline"]).start();
-    let tagged = create(&machine_config("registry.example/acme/os:1"));
+    let tagged = create(&machine_config().image("registry.example/acme/os:1"));
     let allowed =
         async || layerpin.webhooks.review("/validate", &tagged).await["response"]["allowed"].clone();
     assert_eq!(allowed().await, false);
@@ -69,7 +70,7 @@ async fn changed_credentials_are_taken_over_and_broken_ones_are_not() {
     let auths = |password: &str| json!({host.as_str(): {"username": "robot", "password": password}});
     let layerpin = Setup::serve().auths(&auths("first-word")).start();
     let pinned = async |tag: &str| {
-        let object = machine_config(&format!("{host}/acme/os:{tag}"));
+        let object = machine_config().image(&format!("{host}/acme/os:{tag}"));
         let answer = layerpin.webhooks.review("/mutate", &create(&object)).await;
         answer["response"].get("patch").map(|_| patched(&object, &answer)["spec"]["osImageURL"].clone())
     };

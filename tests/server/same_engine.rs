@@ -5,12 +5,12 @@ use layerpin::engine::Engine;
 use layerpin::model::facts::Facts;
 use layerpin::policy::{Level, Policy, PolicyStore};
 use layerpin::sources::Sources;
+use layerpin_test_support::documents::create;
+use layerpin_test_support::program::Setup;
 use serde_json::{Value, json};
 
 use crate::cases::{Case, all};
-use crate::documents::create;
 use crate::embedded::Embedded;
-use crate::program::Setup;
 
 /// What a door says of an object: its verdict, and each finding with its level.
 #[derive(Debug, PartialEq)]

@@ -3,10 +3,9 @@
 use base64::prelude::{BASE64_STANDARD, Engine};
 use layerpin_sample_registry::images::Image;
 use layerpin_sample_registry::{Fault, Registry, TokenFault, TokenService};
+use layerpin_test_support::documents::{create, machine_config, review};
+use layerpin_test_support::program::Setup;
 use serde_json::json;
-
-use crate::documents::{create, machine_config, review};
-use crate::program::Setup;
 
 const PASSWORD: &str = "hunter2-hunter2";
 const IDENTITY: &str = "identity-token-of-the-robot";
@@ -31,7 +30,7 @@ async fn no_credential_is_in_anything_that_a_run_prints() {
     let mut printed = String::new();
     let mut ask_all = async |tag: &str| {
         for host in [&host, &refusing_host, &exchanging_host] {
-            let object = machine_config(&format!("{host}/acme/os:{tag}"));
+            let object = machine_config().image(&format!("{host}/acme/os:{tag}"));
             for path in ["/mutate", "/validate"] {
                 printed += &layerpin.webhooks.review(path, &create(&object)).await.to_string();
             }

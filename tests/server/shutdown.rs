@@ -2,12 +2,11 @@
 
 use layerpin_sample_registry::images::Image;
 use layerpin_sample_registry::{Fault, Registry};
+use layerpin_test_support::client::Wire;
+use layerpin_test_support::documents::{create, machine_config};
+use layerpin_test_support::eventually::{eventually, in_time};
+use layerpin_test_support::program::{Layerpin, Setup};
 use rustix::process::Signal;
-
-use crate::client::Wire;
-use crate::documents::{create, machine_config};
-use crate::eventually::{eventually, in_time};
-use crate::program::{Layerpin, Setup};
 
 #[tokio::test]
 async fn sigterm_turns_readiness_away_and_finishes_what_is_in_work() {
@@ -16,7 +15,7 @@ async fn sigterm_turns_readiness_away_and_finishes_what_is_in_work() {
     let mut layerpin = Setup::serve().arguments(["--timeout", "60s"]).start();
     // Held until it is let go, and not just for as long as a connection may take to come about.
     registry.set_fault(Fault::FreezeAfterAccept.on("/manifests/"));
-    let review = create(&machine_config(&format!("{}/acme/os:1", registry.host())));
+    let review = create(&machine_config().image(&format!("{}/acme/os:1", registry.host())));
     let client = layerpin.webhooks.clone();
     let in_work = tokio::spawn(async move { client.review("/validate", &review).await });
     registry.requests_arrived(1).await.unwrap();

@@ -3,6 +3,11 @@
 use std::time::{Duration, Instant};
 
 use layerpin_sample_registry::Authority;
+use layerpin_test_support::client::{Client, Wire};
+use layerpin_test_support::documents::{create, machine_config};
+use layerpin_test_support::eventually::eventually;
+use layerpin_test_support::mount::swap_data;
+use layerpin_test_support::program::{Layerpin, Setup, secret_of};
 use rcgen::{CertificateParams, KeyPair};
 use reqwest::Version;
 use rustls::AlertDescription::{HandshakeFailure, ProtocolVersion};
@@ -11,12 +16,6 @@ use rustls::Error::AlertReceived;
 use rustls::version::{TLS12, TLS13};
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-
-use crate::client::{Client, Wire};
-use crate::documents::{create, machine_config};
-use crate::eventually::eventually;
-use crate::mount::swap_data;
-use crate::program::{Layerpin, Setup, secret_of};
 
 #[tokio::test]
 async fn both_versions_of_http_are_answered() {
@@ -110,7 +109,7 @@ async fn only_callers_with_a_certificate_reach_the_webhooks_when_they_must_have_
         layerpin.admin.try_get("/readyz").await.ok().filter(|answer| answer.status == 200)
     })
     .await;
-    let review = create(&machine_config("os:1"));
+    let review = create(&machine_config().image("os:1"));
     let by = |identity| Client::with_identity(layerpin.address, &layerpin.authority, &identity);
     for stranger in [Authority::new().issue_client("apiserver"), callers.issue(&["127.0.0.1"])] {
         // The second is of the right authority, but for servers.

@@ -2,10 +2,13 @@
 
 use layerpin_sample_registry::Registry;
 use layerpin_sample_registry::images::Image;
+use layerpin_test_support::documents::{MachineConfig, by, create, machine_config, review, update};
+use layerpin_test_support::program::Layerpin;
 use serde_json::{Value, json};
 
-use crate::documents::{annotated, create, machine_config, review, untouched, update};
-use crate::program::Layerpin;
+use crate::answers::untouched;
+
+const RENDERED: &str = "rendered-worker-0123456789abcdef0123456789abcdef";
 
 /// Sends reviews to both webhooks, each of which must let them pass without a question.
 async fn assert_untouched(reviews: impl IntoIterator<Item = (&'static str, Value)>, registry: &Registry) {
@@ -18,33 +21,29 @@ async fn assert_untouched(reviews: impl IntoIterator<Item = (&'static str, Value
     assert_eq!(registry.connections(), 0);
 }
 
-fn tagged() -> (Registry, Value) {
+fn tagged() -> (Registry, MachineConfig) {
     let registry = Registry::start().unwrap();
     registry.push("acme/os", Some("4.18"), &Image::base("4.18.1"));
-    let object = machine_config(&format!("{}/acme/os:4.18", registry.host()));
+    let object = machine_config().image(&format!("{}/acme/os:4.18", registry.host()));
     (registry, object)
 }
 
 #[tokio::test]
 async fn what_the_operators_own_accounts_write_passes() {
-    let (registry, mut object) = tagged();
-    object["metadata"]["name"] = json!("rendered-worker-0123456789abcdef0123456789abcdef");
+    let (registry, object) = tagged();
+    let object = object.named(RENDERED);
     let accounts = ["machine-config-controller", "machine-config-operator"];
     let reviews = accounts.map(|account| {
-        let mut review = create(&object);
         let user = format!("system:serviceaccount:openshift-machine-config-operator:{account}");
-        review["request"]["userInfo"]["username"] = json!(user);
-        (account, review)
+        (account, by(&user, create(&object)))
     });
     assert_untouched(reviews, &registry).await;
 }
 
 #[tokio::test]
 async fn the_name_of_a_rendered_config_exempts_nobody() {
-    let (_registry, mut object) = tagged();
-    object["metadata"]["name"] = json!("rendered-worker-0123456789abcdef0123456789abcdef");
-    let mut review = create(&object);
-    review["request"]["userInfo"]["username"] = json!("system:admin");
+    let (_registry, object) = tagged();
+    let review = by("system:admin", create(&object.named(RENDERED)));
     let answer = Layerpin::start().webhooks.review("/validate", &review).await;
     assert_eq!(answer["response"]["auditAnnotations"]["findings"], "floating-tag=deny");
 }
@@ -83,15 +82,12 @@ async fn what_is_no_machine_config_passes() {
 #[tokio::test]
 async fn what_names_no_image_passes() {
     let (registry, object) = tagged();
-    let mut absent = machine_config("");
-    absent["spec"].as_object_mut().unwrap().remove("osImageURL");
-    let mut null = machine_config("");
-    null["spec"]["osImageURL"] = Value::Null;
+    let empty = machine_config().image("");
     let reviews = [
-        ("absent", create(&absent)),
-        ("empty", create(&machine_config(""))),
-        ("null", create(&null)),
-        ("taken away", update(&machine_config(""), &object)),
+        ("absent", create(&machine_config())),
+        ("empty", create(&empty)),
+        ("null", create(&machine_config().field("osImageURL", Value::Null))),
+        ("removed", update(&empty, &object)),
     ];
     assert_untouched(reviews, &registry).await;
 }
@@ -99,16 +95,14 @@ async fn what_names_no_image_passes() {
 #[tokio::test]
 async fn an_update_of_other_things_passes() {
     let (registry, object) = tagged();
-    let image = object["spec"]["osImageURL"].as_str().unwrap();
-    let mut arguments = object.clone();
-    arguments["spec"]["kernelArguments"] = json!(["quiet"]);
-    let mut label = object.clone();
-    label["metadata"]["labels"]["team"] = json!("storage");
+    let arguments = object.clone().field("kernelArguments", ["quiet"].as_slice());
+    let label = object.clone().label("team", "storage");
+    let annotation = object.clone().annotation("a", "b");
     let reviews = [
         ("nothing", update(&object, &object)),
         ("kernel arguments", update(&arguments, &object)),
         ("a label", update(&label, &object)),
-        ("an annotation", update(&annotated(image, json!({"a": "b"})), &object)),
+        ("an annotation", update(&annotation, &object)),
     ];
     assert_untouched(reviews, &registry).await;
 }

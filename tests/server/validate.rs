@@ -2,12 +2,11 @@
 
 use layerpin_sample_registry::Registry;
 use layerpin_sample_registry::images::Image;
+use layerpin_test_support::documents::{NOWHERE, REPIN, UID, create, machine_config, policy, update};
+use layerpin_test_support::program::{Layerpin, Setup};
 use serde_json::{Value, json};
 
-use crate::documents::{
-    NOWHERE, UID, annotated, create, denied, denied_by, machine_config, passed, policy_of, update, warned_by,
-};
-use crate::program::{Layerpin, Setup, policy};
+use crate::answers::{denied, denied_by, passed, policy_of, warned_by};
 
 /// A registry with one image, and what is in it.
 struct Shelf {
@@ -39,14 +38,14 @@ async fn a_floating_tag_is_denied_with_what_to_write() {
          help: write `{}`",
         shelf.tag, shelf.pinned
     );
-    let answer = validate(&Layerpin::start(), &machine_config(&shelf.tag)).await;
+    let answer = validate(&Layerpin::start(), &machine_config().image(&shelf.tag)).await;
     assert_eq!(answer, denied("floating-tag=deny", &message));
 }
 
 #[tokio::test]
 async fn a_digest_that_is_there_passes() {
     let shelf = Shelf::new();
-    assert_eq!(validate(&Layerpin::start(), &machine_config(&shelf.pinned)).await, passed());
+    assert_eq!(validate(&Layerpin::start(), &machine_config().image(&shelf.pinned)).await, passed());
     // The body that lineage is read from tells that it is there, too.
     assert_eq!(shelf.registry.count("GET", "/v2/acme/os/manifests/sha256:"), 1);
     assert_eq!(shelf.registry.count("HEAD", ""), 0);
@@ -62,7 +61,7 @@ async fn a_digest_that_is_not_there_is_denied() {
          note: `unpullable-image` is `deny` in policy `recommended`\n  \
          help: check the repository and push the image, then apply again"
     );
-    let answer = validate(&Layerpin::start(), &machine_config(&image)).await;
+    let answer = validate(&Layerpin::start(), &machine_config().image(&image)).await;
     assert_eq!(answer, denied("unpullable-image=deny", &message));
 }
 
@@ -72,8 +71,7 @@ async fn every_finding_is_told_by_field_and_then_by_rule() {
     let host = shelf.registry.host();
     let absent = format!("{host}/acme/os:9.99");
     let both = format!("{host}/acme/os:9.99@{NOWHERE}");
-    let mut object = machine_config(&absent);
-    object["spec"]["baseOSExtensionsContainerImage"] = json!(both);
+    let object = machine_config().image(&absent).extensions_image(&both);
     let message = format!(
         "[floating-tag] `{absent}` is a tag, not a digest (/spec/osImageURL)\n  \
          note: each node resolves the tag for itself, so nodes of one pool can end up on different images\n  \
@@ -99,7 +97,7 @@ async fn every_finding_is_told_by_field_and_then_by_rule() {
 
 #[tokio::test]
 async fn a_short_name_is_denied_and_nobody_is_asked() {
-    let answer = validate(&Layerpin::start(), &machine_config("os:4.18")).await;
+    let answer = validate(&Layerpin::start(), &machine_config().image("os:4.18")).await;
     let message = answer["response"]["status"]["message"].as_str().unwrap().to_owned();
     let first =
         "[malformed-reference] `os:4.18` names no registry; there is no default one (/spec/osImageURL)";
@@ -114,7 +112,7 @@ async fn a_finding_at_warn_is_a_warning() {
     let layerpin = Setup::serve().policy(spec).start();
     let warning = format!("[floating-tag] `{}` is a tag, not a digest", shelf.tag);
     let expected = warned_by(&policy_of(&policy(spec)), "floating-tag=warn", &[&warning]);
-    assert_eq!(validate(&layerpin, &machine_config(&shelf.tag)).await, expected);
+    assert_eq!(validate(&layerpin, &machine_config().image(&shelf.tag)).await, expected);
 }
 
 #[tokio::test]
@@ -132,16 +130,16 @@ async fn a_denial_and_a_warning_come_together() {
     let findings = "floating-tag=warn,unpullable-image=deny";
     let mut expected = denied_by(&policy_of(&policy(spec)), findings, &message);
     expected["response"]["warnings"] = json!([format!("[floating-tag] `{image}` is a tag, not a digest")]);
-    assert_eq!(validate(&layerpin, &machine_config(&image)).await, expected);
+    assert_eq!(validate(&layerpin, &machine_config().image(&image)).await, expected);
 }
 
 #[tokio::test]
 async fn no_warning_is_longer_than_the_api_server_takes() {
     let spec = "  rules: {floating-tag: warn, malformed-reference: warn, unpullable-image: warn}\n";
     let layerpin = Setup::serve().policy(spec).arguments(["--offline"]).start();
-    let mut object = machine_config(&format!("registry.example/{}:4.18", "a".repeat(228)));
-    assert_eq!(object["spec"]["osImageURL"].as_str().unwrap().len(), 250);
-    object["spec"]["baseOSExtensionsContainerImage"] = json!("B".repeat(250));
+    let image = format!("registry.example/{}:4.18", "a".repeat(228));
+    assert_eq!(image.len(), 250);
+    let object = machine_config().image(&image).extensions_image(&"B".repeat(250));
     let answer = validate(&layerpin, &object).await;
     let warnings = answer["response"]["warnings"].as_array().unwrap();
     let lengths: Vec<_> = warnings.iter().map(|text| text.as_str().unwrap().chars().count()).collect();
@@ -152,13 +150,11 @@ async fn no_warning_is_longer_than_the_api_server_takes() {
 #[tokio::test]
 async fn an_object_that_cannot_be_read_is_denied_with_its_field() {
     let layerpin = Layerpin::start();
-    let mut pod = machine_config("");
-    pod["metadata"]["labels"] = json!("worker");
-    let mut number = machine_config("");
-    number["spec"]["baseOSExtensionsContainerImage"] = json!(1.5);
+    let label = machine_config().metadata_field("labels", "worker").into_json();
+    let number = machine_config().field("baseOSExtensionsContainerImage", 1.5).into_json();
     for (object, fault) in [
         (Value::Null, "`object` is missing"),
-        (pod, "`object.metadata.labels`: invalid type: string \"worker\", expected a map of labels"),
+        (label, "`object.metadata.labels`: invalid type: string \"worker\", expected a map of labels"),
         (
             number,
             "`object.spec.baseOSExtensionsContainerImage`: invalid type: floating point `1.5`, expected a string",
@@ -175,10 +171,10 @@ async fn an_object_that_cannot_be_read_is_denied_with_its_field() {
 async fn an_update_is_judged_as_it_stands_then() {
     let shelf = Shelf::new();
     let layerpin = Layerpin::start();
-    let stored = machine_config(&shelf.pinned);
-    let review = update(&machine_config(&shelf.tag), &stored);
+    let stored = machine_config().image(&shelf.pinned);
+    let review = update(&machine_config().image(&shelf.tag), &stored);
     let answer = layerpin.webhooks.review("/validate", &review).await;
     assert_eq!(answer["response"]["auditAnnotations"]["findings"], "floating-tag=deny");
-    let repinned = annotated(&shelf.pinned, json!({"layerpin.io/repin": "true"}));
+    let repinned = machine_config().image(&shelf.pinned).annotation(REPIN, "true");
     assert_eq!(layerpin.webhooks.review("/validate", &update(&repinned, &stored)).await, passed());
 }

@@ -8,12 +8,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
+use layerpin_test_support::eventually::eventually_blocking;
 use reqwest::Client;
 use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 
-use crate::eventually::eventually;
 use crate::servers::Layerpin;
 
 /// A running balancer; dropping it closes all of its connections.
@@ -95,7 +95,7 @@ impl Balancer {
 
     fn wait_for(&self, layerpin: &Layerpin, claim: &str, holds: impl Fn(&Replica) -> bool) -> String {
         let address = address(layerpin);
-        eventually(claim, || {
+        eventually_blocking(claim, || {
             let replicas = self.replicas.lock();
             let replica = replicas.iter().find(|it| it.address == address).unwrap();
             if holds(replica) { Ok(replica.told.clone()) } else { Err(replica.told.clone()) }

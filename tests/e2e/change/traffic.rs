@@ -11,11 +11,11 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use layerpin_sample_registry::images::Image;
+use layerpin_test_support::eventually::eventually_blocking;
 use reqwest::{Client, Method, header};
 use serde_json::{Value, json};
 
 use crate::cluster::{Cluster, machine_config};
-use crate::eventually::eventually;
 use crate::kubectl::Caller;
 
 /// What a writer writes: an object is created, patched with the same image, and deleted, and then the
@@ -123,7 +123,7 @@ impl Traffic {
     /// Waits until each writer has done some more from beginning to end.
     pub(super) fn goes_on(&self) {
         let before = self.shared.state().rounds.clone();
-        eventually("the writers go on", || {
+        eventually_blocking("the writers go on", || {
             let state = self.shared.state();
             let done = |writes| {
                 let count = |rounds: &BTreeMap<_, _>| rounds.get(&writes).copied().unwrap_or(0);

@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-/// Swaps the folder behind `..data` for one with these files, as the kubelet does with a mounted Secret.
-pub(crate) fn swap_data(mount: &Path, version: &str, files: &[(&str, &str)]) {
+/// Replaces the folder behind `..data` by one with these files, as the kubelet does for a mounted Secret.
+pub fn swap_data(mount: &Path, version: &str, files: &[(&str, &str)]) {
     let folder = mount.join(version);
     std::fs::create_dir_all(&folder).unwrap();
     for (name, content) in files {

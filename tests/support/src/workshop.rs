@@ -6,28 +6,29 @@ use std::process::Command;
 use layerpin_sample_registry::DockerRegistry;
 use tempfile::TempDir;
 
-use crate::tools::archive;
+use crate::tools::{archive, run};
 
 /// A registry with a base of six layers in it, and a folder for `buildah`.
-pub(crate) struct Workshop {
+pub struct Workshop {
     registry: DockerRegistry,
     folder: TempDir,
 }
 
 impl Workshop {
-    pub(crate) fn open() -> Self {
+    /// Starts the registry and copies the base into it.
+    pub fn open() -> Self {
         let registry = DockerRegistry::start().unwrap();
         registry.skopeo_copy(&archive("chunked"), "rhcos/os:base", None).unwrap();
         Self { registry, folder: tempfile::tempdir().unwrap() }
     }
 
     /// The pull spec of what is pushed under `tag`.
-    pub(crate) fn named(&self, tag: &str) -> String {
+    pub fn named(&self, tag: &str) -> String {
         format!("{}/rhcos/os:{tag}", self.registry.host())
     }
 
     /// Builds `container_file`, in which `BASE` stands for the base, and pushes it under `tag`.
-    pub(crate) fn build(&self, tag: &str, container_file: &str, options: &[&str]) {
+    pub fn build(&self, tag: &str, container_file: &str, options: &[&str]) {
         let context = self.folder.path().join("context");
         std::fs::create_dir_all(&context).unwrap();
         std::fs::write(context.join("motd"), "hello").unwrap();
@@ -61,7 +62,7 @@ impl Workshop {
 
     /// Another registry with a copy of `tag` that is packed by zstd, and the pull spec there. In the
     /// same registry `skopeo` would find the layers as they were.
-    pub(crate) fn repacked(&self, tag: &str) -> (DockerRegistry, String) {
+    pub fn repacked(&self, tag: &str) -> (DockerRegistry, String) {
         let other = DockerRegistry::start().unwrap();
         let (folder, copy) = (self.folder.path().join("unpacked"), format!("{}/rhcos/os:zstd", other.host()));
         let folder = format!("dir:{}", path(&folder));
@@ -71,7 +72,7 @@ impl Workshop {
     }
 
     /// Pushes what `tag` names once more, under `copy` and as Docker's schema 2.
-    pub(crate) fn push_as_docker(&self, tag: &str, copy: &str) {
+    pub fn push_as_docker(&self, tag: &str, copy: &str) {
         let (from, to) = (self.named(tag), self.named(copy));
         skopeo_copy(&format!("docker://{from}"), &format!("docker://{to}"), &["--format", "v2s2"]);
     }
@@ -86,9 +87,4 @@ fn skopeo_copy(from: &str, to: &str, options: &[&str]) {
 
 fn path(path: &Path) -> &str {
     path.to_str().unwrap()
-}
-
-fn run(command: &mut Command) {
-    let output = command.output().unwrap();
-    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
 }

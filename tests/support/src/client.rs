@@ -1,4 +1,4 @@
-//! Callers: a well-behaved one on reqwest, and bare TLS streams for the others.
+//! Clients of the server: one on reqwest, and plain TLS streams for everything that reqwest does not send.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -20,68 +20,72 @@ use tokio_rustls::client::TlsStream;
 
 use crate::eventually::{PATIENCE, in_time};
 
-/// A caller that trusts one CA and keeps its connections.
+/// A client that trusts one CA and keeps its connections open.
 #[derive(Clone, Debug)]
-pub(crate) struct Client {
+pub struct Client {
     http: reqwest::Client,
     base: String,
 }
 
-/// An answer that was read to its end.
+/// A response with its whole body.
 #[derive(Debug)]
-pub(crate) struct Answer {
-    pub(crate) status: u16,
-    pub(crate) version: Version,
-    pub(crate) headers: HeaderMap,
-    pub(crate) text: String,
+pub struct Answer {
+    /// The status code.
+    pub status: u16,
+    /// The version of HTTP.
+    pub version: Version,
+    /// All headers.
+    pub headers: HeaderMap,
+    /// The body.
+    pub text: String,
 }
 
 impl Client {
-    /// A caller that speaks what the server prefers.
-    pub(crate) fn new(address: SocketAddr, authority: &str) -> Self {
+    /// A client that speaks the version of HTTP that the server prefers.
+    pub fn new(address: SocketAddr, authority: &str) -> Self {
         Self::build(address, builder(authority))
     }
 
-    /// A caller that speaks HTTP/1.1 only.
-    pub(crate) fn of_http_1(address: SocketAddr, authority: &str) -> Self {
+    /// A client that speaks HTTP/1.1 only.
+    pub fn of_http_1(address: SocketAddr, authority: &str) -> Self {
         Self::build(address, builder(authority).http1_only())
     }
 
-    /// A caller that shows a certificate of its own.
-    pub(crate) fn with_identity(address: SocketAddr, authority: &str, identity: &TlsIdentity) -> Self {
+    /// A client with a certificate of its own.
+    pub fn with_identity(address: SocketAddr, authority: &str, identity: &TlsIdentity) -> Self {
         let pem = format!("{}{}", identity.certificate_pem(), identity.key_pem());
         Self::build(address, builder(authority).identity(Identity::from_pem(pem.as_bytes()).unwrap()))
     }
 
     /// Posts a body. The path may have a query.
-    pub(crate) async fn post(&self, path: &str, body: impl Into<Body>) -> Answer {
+    pub async fn post(&self, path: &str, body: impl Into<Body>) -> Answer {
         self.try_post(path, body).await.unwrap()
     }
 
-    /// Posts a body to a server that may not be there.
-    pub(crate) async fn try_post(&self, path: &str, body: impl Into<Body>) -> reqwest::Result<Answer> {
+    /// Posts a body to a server that may not answer.
+    pub async fn try_post(&self, path: &str, body: impl Into<Body>) -> reqwest::Result<Answer> {
         let request = self.http.post(format!("{}{path}", self.base));
         Answer::read(request.header(CONTENT_TYPE, "application/json").body(body).send().await?).await
     }
 
-    /// Posts a body and says in which form the answer is wanted.
-    pub(crate) async fn post_for(&self, accept: &str, path: &str, body: impl Into<Body>) -> Answer {
+    /// Posts a body with an `Accept` header.
+    pub async fn post_for(&self, accept: &str, path: &str, body: impl Into<Body>) -> Answer {
         let request = self.http.post(format!("{}{path}", self.base));
         Answer::read(request.header(ACCEPT, accept).body(body).send().await.unwrap()).await.unwrap()
     }
 
-    /// Asks for a page.
-    pub(crate) async fn get(&self, path: &str) -> Answer {
+    /// Gets a path.
+    pub async fn get(&self, path: &str) -> Answer {
         self.try_get(path).await.unwrap()
     }
 
-    /// Asks a server that may not be there for a page.
-    pub(crate) async fn try_get(&self, path: &str) -> reqwest::Result<Answer> {
+    /// Gets a path from a server that may not answer.
+    pub async fn try_get(&self, path: &str) -> reqwest::Result<Answer> {
         Answer::read(self.http.get(format!("{}{path}", self.base)).send().await?).await
     }
 
-    /// Sends a review and reads the review that answers it, its patch decoded.
-    pub(crate) async fn review(&self, path: &str, review: &Value) -> Value {
+    /// Sends a review, and returns the review in the response with its patch decoded.
+    pub async fn review(&self, path: &str, review: &Value) -> Value {
         self.post(path, review.to_string()).await.review()
     }
 
@@ -91,8 +95,8 @@ impl Client {
 }
 
 impl Answer {
-    /// The review in an answer that is one, its patch decoded.
-    pub(crate) fn review(&self) -> Value {
+    /// The review in the body, with its patch decoded.
+    pub fn review(&self) -> Value {
         assert_eq!((self.status, self.header("content-type")), (200, "application/json"), "{}", self.text);
         let mut review = self.json();
         if let Some(patch) = review["response"].get_mut("patch") {
@@ -102,17 +106,18 @@ impl Answer {
         review
     }
 
-    pub(crate) fn json(&self) -> Value {
+    /// The body as JSON.
+    pub fn json(&self) -> Value {
         serde_json::from_str(&self.text).unwrap()
     }
 
-    /// The value of a header, empty when it is not there.
-    pub(crate) fn header(&self, name: &str) -> &str {
+    /// The value of a header. Empty when there is none.
+    pub fn header(&self, name: &str) -> &str {
         self.headers.get(name).map_or("", |value| value.to_str().unwrap())
     }
 
-    /// Status and text, to compare both at once.
-    pub(crate) fn refusal(&self) -> (u16, &str) {
+    /// Status and body, to compare both at once.
+    pub fn refusal(&self) -> (u16, &str) {
         (self.status, &self.text)
     }
 
@@ -125,21 +130,22 @@ impl Answer {
     }
 }
 
-/// A TLS stream to the server, over which anything can be sent.
-pub(crate) struct Wire(pub(crate) TlsStream<TcpStream>);
+/// A TLS stream to the server, which carries any bytes.
+pub struct Wire(pub TlsStream<TcpStream>);
 
 impl Wire {
-    /// Shakes hands and offers HTTP/1.1.
-    pub(crate) async fn connect(address: SocketAddr, authority: &str) -> Self {
+    /// Connects without ALPN, that is for HTTP/1.1.
+    pub async fn connect(address: SocketAddr, authority: &str) -> Self {
         Self::try_connect(address, authority).await.unwrap()
     }
 
-    pub(crate) async fn try_connect(address: SocketAddr, authority: &str) -> std::io::Result<Self> {
+    /// The same with a server that may not accept.
+    pub async fn try_connect(address: SocketAddr, authority: &str) -> std::io::Result<Self> {
         Self::offering(address, authority, Vec::new()).await
     }
 
-    /// Shakes hands and offers HTTP/2 alone.
-    pub(crate) async fn of_http_2(address: SocketAddr, authority: &str) -> Self {
+    /// Connects and offers HTTP/2 alone.
+    pub async fn of_http_2(address: SocketAddr, authority: &str) -> Self {
         Self::offering(address, authority, vec![b"h2".to_vec()]).await.unwrap()
     }
 
@@ -155,9 +161,9 @@ impl Wire {
         TlsConnector::from(Arc::new(configuration)).connect(name, stream).await.map(Self)
     }
 
-    /// What a handshake comes to with a client that offers no more than this version, and no more than this
-    /// suite where one is named: the suite that is then spoken, or what the server said in its alert.
-    pub(crate) async fn agreed(
+    /// The result of a handshake in which the client offers only this version, and only this suite if there
+    /// is one: the suite that was negotiated, or the alert of the server.
+    pub async fn agreed(
         address: SocketAddr,
         authority: &str,
         version: &'static SupportedProtocolVersion,
@@ -174,13 +180,14 @@ impl Wire {
         }
     }
 
-    pub(crate) async fn send(&mut self, bytes: impl AsRef<[u8]>) {
+    /// Sends bytes at once.
+    pub async fn send(&mut self, bytes: impl AsRef<[u8]>) {
         self.0.write_all(bytes.as_ref()).await.unwrap();
         self.0.flush().await.unwrap();
     }
 
-    /// Reads until the server closes, however it does so.
-    pub(crate) async fn rest(mut self) -> String {
+    /// Reads until the server closes the connection, cleanly or not.
+    pub async fn rest(mut self) -> String {
         let mut bytes = Vec::new();
         let mut buffer = [0; 4096];
         let read = async {
@@ -192,8 +199,8 @@ impl Wire {
         String::from_utf8(bytes).unwrap()
     }
 
-    /// Reads one answer that states its length: status line, and body.
-    pub(crate) async fn answer(&mut self) -> (String, String) {
+    /// Reads one response with a `content-length`: status line and body.
+    pub async fn answer(&mut self) -> (String, String) {
         let mut bytes = Vec::new();
         let read = async {
             loop {
@@ -206,11 +213,11 @@ impl Wire {
                 }
             }
         };
-        in_time("an answer comes", read).await
+        in_time("a response arrives", read).await
     }
 }
 
-/// Status line and body of an answer. `None` while some of it is missing.
+/// Status line and body of a response. `None` while a part is missing.
 fn whole(text: &str) -> Option<(String, String)> {
     let (head, body) = text.split_once("\r\n\r\n")?;
     let mut lines = head.lines();
@@ -219,13 +226,14 @@ fn whole(text: &str) -> Option<(String, String)> {
     (body.len() == length).then(|| (status, body.to_owned()))
 }
 
-/// A POST of HTTP/1.1 whose head announces the body that follows.
-pub(crate) fn post_of(path: &str, body: &str) -> String {
+/// A POST of HTTP/1.1 with a `content-length`.
+pub fn post_of(path: &str, body: &str) -> String {
     format!("POST {path} HTTP/1.1\r\nhost: layerpin\r\ncontent-length: {}\r\n\r\n{body}", body.len())
 }
 
 fn builder(authority: &str) -> ClientBuilder {
-    layerpin::install_crypto_provider();
+    // It fails only when a provider is installed already.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     reqwest::Client::builder()
         .tls_certs_only([Certificate::from_pem(authority.as_bytes()).unwrap()])
         .no_proxy()
