@@ -3,11 +3,10 @@
 //! The servers here trace all they do, and no credential may be in that.
 
 use std::fs;
-use std::io::Write;
 use std::path::PathBuf;
-use std::process::Command;
 
 use layerpin_sample_registry::write_script;
+use layerpin_test_support::tools::{skip, unshare};
 use serde_json::{Value, json};
 
 use crate::cluster::{Turn, machine_config, take_turn};
@@ -18,14 +17,17 @@ use crate::servers::Layerpin;
 #[test]
 fn in_a_pod_the_cluster_is_read_by_the_account_that_is_mounted() {
     let Some(turn) = take_turn() else { return };
-    let Some(unshare) = unshare() else { return };
+    let unshare = match unshare(&["--mount"]) {
+        Ok(unshare) => unshare,
+        Err(reason) => return skip(&reason),
+    };
     let account = Account::new(&turn);
     let mounted = turn.folder().join("account-of-pod");
     fs::create_dir_all(&mounted).unwrap();
     fs::write(mounted.join("token"), &account.token).unwrap();
     fs::copy(turn.api_server().authority(), mounted.join("ca.crt")).unwrap();
     let port = turn.api_server().url().rsplit_once(':').unwrap().1.to_owned();
-    let pod = ["--mount", "--", "sh", "-c", POD, "sh", mounted.to_str().unwrap(), &port];
+    let pod = ["sh", "-c", POD, "sh", mounted.to_str().unwrap(), &port];
     let command: Vec<_> = unshare.iter().copied().chain(pod).collect();
     let layerpin = turn.layerpin_by(&command, "layerpin-in-pod", &[]);
     reads_the_cluster(
@@ -118,24 +120,6 @@ fn changed_kubeconfig(turn: &Turn, name: &str, change: impl FnOnce(&mut Value)) 
     change(&mut kubeconfig);
     fs::write(&path, kubeconfig.to_string()).unwrap();
     path
-}
-
-/// The command that makes mounts of one's own, without what is to be done there.
-///
-/// `None`, after a line that says so, where that is not allowed and nobody insists on it.
-fn unshare() -> Option<Vec<&'static str>> {
-    let mut problem = String::new();
-    // Root may. Others may as the root of a namespace of users, if the system lets them make one.
-    for more in [&["unshare"][..], &["unshare", "--user", "--map-root-user"]] {
-        let tried = Command::new("unshare").args(&more[1..]).args(["--mount", "--", "true"]).output();
-        match tried {
-            Ok(tried) if tried.status.success() => return Some(more.to_vec()),
-            Ok(tried) => problem = String::from_utf8_lossy(&tried.stderr).trim().to_owned(),
-            Err(error) => problem = error.to_string(),
-        }
-    }
-    skip(&format!("no mounts can be made: {problem}"));
-    None
 }
 
 /// What a pod finds: the folder of its account, as the kubelet mounts it, and where the API server is.

@@ -5,7 +5,6 @@
 //! must answer is for the tests to say.
 
 use std::fs;
-use std::io::Write;
 use std::ops::{Deref, DerefMut};
 use std::panic::{self, AssertUnwindSafe};
 use std::path::{Path, PathBuf};

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::Command;
 
 use layerpin_sample_registry::images::Image;
-use layerpin_sample_registry::keep_printed;
+use layerpin_test_support::documents::MachineConfig;
 use layerpin_test_support::eventually::eventually_blocking;
 use layerpin_test_support::program::Ended;
 use serde_json::{Value, json};
@@ -139,7 +139,7 @@ fn base(kubeconfig: &Path, arguments: &[&str]) -> String {
 }
 
 /// A MachineConfig for [`POOL`].
-fn of_pool(name: &str, image: &str) -> Value {
+fn of_pool(name: &str, image: &str) -> MachineConfig {
     machine_config(name, image).of_pool(POOL)
 }
 

@@ -148,7 +148,7 @@ fn what_does_not_touch_the_image_is_not_asked_about() {
         count => Err(format!("{count} reviews")),
     });
 
-    let mut no_image = machine_config("asked-without-image", "");
+    let mut no_image = machine_config("asked-without-image", "").into_json();
     cluster.apply(&no_image).accepted("an empty image is none");
     no_image["spec"] = json!({ "kernelArguments": ["quiet"] });
     cluster.apply(&no_image).accepted("no image is none");

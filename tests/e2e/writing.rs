@@ -3,7 +3,8 @@
 use std::thread;
 use std::time::Instant;
 
-use serde_json::json;
+use layerpin_test_support::documents::REPIN;
+use serde_json::{Value, json};
 
 use crate::cluster::{machine_config, take_turn};
 use crate::kubectl::{Answer, Caller};
@@ -158,7 +159,7 @@ fn what_has_no_image_in_whatever_way_passes_and_an_image_that_comes_later_is_jud
     for (name, spec) in [
         ("none-null", json!({"osImageURL": null, "baseOSExtensionsContainerImage": null})),
         ("none-empty", json!({})),
-        ("none-missing", serde_json::Value::Null),
+        ("none-missing", Value::Null),
     ] {
         let mut object = machine_config(name, "").into_json();
         object["spec"] = spec;

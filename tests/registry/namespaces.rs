@@ -14,7 +14,7 @@ use layerpin_sample_registry::images::Image;
 use layerpin_sample_registry::{Authority, DockerRegistry, Fault, Registry, keep_printed};
 use layerpin_test_support::documents::machine_config;
 use layerpin_test_support::program::layerpin;
-use layerpin_test_support::tools::{archive, missing, needs, skip};
+use layerpin_test_support::tools::{archive, missing, needs, skip, unshare};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::time::Instant;
@@ -131,25 +131,15 @@ impl Machine {
     }
 }
 
-/// The command that begins a program in a network and among mounts of its own; why there is none.
+/// The command that starts a program in a network and among mounts of its own; otherwise why there is none.
 fn entrance() -> Result<Command, String> {
     if let Some(missing) = missing(&["unshare", "ip", "mount"]) {
         return Err(format!("{missing} is not on PATH"));
     }
-    let spaces = ["--net", "--mount"];
-    let mut problem = String::new();
-    // Root may. Others may as the root of a namespace of users, if the system lets them make one.
-    for more in [&[][..], &["--user", "--map-root-user"]] {
-        let mut entrance = Command::new("unshare");
-        entrance.args(more).args(spaces).arg("--");
-        let mut tried = Command::new("unshare");
-        let tried = tried.args(more).args(spaces).arg("true").output().unwrap();
-        if tried.status.success() {
-            return Ok(entrance);
-        }
-        problem = String::from_utf8_lossy(&tried.stderr).trim().to_owned();
-    }
-    Err(format!("no network namespace can be made: {problem}"))
+    let unshare = unshare(&["--net", "--mount"])?;
+    let mut entrance = Command::new(unshare[0]);
+    entrance.args(&unshare[1..]);
+    Ok(entrance)
 }
 
 /// Carries out lines of `ip`.

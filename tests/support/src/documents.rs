@@ -5,6 +5,7 @@
 use std::fmt;
 use std::ops::Deref;
 
+use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 /// The uid of every [`review`].
@@ -31,7 +32,8 @@ pub fn machine_config() -> MachineConfig {
 }
 
 /// A MachineConfig that is built step by step, and read as the JSON that it is.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(transparent)]
 pub struct MachineConfig(Value);
 
 impl MachineConfig {

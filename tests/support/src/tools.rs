@@ -41,6 +41,22 @@ pub fn search_path() -> OsString {
     std::env::var_os("PATH").unwrap_or_default()
 }
 
+/// The command that runs another one, which follows it, in these namespaces of its own; otherwise why the
+/// system does not allow that. `--mount` is such a namespace.
+pub fn unshare(namespaces: &[&'static str]) -> Result<Vec<&'static str>, String> {
+    let mut problem = String::new();
+    // Root may. Others may as the root of a user namespace, if the system lets them make one.
+    for user in [&[][..], &["--user", "--map-root-user"]] {
+        let command = [&["unshare"], user, namespaces, &["--"]].concat();
+        match Command::new("unshare").args(&command[1..]).arg("true").output() {
+            Ok(tried) if tried.status.success() => return Ok(command),
+            Ok(tried) => problem = String::from_utf8_lossy(&tried.stderr).trim().to_owned(),
+            Err(error) => problem = error.to_string(),
+        }
+    }
+    Err(format!("{} cannot be unshared: {problem}", namespaces.join(" ")))
+}
+
 /// Runs a command that must succeed, and returns its standard output.
 ///
 /// # Panics
