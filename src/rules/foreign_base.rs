@@ -26,7 +26,7 @@ others on lineage, find nothing; the report's `lineage` says so for each image.
 Images on the base of another release are `stale-base`, of another stream `stream-mismatch`, and those
 whose layers cannot tell are `unprovable-base`.
 
-### ForeignReason
+### Why
 
 The operating system of a node and the cluster's release are built and tested together: kubelet, CRI-O
 and the Machine Config Daemon's expectations come with the base.

@@ -19,7 +19,7 @@ counts (see `foreign-base`).
 While an upgrade is under way, the base of the last completed release counts too. An image on it is told
 with a warning, whatever the level: its nodes will be behind when the upgrade is done.
 
-### ForeignReason
+### Why
 
 An override stands through upgrades: the cluster says that it is on the new release, and the nodes of the
 pool go on with the old operating system and its open holes, and in time with a kubelet that is further

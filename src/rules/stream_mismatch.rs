@@ -17,7 +17,7 @@ pool is its `spec.osImageStream.name`, else for a custom pool that of `worker`, 
 `OSImageStream/cluster`. An image that is built, by its layers, on the base of another stream is a fault;
 what its labels say of the stream is not looked at.
 
-### ForeignReason
+### Why
 
 A stream is a major version of the operating system. Nodes cannot go back from a later one, and
 configuration that is fit for the one can be missing in the other: RHEL 10 has no `runc`.
