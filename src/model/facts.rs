@@ -143,6 +143,22 @@ pub enum Fact<T> {
 }
 
 impl<T> Fact<T> {
+    /// The answer; `None` where it is absent or unknown.
+    pub fn known(&self) -> Option<&T> {
+        match self {
+            Self::Known(known) => Some(known),
+            Self::Absent | Self::Unknown(_) => None,
+        }
+    }
+
+    /// Why there is no answer; `None` where there is one, even if it is that there is no such thing.
+    pub fn cause(&self) -> Option<&Cause> {
+        match self {
+            Self::Unknown(cause) => Some(cause),
+            Self::Known(_) | Self::Absent => None,
+        }
+    }
+
     /// The same fact about what `change` makes of the answer.
     pub fn map<U>(self, change: impl FnOnce(T) -> U) -> Fact<U> {
         match self {
