@@ -11,30 +11,27 @@ use std::time::{Duration, Instant};
 use layerpin_sample_registry::Registry;
 use layerpin_sample_registry::images::Image;
 use layerpin_test_support::documents;
+use layerpin_test_support::measure::{Report, is_benchmark, median, memory};
 use layerpin_test_support::program::layerpin;
 use tempfile::TempDir;
 
 fn main() -> ExitCode {
-    // `cargo test --benches` must not measure anything.
-    if std::env::args().skip(1).any(|argument| argument != "--bench") {
+    if !is_benchmark() {
         return ExitCode::SUCCESS;
     }
-    let mut missed = 0;
-    let mut line = |name: &str, figure: String, reached: bool| {
-        missed += usize::from(!reached);
-        println!("{name:<44}{figure}  {}", if reached { "reached" } else { "MISSED" });
-    };
+    let mut report = Report::default();
 
     layerpin::install_crypto_provider();
     let many = tree(FILES, |index| match index % (FILES / IMAGES) {
         0 => machine_config(index, &format!("quay.io/acme/os:{index}")),
         _ => other(index),
     });
-    let took = median(|| check(many.path(), &["--offline"]).objects, IMAGES);
-    let parsed = median(|| parse(many.path()), FILES);
+    let took = median_time(|| check(many.path(), &["--offline"]).objects, IMAGES);
+    let parsed = median_time(|| parse(many.path()), FILES);
     let figure =
         format!("{:>5.0} ms, a plain YAML parser {:.0} ms", milliseconds(took), milliseconds(parsed));
-    line(&format!("{FILES} files, {IMAGES} of them with an image"), figure, took < Duration::from_secs(1));
+    let name = format!("{FILES} files, {IMAGES} of them with an image");
+    report.line(&name, &figure, Some(took < Duration::from_secs(1)));
 
     let registry = Registry::start().unwrap_or_else(|error| panic!("the registry: {error}"));
     for image in 0..DISTINCT {
@@ -47,7 +44,7 @@ fn main() -> ExitCode {
     assert_eq!(judged.objects, REFERENCES);
     let heads = registry.count("HEAD", "/manifests/");
     let figure = format!("{heads:>5} questions");
-    line(&format!("{REFERENCES} references to {DISTINCT} images"), figure, heads == DISTINCT);
+    report.line(&format!("{REFERENCES} references to {DISTINCT} images"), &figure, Some(heads == DISTINCT));
 
     let large = tempfile::tempdir().unwrap_or_else(|error| panic!("a folder: {error}"));
     let text = other(0).repeat(LARGE / other(0).len() + 1);
@@ -56,9 +53,9 @@ fn main() -> ExitCode {
     let resident = refused.resident_megabytes;
     assert!(refused.errors.contains("larger than 64 MiB"), "{}", refused.errors);
     let figure = format!("{resident:>5.0} MB resident, refused with the limit named");
-    line(&format!("a file of {} MB", LARGE / 1_000_000), figure, resident < RESIDENT_MEGABYTES);
-    println!("targets: 1 s; one question for each image; {RESIDENT_MEGABYTES} MB");
-    if missed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    let name = format!("a file of {} MB", LARGE / 1_000_000);
+    report.line(&name, &figure, Some(resident < RESIDENT_MEGABYTES));
+    report.end(&format!("1 s; one question for each image; {RESIDENT_MEGABYTES} MB"))
 }
 
 /// What a run of the program came to.
@@ -82,12 +79,9 @@ fn check(folder: &Path, options: &[&str]) -> Judged {
         .stderr(Stdio::null())
         .spawn()
         .unwrap_or_else(|error| panic!("layerpin: {error}"));
-    let status = format!("/proc/{}/status", child.id());
-    let mut kilobytes = 0.0;
+    let mut resident_megabytes = 0.0;
     while child.try_wait().unwrap_or_else(|error| panic!("layerpin: {error}")).is_none() {
-        let text = fs::read_to_string(&status).unwrap_or_default();
-        let peak = text.lines().find_map(|line| line.strip_prefix("VmHWM:")?.strip_suffix("kB"));
-        kilobytes = peak.and_then(|peak| peak.trim().parse().ok()).unwrap_or(kilobytes);
+        resident_megabytes = memory(child.id(), "VmHWM").unwrap_or(resident_megabytes);
         std::thread::sleep(Duration::from_millis(1));
     }
     let text = fs::read_to_string(output.path()).unwrap_or_default();
@@ -97,7 +91,7 @@ fn check(folder: &Path, options: &[&str]) -> Judged {
         objects: usize::try_from(report["summary"]["objects"].as_u64().unwrap_or_default())
             .unwrap_or_default(),
         errors: report["errors"].to_string(),
-        resident_megabytes: kilobytes / 1000.0,
+        resident_megabytes,
     }
 }
 
@@ -117,8 +111,8 @@ fn parse(folder: &Path) -> usize {
 }
 
 /// The median time of some runs, each of which must come to `expected`.
-fn median(run: impl Fn() -> usize, expected: usize) -> Duration {
-    let mut times: Vec<_> = (0..RUNS)
+fn median_time(run: impl Fn() -> usize, expected: usize) -> Duration {
+    let times: Vec<_> = (0..RUNS)
         .map(|_| {
             let begun = Instant::now();
             let found = run();
@@ -127,8 +121,7 @@ fn median(run: impl Fn() -> usize, expected: usize) -> Duration {
             took
         })
         .collect();
-    times.sort_unstable();
-    times[RUNS / 2]
+    median(&times)
 }
 
 /// A folder of `count` files.

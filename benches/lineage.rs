@@ -14,15 +14,15 @@ use layerpin::model::facts::image::{Image, Layer, Platform, PlatformImage};
 use layerpin::model::facts::{Fact, Facts, ManifestKind};
 use layerpin::model::image_reference::ImageReference;
 use layerpin::policy::Policy;
+use layerpin_test_support::measure::{Report, is_benchmark, median};
 
 fn main() -> ExitCode {
-    // `cargo test --benches` must not measure anything.
-    if std::env::args().skip(1).any(|argument| argument != "--bench") {
+    if !is_benchmark() {
         return ExitCode::SUCCESS;
     }
     let policy = Policy::recommended();
     let image = ImageReference::parse("quay.io/acme/os:1").unwrap();
-    let mut missed = 0;
+    let mut report = Report::default();
     for (name, base, own, expected) in [
         ("built on the last base", Some(BASES - 1), true, None),
         ("parted at the last layer", Some(0), false, Some(ForeignReason::PartOfBase)),
@@ -35,25 +35,18 @@ fn main() -> ExitCode {
             (Ancestry::Foreign { why, .. }, Some(expected)) if *why == expected => {}
             (other, _) => panic!("{name}: {other:?}"),
         }
-        let mut times: Vec<_> = (0..ROUNDS)
+        let times: Vec<_> = (0..ROUNDS)
             .map(|_| {
                 let begin = Instant::now();
                 black_box(lineage::judge(&image, &[], black_box(&facts), &policy));
                 begin.elapsed()
             })
             .collect();
-        times.sort_unstable();
-        let median = times[ROUNDS / 2];
-        let reached = median < TARGET;
-        missed += usize::from(!reached);
-        let end = if reached { "reached" } else { "MISSED" };
-        println!(
-            "{name:<26}{:>7.1} µs for {LAYERS} layers, {BASES} bases  {end}",
-            median.as_secs_f64() * 1e6
-        );
+        let median = median(&times);
+        let figure = format!("{:>7.1} µs for {LAYERS} layers, {BASES} bases", median.as_secs_f64() * 1e6);
+        report.line(name, &figure, Some(median < TARGET));
     }
-    println!("target: {} µs", TARGET.as_micros());
-    if missed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    report.end(&format!("{} µs", TARGET.as_micros()))
 }
 
 /// An image on the base of this number, whole and with one layer of its own or less its last layer; or

@@ -15,10 +15,10 @@ use layerpin::registry::auth::keychain::Keychain;
 use layerpin::sources::RegistryClient;
 use layerpin_sample_registry::Registry;
 use layerpin_sample_registry::images::{Component, Image, Layer, Packing};
+use layerpin_test_support::measure::{is_benchmark, median};
 
 fn main() -> ExitCode {
-    // `cargo test --benches` must not measure anything.
-    if std::env::args().nth(1).is_some_and(|argument| argument != "--bench") {
+    if !is_benchmark() {
         return ExitCode::SUCCESS;
     }
     layerpin::install_crypto_provider();
@@ -30,13 +30,12 @@ fn main() -> ExitCode {
         let digest = registry.push("ocp/release", None, &payload);
         let reference = format!("{}/ocp/release@{digest}", registry.host());
         let reference = ImageReference::parse(&reference).expect("a reference");
-        let mut times: Vec<_> = (0..READINGS).map(|_| runtime.block_on(read(&reference))).collect();
-        times.sort();
+        let times: Vec<_> = (0..READINGS).map(|_| runtime.block_on(read(&reference))).collect();
         println!(
             "{packing:?}: layer of {:.1} MB, median {:.0} ms, slowest {:.0} ms of {READINGS}",
             layer as f64 / 1e6,
-            times[READINGS / 2].as_secs_f64() * 1e3,
-            times[READINGS - 1].as_secs_f64() * 1e3,
+            median(&times).as_secs_f64() * 1e3,
+            times.iter().max().expect("a reading").as_secs_f64() * 1e3,
         );
     }
     ExitCode::SUCCESS

@@ -19,21 +19,25 @@ use layerpin::registry::auth::keychain::Keychain;
 use layerpin::sources::RegistryClient;
 use layerpin_sample_registry::images::Image;
 use layerpin_sample_registry::{Fault, Registry, TokenService};
+use layerpin_test_support::measure::{Report, is_benchmark, median, memory};
 
 fn main() -> ExitCode {
-    // `cargo test --benches` must not measure anything.
-    if std::env::args().nth(1).is_some_and(|argument| argument != "--bench") {
+    if !is_benchmark() {
         return ExitCode::SUCCESS;
     }
     layerpin::install_crypto_provider();
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
-    let reached = runtime.block_on(async {
-        [equal_tags().await, different_tags().await, frozen().await, memory(references()).await]
+    let mut report = Report::default();
+    runtime.block_on(async {
+        equal_tags(&mut report).await;
+        different_tags(&mut report).await;
+        frozen(&mut report).await;
+        memory_of(references(), &mut report).await;
     });
-    if reached.iter().all(|reached| *reached) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    report.end(&format!("one question; ratios of {RATIO}; {GROWTH} MB more"))
 }
 
-async fn equal_tags() -> bool {
+async fn equal_tags(report: &mut Report) {
     let tokens = TokenService::builder().anonymous_pull().start().expect("a token service");
     let registry = Registry::builder().bearer_auth(&tokens).start().expect("a registry");
     registry.push("acme/os", Some("1"), &Image::base("4.18.1"));
@@ -50,14 +54,11 @@ async fn equal_tags() -> bool {
         })
         .count();
     let (heads, fetched) = (answered, tokens.requests().len());
-    line(
-        &format!("{QUESTIONS} equal tags at once"),
-        &format!("{heads} HEAD with a token, {fetched} token"),
-        heads == 1 && fetched == 1,
-    )
+    let figure = format!("{heads} HEAD with a token, {fetched} token");
+    report.line(&format!("{QUESTIONS} equal tags at once"), &figure, Some(heads == 1 && fetched == 1));
 }
 
-async fn different_tags() -> bool {
+async fn different_tags(report: &mut Report) {
     let (registry, host) = with_tags(QUESTIONS);
     let in_flight = HostLimits::default().in_flight;
     let mut ratios = Vec::new();
@@ -87,16 +88,16 @@ async fn different_tags() -> bool {
         times.0.push(asked.as_secs_f64());
         times.1.push(alone.as_secs_f64());
     }
-    let ratio = median(&mut ratios);
+    let ratio = median(&ratios);
     let figure = format!(
         "{:.0} ms, the registry alone {:.0} ms, ratio {ratio:.2} (most {RATIO})",
-        median(&mut times.0) * 1e3,
-        median(&mut times.1) * 1e3,
+        median(&times.0) * 1e3,
+        median(&times.1) * 1e3,
     );
-    line(&format!("{QUESTIONS} different tags, {in_flight} in flight"), &figure, ratio <= RATIO)
+    report.line(&format!("{QUESTIONS} different tags, {in_flight} in flight"), &figure, Some(ratio <= RATIO));
 }
 
-async fn frozen() -> bool {
+async fn frozen(report: &mut Report) {
     let (stuck, stuck_host) = with_tags(QUESTIONS);
     let (_other, host) = with_tags(QUESTIONS);
     let mut medians = [Vec::new(), Vec::new()];
@@ -126,18 +127,18 @@ async fn frozen() -> bool {
                 assert!(is_known(&ask(&client, &reference).await), "round {round}");
                 each.push(begun.elapsed().as_secs_f64());
             }
-            times.push(median(&mut each));
+            times.push(median(&each));
             stuck.clear_fault();
         }
     }
-    let [free, beside] = &mut medians;
+    let [free, beside] = &medians;
     let (free, beside) = (median(free) * 1e3, median(beside) * 1e3);
     let figure =
         format!("{beside:.2} ms, with nobody frozen {free:.2} ms, ratio {:.2} (most {RATIO})", beside / free);
-    line("an answer beside a frozen registry", &figure, beside / free <= RATIO)
+    report.line("an answer beside a frozen registry", &figure, Some(beside / free <= RATIO));
 }
 
-async fn memory(references: usize) -> bool {
+async fn memory_of(references: usize, report: &mut Report) {
     let registry = Registry::start().expect("a registry");
     // A short refusal for whatever is asked for.
     registry.set_fault(Fault::Status(404));
@@ -156,12 +157,12 @@ async fn memory(references: usize) -> bool {
         }
         // The record of the registry of what it was asked, which is in this process.
         registry.clear_requests();
-        resident.push(resident_megabytes());
+        resident.push(memory(std::process::id(), "VmRSS").expect("VmRSS of this process"));
     }
     // The caches are full after the first parts.
     let (full, end) = (resident[PARTS / 2 - 1], resident[PARTS - 1]);
     let figure = format!("{full:.1} MB after half of them, {end:.1} MB at the end (most {GROWTH} MB more)");
-    line(&format!("memory over {references} references"), &figure, end - full <= GROWTH)
+    report.line(&format!("memory over {references} references"), &figure, Some(end - full <= GROWTH));
 }
 
 fn with_tags(count: usize) -> (Registry, String) {
@@ -190,27 +191,11 @@ fn parse(text: &str) -> ImageReference {
     ImageReference::parse(text).expect("a reference")
 }
 
-fn resident_megabytes() -> f64 {
-    let status = std::fs::read_to_string("/proc/self/status").expect("the status of this process");
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB"));
-    line.expect("VmRSS").trim().parse::<f64>().expect("a number") / 1e3
-}
-
-fn median(figures: &mut [f64]) -> f64 {
-    figures.sort_by(f64::total_cmp);
-    figures[figures.len() / 2]
-}
-
 fn references() -> usize {
     match std::env::var("BENCH_REFERENCES") {
         Ok(text) => text.parse().unwrap_or_else(|_| panic!("BENCH_REFERENCES=`{text}` is no number")),
         Err(_) => 1_000_000,
     }
-}
-
-fn line(name: &str, figure: &str, reached: bool) -> bool {
-    println!("{name}: {figure}  {}", if reached { "reached" } else { "MISSED" });
-    reached
 }
 
 const QUESTIONS: usize = 1000;

@@ -11,18 +11,18 @@ mod servers;
 
 use std::process::ExitCode;
 
+use layerpin_test_support::measure::{Report, is_benchmark, median};
+
 use documents::{LARGE, Reviews};
 use load::{Kind, Load};
 use servers::Servers;
 
 fn main() -> ExitCode {
-    let mut arguments = std::env::args().skip(1);
-    match arguments.next().as_deref() {
-        Some("serve") => return servers::serve_with_empty_route(),
-        // What `cargo bench` adds.
-        Some("--bench") | None => {}
-        // `cargo test --benches` must not measure anything.
-        Some(_) => return ExitCode::SUCCESS,
+    if std::env::args().nth(1).as_deref() == Some("serve") {
+        return servers::serve_with_empty_route();
+    }
+    if !is_benchmark() {
+        return ExitCode::SUCCESS;
     }
     if let Err(reason) = load::available() {
         eprintln!("skipped: {reason}");
@@ -93,7 +93,11 @@ fn main() -> ExitCode {
     // Each of them has a connection of its own; what those leave behind is the allocator's.
     let figure = format!("{:>7.1} MB", servers.layerpin.resident_megabytes());
     report.line("resident memory after it", &figure, None);
-    report.end()
+    report.end(&format!(
+        "{:.0} % of the empty route; {} ms; one HEAD; {RESIDENT_MEGABYTES} MB",
+        RATIO * 100.0,
+        LARGE.milliseconds
+    ))
 }
 
 /// What the environment asks for.
@@ -115,41 +119,6 @@ impl Settings {
             seconds: number("BENCH_SECONDS", 2).max(1),
         }
     }
-}
-
-/// The table that is printed, line by line.
-#[derive(Default)]
-struct Report {
-    missed: usize,
-}
-
-impl Report {
-    fn line(&mut self, name: &str, figure: &str, reached: Option<bool>) {
-        let end = match reached {
-            None => "",
-            Some(true) => "  reached",
-            Some(false) => {
-                self.missed += 1;
-                "  MISSED"
-            }
-        };
-        println!("{name:<26}{figure}{end}");
-    }
-
-    fn end(self) -> ExitCode {
-        println!(
-            "targets: {:.0} % of the empty route; {} ms; one HEAD; {RESIDENT_MEGABYTES} MB",
-            RATIO * 100.0,
-            LARGE.milliseconds
-        );
-        if self.missed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
-    }
-}
-
-fn median(figures: &[f64]) -> f64 {
-    let mut sorted = figures.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    sorted[sorted.len() / 2]
 }
 
 /// Of the rate of the empty route.

@@ -17,6 +17,7 @@ use clap::Parser;
 use layerpin::cli::args::{Command as Verb, CommandLine};
 use layerpin_sample_registry::images::Image;
 use layerpin_sample_registry::{Fault, Registry};
+use layerpin_test_support::measure::memory;
 use layerpin_test_support::program::{Guard, addresses, layerpin};
 use tempfile::TempDir;
 
@@ -143,11 +144,7 @@ impl Server {
 
     /// What of it is in memory, as the kernel tells.
     pub(crate) fn resident_megabytes(&self) -> f64 {
-        let path = format!("/proc/{}/status", self.child.0.id());
-        let status = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.strip_suffix("kB"));
-        let kilobytes = line.and_then(|line| line.trim().parse::<f64>().ok());
-        kilobytes.unwrap_or_else(|| panic!("no VmRSS in {status}")) / 1000.0
+        memory(self.child.0.id(), "VmRSS").unwrap_or_else(|| panic!("it has ended"))
     }
 
     fn client(&self) -> reqwest::Client {

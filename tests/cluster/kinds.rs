@@ -8,6 +8,7 @@ use layerpin::model::facts::cluster::{
 };
 use layerpin::model::facts::{Fact, Facts};
 use layerpin_test_support::eventually::eventually;
+use layerpin_test_support::measure::memory;
 use layerpin_test_support::program::Setup;
 use serde_json::json;
 use tokio::time::Instant;
@@ -241,9 +242,7 @@ async fn two_hundred_machine_configs_of_the_largest_size_need_little_memory() {
         (server.requests(&format!("WATCH {MACHINE_CONFIGS}")) > 0).then_some(())
     });
     watched.await;
-    let status = std::fs::read_to_string(format!("/proc/{}/status", layerpin.id())).unwrap();
-    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
-    let peak: u64 = peak.trim().strip_suffix(" kB").unwrap().parse().unwrap();
-    println!("peak of {peak} kB");
-    assert!(peak < 100_000, "{peak} kB, where the objects have 280,000");
+    let peak = memory(layerpin.id(), "VmHWM").unwrap();
+    println!("peak of {peak} MB");
+    assert!(peak < 100.0, "{peak} MB, where the objects have 280");
 }

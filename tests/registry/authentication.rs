@@ -266,7 +266,7 @@ async fn a_token_service_that_fails_is_named_with_its_failure() {
         assert_eq!(answer, no_token(&host, &format!("the token service {service} {reason}")), "{fault:?}");
     }
     tokens.set_fault(TokenFault::Hang);
-    assert_eq!(asker.ask_shortly(&format!("{host}/acme/os:2")).await, out_of_time(&host));
+    assert_eq!(asker.shortly().ask(&format!("{host}/acme/os:2")).await, out_of_time(&host));
     tokens.clear_fault();
     assert_eq!(asker.ask(&format!("{host}/acme/os:3")).await, image(&digest, &host));
     drop(tokens);

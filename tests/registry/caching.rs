@@ -31,7 +31,7 @@ async fn who_leaves_early_does_not_take_the_answer_along() {
     registry.set_fault(Fault::Latency(Duration::from_millis(500)));
     let asker = Asker::anonymous();
     let reference = format!("{host}/acme/os:1");
-    assert_eq!(asker.ask_too_late(&reference).await, out_of_time(&host));
+    assert_eq!(asker.too_late().ask(&reference).await, out_of_time(&host));
     assert_eq!(asker.ask(&reference).await, image(&digest, &host));
     assert_eq!(lines(&registry.requests()), ["HEAD /v2/acme/os/manifests/1 -"]);
 }

@@ -31,7 +31,7 @@ async fn under(
     let reference = format!("{host}/acme/os:{tag}");
     let answer = match patience {
         Patience::Enough => asker.ask(&reference).await,
-        Patience::Little => asker.ask_shortly(&reference).await,
+        Patience::Little => asker.shortly().ask(&reference).await,
     };
     let requests = lines(&registry.requests());
     registry.clear_fault();
@@ -129,7 +129,7 @@ async fn who_freezes_at_first_sight_is_not_waited_for_beyond_the_deadline() {
     let digest = registry.push("acme/os", Some("1"), &Image::base("4.18.1"));
     registry.set_fault(Fault::FreezeAfterAccept);
     let asker = Asker::anonymous();
-    assert_eq!(asker.ask_shortly(&format!("{host}/acme/os:1")).await, out_of_time(&host));
+    assert_eq!(asker.shortly().ask(&format!("{host}/acme/os:1")).await, out_of_time(&host));
     registry.clear_fault();
     let other = format!("{host}/acme/os@{digest}");
     assert_eq!(asker.ask(&other).await, image(&digest, &host));

@@ -27,7 +27,7 @@ async fn under(plan: FaultPlan, patience: Patience) -> (Fact<Found>, String) {
     let reference = format!("{host}/acme/os:1");
     let answer = match patience {
         Patience::Enough => Asker::anonymous().image(&reference).await,
-        Patience::Little => Asker::anonymous().image_shortly(&reference).await,
+        Patience::Little => Asker::anonymous().shortly().image(&reference).await,
     };
     registry.clear_fault();
     // What failed is known to the one who asked alone, and no longer than seconds.

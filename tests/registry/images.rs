@@ -113,7 +113,7 @@ async fn two_small_answers_tell_an_image_and_none_tell_it_again() {
         assert_eq!(lines(&registry.requests()), expected);
         registry.clear_requests();
         assert_eq!(asker.image(&reference).await, single(&image));
-        assert_eq!(asker.image_too_late(&reference).await, single(&image), "what is known takes no time");
+        assert_eq!(asker.too_late().image(&reference).await, single(&image), "what is known takes no time");
         assert_eq!(lines(&registry.requests()), [""; 0]);
     }
 }
@@ -165,7 +165,7 @@ async fn who_leaves_early_leaves_the_reading_to_those_who_stay() {
     registry.set_fault(Fault::Latency(Duration::from_millis(500)));
     let asker = Asker::anonymous();
     let reference = format!("{host}/acme/os:1");
-    assert_eq!(asker.image_too_late(&reference).await, out_of_time(&host));
+    assert_eq!(asker.too_late().image(&reference).await, out_of_time(&host));
     // Both documents come, though nobody waits for the second one.
     registry.requests_arrived(2).await.unwrap();
     assert_eq!(asker.image(&reference).await, single(&image));

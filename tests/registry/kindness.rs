@@ -130,7 +130,7 @@ async fn a_frozen_registry_holds_up_no_other() {
     let (_other, host) = known(&asker).await;
     frozen.set_fault(Fault::Latency(Duration::from_secs(3600)));
     let stuck = join_all(
-        (0..50).map(async |number| asker.ask_shortly(&format!("{frozen_host}/acme/os:s{number}")).await),
+        (0..50).map(async |number| asker.shortly().ask(&format!("{frozen_host}/acme/os:s{number}")).await),
     );
     let other = async {
         frozen.requests_arrived(4).await.unwrap();

@@ -70,7 +70,7 @@ async fn the_last_layer_tells_it_once_and_for_all() {
     );
     registry.clear_requests();
     assert_eq!(asker.payload(&reference).await, expected());
-    assert_eq!(asker.payload_too_late(&reference).await, expected(), "what is known takes no time");
+    assert_eq!(asker.too_late().payload(&reference).await, expected(), "what is known takes no time");
     assert_eq!(asker.payload(&format!("{}/ocp/release:4.21.3", registry.host())).await, expected());
     // A tag must be looked up, but what it means is known.
     assert_eq!(lines(&registry.requests()), ["GET /v2/ocp/release/manifests/4.21.3 -"]);
@@ -208,7 +208,7 @@ async fn who_leaves_early_leaves_the_reading_to_those_who_stay() {
     registry.set_fault(Fault::Latency(Duration::from_millis(300)));
     let asker = Asker::anonymous();
     let reference = format!("{host}/ocp/release:1");
-    assert_eq!(asker.payload_too_late(&reference).await, out_of_time(&host));
+    assert_eq!(asker.too_late().payload(&reference).await, out_of_time(&host));
     registry.requests_arrived(2).await.unwrap();
     assert_eq!(asker.payload(&reference).await, expected());
     assert_eq!(registry.requests().len(), 2);
@@ -241,7 +241,7 @@ async fn under(plan: FaultPlan, patience: Patience) -> (Fact<Payload>, String) {
     let reference = format!("{host}/ocp/release:1");
     let answer = match patience {
         Patience::Enough => Asker::anonymous().payload(&reference).await,
-        Patience::Little => Asker::anonymous().payload_shortly(&reference).await,
+        Patience::Little => Asker::anonymous().shortly().payload(&reference).await,
     };
     registry.clear_fault();
     assert_eq!(Asker::anonymous().payload(&reference).await, expected());

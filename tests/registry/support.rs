@@ -21,10 +21,13 @@ use tempfile::TempDir;
 use tokio::time::Instant;
 
 /// A client with the auth file that it read.
+#[derive(Clone)]
 pub(crate) struct Asker {
     pub(crate) client: Arc<RegistryClient>,
     pub(crate) metrics: Arc<Metrics>,
-    auth_file: Option<TempDir>,
+    auth_file: Option<Arc<TempDir>>,
+    /// For one answer.
+    time: Duration,
 }
 
 impl Asker {
@@ -33,7 +36,7 @@ impl Asker {
         Self::new(Keychain::none(), None)
     }
 
-    /// A client that shows what stands in an auth file with these `auths`.
+    /// A client with an auth file that has these `auths`.
     pub(crate) fn with(auths: &Value) -> Self {
         let folder = tempfile::tempdir().unwrap();
         write(&folder, auths);
@@ -41,45 +44,35 @@ impl Asker {
         Self::new(credentials, Some(folder))
     }
 
-    /// Writes the auth file anew and has it read.
+    /// Replaces the auth file and reloads it.
     pub(crate) fn change(&self, auths: &Value) {
         write(self.auth_file.as_ref().unwrap(), auths);
         assert_eq!(self.client.credentials().reload().unwrap(), Reloaded::Changed);
     }
 
-    /// Asks, with all the time in the world.
+    /// The same client, which waits only briefly for an answer that never comes.
+    pub(crate) fn shortly(&self) -> Self {
+        Self { time: SHORT, ..self.clone() }
+    }
+
+    /// The same client when the time for an answer has already passed.
+    pub(crate) fn too_late(&self) -> Self {
+        Self { time: Duration::ZERO, ..self.clone() }
+    }
+
+    /// Asks for the manifest of a reference.
     pub(crate) async fn ask(&self, reference: &str) -> Fact<Manifest> {
-        self.client.manifest(&parse(reference), Instant::now() + PATIENCE).await
+        self.client.manifest(&parse(reference), self.deadline()).await
     }
 
-    /// Asks for a fresh answer.
+    /// Asks for the manifest, and accepts no cached answer.
     pub(crate) async fn ask_now(&self, reference: &str) -> Fact<Manifest> {
-        self.client.manifest_now(&parse(reference), Instant::now() + PATIENCE).await
+        self.client.manifest_now(&parse(reference), self.deadline()).await
     }
 
-    /// Asks somebody who will not answer, and gives up soon.
-    pub(crate) async fn ask_shortly(&self, reference: &str) -> Fact<Manifest> {
-        self.client.manifest(&parse(reference), Instant::now() + SHORT).await
-    }
-
-    /// Asks when the time for the answer is spent already.
-    pub(crate) async fn ask_too_late(&self, reference: &str) -> Fact<Manifest> {
-        self.client.manifest(&parse(reference), Instant::now()).await
-    }
-
-    /// Asks what a release payload says.
+    /// Asks for the content of a release payload.
     pub(crate) async fn payload(&self, reference: &str) -> Fact<Payload> {
-        self.client.payload(&parse(reference), Instant::now() + PATIENCE).await
-    }
-
-    /// Asks what a release payload says, and gives up soon.
-    pub(crate) async fn payload_shortly(&self, reference: &str) -> Fact<Payload> {
-        self.client.payload(&parse(reference), Instant::now() + SHORT).await
-    }
-
-    /// Asks what a release payload says when the time for the answer is spent already.
-    pub(crate) async fn payload_too_late(&self, reference: &str) -> Fact<Payload> {
-        self.client.payload(&parse(reference), Instant::now()).await
+        self.client.payload(&parse(reference), self.deadline()).await
     }
 
     /// A client with settings of its own.
@@ -92,30 +85,19 @@ impl Asker {
         Self::new(RegistrySettings { limits, ..RegistrySettings::from(credentials) }, None)
     }
 
-    /// Asks what an image holds for every platform.
+    /// Asks for the content of an image for every platform.
     pub(crate) async fn image(&self, reference: &str) -> Fact<Image> {
         self.image_for(reference, &Platforms::All).await
     }
 
-    /// Asks what an image holds for some platforms.
+    /// Asks for the content of an image for some platforms.
     pub(crate) async fn image_for(&self, reference: &str, platforms: &Platforms) -> Fact<Image> {
-        self.client
-            .image(&parse(reference), platforms, Instant::now() + PATIENCE)
-            .await
-            .map(Arc::unwrap_or_clone)
+        let fact = self.client.image(&parse(reference), platforms, self.deadline()).await;
+        fact.map(Arc::unwrap_or_clone)
     }
 
-    /// Asks what an image holds, and gives up soon.
-    pub(crate) async fn image_shortly(&self, reference: &str) -> Fact<Image> {
-        self.client
-            .image(&parse(reference), &Platforms::All, Instant::now() + SHORT)
-            .await
-            .map(Arc::unwrap_or_clone)
-    }
-
-    /// Asks what an image holds when the time for the answer is spent already.
-    pub(crate) async fn image_too_late(&self, reference: &str) -> Fact<Image> {
-        self.client.image(&parse(reference), &Platforms::All, Instant::now()).await.map(Arc::unwrap_or_clone)
+    fn deadline(&self) -> Instant {
+        Instant::now() + self.time
     }
 
     fn new(settings: impl Into<RegistrySettings>, auth_file: Option<TempDir>) -> Self {
@@ -123,7 +105,7 @@ impl Asker {
         PROVIDER.call_once(|| rustls::crypto::aws_lc_rs::default_provider().install_default().unwrap());
         let metrics = Arc::new(Metrics::new());
         let client = RegistryClient::new(settings, Arc::clone(&metrics)).unwrap();
-        Self { client, metrics, auth_file }
+        Self { client, metrics, auth_file: auth_file.map(Arc::new), time: PATIENCE }
     }
 }
 

@@ -6,6 +6,7 @@
 //! - [`eventually`] repeats a check until a condition holds.
 //! - [`tools`] finds external tools, and skips a test without them.
 //! - [`workshop`] builds images with some of those tools.
+//! - [`measure`] is for the benchmarks.
 //! - [`mount`] swaps files as the kubelet does.
 //!
 //! Nothing here depends on the library under test, so that a test compares it only with what is written
@@ -14,6 +15,7 @@
 pub mod client;
 pub mod documents;
 pub mod eventually;
+pub mod measure;
 pub mod mount;
 pub mod program;
 pub mod tools;
