@@ -11,10 +11,10 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::Duration;
 
-use layerpin_sample_registry::images::Image;
-use layerpin_sample_registry::{Authority, DockerRegistry, Registry};
+use layerpin_sample_registry::{Authority, DockerRegistry};
 use layerpin_test_support::client::Client;
 use layerpin_test_support::documents::{UID, create, machine_config};
+use layerpin_test_support::os_registry::OsRegistry;
 use layerpin_test_support::program::{addresses, secret_of};
 use layerpin_test_support::repository;
 use layerpin_test_support::tools::{needs, run};
@@ -76,8 +76,7 @@ fn the_image_holds_the_program_and_ca_certificates_and_that_is_all_it_takes() {
     assert!(!shell.unwrap().status.success(), "there is a shell");
 
     // A registry by a name, which the program can only look up with what it brings itself.
-    let registry = Registry::start().unwrap();
-    let digest = registry.push("acme/os", Some("1"), &Image::base("4.18.1"));
+    let OsRegistry { registry, digest, .. } = OsRegistry::start();
     let (_, port) =
         registry.host().rsplit_once(':').map(|(host, port)| (host.to_owned(), port.to_owned())).unwrap();
     let name = format!("localhost:{port}/acme/os");

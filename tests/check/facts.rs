@@ -2,6 +2,7 @@
 
 use layerpin_sample_registry::Registry;
 use layerpin_sample_registry::images::Image;
+use layerpin_test_support::os_registry::OsRegistry;
 use layerpin_test_support::program::Ended;
 use serde_json::{Value, json};
 
@@ -9,9 +10,7 @@ use crate::tree::{Tree, machine_config, policy};
 
 #[test]
 fn a_recorded_run_is_replayed_byte_for_byte_without_the_registry() {
-    let registry = Registry::start().unwrap();
-    registry.push("acme/os", Some("1"), &Image::base("4.18.1"));
-    let host = registry.host();
+    let OsRegistry { registry, host, .. } = OsRegistry::start();
     let tree = Tree::of(&[
         ("a.yaml", &machine_config("a", &format!("{host}/acme/os:1"))),
         ("b.yaml", &machine_config("b", &format!("{host}/acme/absent:1"))),

@@ -2,6 +2,10 @@
 
 use layerpin_sample_registry::images::Image;
 
+use std::process::Command;
+
+use layerpin_test_support::tools::{needs, run};
+
 use crate::program::{Workplace, expected, machine_config, pinned};
 
 const TAG: &str = "REGISTRY/acme/os:4.18";
@@ -40,23 +44,17 @@ fn without_an_option_it_prints_a_diff_and_changes_nothing() {
 
 #[test]
 fn the_diff_is_one_that_patch_takes() {
+    needs!("git");
     let workplace = workplace();
     let output = workplace.command(&["worker.yaml"]).output().unwrap();
     std::fs::write(workplace.path("pin.diff"), output.stdout).unwrap();
-    let Ok(status) = std::process::Command::new("git")
-        .args(["apply", "pin.diff"])
-        .current_dir(workplace.path("."))
-        .status()
-    else {
-        println!("skipped: git is not installed");
-        return;
-    };
-    assert!(status.success());
+    run(Command::new("git").args(["apply", "pin.diff"]).current_dir(workplace.path(".")));
     assert_eq!(workplace.read("worker.yaml"), after());
 }
 
 #[test]
 fn the_diff_of_an_odd_name_or_of_a_lone_carriage_return_is_one_that_git_takes() {
+    needs!("git");
     let text = machine_config("os", TAG).replace("# the layered image", "# one\r  # two");
     for name in ["the worker.yaml", "a\"b\\c\td é.yaml", "ä.yaml"] {
         let workplace = Workplace::new();
@@ -64,15 +62,7 @@ fn the_diff_of_an_odd_name_or_of_a_lone_carriage_return_is_one_that_git_takes() 
         let output = workplace.command(&[name]).output().unwrap();
         assert!(output.status.success(), "{name}: {output:?}");
         std::fs::write(workplace.path("pin.diff"), output.stdout).unwrap();
-        let Ok(applied) = std::process::Command::new("git")
-            .args(["apply", "pin.diff"])
-            .current_dir(workplace.path("."))
-            .output()
-        else {
-            println!("skipped: git is not installed");
-            return;
-        };
-        assert!(applied.status.success(), "{name}: {applied:?}");
+        run(Command::new("git").args(["apply", "pin.diff"]).current_dir(workplace.path(".")));
         let written = workplace.read(name);
         workplace.write(name, &text);
         assert_eq!(workplace.pin(&["--write", name]).status, 0);

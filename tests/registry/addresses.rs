@@ -3,6 +3,7 @@
 use layerpin::model::facts::{Cause, Fact};
 use layerpin_sample_registry::images::Image;
 use layerpin_sample_registry::{Fault, Registry};
+use layerpin_test_support::os_registry::OsRegistry;
 use serde_json::json;
 
 use crate::support::{Asker, image, lines, nonsense, password};
@@ -133,8 +134,7 @@ async fn no_redirect_leads_to_an_address_that_is_never_contacted() {
 
 #[tokio::test]
 async fn loopback_is_asked_in_the_open_by_name_too() {
-    let registry = Registry::start().unwrap();
-    let digest = registry.push("acme/os", Some("1"), &Image::base("4.18.1"));
+    let OsRegistry { registry, digest, .. } = OsRegistry::start();
     let host = registry.host().replace("127.0.0.1", "localhost");
     assert_eq!(Asker::anonymous().ask(&format!("{host}/acme/os:1")).await, image(&digest, &host));
 }

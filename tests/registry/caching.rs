@@ -6,15 +6,14 @@ use futures_util::future::join_all;
 use layerpin::model::facts::{Cause, CredentialsSent, Fact, NodeCredentials};
 use layerpin_sample_registry::images::Image;
 use layerpin_sample_registry::{Fault, Registry, TokenFault, TokenService};
+use layerpin_test_support::os_registry::OsRegistry;
 use serde_json::json;
 
 use crate::support::{Asker, image, lines, out_of_time, password, refused};
 
 #[tokio::test]
 async fn equal_questions_that_come_together_are_asked_once() {
-    let registry = Registry::start().unwrap();
-    let host = registry.host();
-    let digest = registry.push("acme/os", Some("1"), &Image::base("4.18.1"));
+    let OsRegistry { registry, host, digest } = OsRegistry::start();
     let asker = Asker::anonymous();
     let reference = format!("{host}/acme/os:1");
     let answers = join_all((0..100).map(|_| asker.ask(&reference))).await;
@@ -24,9 +23,7 @@ async fn equal_questions_that_come_together_are_asked_once() {
 
 #[tokio::test]
 async fn who_leaves_early_does_not_take_the_answer_along() {
-    let registry = Registry::start().unwrap();
-    let host = registry.host();
-    let digest = registry.push("acme/os", Some("1"), &Image::base("4.18.1"));
+    let OsRegistry { registry, host, digest } = OsRegistry::start();
     // The answer is not there yet when the first one leaves.
     registry.set_fault(Fault::Latency(Duration::from_millis(500)));
     let asker = Asker::anonymous();
@@ -92,9 +89,7 @@ async fn an_answer_is_for_the_credentials_that_had_it() {
 
 #[tokio::test]
 async fn a_fresh_answer_is_not_replaced_by_that_of_an_older_question() {
-    let registry = Registry::start().unwrap();
-    let host = registry.host();
-    registry.push("acme/os", Some("1"), &Image::base("4.18.1"));
+    let OsRegistry { registry, host, .. } = OsRegistry::start();
     let asker = Asker::anonymous();
     let reference = format!("{host}/acme/os:1");
     // The older question hangs on the way.
@@ -113,9 +108,7 @@ async fn a_fresh_answer_is_not_replaced_by_that_of_an_older_question() {
 
 #[tokio::test]
 async fn fresh_looks_that_come_together_cost_two_questions_at_most() {
-    let registry = Registry::start().unwrap();
-    let host = registry.host();
-    let digest = registry.push("acme/os", Some("1"), &Image::base("4.18.1"));
+    let OsRegistry { registry, host, digest } = OsRegistry::start();
     let asker = Asker::anonymous();
     let reference = format!("{host}/acme/os:1");
     let answers = join_all((0..100).map(|_| asker.ask_now(&reference))).await;
@@ -129,9 +122,7 @@ async fn fresh_looks_that_come_together_cost_two_questions_at_most() {
 
 #[tokio::test]
 async fn a_failed_look_leaves_the_answer_from_before() {
-    let registry = Registry::start().unwrap();
-    let host = registry.host();
-    let digest = registry.push("acme/os", Some("1"), &Image::base("4.18.1"));
+    let OsRegistry { registry, host, digest } = OsRegistry::start();
     let asker = Asker::anonymous();
     let reference = format!("{host}/acme/os:1");
     asker.ask(&reference).await;

@@ -5,6 +5,7 @@ use std::time::Duration;
 use layerpin::model::facts::{Cause, CredentialsSent, Fact, Manifest, NodeCredentials};
 use layerpin_sample_registry::images::Image;
 use layerpin_sample_registry::{ClosedPort, Fault, FaultPlan, Registry};
+use layerpin_test_support::os_registry::OsRegistry;
 
 use crate::support::{Asker, image, lines, nonsense, out_of_time, refused, unreachable};
 
@@ -124,9 +125,7 @@ async fn who_freezes_is_not_waited_for_beyond_the_deadline() {
 
 #[tokio::test]
 async fn who_freezes_at_first_sight_is_not_waited_for_beyond_the_deadline() {
-    let registry = Registry::start().unwrap();
-    let host = registry.host();
-    let digest = registry.push("acme/os", Some("1"), &Image::base("4.18.1"));
+    let OsRegistry { registry, host, digest } = OsRegistry::start();
     registry.set_fault(Fault::FreezeAfterAccept);
     let asker = Asker::anonymous();
     assert_eq!(asker.shortly().ask(&format!("{host}/acme/os:1")).await, out_of_time(&host));

@@ -6,6 +6,7 @@ use layerpin_sample_registry::images::{
     Architecture, DOCKER_MANIFEST, DOCKER_MANIFEST_LIST, Image, Index, MediaTypes, OCI_INDEX, OCI_MANIFEST,
 };
 use layerpin_sample_registry::{Fault, FaultPlan, Registry};
+use layerpin_test_support::os_registry::OsRegistry;
 
 use crate::support::{Asker, image, known, lines, nonsense};
 
@@ -47,9 +48,7 @@ async fn head_alone_names_every_kind_of_manifest() {
 
 #[tokio::test]
 async fn what_the_registry_does_not_have_is_absent() {
-    let registry = Registry::start().unwrap();
-    let host = registry.host();
-    registry.push("acme/os", Some("1"), &Image::base("4.18.1"));
+    let OsRegistry { registry, host, .. } = OsRegistry::start();
     let other = Digest::of(b"another");
     let asker = Asker::anonymous();
     for reference in
@@ -63,9 +62,7 @@ async fn what_the_registry_does_not_have_is_absent() {
 
 #[tokio::test]
 async fn the_body_is_fetched_where_head_tells_too_little() {
-    let registry = Registry::start().unwrap();
-    let host = registry.host();
-    let digest = registry.push("acme/os", Some("1"), &Image::base("4.18.1"));
+    let OsRegistry { registry, host, digest } = OsRegistry::start();
     for fault in [
         FaultPlan::from(Fault::NoHead),
         FaultPlan::from(Fault::HeadWithoutDigest),
@@ -154,9 +151,7 @@ async fn a_body_that_has_another_digest_than_it_should_is_found_out() {
 
 #[tokio::test]
 async fn a_wrong_digest_of_head_does_not_stand_for_the_digest_that_was_asked() {
-    let registry = Registry::start().unwrap();
-    let host = registry.host();
-    let digest = registry.push("acme/os", Some("1"), &Image::base("4.18.1"));
+    let OsRegistry { registry, host, digest } = OsRegistry::start();
     registry.set_fault(Fault::WrongDigest);
     let wrong = Digest::of(b"another manifest");
     let by_digest = Asker::anonymous().ask(&format!("{host}/acme/os@{digest}")).await;

@@ -2,6 +2,7 @@
 
 use layerpin_sample_registry::images::{Architecture, Image, Index};
 use layerpin_sample_registry::{Fault, Registry, TokenService};
+use layerpin_test_support::os_registry::OsRegistry;
 
 use crate::support::Asker;
 
@@ -19,9 +20,7 @@ fn series(asker: &Asker, name: &str, host: &str) -> Vec<String> {
 
 #[tokio::test]
 async fn questions_and_their_outcomes_are_counted() {
-    let registry = Registry::start().unwrap();
-    let host = registry.host();
-    registry.push("acme/os", Some("1"), &Image::base("4.18.1"));
+    let OsRegistry { registry, host, .. } = OsRegistry::start();
     let asker = Asker::anonymous();
     let ask = async |tag: &str| asker.ask(&format!("{host}/acme/os:{tag}")).await;
     ask("1").await;

@@ -10,6 +10,7 @@ use layerpin::registry::http::tls_roots::{CaBundle, CertDirs, ClusterCas, HostTr
 use layerpin::registry::mirrors::registries_conf::RegistriesConf;
 use layerpin_sample_registry::images::Image;
 use layerpin_sample_registry::{Authority, ClosedPort, Registry};
+use layerpin_test_support::os_registry::OsRegistry;
 
 use crate::connect_proxy::Proxy;
 use crate::support::{Asker, image, unreachable};
@@ -87,8 +88,7 @@ async fn a_proxy_can_come_and_go_while_questions_are_asked() {
 
 #[tokio::test]
 async fn beyond_loopback_only_an_insecure_registry_is_asked_in_the_open() {
-    let registry = Registry::start().unwrap();
-    let digest = registry.push("acme/os", Some("1"), &Image::base("4.18.1"));
+    let OsRegistry { registry, digest, .. } = OsRegistry::start();
     let ask = async |conf: &str| {
         let proxy = Proxy::start(&registry.host()).await;
         let address = format!("http://{}", proxy.address);

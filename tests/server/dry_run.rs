@@ -1,8 +1,7 @@
 //! `/dry-run`: what the cluster would do, with the evidence.
 
-use layerpin_sample_registry::Registry;
-use layerpin_sample_registry::images::Image;
 use layerpin_test_support::documents::{create, machine_config};
+use layerpin_test_support::os_registry::OsRegistry;
 use layerpin_test_support::program::{Layerpin, Setup};
 use serde_json::json;
 
@@ -12,9 +11,7 @@ fn yaml(image: &str) -> String {
 
 #[tokio::test]
 async fn the_report_tells_what_the_patch_mends_and_the_verdict_after_it() {
-    let registry = Registry::start().unwrap();
-    let digest = registry.push("acme/os", Some("1"), &Image::base("4.18.1"));
-    let host = registry.host();
+    let OsRegistry { registry: _registry, host, digest } = OsRegistry::start();
     let layerpin = Layerpin::start();
     let tag = format!("{host}/acme/os:1");
     let report = layerpin.webhooks.post("/dry-run", yaml(&tag)).await.json();

@@ -4,6 +4,7 @@
 use layerpin_sample_registry::images::Image;
 use layerpin_sample_registry::{ClosedPort, Fault, Registry, TokenFault, TokenService};
 use layerpin_test_support::documents::{NOWHERE, create, machine_config, policy};
+use layerpin_test_support::os_registry::OsRegistry;
 use layerpin_test_support::program::{ANSWERED, Layerpin, SHORT, Setup};
 use serde_json::Value;
 use tokio::time::timeout;
@@ -219,9 +220,7 @@ async fn a_body_that_does_not_fit_its_digest_pins_nothing() {
 
 #[tokio::test]
 async fn a_digest_that_does_not_fit_the_one_asked_for_is_no_answer() {
-    let registry = Registry::start().unwrap();
-    registry.push("acme/os", Some("1"), &Image::base("4.18.1"));
-    let host = registry.host();
+    let OsRegistry { registry, host, .. } = OsRegistry::start();
     let layerpin = start();
     let digest = Image::base("4.18.1").digest();
     registry.set_fault(Fault::WrongDigest);

@@ -1,9 +1,8 @@
 //! The log, line by line.
 
-use layerpin_sample_registry::Registry;
-use layerpin_sample_registry::images::Image;
 use layerpin_test_support::documents::{UID, create, machine_config, review, update};
 use layerpin_test_support::eventually::eventually;
+use layerpin_test_support::os_registry::OsRegistry;
 use layerpin_test_support::program::{Layerpin, Setup};
 use serde_json::{Value, json};
 
@@ -31,8 +30,7 @@ fn line(endpoint: &str, operation: &str, verdict: &str, rules: &str, note: &str)
 
 #[tokio::test]
 async fn each_review_is_one_line_with_its_fields() {
-    let registry = Registry::start().unwrap();
-    let digest = registry.push("acme/os", Some("1"), &Image::base("4.18.1"));
+    let OsRegistry { registry, digest, .. } = OsRegistry::start();
     let tagged = machine_config().image(&format!("{}/acme/os:1", registry.host()));
     let pinned = machine_config().image(&format!("{}/acme/os@{digest}", registry.host()));
     let both = machine_config().image(&format!("{}/acme/os:2", registry.host())).extensions_image("os:1");

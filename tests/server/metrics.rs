@@ -1,15 +1,13 @@
 //! The metrics, as the admin address shows them after known events.
 
-use layerpin_sample_registry::images::Image;
-use layerpin_sample_registry::{Authority, Registry};
+use layerpin_sample_registry::Authority;
 use layerpin_test_support::documents::{create, machine_config, policy, update};
+use layerpin_test_support::os_registry::OsRegistry;
 use layerpin_test_support::program::{Setup, metric};
 
 #[tokio::test]
 async fn every_metric_tells_what_happened() {
-    let registry = Registry::start().unwrap();
-    let host = registry.host();
-    let digest = registry.push("acme/os", Some("1"), &Image::base("4.18.1"));
+    let OsRegistry { registry: _registry, host, digest } = OsRegistry::start();
     let tagged = machine_config().image(&format!("{host}/acme/os:1"));
     let pinned = machine_config().image(&format!("{host}/acme/os@{digest}"));
     let spec = "  rules: {floating-tag: warn}\n";

@@ -5,6 +5,7 @@ use layerpin_sample_registry::images::Image;
 use layerpin_test_support::documents::{auth_file, create, machine_config, policy};
 use layerpin_test_support::eventually::eventually;
 use layerpin_test_support::mount::swap_data;
+use layerpin_test_support::os_registry::OsRegistry;
 use layerpin_test_support::program::Setup;
 
 use serde_json::json;
@@ -13,8 +14,7 @@ use crate::answers::patched;
 
 #[tokio::test]
 async fn a_changed_policy_is_taken_over_and_a_broken_one_is_not() {
-    let registry = Registry::start().unwrap();
-    registry.push("acme/os", Some("1"), &Image::base("4.18.1"));
+    let OsRegistry { registry, .. } = OsRegistry::start();
     let tagged = create(&machine_config().image(&format!("{}/acme/os:1", registry.host())));
     let layerpin = Setup::serve().policy("  rules: {floating-tag: deny}\n").start();
     let allowed = async || {

@@ -1,17 +1,16 @@
 //! The end of a server: what is in work is finished first.
 
-use layerpin_sample_registry::images::Image;
-use layerpin_sample_registry::{Fault, Registry};
+use layerpin_sample_registry::Fault;
 use layerpin_test_support::client::Wire;
 use layerpin_test_support::documents::{create, machine_config};
 use layerpin_test_support::eventually::{eventually, in_time};
+use layerpin_test_support::os_registry::OsRegistry;
 use layerpin_test_support::program::{Layerpin, Setup};
 use rustix::process::Signal;
 
 #[tokio::test]
 async fn sigterm_turns_readiness_away_and_finishes_what_is_in_work() {
-    let registry = Registry::start().unwrap();
-    registry.push("acme/os", Some("1"), &Image::base("4.18.1"));
+    let OsRegistry { registry, .. } = OsRegistry::start();
     let mut layerpin = Setup::serve().arguments(["--timeout", "60s"]).start();
     // Held until it is let go, and not just for as long as a connection may take to come about.
     registry.set_fault(Fault::FreezeAfterAccept.on("/manifests/"));

@@ -2,6 +2,7 @@
 //!
 //! - [`program`] starts the program under test, waits for its addresses and reads its log.
 //! - [`client`] sends requests to it.
+//! - [`os_registry`] is a registry with one image.
 //! - [`documents`] builds MachineConfigs, reviews, policies, facts and other input.
 //! - [`eventually`] repeats a check until a condition holds.
 //! - [`tools`] finds external tools, and skips a test without them.
@@ -17,6 +18,7 @@ pub mod documents;
 pub mod eventually;
 pub mod measure;
 pub mod mount;
+pub mod os_registry;
 pub mod program;
 pub mod tools;
 pub mod workshop;

@@ -150,14 +150,6 @@ impl TokenService {
         self.endpoint.requests.clear();
     }
 
-    /// Blocks the thread until `count` requests have arrived, and returns them all.
-    ///
-    /// Fails with `TimedOut` after a minute. In asynchronous code, use
-    /// [`TokenService::requests_arrived`], which lets the client run.
-    pub fn wait_for_requests(&self, count: usize) -> io::Result<Vec<RecordedRequest>> {
-        self.endpoint.requests.wait(count)
-    }
-
     /// Waits until `count` requests have arrived, and returns them all.
     ///
     /// Fails with `TimedOut` after a minute. Needs a runtime with time enabled.
