@@ -149,7 +149,7 @@ fn read(path: &str) -> String {
 }
 
 #[test]
-fn a_function_that_is_no_test_does_not_count() {
+fn a_function_that_is_not_a_test_does_not_count() {
     let text = "#[tokio::test(flavor = \"multi_thread\")]\nasync fn one() {}\n\nfn two() {}\n#[test]\nfn three() {}\n";
     let found = ["one", "two", "three", "four"].map(|name| is_test_of(text, name));
     assert_eq!(found, [true, false, true, false]);

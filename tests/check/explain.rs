@@ -32,7 +32,7 @@ fn what_cannot_be_read_is_told_with_its_place_and_the_rest_is_explained() {
 }
 
 #[test]
-fn a_file_without_an_image_is_told_so() {
+fn a_file_without_an_image_is_reported() {
     let tree = Tree::known(&[("a.yaml", "kind: ConfigMap\n")]);
     let explained = Ended::of(tree.command(["explain", "--facts", "facts.json", "a.yaml"]));
     assert_eq!((explained.status, &*explained.output), (2, ""));

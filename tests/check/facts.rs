@@ -32,7 +32,7 @@ fn a_recorded_run_is_replayed_byte_for_byte_without_the_registry() {
 }
 
 #[test]
-fn facts_hold_the_run_and_no_secret() {
+fn saved_facts_hold_the_run_and_no_secret() {
     let registry = Registry::builder().basic_auth("alice", "s3cr3t-pass").start().unwrap();
     let digest = registry.push("acme/os", Some("1"), &Image::base("4.18.1"));
     let host = registry.host();
@@ -59,7 +59,7 @@ fn facts_hold_the_run_and_no_secret() {
 }
 
 #[test]
-fn what_the_file_does_not_hold_is_unknown_and_says_so() {
+fn facts_missing_from_the_file_are_unknown() {
     let tree = Tree::known(&[("a.yaml", &machine_config("a", "quay.io/acme/other:1"))]);
     let ended = tree.check(["--facts", "facts.json", "a.yaml"]);
     assert_eq!(ended.status, 1);
@@ -75,7 +75,7 @@ fn what_the_file_does_not_hold_is_unknown_and_says_so() {
 }
 
 #[test]
-fn exceptions_end_by_the_time_of_the_recorded_run() {
+fn exceptions_expire_by_the_time_of_the_recorded_run() {
     let exception =
         "  exceptions:\n    - {names: ['*'], rules: [floating-tag], reason: soon, expires: 2001-01-31}\n";
     let tree = Tree::known(&[("a.yaml", &machine_config("a", "quay.io/acme/os:4.18"))]);
@@ -90,7 +90,7 @@ fn exceptions_end_by_the_time_of_the_recorded_run() {
 }
 
 #[test]
-fn a_broken_file_of_facts_is_named_with_the_place() {
+fn an_invalid_facts_file_is_named_with_the_position() {
     let tree = Tree::of(&[
         ("a.yaml", ""),
         ("facts.json", "{\n  \"observedAt\": \"2026-01-15T12:00:00Z\",\n  \"x\": 1\n}"),

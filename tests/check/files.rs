@@ -14,7 +14,7 @@ fn pinned(name: &str) -> String {
 }
 
 #[test]
-fn what_cannot_be_read_is_named_and_the_rest_is_judged() {
+fn unreadable_files_are_named_and_the_rest_is_judged() {
     let tree = Tree::known(&[
         ("a.yaml", &machine_config("a", "quay.io/acme/os:4.18")),
         ("tab.yaml", "kind: MachineConfig\nmetadata:\n\tname: x\n"),
@@ -40,7 +40,7 @@ fn what_cannot_be_read_is_named_and_the_rest_is_judged() {
 }
 
 #[test]
-fn of_a_hundred_thousand_documents_the_last_is_judged_in_its_place() {
+fn the_last_of_a_hundred_thousand_documents_is_judged_at_its_position() {
     let other = "kind: ConfigMap\n---\n";
     let text = other.repeat(100_000) + &machine_config("last", "quay.io/acme/os:4.18");
     let tree = Tree::known(&[("many.yaml", &text)]);
@@ -52,7 +52,7 @@ fn of_a_hundred_thousand_documents_the_last_is_judged_in_its_place() {
 }
 
 #[test]
-fn a_folder_without_permission_is_named_and_the_rest_is_judged() {
+fn an_unreadable_folder_is_named_and_the_rest_is_judged() {
     needs!("setpriv");
     let tree =
         Tree::known(&[("a/a.yaml", &pinned("a")), ("b/b.yaml", &pinned("b")), ("c.yaml", &pinned("c"))]);
@@ -83,7 +83,7 @@ fn a_folder_without_permission_is_named_and_the_rest_is_judged() {
 }
 
 #[test]
-fn folders_are_searched_less_what_git_ignores() {
+fn files_that_git_ignores_are_skipped() {
     let tree = Tree::known(&[
         (".git/HEAD", ""),
         (".gitignore", "vendor/\n"),
@@ -103,7 +103,7 @@ fn folders_are_searched_less_what_git_ignores() {
 }
 
 #[test]
-fn lists_many_documents_json_and_embedded_objects_are_judged_in_their_places() {
+fn lists_many_documents_json_and_embedded_objects_are_judged_at_their_positions() {
     let tag = |name: &str| machine_config(name, "quay.io/acme/os:4.18");
     let indent = |text: &str| text.lines().map(|line| format!("    {line}\n")).collect::<String>();
     let config_map = format!(
@@ -148,7 +148,7 @@ fn lists_many_documents_json_and_embedded_objects_are_judged_in_their_places() {
 }
 
 #[test]
-fn a_template_in_a_folder_is_passed_over_with_a_word() {
+fn a_template_in_a_folder_is_skipped_with_a_warning() {
     let chart = "{{- if .Values.enabled }}\napiVersion: machineconfiguration.openshift.io/v1\n\
                  kind: MachineConfig\nmetadata: {name: a}\nspec:\n  osImageURL: {{ .Values.image }}\n{{- end }}\n";
     let tree = Tree::known(&[
@@ -171,7 +171,7 @@ fn a_template_in_a_folder_is_passed_over_with_a_word() {
 }
 
 #[test]
-fn objects_of_a_template_are_judged_and_one_with_a_parameter_is_passed_over_with_a_word() {
+fn objects_of_a_template_are_judged_and_one_with_a_parameter_is_skipped_with_a_warning() {
     let item =
         |name: &str, image: &str| machine_config(name, image).trim_end().replace('\n', "\n  ").to_owned();
     let template = format!(
@@ -194,7 +194,7 @@ fn objects_of_a_template_are_judged_and_one_with_a_parameter_is_passed_over_with
 }
 
 #[test]
-fn a_machine_config_without_its_api_version_is_told_in_a_folder_and_an_error_when_named() {
+fn a_missing_api_version_is_a_warning_in_a_folder_and_an_error_in_a_named_file() {
     let object = machine_config("a", "quay.io/acme/os:4.18");
     let (_, headless) = object.split_once('\n').unwrap();
     let other = object.replace("machineconfiguration.openshift.io/v1", "machineconfig.openshift.io/v1");

@@ -28,7 +28,7 @@ fn on_a_terminal(tree: &Tree, arguments: &str) -> Command {
 }
 
 #[test]
-fn there_is_colour_on_a_terminal_unless_no_color_is_set() {
+fn a_terminal_gets_colour_unless_no_color_is_set() {
     needs!("script");
     let tree = Tree::known(&[("a.yaml", &machine_config("a", "quay.io/acme/os:4.18"))]);
     let arguments = "check --facts facts.json a.yaml";
@@ -52,7 +52,7 @@ fn there_is_colour_on_a_terminal_unless_no_color_is_set() {
 }
 
 #[test]
-fn a_drawing_has_colour_on_a_terminal_unless_no_color_is_set() {
+fn a_drawing_on_a_terminal_has_colour_unless_no_color_is_set() {
     needs!("script");
     let image = format!("quay.io/acme/os@{DIGEST}");
     let tree = Tree::known(&[("a.yaml", &machine_config("a", &image))]);
@@ -70,7 +70,7 @@ fn a_drawing_has_colour_on_a_terminal_unless_no_color_is_set() {
 }
 
 #[test]
-fn long_work_shows_its_progress_on_a_terminal_and_wipes_it_away() {
+fn progress_is_shown_on_a_terminal_and_erased_at_the_end() {
     needs!("script");
     let registry = Registry::start().unwrap();
     let digest = registry.push("acme/os", None, &Image::base("4.18.1"));
@@ -103,7 +103,7 @@ fn long_work_shows_its_progress_on_a_terminal_and_wipes_it_away() {
 }
 
 #[test]
-fn a_reader_that_has_seen_enough_is_no_failure() {
+fn a_closed_pipe_is_not_an_error() {
     let image = "quay.io/acme/os:4.18";
     let many: String =
         (0..500).map(|index| format!("---\n{}", machine_config(&format!("mc-{index}"), image))).collect();

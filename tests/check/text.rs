@@ -37,7 +37,7 @@ fn a_finding_tells_what_is_wrong_where_why_and_what_to_do() {
 }
 
 #[test]
-fn what_is_well_leaves_standard_output_empty() {
+fn standard_output_is_empty_without_findings() {
     let pinned = format!("quay.io/acme/os@{DIGEST}");
     let tree = Tree::known(&[
         ("a.yaml", &machine_config("a", &pinned)),
@@ -68,7 +68,7 @@ fn a_warning_does_not_fail_the_check() {
 }
 
 #[test]
-fn nothing_to_judge_is_said() {
+fn no_machine_configs_is_stated() {
     let tree = Tree::of(&[("notes.txt", "")]);
     assert_eq!(
         tree.check(["--offline", "."]),
@@ -77,7 +77,7 @@ fn nothing_to_judge_is_said() {
 }
 
 #[test]
-fn an_exception_is_shown_with_its_end() {
+fn an_exception_is_shown_with_its_expiry() {
     let tree = Tree::known(&[("worker.yaml", WORKER)]);
     let exception = "  exceptions:\n    - {names: [99-*], rules: [floating-tag], reason: moved next week, expires: 2026-01-31}\n";
     tree.judge_by(&policy(&[], exception));
@@ -104,7 +104,7 @@ fn standard_input_is_judged_and_no_file_is_named() {
 }
 
 #[test]
-fn a_wrong_command_line_ends_with_2() {
+fn a_wrong_command_line_exits_with_2() {
     let tree = Tree::of(&[("a.yaml", "")]);
     for (arguments, message) in [
         (&[][..], "<PATH>..."),
@@ -119,7 +119,7 @@ fn a_wrong_command_line_ends_with_2() {
 }
 
 #[test]
-fn a_cluster_that_cannot_be_reached_is_told_with_the_findings_alone() {
+fn an_unreachable_cluster_is_reported_only_with_the_findings() {
     let tree = Tree::of(&[("a.yaml", &machine_config("a", &format!("quay.io/acme/os@{DIGEST}")))]);
     tree.judge_by(&policy(&[("foreign-base", "warn")], ""));
     let port = ClosedPort::take().unwrap();

@@ -245,7 +245,7 @@ async fn a_kubeconfig_that_cannot_be_used_is_named_with_what_to_do() {
 }
 
 #[test]
-fn a_context_that_is_nowhere_is_named() {
+fn a_missing_context_is_named() {
     let (code, _, error) = Setup::serve().arguments(["--context", "prod"]).ended();
     let expected =
         "error: --context `prod`: there is no kubeconfig to look for it in; name one with --kubeconfig\n";
@@ -309,7 +309,7 @@ async fn a_plug_in_that_fails_or_hangs_holds_up_neither_start_nor_stop() {
 }
 
 #[tokio::test]
-async fn in_a_pod_it_is_the_account_that_is_mounted() {
+async fn in_a_pod_the_mounted_account_is_used() {
     let server = openshift().await;
     let folder = tempfile::tempdir().unwrap();
     let service = ("127.0.0.1".to_owned(), server.address.port().to_string());

@@ -128,7 +128,7 @@ async fn anyone_and_off_ask_nobody() {
 }
 
 #[test]
-fn authorized_without_a_cluster_is_an_error_that_says_so() {
+fn dry_run_access_authorized_needs_a_cluster() {
     let expected = "error: --dry-run-access authorized: there is no cluster to ask who may create MachineConfigs; \
                     name one with --kubeconfig, or choose `anyone` or `off`\n";
     for more in [&[][..], &["--offline"], &["--no-cluster"]] {

@@ -115,7 +115,7 @@ async fn each_kind_is_read_with_the_members_that_matter() {
 }
 
 #[tokio::test]
-async fn what_changes_is_known_at_once() {
+async fn changes_are_known_at_once() {
     let server = openshift().await;
     let known = Known::follow(&server);
     known.runs("4.18.14").await;

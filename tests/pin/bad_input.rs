@@ -25,7 +25,7 @@ fn said(bytes: &[u8]) -> String {
 }
 
 #[test]
-fn what_is_no_yaml_is_named_with_line_and_column() {
+fn a_file_that_is_not_yaml_is_named_with_line_and_column() {
     for (text, words) in [
         (
             "kind: MachineConfig\nspec:\n\tosImageURL: a\n",
@@ -42,7 +42,7 @@ fn what_is_no_yaml_is_named_with_line_and_column() {
 }
 
 #[test]
-fn what_is_no_text_is_named_with_line_and_column() {
+fn a_file_that_is_not_text_is_named_with_line_and_column() {
     assert_eq!(
         said(b"a: b\nc: \xff\n"),
         "error: bad.yaml:2:4: not UTF-8: byte 0xff\n  help: save the file as UTF-8 text\n"
@@ -176,7 +176,7 @@ fn control_characters_never_come_out_raw() {
 }
 
 #[test]
-fn a_file_with_one_fault_is_left_alone_as_a_whole() {
+fn a_file_with_one_error_is_not_changed_at_all() {
     let workplace = Workplace::new();
     let text = format!("{}---\nkind: MachineConfig\na: [\n", machine_config("os", TAG));
     workplace.write("bad.yaml", &text);

@@ -25,7 +25,7 @@ fn windows_line_ends_a_mark_and_a_missing_last_one_stay() {
 }
 
 #[test]
-fn mode_and_link_stay_and_nothing_is_left_beside_the_file() {
+fn mode_and_link_are_kept_and_no_other_file_is_left() {
     let workplace = Workplace::new();
     let file = workplace.write("real/worker.yaml", &machine_config("os", TAG));
     fs::set_permissions(&file, fs::Permissions::from_mode(0o604)).unwrap();
@@ -64,7 +64,7 @@ fn a_full_disk_leaves_the_file_as_it_was() {
 }
 
 #[test]
-fn a_file_or_folder_that_may_not_be_written_is_told_and_the_others_are_done() {
+fn a_read_only_file_or_folder_is_named_and_the_others_are_pinned() {
     let workplace = Workplace::new();
     let locked = workplace.write("locked/worker.yaml", &machine_config("os", TAG));
     let read_only = workplace.write("open/a.yaml", &machine_config("os", TAG));
@@ -108,7 +108,7 @@ fn a_file_or_folder_that_may_not_be_written_is_told_and_the_others_are_done() {
 }
 
 #[test]
-fn a_reader_that_has_seen_enough_is_no_failure() {
+fn a_closed_pipe_is_not_an_error() {
     let workplace = Workplace::new();
     for number in 0..200 {
         workplace.write(&format!("tree/{number}.yaml"), &machine_config("os", TAG));

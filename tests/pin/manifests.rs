@@ -19,7 +19,7 @@ use crate::program::Workplace;
 const DIGEST: &str = "sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 
 #[test]
-fn what_becomes_of_each_is_what_was_agreed() {
+fn each_manifest_gets_the_expected_result() {
     let workplace = Workplace::new();
     copy(&workplace);
     let diff = workplace.pin(&["--facts", "facts.json", "manifests"]);
@@ -36,7 +36,7 @@ fn what_becomes_of_each_is_what_was_agreed() {
 }
 
 #[test]
-fn each_says_the_same_as_before_but_for_its_pins() {
+fn each_manifest_is_the_same_except_for_its_pins() {
     let workplace = Workplace::new();
     copy(&workplace);
     let before = texts();

@@ -43,7 +43,7 @@ fn without_an_option_it_prints_a_diff_and_changes_nothing() {
 }
 
 #[test]
-fn the_diff_is_one_that_patch_takes() {
+fn git_applies_the_diff() {
     needs!("git");
     let workplace = workplace();
     let output = workplace.command(&["worker.yaml"]).output().unwrap();
@@ -53,7 +53,7 @@ fn the_diff_is_one_that_patch_takes() {
 }
 
 #[test]
-fn the_diff_of_an_odd_name_or_of_a_lone_carriage_return_is_one_that_git_takes() {
+fn git_applies_the_diff_of_an_odd_name_or_a_lone_carriage_return() {
     needs!("git");
     let text = machine_config("os", TAG).replace("# the layered image", "# one\r  # two");
     for name in ["the worker.yaml", "a\"b\\c\td é.yaml", "ä.yaml"] {
@@ -72,7 +72,7 @@ fn the_diff_of_an_odd_name_or_of_a_lone_carriage_return_is_one_that_git_takes() 
 }
 
 #[test]
-fn check_only_tells_and_ends_with_1() {
+fn check_changes_nothing_and_exits_with_1() {
     let workplace = workplace();
     let told = "worker.yaml:7:15: would pin `REGISTRY/acme/os:4.18` to DIGEST\n";
     assert_eq!(workplace.pin(&["--check", "worker.yaml"]), expected(1, told, ""));
@@ -174,7 +174,7 @@ fn a_request_for_a_fresh_look_is_answered_and_taken_away() {
 }
 
 #[test]
-fn a_digest_that_cannot_be_had_is_told_for_each_file_and_the_others_are_done() {
+fn an_unknown_digest_is_reported_for_each_file_and_the_others_are_pinned() {
     let workplace = workplace();
     workplace.write("absent.yaml", &machine_config("os", "REGISTRY/acme/os:5"));
     workplace.write("short.yaml", &machine_config("os", "acme/os:4.18"));
@@ -224,7 +224,7 @@ fn each_reference_is_asked_once_and_the_order_is_that_of_the_files() {
 }
 
 #[test]
-fn standard_input_goes_through_it() {
+fn standard_input_is_pinned_to_standard_output() {
     let workplace = Workplace::new();
     let input = machine_config("os", TAG);
     let words = "<stdin>:7:15: pinned `REGISTRY/acme/os:4.18` to DIGEST\n";
@@ -240,7 +240,7 @@ fn standard_input_goes_through_it() {
 }
 
 #[test]
-fn a_policy_that_keeps_the_webhook_from_pinning_does_not_keep_files_from_it() {
+fn pin_false_in_a_policy_does_not_stop_the_pin_command() {
     let workplace = workplace();
     workplace.write("policy.yaml", include_str!("../../policies/warn-only.yaml"));
     let ended = workplace.pin(&["--policy", "policy.yaml", "--check", "worker.yaml"]);
@@ -262,7 +262,7 @@ fn a_registry_that_the_policy_does_not_allow_is_not_asked() {
 }
 
 #[test]
-fn a_wrong_command_line_ends_with_2() {
+fn a_wrong_command_line_exits_with_2() {
     let workplace = workplace();
     for arguments in [&[][..], &["--write", "--check", "worker.yaml"], &["--nope", "worker.yaml"]] {
         assert_eq!(workplace.pin(arguments).status, 2, "{arguments:?}");

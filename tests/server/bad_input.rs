@@ -75,7 +75,7 @@ async fn other_methods_paths_and_timeouts_are_refused() {
 }
 
 #[tokio::test]
-async fn deep_nesting_in_what_is_not_judged_is_passed_over() {
+async fn deep_nesting_in_other_fields_is_ignored() {
     let layerpin = Layerpin::start();
     let object = machine_config().image("os:1").field("config", "DEEP");
     let nest = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
@@ -85,7 +85,7 @@ async fn deep_nesting_in_what_is_not_judged_is_passed_over() {
 }
 
 #[tokio::test]
-async fn a_number_where_a_string_should_stand_is_named_and_the_uid_kept() {
+async fn a_number_in_place_of_a_string_is_named_and_the_uid_is_kept() {
     let layerpin = Layerpin::start();
     let object = machine_config().field("osImageURL", 5);
     let message = "the MachineConfig cannot be judged: `object.spec.osImageURL`: invalid type: integer `5`, \
@@ -100,7 +100,7 @@ async fn a_number_where_a_string_should_stand_is_named_and_the_uid_kept() {
 }
 
 #[tokio::test]
-async fn broken_references_are_denied_unpinned_and_shown_without_their_control_characters() {
+async fn invalid_references_are_denied_unpinned_and_shown_without_control_characters() {
     let layerpin = Layerpin::start();
     let digest = "0123456789abcdef".repeat(4);
     for text in [

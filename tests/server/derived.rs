@@ -9,7 +9,7 @@ use serde_json::json;
 use crate::lineage::explained;
 
 #[tokio::test]
-async fn images_by_the_tools_of_the_field_are_told_apart() {
+async fn images_built_by_other_tools_are_classified_by_their_ancestry() {
     needs!("docker-registry", "skopeo", "buildah");
     let workshop = Workshop::open();
     let simple = "FROM BASE\nCOPY motd /etc/motd\n";

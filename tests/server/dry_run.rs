@@ -10,7 +10,7 @@ fn yaml(image: &str) -> String {
 }
 
 #[tokio::test]
-async fn the_report_tells_what_the_patch_mends_and_the_verdict_after_it() {
+async fn the_report_shows_what_the_patch_fixes_and_the_verdict_after_it() {
     let OsRegistry { registry: _registry, host, digest } = OsRegistry::start();
     let layerpin = Layerpin::start();
     let tag = format!("{host}/acme/os:1");
@@ -40,7 +40,7 @@ async fn the_report_tells_what_the_patch_mends_and_the_verdict_after_it() {
 }
 
 #[tokio::test]
-async fn what_the_user_accepts_is_among_the_facts() {
+async fn accepted_bases_are_part_of_the_facts() {
     let (release, one, two) = ("quay.io/ocp/release:1", "quay.io/acme/one:1", "quay.io/acme/two:1");
     let given = json!({"releaseImage": release, "baseImages": [one, two]});
     let options = ["--offline", "--release-image", release, "--base-image", one, "--base-image", two];
@@ -57,7 +57,7 @@ async fn what_the_user_accepts_is_among_the_facts() {
 }
 
 #[tokio::test]
-async fn text_is_for_people() {
+async fn accept_text_plain_returns_text() {
     let layerpin = Layerpin::start();
     let answer = layerpin.webhooks.post_for("text/plain", "/dry-run", yaml("os:1")).await;
     assert_eq!(
@@ -76,7 +76,7 @@ async fn text_is_for_people() {
 }
 
 #[tokio::test]
-async fn what_is_no_machine_config_is_refused_in_words() {
+async fn a_body_that_is_not_a_machine_config_is_refused_with_the_reason() {
     let layerpin = Layerpin::start();
     let pod = "{\"apiVersion\":\"v1\",\"kind\":\"Pod\"}";
     for (body, reason) in [
@@ -94,7 +94,7 @@ async fn what_is_no_machine_config_is_refused_in_words() {
 }
 
 #[tokio::test]
-async fn it_can_be_taken_away() {
+async fn dry_run_can_be_turned_off() {
     let layerpin = Setup::serve().arguments(["--dry-run-access", "off"]).start();
     assert_eq!(layerpin.webhooks.post("/dry-run", yaml("a.b/c:1")).await.status, 404);
 }

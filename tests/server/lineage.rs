@@ -67,7 +67,7 @@ fn dressed(from: &Image, labels: &[&str]) -> Image {
 }
 
 #[test]
-fn images_in_a_registry_are_told_apart() {
+fn images_in_a_registry_are_classified_by_their_ancestry() {
     let shelf = Shelf::fill();
     let [amd64, arm64] = shelf.derived();
     let twenty = (0..20).fold(shelf.bases[0].clone(), |image, index| {
@@ -197,7 +197,7 @@ async fn a_review_judges_the_lineage_against_the_release_that_was_named() {
 }
 
 #[test]
-fn explain_takes_files_and_says_what_it_cannot_take() {
+fn explain_reads_files_and_names_the_ones_it_cannot_read() {
     let shelf = Shelf::fill();
     let image = shelf.push(&shelf.derived()[0]);
     let setup = Setup::verb("explain").arguments(["worker.yaml", "--release-image", &shelf.payload]);
@@ -220,7 +220,7 @@ fn explain_takes_files_and_says_what_it_cannot_take() {
 }
 
 #[test]
-fn what_was_judged_by_a_release_is_replayed_byte_for_byte_without_a_registry() {
+fn facts_of_a_release_are_replayed_byte_for_byte_without_a_registry() {
     let shelf = Shelf::fill();
     let folder = tempfile::tempdir().unwrap();
     let [amd64, arm64] = shelf.derived();

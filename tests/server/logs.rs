@@ -60,7 +60,7 @@ async fn each_review_is_one_line_with_its_fields() {
 }
 
 #[tokio::test]
-async fn dry_runs_and_refused_requests_are_lines_too() {
+async fn dry_runs_and_refused_requests_are_logged() {
     let layerpin = Setup::serve().arguments(["--offline"]).start();
     layerpin.webhooks.post("/dry-run", machine_config().image("os:1").to_string()).await;
     let expected = json!({
@@ -82,7 +82,7 @@ async fn dry_runs_and_refused_requests_are_lines_too() {
 }
 
 #[tokio::test]
-async fn what_a_caller_writes_makes_no_lines_of_its_own() {
+async fn a_caller_cannot_add_lines_to_the_log() {
     let layerpin = Setup::serve().arguments(["--offline"]).start();
     let object = machine_config().image("os:1").named("a\nb\u{1b}[31m");
     layerpin.webhooks.review("/validate", &create(&object)).await;

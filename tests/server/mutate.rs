@@ -68,7 +68,7 @@ async fn a_tag_is_pinned_and_recorded() {
 }
 
 #[tokio::test]
-async fn annotations_that_are_there_stay() {
+async fn existing_annotations_are_kept() {
     let tagged = Tagged::new();
     for annotations in [json!({}), json!({"a/b": "kept", "c~d": "kept"})] {
         let object = machine_config().image(&tagged.tag()).annotations(annotations.clone());
@@ -131,7 +131,7 @@ async fn an_update_keeps_its_digest_after_the_tag_moved() {
 }
 
 #[tokio::test]
-async fn another_tag_is_pinned_anew() {
+async fn another_tag_gets_another_pin() {
     let tagged = Tagged::new();
     let next = tagged.registry.push("acme/os", Some("4.19"), &Image::base("4.19.1"));
     let record = tagged.record_of(&tagged.digest);
@@ -144,7 +144,7 @@ async fn another_tag_is_pinned_anew() {
 }
 
 #[tokio::test]
-async fn repin_looks_again_rolls_forward_and_is_spent() {
+async fn repin_resolves_the_tag_again_and_is_removed() {
     let tagged = Tagged::new();
     // An answer from before is in the cache, and must not serve.
     tagged.mutate(&create(&machine_config().image(&tagged.tag()))).await;
@@ -215,7 +215,7 @@ async fn the_extensions_image_is_pinned_with_a_record_of_its_own() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_pinned_is_allowed_with_a_word() {
+async fn an_image_that_cannot_be_pinned_is_allowed_with_a_warning() {
     let tagged = Tagged::new();
     let absent = format!("{}/acme/os:9.99", tagged.host);
     let answer = tagged.mutate(&create(&machine_config().image(&absent))).await;
@@ -234,7 +234,7 @@ async fn what_cannot_be_pinned_is_allowed_with_a_word() {
 }
 
 #[tokio::test]
-async fn what_everybody_may_not_have_is_pinned_with_the_auth_file() {
+async fn a_private_image_is_pinned_with_the_auth_file() {
     let registry = Registry::builder().basic_auth("robot", "s3cr3t-word").start().unwrap();
     let digest = registry.push("acme/os", Some("1"), &Image::base("4.18.1"));
     let host = registry.host();

@@ -20,7 +20,7 @@ fn registry() -> (Registry, String) {
 }
 
 #[tokio::test]
-async fn without_pin_nothing_is_changed_and_nobody_is_asked() {
+async fn without_pin_nothing_is_changed_and_no_registry_is_asked() {
     let (registry, _) = registry();
     let object = machine_config().image(&format!("{}/acme/os:4.18", registry.host()));
     assert_eq!(under("  pin: false\n", "/mutate", &object).await, untouched());
@@ -28,7 +28,7 @@ async fn without_pin_nothing_is_changed_and_nobody_is_asked() {
 }
 
 #[tokio::test]
-async fn an_unanswered_question_costs_what_on_unknown_says() {
+async fn an_unknown_fact_has_the_level_of_on_unknown() {
     let image = format!("registry.example/acme/os@{NOWHERE}");
     let object = machine_config().image(&image);
     let told = format!(

@@ -29,7 +29,7 @@ fn tagged() -> (Registry, MachineConfig) {
 }
 
 #[tokio::test]
-async fn what_the_operators_own_accounts_write_passes() {
+async fn writes_of_the_operators_service_accounts_pass() {
     let (registry, object) = tagged();
     let object = object.named(RENDERED);
     let accounts = ["machine-config-controller", "machine-config-operator"];
@@ -49,7 +49,7 @@ async fn the_name_of_a_rendered_config_exempts_nobody() {
 }
 
 #[tokio::test]
-async fn what_is_neither_created_nor_updated_passes() {
+async fn other_operations_than_create_and_update_pass() {
     let (registry, object) = tagged();
     let reviews = [
         ("DELETE with a null object", review("DELETE", &Value::Null, &object)),
@@ -59,7 +59,7 @@ async fn what_is_neither_created_nor_updated_passes() {
 }
 
 #[tokio::test]
-async fn what_is_no_machine_config_passes() {
+async fn objects_of_other_kinds_pass() {
     let (registry, object) = tagged();
     let with = |resource: Value| {
         let mut review = create(&object);
@@ -80,7 +80,7 @@ async fn what_is_no_machine_config_passes() {
 }
 
 #[tokio::test]
-async fn what_names_no_image_passes() {
+async fn a_machine_config_without_an_image_passes() {
     let (registry, object) = tagged();
     let empty = machine_config().image("");
     let reviews = [
@@ -93,7 +93,7 @@ async fn what_names_no_image_passes() {
 }
 
 #[tokio::test]
-async fn an_update_of_other_things_passes() {
+async fn an_update_of_other_fields_passes() {
     let (registry, object) = tagged();
     let arguments = object.clone().field("kernelArguments", ["quiet"].as_slice());
     let label = object.clone().label("team", "storage");

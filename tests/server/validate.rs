@@ -66,7 +66,7 @@ async fn a_digest_that_is_not_there_is_denied() {
 }
 
 #[tokio::test]
-async fn every_finding_is_told_by_field_and_then_by_rule() {
+async fn findings_are_ordered_by_field_and_then_by_rule() {
     let shelf = Shelf::new();
     let host = shelf.registry.host();
     let absent = format!("{host}/acme/os:9.99");
@@ -96,7 +96,7 @@ async fn every_finding_is_told_by_field_and_then_by_rule() {
 }
 
 #[tokio::test]
-async fn a_short_name_is_denied_and_nobody_is_asked() {
+async fn a_short_name_is_denied_without_a_request_to_a_registry() {
     let answer = validate(&Layerpin::start(), &machine_config().image("os:4.18")).await;
     let message = answer["response"]["status"]["message"].as_str().unwrap().to_owned();
     let first =
@@ -116,7 +116,7 @@ async fn a_finding_at_warn_is_a_warning() {
 }
 
 #[tokio::test]
-async fn a_denial_and_a_warning_come_together() {
+async fn denials_and_warnings_are_in_one_answer() {
     let shelf = Shelf::new();
     let spec = "  rules: {floating-tag: warn}\n";
     let layerpin = Setup::serve().policy(spec).start();
@@ -148,7 +148,7 @@ async fn no_warning_is_longer_than_the_api_server_takes() {
 }
 
 #[tokio::test]
-async fn an_object_that_cannot_be_read_is_denied_with_its_field() {
+async fn an_invalid_object_is_denied_with_the_field() {
     let layerpin = Layerpin::start();
     let label = machine_config().metadata_field("labels", "worker").into_json();
     let number = machine_config().field("baseOSExtensionsContainerImage", 1.5).into_json();
@@ -168,7 +168,7 @@ async fn an_object_that_cannot_be_read_is_denied_with_its_field() {
 }
 
 #[tokio::test]
-async fn an_update_is_judged_as_it_stands_then() {
+async fn an_update_is_judged_by_its_new_object() {
     let shelf = Shelf::new();
     let layerpin = Layerpin::start();
     let stored = machine_config().image(&shelf.pinned);
