@@ -36,6 +36,7 @@ pub mod metrics;
 pub mod model;
 pub mod pin;
 pub mod policy;
+pub mod policy_store;
 pub mod pools;
 pub mod registry;
 pub(crate) mod reload;

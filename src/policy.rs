@@ -4,7 +4,6 @@
 //! policy does not name has the level that the rule recommends.
 
 pub mod file;
-pub mod store;
 
 use jiff::civil::Date;
 use serde::{Deserialize, Serialize};
@@ -15,7 +14,6 @@ use crate::model::pattern::Pattern;
 use crate::rules::{self, Rule};
 
 pub use file::PolicyErrors;
-pub use store::{PolicyReload, PolicyStore};
 
 /// What a finding costs.
 #[derive(

@@ -30,7 +30,7 @@ use tokio::sync::{Semaphore, watch};
 
 use crate::engine::Engine;
 use crate::metrics::Metrics;
-use crate::policy::PolicyStore;
+use crate::policy_store::PolicyStore;
 use crate::server::tls_settings::TlsSettings;
 use crate::tls::profile::Protocol;
 use crate::tls::{CertificateError, ClientAuthority, ServingCertificate, TlsEndpoint};

@@ -14,7 +14,7 @@ use crate::cluster::access::{ClusterAccess, ClusterChoice, ClusterEnvironment};
 use crate::errors;
 use crate::metrics::Metrics;
 use crate::model::facts::{AcceptedBases, Facts};
-use crate::policy::PolicyStore;
+use crate::policy_store::PolicyStore;
 use crate::registry::RegistrySettings;
 use crate::registry::auth::keychain::Keychain;
 use crate::registry::http::tls_roots::CertDirs;

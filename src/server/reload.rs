@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::policy::PolicyReload;
+use crate::policy_store::PolicyReload;
 use crate::registry::auth::keychain::Reloaded;
 use crate::server::ServerState;
 use crate::tls::{CertificateReload, ServingCertificate};

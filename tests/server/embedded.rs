@@ -6,7 +6,7 @@ use std::sync::Arc;
 use axum::Router;
 use layerpin::engine::Engine;
 use layerpin::metrics::Metrics;
-use layerpin::policy::PolicyStore;
+use layerpin::policy_store::PolicyStore;
 use layerpin::registry::auth::keychain::Keychain;
 use layerpin::server::{ConnectionLimits, DryRunAccess, Parts, Server, Shutdown};
 use layerpin::sources::{RegistryClient, Sources};

@@ -3,7 +3,8 @@
 
 use layerpin::engine::Engine;
 use layerpin::model::facts::Facts;
-use layerpin::policy::{Level, Policy, PolicyStore};
+use layerpin::policy::{Level, Policy};
+use layerpin::policy_store::PolicyStore;
 use layerpin::sources::Sources;
 use layerpin_test_support::documents::create;
 use layerpin_test_support::program::Setup;

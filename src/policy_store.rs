@@ -1,4 +1,6 @@
-//! The policy in force, and the file that it is read from again while the program runs.
+//! The policy in use, and the file that it is read from.
+//!
+//! Apart from [`crate::policy`], which reads no files.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
