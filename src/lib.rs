@@ -39,7 +39,7 @@ pub mod policy;
 pub mod policy_store;
 pub mod pools;
 pub mod registry;
-pub(crate) mod reload;
+pub mod reload;
 pub mod report;
 pub mod rules;
 pub mod run;

@@ -5,108 +5,65 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use arc_swap::{ArcSwap, ArcSwapOption};
-
 use crate::errors;
-use crate::policy::{Policy, PolicyErrors};
-use crate::reload::LastSeen;
+use crate::policy::Policy;
+use crate::reload::{Reloadable, Reloaded};
 
-/// Holds the policy in force. A file that cannot be read or has a fault never replaces it.
+/// Holds the policy in use. A file that cannot be read or has an error never replaces it.
 #[derive(Debug)]
 pub struct PolicyStore {
     path: Option<PathBuf>,
-    current: ArcSwap<Policy>,
-    seen: LastSeen,
-    fault: ArcSwapOption<String>,
+    policy: Reloadable<Policy>,
 }
 
 impl PolicyStore {
-    /// Holds the recommended policy, for ever.
+    /// Holds the recommended policy, which never changes.
     pub fn built_in() -> Self {
-        Self::holding(None, Policy::recommended())
+        Self { path: None, policy: Reloadable::new(Policy::recommended()) }
     }
 
-    /// Reads a policy file. Fails with the file and the line of each fault.
+    /// Reads a policy file. Fails with the file and the line of each error in it.
     pub fn from_file(path: &Path) -> Result<Self, PolicyFileError> {
-        let text = read(path)?;
-        let policy = Policy::parse(&text).map_err(|errors| PolicyFileError::faulty(path, &errors))?;
-        let store = Self::holding(Some(path.to_owned()), policy);
-        store.seen.is_new::<PolicyFileError>(Ok(text.as_bytes()));
-        Ok(store)
+        let policy = Reloadable::from_content(&read(path)?, |text| parse(path, text))?;
+        Ok(Self { path: Some(path.to_owned()), policy })
     }
 
-    /// The policy in force.
+    /// The policy in use.
     pub fn current(&self) -> Arc<Policy> {
-        self.current.load_full()
+        self.policy.current()
     }
 
-    /// Why the file as it stands is not in force. `None` when it is.
+    /// Why the current content of the file is not in use. `None` when it is.
     pub fn fault(&self) -> Option<String> {
-        self.fault.load().as_deref().cloned()
+        self.policy.fault()
     }
 
-    /// Looks at the file again.
-    pub fn reload(&self) -> PolicyReload {
-        let Some(path) = &self.path else { return PolicyReload::Same };
-        let outcome = read(path);
-        if !self.seen.is_new(outcome.as_ref().map(String::as_bytes)) {
-            return PolicyReload::Same;
-        }
-        let parsed = outcome
-            .and_then(|text| Policy::parse(&text).map_err(|errors| PolicyFileError::faulty(path, &errors)));
-        match parsed {
-            Ok(policy) => {
-                let policy = Arc::new(policy);
-                self.current.store(Arc::clone(&policy));
-                self.fault.store(None);
-                PolicyReload::Changed(policy)
-            }
-            Err(error) => {
-                self.fault.store(Some(Arc::new(error.to_string())));
-                PolicyReload::Faulty(error)
-            }
-        }
-    }
-
-    fn holding(path: Option<PathBuf>, policy: Policy) -> Self {
-        Self {
-            path,
-            current: ArcSwap::from_pointee(policy),
-            seen: LastSeen::default(),
-            fault: ArcSwapOption::empty(),
-        }
+    /// Reads the file again. Fails once for each content that cannot be used; the previous policy stays in
+    /// use.
+    pub fn reload(&self) -> Result<Reloaded, PolicyFileError> {
+        let Some(path) = &self.path else { return Ok(Reloaded::Same) };
+        self.policy.reload(read(path), |text| parse(path, text))
     }
 }
 
-/// What a look at the policy file brought.
-#[derive(Debug)]
-pub enum PolicyReload {
-    /// Its content is as it was.
-    Same,
-    /// Its content is another, and in force.
-    Changed(Arc<Policy>),
-    /// Its content is another and cannot be used; what was in force still is.
-    Faulty(PolicyFileError),
-}
-
-/// A policy file that cannot be used: one line for each fault, with file and line.
+/// A policy file that cannot be used: one line for each error, with file and line.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct PolicyFileError(String);
 
-impl PolicyFileError {
-    fn faulty(path: &Path, errors: &PolicyErrors) -> Self {
+fn read(path: &Path) -> Result<String, PolicyFileError> {
+    std::fs::read_to_string(path).map_err(|error| {
+        PolicyFileError(format!("policy file {}: {}", path.display(), errors::words(&error)))
+    })
+}
+
+fn parse(path: &Path, text: &str) -> Result<Policy, PolicyFileError> {
+    Policy::parse(text).map_err(|errors| {
         let lines: Vec<_> = errors
             .iter()
             .map(|error| format!("{}:{}: {}", path.display(), error.line, error.message))
             .collect();
-        Self(lines.join("\n"))
-    }
-}
-
-fn read(path: &Path) -> Result<String, PolicyFileError> {
-    std::fs::read_to_string(path).map_err(|error| {
-        PolicyFileError(format!("policy file {}: {}", path.display(), errors::words(&error)))
+        PolicyFileError(lines.join("\n"))
     })
 }
 
@@ -123,21 +80,22 @@ mod tests {
         let write = |text: &str| std::fs::write(&path, text).unwrap();
         write(SOUND);
         let store = PolicyStore::from_file(&path).unwrap();
-        assert!(matches!(store.reload(), PolicyReload::Same));
+        assert_eq!(store.reload().unwrap(), Reloaded::Same);
         write(&SOUND.replace("one", "two"));
-        assert!(matches!(store.reload(), PolicyReload::Changed(policy) if policy.name() == "two"));
+        assert_eq!(store.reload().unwrap(), Reloaded::Changed);
+        assert_eq!(store.current().name(), "two");
         write(&format!("{SOUND}spec:\n  rules:\n    nope: deny\n    floating-tag: often\n"));
-        let PolicyReload::Faulty(error) = store.reload() else { panic!() };
+        let error = store.reload().unwrap_err();
         let lines: Vec<_> = error.to_string().lines().map(str::to_owned).collect();
         assert_eq!(lines.len(), 2);
         assert!(lines[0].contains("policy.yaml:6: no rule is called `nope`"), "{error}");
         assert_eq!(store.current().name(), "two");
         assert_eq!(store.fault(), Some(error.to_string()));
-        assert!(matches!(store.reload(), PolicyReload::Same), "a fault is told of once");
+        assert_eq!(store.reload().unwrap(), Reloaded::Same, "an error is returned once");
         std::fs::remove_file(&path).unwrap();
-        assert!(matches!(store.reload(), PolicyReload::Faulty(_)));
+        assert!(store.reload().is_err());
         write(SOUND);
-        assert!(matches!(store.reload(), PolicyReload::Changed(_)));
+        assert_eq!(store.reload().unwrap(), Reloaded::Changed);
         assert_eq!((store.current().name(), store.fault()), ("one", None));
     }
 
@@ -154,7 +112,8 @@ mod tests {
         let store = PolicyStore::from_file(&at("policy.yaml")).unwrap();
         std::os::unix::fs::symlink("v2", at("..data_tmp")).unwrap();
         std::fs::rename(at("..data_tmp"), at("..data")).unwrap();
-        assert!(matches!(store.reload(), PolicyReload::Changed(policy) if policy.name() == "two"));
+        assert_eq!(store.reload().unwrap(), Reloaded::Changed);
+        assert_eq!(store.current().name(), "two");
     }
 
     #[test]

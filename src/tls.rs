@@ -26,15 +26,14 @@ use rustls::{RootCertStore, ServerConfig};
 use x509_parser::x509::X509Version;
 
 use crate::registry::http::tls_roots::CaBundle;
-use crate::reload::LastSeen;
+use crate::reload::{Reloadable, Reloaded};
 use crate::tls::profile::Protocol;
 
 /// The certificate in force; it can be replaced while connections are made.
 #[derive(Debug)]
 pub struct ServingCertificate {
     files: Option<PairFiles>,
-    current: ArcSwap<Pair>,
-    seen: LastSeen,
+    pair: Reloadable<Pair>,
 }
 
 #[derive(Debug)]
@@ -51,32 +50,18 @@ struct Pair {
     expiry: i64,
 }
 
-/// The content of both files.
+#[derive(Hash)]
 struct PairContent {
     certificate: Vec<u8>,
     key: Vec<u8>,
-}
-
-/// What a look at the files brought.
-#[derive(Debug)]
-pub enum CertificateReload {
-    /// They are as they were.
-    Same,
-    /// They are others, and in force.
-    Changed,
-    /// They are others and cannot be used; what was in force still is.
-    Faulty(CertificateError),
 }
 
 impl ServingCertificate {
     /// Reads a certificate chain and its key, both PEM. Fails when they cannot be used together.
     pub fn from_files(certificate: &Path, key: &Path) -> Result<Self, CertificateError> {
         let files = PairFiles { certificate: certificate.to_owned(), key: key.to_owned() };
-        let content = files.read()?;
-        let pair = files.pair(&content)?;
-        let seen = LastSeen::default();
-        seen.is_new::<CertificateError>(Ok(&content.joined()));
-        Ok(Self { files: Some(files), current: ArcSwap::from_pointee(pair), seen })
+        let pair = Reloadable::from_content(&files.read()?, |content| files.pair(content))?;
+        Ok(Self { files: Some(files), pair })
     }
 
     /// Makes a certificate for this machine and the CA that signs it. Only the CA's certificate leaves
@@ -107,20 +92,19 @@ impl ServingCertificate {
         let key = PrivateKeyDer::try_from(leaf_key.serialize_der())
             .map_err(|error| CertificateError::Made(error.to_owned()))?;
         let pair = Pair::new(chain, key).map_err(|misfit| CertificateError::Made(misfit.into_reason()))?;
-        let this = Self { files: None, current: ArcSwap::from_pointee(pair), seen: LastSeen::default() };
-        Ok((this, authority_certificate.pem()))
+        Ok((Self { files: None, pair: Reloadable::new(pair) }, authority_certificate.pem()))
     }
 
     /// When the certificate in force ends, in seconds since 1970.
     pub fn expiry(&self) -> i64 {
-        self.current.load().expiry
+        self.pair.current().expiry
     }
 
     /// Why clients do not accept the certificate in force at `now`, and what to do; `None` when it counts.
     ///
     /// No reason to stop: whoever renews it puts it where it is read again.
     pub fn fault(&self, now: Timestamp) -> Option<String> {
-        let pair = self.current.load();
+        let pair = self.pair.current();
         let at = |second| Timestamp::from_second(second).map_or_else(|_| "never".into(), |at| at.to_string());
         let file = self.files.as_ref().map(|files| format!(" {}", files.certificate.display()));
         let file = file.unwrap_or_default();
@@ -137,24 +121,14 @@ impl ServingCertificate {
         }
     }
 
-    /// Looks at the files again.
+    /// Reads the files again. Fails once for each content that cannot be used; the previous pair stays in
+    /// use.
     ///
-    /// Certificate and key may be seen half-way between the old and the new pair; they then do not
-    /// fit, and the next look mends it.
-    pub fn reload(&self) -> CertificateReload {
-        let Some(files) = &self.files else { return CertificateReload::Same };
-        let outcome = files.read();
-        let joined = outcome.as_ref().map(PairContent::joined);
-        if !self.seen.is_new(joined.as_deref()) {
-            return CertificateReload::Same;
-        }
-        match outcome.and_then(|content| files.pair(&content)) {
-            Ok(pair) => {
-                self.current.store(Arc::new(pair));
-                CertificateReload::Changed
-            }
-            Err(error) => CertificateReload::Faulty(error),
-        }
+    /// The files may be read while only one of the two is replaced; they then do not match, and the next
+    /// reload reads both.
+    pub fn reload(&self) -> Result<Reloaded, CertificateError> {
+        let Some(files) = &self.files else { return Ok(Reloaded::Same) };
+        self.pair.reload(files.read(), |content| files.pair(content))
     }
 }
 
@@ -231,7 +205,7 @@ fn settings(
 
 impl ResolvesServerCert for ServingCertificate {
     fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        Some(Arc::clone(&self.current.load().key))
+        Some(Arc::clone(&self.pair.current().key))
     }
 }
 
@@ -257,12 +231,6 @@ impl PairFiles {
                 reason,
             },
         })
-    }
-}
-
-impl PairContent {
-    fn joined(&self) -> Vec<u8> {
-        [self.certificate.as_slice(), &[0], &self.key].concat()
     }
 }
 
@@ -413,19 +381,19 @@ mod tests {
         let (two, two_key) = issued();
         files.write(&one, &one_key);
         let serving = ServingCertificate::from_files(&files.certificate(), &files.key()).unwrap();
-        let in_force = || serving.current.load().key.cert[0].clone();
+        let in_force = || serving.pair.current().key.cert[0].clone();
         let first = in_force();
-        assert!(matches!(serving.reload(), CertificateReload::Same));
+        assert_eq!(serving.reload().unwrap(), Reloaded::Same);
         files.write(&two, &one_key);
-        let CertificateReload::Faulty(error) = serving.reload() else { panic!() };
+        let error = serving.reload().unwrap_err();
         assert!(error.to_string().contains("do not fit together"), "{error}");
-        assert!(matches!(serving.reload(), CertificateReload::Same), "a fault is told of once");
+        assert_eq!(serving.reload().unwrap(), Reloaded::Same, "an error is returned once");
         assert_eq!(in_force(), first);
         files.write(&two, &two_key);
-        assert!(matches!(serving.reload(), CertificateReload::Changed));
+        assert_eq!(serving.reload().unwrap(), Reloaded::Changed);
         assert_ne!(in_force(), first);
         std::fs::remove_file(files.key()).unwrap();
-        assert!(matches!(serving.reload(), CertificateReload::Faulty(CertificateError::Unreadable { .. })));
+        assert!(matches!(serving.reload(), Err(CertificateError::Unreadable { .. })));
     }
 
     #[test]

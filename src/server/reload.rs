@@ -8,10 +8,9 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::policy_store::PolicyReload;
-use crate::registry::auth::keychain::Reloaded;
+use crate::reload::Reloaded;
 use crate::server::ServerState;
-use crate::tls::{CertificateReload, ServingCertificate};
+use crate::tls::ServingCertificate;
 
 /// Looks at everything again and again, for ever. Each change is one line of log.
 pub(super) async fn watch(state: Arc<ServerState>) {
@@ -27,29 +26,30 @@ pub(super) async fn watch(state: Arc<ServerState>) {
 
 fn look(state: &ServerState, policy_fault: &PersistentFault) {
     match state.policy.reload() {
-        PolicyReload::Same => {
+        Ok(Reloaded::Same) => {
             if state.policy.fault().is_some() && policy_fault.counts_again() {
                 state.metrics.policy_reload_failure();
             }
         }
-        PolicyReload::Changed(policy) => {
+        Ok(Reloaded::Changed) => {
+            let policy = state.policy.current();
             state.metrics.policy(&policy);
             tracing::info!(policy = policy.name(), hash = policy.hash(), "policy changed");
         }
-        PolicyReload::Faulty(error) => {
+        Err(error) => {
             policy_fault.begins();
             state.metrics.policy_reload_failure();
             tracing::error!(%error, "policy not taken over; the one before it is in force");
         }
     }
     match state.certificate.reload() {
-        CertificateReload::Same => {}
-        CertificateReload::Changed => {
+        Ok(Reloaded::Same) => {}
+        Ok(Reloaded::Changed) => {
             state.metrics.certificate_expiry(state.certificate.expiry());
             tracing::info!(expiry = state.certificate.expiry(), "serving certificate changed");
             tell_of_fault(&state.certificate);
         }
-        CertificateReload::Faulty(error) => {
+        Err(error) => {
             tracing::error!(%error, "serving certificate not taken over; the one before it is in force");
         }
     }

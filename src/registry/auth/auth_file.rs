@@ -17,14 +17,14 @@ use crate::registry::auth::helper::HelperRequest;
 use crate::text::shown;
 
 /// An auth file that may be read again.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(crate) struct AuthFile {
     pub(crate) path: PathBuf,
     pub(crate) form: AuthFileFormat,
 }
 
 /// How an auth file is written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum AuthFileFormat {
     /// Entries below `auths`, beside helpers.
     Usual,

@@ -3,13 +3,6 @@
 //! Owns the order in which files and helpers are asked. [`crate::registry::auth::auth_file`] reads a file,
 //! [`crate::registry::auth::credential`] is what is in it.
 
-use std::ffi::OsString;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-
-use arc_swap::ArcSwap;
-
 use crate::model::image_reference::ImageReference;
 use crate::registry::auth::auth_file::{
     AuthEntries, AuthFile, AuthFileFormat, EntryFault, Helper, host, read,
@@ -17,17 +10,17 @@ use crate::registry::auth::auth_file::{
 pub use crate::registry::auth::auth_file::{AuthFileError, AuthFileFault};
 use crate::registry::auth::credential::Credential;
 use crate::registry::auth::helper::{HelperRequest, Helpers};
-use crate::reload::LastSeen;
-pub use crate::reload::Reloaded;
+use crate::reload::{Reloadable, Reloaded};
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
 
 /// The credentials in force; they can be replaced while questions are under way.
 #[derive(Debug)]
 pub struct Keychain {
     source: CredentialSource,
     /// File by file, in the order in which they are searched.
-    entries: ArcSwap<Vec<AuthEntries>>,
+    files: Reloadable<Vec<AuthEntries>>,
     helpers: Helpers,
-    seen: LastSeen,
 }
 
 /// Where credentials come from.
@@ -37,21 +30,18 @@ enum CredentialSource {
     File(AuthFile),
     /// Those that the tools of the field read, as far as they are there.
     Usual(Vec<AuthFile>),
-    /// The global pull secret, handed over by whoever watches it.
-    Cluster {
-        /// Whether there is one. Without it nobody knows what nodes show.
-        is_there: AtomicBool,
-    },
+    /// The global pull secret, which [`Keychain::replace`] brings.
+    Cluster,
 }
 
-/// The global pull secret as it stands in the cluster.
+/// The global pull secret of the cluster.
 #[derive(Clone, Copy)]
 pub enum PullSecretState<'a> {
     /// Its text, a dockerconfigjson.
     Text(&'a str),
-    /// It holds no text, and why.
+    /// It has no text, and why.
     Broken(&'static str),
-    /// There is none.
+    /// It does not exist.
     Absent,
 }
 
@@ -63,7 +53,7 @@ impl Keychain {
 
     /// Those of the cluster: none until the first [`Keychain::replace`].
     pub fn of_cluster() -> Self {
-        Self::from_source(CredentialSource::Cluster { is_there: AtomicBool::new(false) })
+        Self::from_source(CredentialSource::Cluster)
     }
 
     /// Reads an auth file. Fails when it cannot be read. An entry that is broken is told of in the log, and
@@ -112,66 +102,59 @@ impl Keychain {
         if self.source.files().is_empty() {
             return Ok(Reloaded::Same);
         }
-        let outcome = self.source.texts();
-        let content = outcome.as_deref().map(joined);
-        if !self.seen.is_new(content.as_deref()) {
-            return Ok(Reloaded::Same);
+        let reloaded = self.files.reload(self.source.read(), |files| parse(files))?;
+        if reloaded == Reloaded::Changed {
+            self.helpers.forget();
         }
-        self.entries.store(Arc::new(parse(&outcome?)?));
-        self.helpers.forget();
-        Ok(Reloaded::Changed)
+        Ok(reloaded)
     }
 
-    /// Takes over the global pull secret. One that is gone takes its entries with it; what was in force
-    /// stays when it is broken, and a fault is told of once. Of no effect on other credentials than
+    /// Uses the entries of the global pull secret, and none when it does not exist. Fails once for a secret
+    /// that cannot be used; the previous entries stay in use. Has no effect on credentials that are not
     /// those of the cluster.
     pub fn replace(&self, secret: PullSecretState<'_>) -> Result<Reloaded, AuthFileFault> {
-        let CredentialSource::Cluster { is_there } = &self.source else { return Ok(Reloaded::Same) };
-        let text = match &secret {
-            PullSecretState::Text(text) => Ok(text.as_bytes()),
-            PullSecretState::Broken(fault) => Err(fault),
-            PullSecretState::Absent => Err(&"absent"),
+        let CredentialSource::Cluster = &self.source else { return Ok(Reloaded::Same) };
+        let was_there = self.has_pull_secret();
+        let content = match secret {
+            PullSecretState::Broken(fault) => Err(AuthFileFault::NoText(fault)),
+            PullSecretState::Text(text) => Ok(Some(text)),
+            PullSecretState::Absent => Ok(None),
         };
-        if !self.seen.is_new(text) {
-            return Ok(Reloaded::Same);
-        }
-        let entries = match secret {
-            PullSecretState::Text(text) => {
+        let parse = |text: &Option<&str>| match text {
+            Some(text) => {
                 let entries = AuthEntries::parse(text, AuthFileFormat::Usual)?;
-                tell_of_faults("the global pull secret", &entries);
-                vec![entries]
+                log_faults("the global pull secret", &entries);
+                Ok(vec![entries])
             }
-            PullSecretState::Broken(fault) => return Err(AuthFileFault::NoText(fault)),
-            PullSecretState::Absent => Vec::new(),
+            None => Ok(Vec::new()),
         };
-        let was_there = is_there.swap(matches!(secret, PullSecretState::Text(_)), Ordering::Relaxed);
-        self.entries.store(Arc::new(entries));
-        let nothing_yet = !was_there && matches!(secret, PullSecretState::Absent);
-        Ok(if nothing_yet { Reloaded::Same } else { Reloaded::Changed })
+        let reloaded = self.files.reload(content, parse)?;
+        Ok(if was_there || self.has_pull_secret() { reloaded } else { Reloaded::Same })
     }
 
     /// Whether these are those of the cluster, which [`Keychain::replace`] replaces.
     pub fn are_of_cluster(&self) -> bool {
-        matches!(self.source, CredentialSource::Cluster { .. })
+        matches!(self.source, CredentialSource::Cluster)
     }
 
     fn from_source(source: CredentialSource) -> Self {
-        Self { source, entries: ArcSwap::default(), helpers: Helpers::new(), seen: LastSeen::default() }
+        Self { source, files: Reloadable::new(Vec::new()), helpers: Helpers::new() }
     }
 
     fn reading(source: CredentialSource) -> Result<Self, AuthFileError> {
-        let texts = source.texts()?;
-        let this = Self::from_source(source);
-        this.entries.store(Arc::new(parse(&texts)?));
-        this.seen.is_new::<AuthFileError>(Ok(&joined(&texts)));
-        Ok(this)
+        let files = Reloadable::from_content(&source.read()?, |files| parse(files))?;
+        Ok(Self { source, files, helpers: Helpers::new() })
+    }
+
+    fn has_pull_secret(&self) -> bool {
+        !self.files.current().is_empty()
     }
 
     /// What to show to the registry of `reference`: of the first file that has something for it the
     /// helper of the host, or the entry with the longest matching key, or what the helper for all hosts
     /// says. Fails with what is wrong with the helper or the entry.
     pub(crate) async fn find(&self, reference: &ImageReference) -> Result<Option<Credential>, String> {
-        let files = self.entries.load_full();
+        let files = self.files.current();
         let host = host(reference);
         for entries in files.iter() {
             let wrong = |fault: &EntryFault| fault.to_string();
@@ -200,13 +183,13 @@ impl Keychain {
         match &self.source {
             CredentialSource::Nothing | CredentialSource::Usual(_) => false,
             CredentialSource::File(_) => true,
-            CredentialSource::Cluster { is_there } => is_there.load(Ordering::Relaxed),
+            CredentialSource::Cluster => self.has_pull_secret(),
         }
     }
 }
 
-/// The text of an auth file.
-struct Text {
+#[derive(Hash)]
+struct AuthFileText {
     file: AuthFile,
     text: String,
 }
@@ -214,18 +197,18 @@ struct Text {
 impl CredentialSource {
     fn files(&self) -> &[AuthFile] {
         match self {
-            Self::Nothing | Self::Cluster { .. } => &[],
+            Self::Nothing | Self::Cluster => &[],
             Self::File(file) => std::slice::from_ref(file),
             Self::Usual(files) => files,
         }
     }
 
-    /// What the files hold. Of the usual ones those that are not there are passed over.
-    fn texts(&self) -> Result<Vec<Text>, AuthFileError> {
+    /// Reads the files. Of the usual ones those that do not exist are left out.
+    fn read(&self) -> Result<Vec<AuthFileText>, AuthFileError> {
         let mut texts = Vec::new();
         for file in self.files() {
             match read(&file.path) {
-                Ok(text) => texts.push(Text { file: file.clone(), text }),
+                Ok(text) => texts.push(AuthFileText { file: file.clone(), text }),
                 Err(error) if matches!(self, Self::Usual(_)) && error.is_not_there() => {}
                 Err(error) => return Err(error),
             }
@@ -234,27 +217,20 @@ impl CredentialSource {
     }
 }
 
-fn joined(texts: &[Text]) -> Vec<u8> {
-    let parts =
-        texts.iter().flat_map(|text| [text.file.path.as_os_str().as_encoded_bytes(), text.text.as_bytes()]);
-    parts.collect::<Vec<_>>().join(&0)
-}
-
-fn parse(texts: &[Text]) -> Result<Vec<AuthEntries>, AuthFileError> {
-    let parse = |text: &Text| {
-        let path = &text.file.path;
-        let entries = AuthEntries::parse(&text.text, text.file.form)
-            .map_err(|fault| AuthFileError::new(path, fault))?;
-        tell_of_faults(&format!("auth file {}", path.display()), &entries);
+fn parse(files: &[AuthFileText]) -> Result<Vec<AuthEntries>, AuthFileError> {
+    let parse = |AuthFileText { file, text }: &AuthFileText| {
+        let entries =
+            AuthEntries::parse(text, file.form).map_err(|fault| AuthFileError::new(&file.path, fault))?;
+        log_faults(&format!("auth file {}", file.path.display()), &entries);
         Ok(entries)
     };
-    texts.iter().map(parse).collect()
+    files.iter().map(parse).collect()
 }
 
-/// A line of log for each broken entry. Where a verb has no log, whom it concerns is told by the answer.
-fn tell_of_faults(origin: &str, entries: &AuthEntries) {
+/// Logs each broken entry. A command without a log still reports it with the answer that needs the entry.
+fn log_faults(origin: &str, entries: &AuthEntries) {
     for fault in &entries.faults {
-        tracing::warn!(origin, %fault, "an entry of the registry credentials cannot be used; the others are in force");
+        tracing::warn!(origin, %fault, "an entry of the registry credentials cannot be used; the other entries are used");
     }
 }
 

@@ -6,26 +6,23 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use arc_swap::ArcSwap;
 use base64::prelude::{BASE64_STANDARD, Engine};
 use rustls::RootCertStore;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use crate::errors;
-use crate::reload::{LastSeen, Reloaded};
+use crate::reload::{Reloadable, Reloaded};
 use crate::text::shown;
 
 /// The certificates in force; they can be replaced while questions are under way.
 #[derive(Debug)]
 pub struct CertDirs {
     folders: CertDirSource,
-    of_folders: ArcSwap<ClusterCas>,
-    of_cluster: ArcSwap<ClusterCas>,
-    seen: LastSeen,
+    of_folders: Reloadable<ClusterCas>,
+    of_cluster: Reloadable<ClusterCas>,
     generation: AtomicU64,
 }
 
@@ -81,17 +78,15 @@ impl fmt::Debug for Identity {
 impl CertDirs {
     /// The roots of the system alone, and what somebody else adds with [`Self::replace`].
     pub fn of_system() -> Self {
-        Self::reading(CertDirSource::Usual(Vec::new()), ClusterCas::default())
+        Self::from_usual(Vec::new())
     }
 
     /// Reads a folder with one folder for each host in it, `host` or `host:port`: `*.crt` are CA
     /// certificates, `*.cert` and `*.key` a client certificate. Fails with the file that is broken.
     pub fn from_dir(folder: &Path) -> Result<Self, CertDirError> {
         let folders = CertDirSource::Named(folder.to_owned());
-        let files = folders.files()?;
-        let this = Self::reading(folders, read_all(&files)?);
-        this.seen.is_new::<CertDirError>(Ok(&joined(&files)));
-        Ok(this)
+        let of_folders = Reloadable::from_content(&folders.files()?, parse)?;
+        Ok(Self::new(folders, of_folders))
     }
 
     /// Reads folders of the same layout that need not be there. A host whose files are broken is
@@ -106,35 +101,27 @@ impl CertDirs {
                 Err(error) => tracing::warn!(%error, "certificates passed over"),
             }
         }
-        Self::reading(folders, trusted)
+        Self::new(folders, Reloadable::new(trusted))
     }
 
-    /// Looks at a named folder again. What was in force stays when a file is broken; a fault is told of
-    /// once.
+    /// Reads a folder that the user named again. Fails once for content that cannot be used; the previous
+    /// certificates stay in use.
     pub fn reload(&self) -> Result<Reloaded, CertDirError> {
         let CertDirSource::Named(_) = &self.folders else { return Ok(Reloaded::Same) };
-        let outcome = self.folders.files();
-        let content = outcome.as_ref().map(joined);
-        if !self.seen.is_new(content.as_deref()) {
-            return Ok(Reloaded::Same);
-        }
-        let trusted = read_all(&outcome?)?;
-        if **self.of_folders.load() == trusted {
-            return Ok(Reloaded::Same);
-        }
-        self.of_folders.store(Arc::new(trusted));
-        self.generation.fetch_add(1, Ordering::Release);
-        Ok(Reloaded::Changed)
+        let reloaded = self.of_folders.reload(self.folders.files(), parse)?;
+        Ok(self.noted(reloaded))
     }
 
-    /// Puts what a cluster trusts in force, beside what stands in folders.
+    /// Uses the certificates of a cluster beside those in folders.
     pub fn replace(&self, trusted: ClusterCas) -> Reloaded {
-        if **self.of_cluster.load() == trusted {
-            return Reloaded::Same;
+        self.noted(self.of_cluster.replace(trusted))
+    }
+
+    fn noted(&self, reloaded: Reloaded) -> Reloaded {
+        if reloaded == Reloaded::Changed {
+            self.generation.fetch_add(1, Ordering::Release);
         }
-        self.of_cluster.store(Arc::new(trusted));
-        self.generation.fetch_add(1, Ordering::Release);
-        Reloaded::Changed
+        reloaded
     }
 
     /// A number that changes with the certificates.
@@ -144,13 +131,13 @@ impl CertDirs {
 
     /// Tells whether something is known of `host` that is not for every host.
     pub(crate) fn knows(&self, host: &str) -> bool {
-        [&self.of_folders, &self.of_cluster].iter().any(|trusted| trusted.load().host(host).is_some())
+        [&self.of_folders, &self.of_cluster].iter().any(|trusted| trusted.current().host(host).is_some())
     }
 
     /// Adds to `roots` what `host` is trusted by, and tells what is shown to it.
     pub(crate) fn complete(&self, roots: &mut RootCertStore, host: &str) -> Option<Identity> {
         let mut identity = None;
-        for trusted in [self.of_folders.load_full(), self.of_cluster.load_full()] {
+        for trusted in [self.of_folders.current(), self.of_cluster.current()] {
             roots.add_parsable_certificates(trusted.everywhere.0.iter().cloned());
             if let Some(host) = trusted.host(host) {
                 roots.add_parsable_certificates(host.authorities.0.iter().cloned());
@@ -160,14 +147,9 @@ impl CertDirs {
         identity
     }
 
-    fn reading(folders: CertDirSource, of_folders: ClusterCas) -> Self {
-        Self {
-            folders,
-            of_folders: ArcSwap::from_pointee(of_folders),
-            of_cluster: ArcSwap::default(),
-            seen: LastSeen::default(),
-            generation: AtomicU64::new(0),
-        }
+    fn new(folders: CertDirSource, of_folders: Reloadable<ClusterCas>) -> Self {
+        let of_cluster = Reloadable::new(ClusterCas::default());
+        Self { folders, of_folders, of_cluster, generation: AtomicU64::new(0) }
     }
 }
 
@@ -361,15 +343,7 @@ fn host_files(folder: &Path) -> Result<HostFiles, CertDirError> {
     list(folder)?.into_iter().filter(counts).map(read).collect()
 }
 
-fn joined(files: &BTreeMap<String, HostFiles>) -> Vec<u8> {
-    let parts = files
-        .values()
-        .flatten()
-        .flat_map(|(path, text)| [path.as_os_str().as_encoded_bytes(), text.as_bytes()]);
-    parts.collect::<Vec<_>>().join(&0)
-}
-
-fn read_all(files: &BTreeMap<String, HostFiles>) -> Result<ClusterCas, CertDirError> {
+fn parse(files: &BTreeMap<String, HostFiles>) -> Result<ClusterCas, CertDirError> {
     let hosts = files.iter().map(|(host, files)| Ok((host.clone(), HostTrust::read(files)?)));
     Ok(ClusterCas { everywhere: CaBundle::default(), hosts: hosts.collect::<Result<_, CertDirError>>()? })
 }

@@ -8,66 +8,53 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
-
 use crate::registry::mirrors::registries_toml::RegistriesToml;
 use crate::registry::mirrors::route::RegistryTable;
-use crate::reload::{LastSeen, Reloaded};
+use crate::reload::{Reloadable, Reloaded};
 
-/// The registries in force; they can be replaced while questions are under way.
+/// The registries in use; they can be replaced while requests are under way.
 #[derive(Debug)]
 pub struct RegistriesConf {
     file: Option<PathBuf>,
-    current: ArcSwap<RegistryTable>,
-    seen: LastSeen,
+    table: Reloadable<RegistryTable>,
 }
 
 impl RegistriesConf {
-    /// Nothing is configured, or what somebody else configures with [`Self::replace`].
+    /// Nothing is configured, until [`Self::replace`].
     pub fn none() -> Self {
-        Self { file: None, current: ArcSwap::default(), seen: LastSeen::default() }
+        Self { file: None, table: Reloadable::new(RegistryTable::default()) }
     }
 
     /// Reads `file`, and every `*.conf` in the folder `file` + `.d`, in the order of their names.
     ///
-    /// The file must be there, the folder need not. An entry of a later file replaces one of the same
+    /// The file must exist, the folder need not. An entry of a later file replaces one of the same
     /// prefix.
     pub fn from_file(file: &Path) -> Result<Self, RegistriesConfError> {
-        let files = read(file)?;
-        let registries = parse(&files)?;
-        let seen = LastSeen::default();
-        seen.is_new::<RegistriesConfError>(Ok(&joined(&files)));
-        Ok(Self { file: Some(file.to_owned()), current: ArcSwap::from_pointee(registries), seen })
+        Ok(Self {
+            file: Some(file.to_owned()),
+            table: Reloadable::from_content(&read(file)?, |files| parse(files))?,
+        })
     }
 
-    /// The registries in force.
+    /// The registries in use.
     pub fn current(&self) -> Arc<RegistryTable> {
-        self.current.load_full()
+        self.table.current()
     }
 
-    /// Puts what a cluster says in force, unless a file was named: who names a file means it.
+    /// Uses the registries of a cluster, unless a file was given, which takes precedence.
     pub fn replace(&self, registries: RegistryTable) -> Reloaded {
-        if self.file.is_some() || **self.current.load() == registries {
-            return Reloaded::Same;
-        }
-        self.current.store(Arc::new(registries));
-        Reloaded::Changed
+        if self.file.is_some() { Reloaded::Same } else { self.table.replace(registries) }
     }
 
-    /// Looks at the files again. What was in force stays when one is broken; a fault is told of once.
+    /// Reads the files again. Fails once for content that cannot be used; the previous registries stay in
+    /// use.
     pub fn reload(&self) -> Result<Reloaded, RegistriesConfError> {
         let Some(file) = &self.file else { return Ok(Reloaded::Same) };
-        let outcome = read(file);
-        let content = outcome.as_deref().map(joined);
-        if !self.seen.is_new(content.as_deref()) {
-            return Ok(Reloaded::Same);
-        }
-        self.current.store(Arc::new(parse(&outcome?)?));
-        Ok(Reloaded::Changed)
+        self.table.reload(read(file), |files| parse(files))
     }
 }
 
-/// A file and its text.
+#[derive(Hash)]
 struct RegistriesConfFile {
     path: PathBuf,
     text: String,
@@ -98,13 +85,6 @@ fn read(file: &Path) -> Result<Vec<RegistriesConfFile>, RegistriesConfError> {
         Err(error) => Err(RegistriesConfError::unreadable(&path, error)),
     };
     paths.into_iter().map(read).collect()
-}
-
-/// Everything that was read as one text, so that it can be compared with what was read before.
-fn joined(files: &[RegistriesConfFile]) -> Vec<u8> {
-    let parts =
-        files.iter().flat_map(|file| [file.path.as_os_str().as_encoded_bytes(), file.text.as_bytes()]);
-    parts.collect::<Vec<_>>().join(&0)
 }
 
 fn parse(files: &[RegistriesConfFile]) -> Result<RegistryTable, RegistriesConfError> {
