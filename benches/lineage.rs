@@ -30,7 +30,7 @@ fn main() -> ExitCode {
     ] {
         let facts = facts(&image, base, own);
         let judgement = lineage::judge(&image, &[], &facts, &policy);
-        match (&judgement.lineage[0].kinship, expected) {
+        match (&judgement.lineage[0].ancestry, expected) {
             (Ancestry::Derived { .. }, None) => {}
             (Ancestry::Foreign { why, .. }, Some(expected)) if *why == expected => {}
             (other, _) => panic!("{name}: {other:?}"),

@@ -127,7 +127,7 @@ impl<'a> Evaluation<'a> {
                         notes.push(policy.level(rule, &pools).why);
                         level
                     }
-                    Certainty::Lesser => {
+                    Certainty::Minor => {
                         notes.push(policy.level(rule, &pools).why);
                         level.min(Level::Warn)
                     }
@@ -146,12 +146,12 @@ impl<'a> Evaluation<'a> {
                     }
                 };
                 if level != Level::Off {
-                    let (certainty, lacking) = (observation.certainty, observation.lacking.clone());
-                    found.push((Finding::new(rule, level, observation, notes), certainty, lacking));
+                    let (certainty, missing) = (observation.certainty, observation.missing.clone());
+                    found.push((Finding::new(rule, level, observation, notes), certainty, missing));
                 }
             }
         }
-        verdict.findings = told_once(found);
+        verdict.findings = without_repetitions(found);
         let judges_lineage =
             rules.iter().any(|(rule, _)| rules::OF_LINEAGE.iter().any(|of| of.id == rule.id));
         verdict.lacks_base = judges_lineage && lineage.iter().any(Lineage::lacks_base);
@@ -168,21 +168,21 @@ type RankedFinding = (Finding, Certainty, Option<MissingFact>);
 /// Of the findings that say of one field that they do not know, for want of the same answer, the
 /// strictest alone, and none where a fault says as much already; of equals that of the rule that needs
 /// the least, and of these the first. One registry that does not answer is one thing to do something about.
-fn told_once(found: Vec<RankedFinding>) -> Vec<Finding> {
+fn without_repetitions(found: Vec<RankedFinding>) -> Vec<Finding> {
     let rank = |(finding, certainty, _): &RankedFinding| {
         let unknown = *certainty == Certainty::Unknown;
         (std::cmp::Reverse(finding.level), unknown, finding.rule.inputs, finding.rule.id)
     };
-    let is_beaten = |told: &RankedFinding| {
-        let (finding, certainty, lacking) = told;
+    let is_repeated = |told: &RankedFinding| {
+        let (finding, certainty, missing) = told;
         *certainty == Certainty::Unknown
-            && lacking.is_some()
+            && missing.is_some()
             && found.iter().any(|other| {
-                other.2 == *lacking && other.0.field == finding.field && rank(other) < rank(told)
+                other.2 == *missing && other.0.field == finding.field && rank(other) < rank(told)
             })
     };
-    let beaten: Vec<_> = found.iter().map(is_beaten).collect();
-    let kept = found.into_iter().zip(beaten).filter(|(_, beaten)| !beaten);
+    let repeated: Vec<_> = found.iter().map(is_repeated).collect();
+    let kept = found.into_iter().zip(repeated).filter(|(_, repeated)| !repeated);
     kept.map(|((finding, ..), _)| finding).collect()
 }
 

@@ -78,7 +78,7 @@ enum BaseExtent {
 
 impl BaseExtent {
     fn of(lineage: &Lineage) -> Self {
-        match &lineage.kinship {
+        match &lineage.ancestry {
             Ancestry::Same { .. } | Ancestry::Derived { .. } => Self::Whole,
             Ancestry::Foreign { closest: Some(closest), .. } => match closest.agreement {
                 Agreement::Same | Agreement::Derived { .. } => {
@@ -157,9 +157,9 @@ impl ImageExplanation {
 
 impl Drawing {
     fn without_layers(lineage: &Lineage) -> Self {
-        let in_order = matches!(lineage.kinship, Ancestry::Same { .. } | Ancestry::Derived { .. })
+        let in_order = matches!(lineage.ancestry, Ancestry::Same { .. } | Ancestry::Derived { .. })
             && lineage.reason().is_none();
-        let help = match &lineage.kinship {
+        let help = match &lineage.ancestry {
             Ancestry::Unknown(why) => messages::help_to_know(why, EntryPoint::Run),
             _ => lineage.rebuild(),
         };
@@ -173,7 +173,7 @@ impl Drawing {
     }
 
     fn new(lineage: &Lineage, image: &PlatformImage) -> Self {
-        let of_base = match &lineage.kinship {
+        let of_base = match &lineage.ancestry {
             Ancestry::Same { .. } => image.layers.len(),
             Ancestry::Derived { own_layers, .. } => image.layers.len() - own_layers,
             Ancestry::Foreign { closest: Some(closest), .. } => match closest.agreement {
@@ -198,7 +198,7 @@ impl Drawing {
             }
         });
         let mut notes = lineage.notes.clone();
-        if matches!(lineage.kinship, Ancestry::Foreign { .. } | Ancestry::Unprovable { .. }) {
+        if matches!(lineage.ancestry, Ancestry::Foreign { .. } | Ancestry::Unprovable { .. }) {
             let claim = crate::lineage::claim(image);
             notes.extend(claim.map(|claim| format!("its labels claim {claim}, which proves nothing")));
         }

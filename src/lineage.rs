@@ -36,7 +36,7 @@ pub struct Lineage {
     /// The bases that count, the first being the one to build on.
     pub accepted: Vec<Base>,
     /// How the image is related to them.
-    pub kinship: Ancestry,
+    pub ancestry: Ancestry,
     /// What a reader should know of where the bases are from.
     pub notes: Vec<String>,
 }
@@ -124,7 +124,7 @@ pub struct LineageAssessment {
 
 /// What can be asked before any image is judged: the payloads and bases that those of every pool are
 /// judged by. Once these are answered there may be more: ask until the list is empty.
-pub fn questions_ahead(facts: &Facts, policy: &Policy) -> Vec<Question> {
+pub fn prefetch_questions(facts: &Facts, policy: &Policy) -> Vec<Question> {
     let mut judgement = LineageAssessment::default();
     let pools: Vec<_> = pools::all(&facts.cluster).collect();
     for pool in pools.iter().map(Some).chain([None]) {
@@ -165,7 +165,7 @@ pub fn judge(
 impl Lineage {
     /// Tells whether it is unknown because nothing names a base to judge by.
     pub fn lacks_base(&self) -> bool {
-        self.kinship == Ancestry::Unknown(UnknownReason::NothingToJudgeAgainst)
+        self.ancestry == Ancestry::Unknown(UnknownReason::NothingToCompareWith)
     }
 }
 
@@ -184,18 +184,18 @@ impl LineageAssessment {
         for base in &expected.accepted {
             self.ask(base.question(), facts);
         }
-        let kinships = self.kinships(reference, pool, &expected, facts);
-        self.lineage.extend(kinships.into_iter().map(|(platform, kinship)| Lineage {
+        let ancestries = self.ancestries(reference, pool, &expected, facts);
+        self.lineage.extend(ancestries.into_iter().map(|(platform, ancestry)| Lineage {
             pool: pool.map(|pool| shown(pool.name)),
             platform,
             accepted: expected.accepted.clone(),
-            kinship,
+            ancestry,
             notes: expected.notes.clone(),
         }));
     }
 
-    /// The kinship on each platform; on none in particular where it is unknown as a whole.
-    fn kinships(
+    /// The ancestry on each platform; on none in particular where it is unknown as a whole.
+    fn ancestries(
         &mut self,
         reference: &ImageReference,
         pool: Option<&AffectedPool<'_>>,
@@ -206,7 +206,7 @@ impl LineageAssessment {
         let unread =
             |cause: &Cause| UnknownReason::Image { reference: reference.clone(), cause: cause.clone() };
         if expected.accepted.is_empty() {
-            let why = expected.lacking.first().cloned().unwrap_or(UnknownReason::NothingToJudgeAgainst);
+            let why = expected.missing.first().cloned().unwrap_or(UnknownReason::NothingToCompareWith);
             return vec![(None, Ancestry::Unknown(why))];
         }
         let image = match facts.image(reference) {
@@ -216,18 +216,18 @@ impl LineageAssessment {
         };
         let platforms = platforms(image, pool, expected, facts);
         if platforms.is_empty() {
-            return vec![(None, Ancestry::Unknown(UnknownReason::NoLinux))];
+            return vec![(None, Ancestry::Unknown(UnknownReason::NoLinuxPlatform))];
         }
-        let mut kinship = |platform: &Platform| match image.platforms.get(platform) {
-            Some(Fact::Known(own)) => self.kinship(own, platform, expected, facts),
+        let mut ancestry = |platform: &Platform| match image.platforms.get(platform) {
+            Some(Fact::Known(own)) => self.ancestry(own, platform, expected, facts),
             Some(Fact::Absent) => Ancestry::Unknown(no_image()),
             Some(Fact::Unknown(cause)) => Ancestry::Unknown(unread(cause)),
             None => Ancestry::Unknown(UnknownReason::NoPlatform),
         };
-        platforms.into_iter().map(|platform| (Some(platform.clone()), kinship(&platform))).collect()
+        platforms.into_iter().map(|platform| (Some(platform.clone()), ancestry(&platform))).collect()
     }
 
-    fn kinship(
+    fn ancestry(
         &mut self,
         own: &PlatformImage,
         platform: &Platform,
@@ -235,8 +235,8 @@ impl LineageAssessment {
         facts: &Facts,
     ) -> Ancestry {
         let comparison = Comparison { own, layers: LayerStack::new(&own.layers), platform, facts };
-        if let Some(kinship) = comparison.with_accepted(expected) {
-            return kinship;
+        if let Some(ancestry) = comparison.with_accepted(expected) {
+            return ancestry;
         }
         let mut others = bases::others(facts);
         for question in std::mem::take(&mut others.questions) {
@@ -313,42 +313,42 @@ struct Comparison<'a> {
 }
 
 impl Comparison<'_> {
-    /// The kinship as far as the bases that count decide it. `None` when they are all known and the
+    /// The ancestry as far as the bases that count decide it. `None` when they are all known and the
     /// image is built on none of them.
     fn with_accepted(&self, expected: &ExpectedBases) -> Option<Ancestry> {
-        let mut lacking = expected.lacking.clone();
+        let mut missing = expected.missing.clone();
         let mut best: Option<(&Base, usize, Agreement)> = None;
         for base in &expected.accepted {
             let of = match self.facts.image(&base.reference) {
                 Fact::Known(image) => match image.platforms.get(self.platform) {
                     Some(Fact::Known(of)) => of,
                     Some(Fact::Unknown(cause)) => {
-                        lacking.push(UnknownReason::Base { base: base.clone(), cause: cause.clone() });
+                        missing.push(UnknownReason::Base { base: base.clone(), cause: cause.clone() });
                         continue;
                     }
                     Some(Fact::Absent) => {
-                        lacking.push(UnknownReason::NoBase { base: base.clone() });
+                        missing.push(UnknownReason::NoBase { base: base.clone() });
                         continue;
                     }
                     None => continue,
                 },
                 Fact::Absent => {
-                    lacking.push(UnknownReason::NoBase { base: base.clone() });
+                    missing.push(UnknownReason::NoBase { base: base.clone() });
                     continue;
                 }
                 Fact::Unknown(cause) => {
-                    lacking.push(UnknownReason::Base { base: base.clone(), cause: cause.clone() });
+                    missing.push(UnknownReason::Base { base: base.clone(), cause: cause.clone() });
                     continue;
                 }
             };
             match self.layers.built_on(&of.layers) {
                 None => {}
-                Some(Agreement::Nothing) => lacking.push(UnknownReason::EmptyBase { base: base.clone() }),
+                Some(Agreement::Nothing) => missing.push(UnknownReason::EmptyBase { base: base.clone() }),
                 Some(agreement) => {
                     // Of two bases the one that counts without reserve is better, then the longer.
                     let better = best.is_none_or(|(other, length, _)| {
-                        (base.standing, std::cmp::Reverse(of.layers.len()))
-                            < (other.standing, std::cmp::Reverse(length))
+                        (base.status, std::cmp::Reverse(of.layers.len()))
+                            < (other.status, std::cmp::Reverse(length))
                     });
                     if better {
                         best = Some((base, of.layers.len(), agreement));
@@ -361,11 +361,11 @@ impl Comparison<'_> {
                 Some(Ancestry::Derived { base: base.clone(), own_layers: own })
             }
             Some((base, ..)) => Some(Ancestry::Same { base: base.clone() }),
-            None => lacking.into_iter().next().map(Ancestry::Unknown),
+            None => missing.into_iter().next().map(Ancestry::Unknown),
         }
     }
 
-    /// The kinship of an image that is built on none of the bases that count, all bases that are
+    /// The ancestry of an image that is built on none of the bases that count, all bases that are
     /// known being `known`.
     fn with_known(&self, expected: &ExpectedBases, known: &[Base]) -> Ancestry {
         let closest = self.closest(known);

@@ -120,7 +120,7 @@ impl Lineage {
 
     /// What it comes to, in one word of the report.
     pub fn result(&self) -> &'static str {
-        match &self.kinship {
+        match &self.ancestry {
             Ancestry::Same { .. } => "same",
             Ancestry::Derived { .. } => "derived",
             Ancestry::Foreign { .. } => "foreign",
@@ -131,7 +131,7 @@ impl Lineage {
 
     /// The base that the image is built on or agrees with most.
     pub fn base(&self) -> Option<&Base> {
-        match &self.kinship {
+        match &self.ancestry {
             Ancestry::Same { base } | Ancestry::Derived { base, .. } => Some(base),
             Ancestry::Foreign { closest, .. } | Ancestry::Unprovable { closest, .. } => {
                 closest.as_ref().map(|closest| &closest.base)
@@ -143,9 +143,9 @@ impl Lineage {
     /// Why the result is not a proof, in one sentence; that it is one which counts for the time of an
     /// upgrade, too. `None` for an image that is in order.
     pub fn reason(&self) -> Option<String> {
-        match &self.kinship {
+        match &self.ancestry {
             Ancestry::Same { base } | Ancestry::Derived { base, .. } => {
-                (base.standing == BaseStatus::Leaving).then(|| self.leaving(base))
+                (base.status == BaseStatus::Leaving).then(|| self.leaving(base))
             }
             Ancestry::Foreign { why, closest } => Some(self.foreign(*why, closest.as_ref())),
             Ancestry::Unprovable { how: Rewriting::Squashed, .. } => {
@@ -228,8 +228,8 @@ impl Closest {
 }
 
 impl EntryPoint {
-    /// What somebody does at this door to ask again.
-    pub fn again(self) -> &'static str {
+    /// What somebody does at this entry_point to ask again.
+    pub fn retry(self) -> &'static str {
         match self {
             Self::Review => "apply again",
             Self::Run => "run layerpin again",
@@ -237,8 +237,8 @@ impl EntryPoint {
     }
 }
 
-/// What brings an answer the next time to somebody at `door`.
-pub fn help_to_know(why: &UnknownReason, door: EntryPoint) -> String {
+/// What brings an answer the next time to somebody at `entry_point`.
+pub fn help_to_know(why: &UnknownReason, entry_point: EntryPoint) -> String {
     let (cause, asked) = match why {
         UnknownReason::Image { cause, reference } | UnknownReason::Payload { cause, reference } => {
             (cause, Some(reference))
@@ -251,18 +251,18 @@ pub fn help_to_know(why: &UnknownReason, door: EntryPoint) -> String {
                 base.reference
             );
         }
-        UnknownReason::NoImage { .. } => return format!("push the image, then {}", door.again()),
+        UnknownReason::NoImage { .. } => return format!("push the image, then {}", entry_point.retry()),
         UnknownReason::NoPayload { .. } => {
             return "mirror the release again with `oc adm release mirror`, or name the base with --base-image"
                 .to_owned();
         }
-        UnknownReason::NothingToJudgeAgainst => {
+        UnknownReason::NothingToCompareWith => {
             return "name the release with --release-image, or the base with --base-image".to_owned();
         }
         UnknownReason::NoPlatform => {
             return "build the image for this platform too, and write the digest of the index".to_owned();
         }
-        UnknownReason::NoLinux => return PUSH_PLATFORMS.to_owned(),
+        UnknownReason::NoLinuxPlatform => return PUSH_PLATFORMS.to_owned(),
         UnknownReason::EmptyBase { .. }
         | UnknownReason::NoOsImage { .. }
         | UnknownReason::NoStream { .. }
@@ -279,19 +279,23 @@ pub fn help_to_know(why: &UnknownReason, door: EntryPoint) -> String {
             format!("name credentials that may read from {host} with `--authfile`")
         }
         Cause::Refused { host, .. } => format!("give the credentials for {host} the right to read it"),
-        Cause::NoCredential { .. } => MEND_CREDENTIAL.to_owned(),
-        Cause::NoRight { .. } => help_with_right(door),
+        Cause::NoCredential { .. } => FIX_CREDENTIALS.to_owned(),
+        Cause::Forbidden { .. } => help_with_right(entry_point),
         Cause::Blocked { .. } => "name an image of a registry that nodes may pull from".to_owned(),
         Cause::OutsideCluster => "name an image of a registry that the cluster allows".to_owned(),
         Cause::OutsideAllowed => "add the repository to `registries.allow` of the policy".to_owned(),
-        _ => format!("{} when it answers; `onUnknown` in the policy says what this costs", door.again()),
+        _ => {
+            format!("{} when it answers; `onUnknown` in the policy says what this costs", entry_point.retry())
+        }
     }
 }
 
 /// What to do where asking again brings nothing: the registry did answer, or never will. `None` elsewhere.
 pub fn help_to_look(cause: &Cause, asked: &ImageReference) -> Option<String> {
     match cause {
-        Cause::Nonsense { .. } | Cause::NotAnImage { .. } | Cause::DigestMismatch { .. } => Some(look(asked)),
+        Cause::InvalidResponse { .. } | Cause::NotAnImage { .. } | Cause::DigestMismatch { .. } => {
+            Some(look(asked))
+        }
         Cause::ForbiddenAddress { .. } => Some("name the registry by another address".to_owned()),
         Cause::Untrusted { .. } => Some(TRUST.to_owned()),
         _ => None,
@@ -299,10 +303,10 @@ pub fn help_to_look(cause: &Cause, asked: &ImageReference) -> Option<String> {
 }
 
 /// What to do where the cluster gave no answer.
-pub fn help_to_ask_cluster(cause: &Cause, door: EntryPoint) -> String {
-    let again = door.again();
-    match (cause, door) {
-        (Cause::NoRight { .. }, _) => help_with_right(door),
+pub fn help_to_ask_cluster(cause: &Cause, entry_point: EntryPoint) -> String {
+    let again = entry_point.retry();
+    match (cause, entry_point) {
+        (Cause::Forbidden { .. }, _) => help_with_right(entry_point),
         // The server may not be allowed what the user is.
         (_, EntryPoint::Review) => {
             format!("{again} when the API server answers; `layerpin check` asks the same from outside")
@@ -312,8 +316,11 @@ pub fn help_to_ask_cluster(cause: &Cause, door: EntryPoint) -> String {
 }
 
 /// What to do where the cluster may not be asked.
-pub fn help_with_right(door: EntryPoint) -> String {
-    format!("give the account that asks the rights in deploy/base/cluster_role.yaml, then {}", door.again())
+pub fn help_with_right(entry_point: EntryPoint) -> String {
+    format!(
+        "give the account that asks the rights in deploy/base/cluster_role.yaml, then {}",
+        entry_point.retry()
+    )
 }
 
 /// What tells what is at `asked`.
@@ -322,7 +329,7 @@ pub fn look(asked: &ImageReference) -> String {
 }
 
 /// What to do about credentials that are there and cannot be used.
-pub const MEND_CREDENTIAL: &str =
+pub const FIX_CREDENTIALS: &str =
     "mend the entry or the helper that it names, or name another auth file with `--authfile`";
 /// What to do about an index of no image that a node could run.
 pub const PUSH_PLATFORMS: &str =
@@ -339,11 +346,15 @@ mod tests {
     #[test]
     fn a_run_is_run_again() {
         let cause = Cause::OutOfTime { host: "api:6443".into() };
-        let right = Cause::NoRight { kind: "Nodes".into(), reason: "r".into() };
+        let right = Cause::Forbidden { kind: "Nodes".into(), reason: "r".into() };
         let reference = ImageReference::parse("q.io/acme/os:1").unwrap();
-        let help = |door| {
+        let help = |entry_point| {
             let why = UnknownReason::NoImage { reference: reference.clone() };
-            [help_to_know(&why, door), help_to_ask_cluster(&cause, door), help_to_ask_cluster(&right, door)]
+            [
+                help_to_know(&why, entry_point),
+                help_to_ask_cluster(&cause, entry_point),
+                help_to_ask_cluster(&right, entry_point),
+            ]
         };
         assert_eq!(
             help(EntryPoint::Review),
@@ -368,12 +379,12 @@ mod tests {
         let reference = ImageReference::parse("q.io/acme/os:1").unwrap();
         let look = "look at what is there: skopeo inspect --raw docker://q.io/acme/os:1";
         for (cause, expected) in [
-            (Cause::Nonsense { host: "q.io".into(), reason: "r".into() }, look),
+            (Cause::InvalidResponse { host: "q.io".into(), reason: "r".into() }, look),
             (Cause::NotAnImage { reason: "r".into() }, look),
             (Cause::ForbiddenAddress { host: "q.io".into() }, "name the registry by another address"),
             (Cause::Untrusted { host: "q.io".into(), reason: "UnknownIssuer".into() }, TRUST),
             (Cause::Blocked { scope: "q.io".into() }, "name an image of a registry that nodes may pull from"),
-            (Cause::NoCredential { host: "q.io".into(), reason: "r".into() }, MEND_CREDENTIAL),
+            (Cause::NoCredential { host: "q.io".into(), reason: "r".into() }, FIX_CREDENTIALS),
             (
                 Cause::OutOfTime { host: "q.io".into() },
                 "apply again when it answers; `onUnknown` in the policy says what this costs",

@@ -127,8 +127,8 @@ impl<'a> Context<'a> {
     }
 
     /// The door that the object came through.
-    fn door(&self) -> EntryPoint {
-        self.subject.origin.door()
+    fn entry_point(&self) -> EntryPoint {
+        self.subject.origin.entry_point()
     }
 
     /// What `judge` sees in the lineage of the operating system image, pool by pool and platform by
@@ -142,7 +142,7 @@ impl<'a> Context<'a> {
             let place = PoolPlatform { pool: lineage.pool.as_deref(), platform: lineage.platform.as_ref() };
             Some((judge(image, lineage)?, place))
         });
-        told_once(seen)
+        merged(seen)
     }
 
     /// What the labels of the image say of its release: a hint for words, never proof.
@@ -155,15 +155,15 @@ impl<'a> Context<'a> {
     /// What a rule says that would have to know the lineage and does not: that it is not known whether
     /// the image `is` so. Nothing where there is nothing to judge by, or other rules have the word.
     fn unknown_lineage(&self, is: &str, image: &ImageReference, lineage: &Lineage) -> Option<Observation> {
-        let Ancestry::Unknown(why) = &lineage.kinship else { return None };
-        let lacking = why.lacking()?;
+        let Ancestry::Unknown(why) = &lineage.ancestry else { return None };
+        let missing = why.missing_fact()?;
         Some(Observation {
             field: Field::OsImage,
             certainty: Certainty::Unknown,
             message: format!("whether `{}` {is} is not known: {why}", messages::short(image)),
             notes: lineage.notes.iter().filter(|note| **note != why.to_string()).cloned().collect(),
-            help: messages::help_to_know(why, self.door()),
-            lacking: Some(lacking),
+            help: messages::help_to_know(why, self.entry_point()),
+            missing: Some(missing),
         })
     }
 
@@ -181,8 +181,8 @@ impl<'a> Context<'a> {
             certainty: Certainty::Unknown,
             message: format!("{what} is not known: {}", cause.of(object, "could not be read")),
             notes: Vec::new(),
-            help: messages::help_to_ask_cluster(cause, self.door()),
-            lacking: Some(MissingFact::Cluster(cause.clone())),
+            help: messages::help_to_ask_cluster(cause, self.entry_point()),
+            missing: Some(MissingFact::Cluster(cause.clone())),
         })
     }
 }
@@ -195,7 +195,7 @@ struct PoolPlatform<'a> {
 }
 
 /// Puts equal observations together and notes the places of each.
-fn told_once<'a>(seen: impl Iterator<Item = (Observation, PoolPlatform<'a>)>) -> Vec<Observation> {
+fn merged<'a>(seen: impl Iterator<Item = (Observation, PoolPlatform<'a>)>) -> Vec<Observation> {
     let mut told: Vec<(Observation, Vec<PoolPlatform<'a>>)> = Vec::new();
     for (observation, place) in seen {
         match told.iter_mut().find(|(earlier, _)| *earlier == observation) {
@@ -249,7 +249,7 @@ pub struct Observation {
     pub help: String,
     /// The question whose missing answer is behind it. Of several observations of one field that have
     /// the same, the strictest is told.
-    pub lacking: Option<MissingFact>,
+    pub missing: Option<MissingFact>,
 }
 
 /// Whether a fault was seen or could not be ruled out.
@@ -258,7 +258,7 @@ pub enum Certainty {
     /// The fault is there.
     Fault,
     /// A lesser form of it is there, which is put up with: it warns at the most.
-    Lesser,
+    Minor,
     /// A question that would tell was not answered.
     Unknown,
 }

@@ -205,7 +205,7 @@ fn closed(question: &Question, facts: &Facts, policy: &Policy) -> Option<Cause> 
     if !policy.allows(question.reference()) {
         return Some(Cause::OutsideAllowed);
     }
-    match facts.cluster.standing(question.reference()) {
+    match facts.cluster.registry_access(question.reference()) {
         // What the cluster does not tell closes no door.
         RegistryAccess::Allowed | RegistryAccess::Unknown(..) => None,
         RegistryAccess::Outside(_) => Some(Cause::OutsideCluster),

@@ -244,11 +244,10 @@ impl BaseFinder {
             eprintln!("note: {note}");
         }
         // What else counts is agreed to, and nothing to build on anew.
-        let is_of_release = |base: &&lineage::Base| {
-            base.standing == BaseStatus::Accepted && base.origin != BaseOrigin::Policy
-        };
+        let is_of_release =
+            |base: &&lineage::Base| base.status == BaseStatus::Accepted && base.origin != BaseOrigin::Policy;
         let Some(first) = expected.accepted.iter().find(is_of_release) else {
-            let why = expected.lacking.first().unwrap_or(&UnknownReason::NothingToJudgeAgainst);
+            let why = expected.missing.first().unwrap_or(&UnknownReason::NothingToCompareWith);
             bail!("the base of the cluster is not known: {why}");
         };
         let others = expected.accepted.iter().filter(is_of_release).chain(&expected.siblings);

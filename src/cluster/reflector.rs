@@ -285,7 +285,7 @@ impl<T: Clone + PartialEq + Debug + Send + Sync + 'static> Store<T> {
         let mut reason = failure.to_string();
         let unknown = if matches!(failure, ApiError::Forbidden { .. }) {
             reason.push_str(self.where_forbidden);
-            Cause::NoRight { kind: kind.to_owned(), reason: reason.clone() }
+            Cause::Forbidden { kind: kind.to_owned(), reason: reason.clone() }
         } else {
             cause(kind, &reason)
         };

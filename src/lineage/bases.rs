@@ -28,7 +28,7 @@ pub struct Base {
     /// Who names it.
     pub origin: BaseOrigin,
     /// Whether an image may be built on it.
-    pub standing: BaseStatus,
+    pub status: BaseStatus,
 }
 
 /// Who names a base.
@@ -83,7 +83,7 @@ pub struct ExpectedBases {
     /// Bases of the same release that do not count: those of other streams.
     pub siblings: Vec<Base>,
     /// What is not known and might add a base.
-    pub lacking: Vec<UnknownReason>,
+    pub missing: Vec<UnknownReason>,
     /// What a reader should know of where the bases are from.
     pub notes: Vec<String>,
     /// What must be asked to know more.
@@ -101,7 +101,7 @@ pub fn expected(pool: Option<&AffectedPool<'_>>, facts: &Facts, policy: &Policy)
     if let Some(release) = &facts.given.release_image {
         expected.payload(
             release,
-            ImageSelection { stream, standing: BaseStatus::Accepted, origin: BaseOrigin::ReleaseOption },
+            ImageSelection { stream, status: BaseStatus::Accepted, origin: BaseOrigin::ReleaseOption },
             facts,
         );
     }
@@ -130,7 +130,7 @@ pub fn others(facts: &Facts) -> ExpectedBases {
         if !seen.contains(&reference) {
             others.payload(
                 &reference,
-                ImageSelection { stream: None, standing: BaseStatus::Other, origin: BaseOrigin::Payload },
+                ImageSelection { stream: None, status: BaseStatus::Other, origin: BaseOrigin::Payload },
                 facts,
             );
             seen.push(reference);
@@ -144,7 +144,7 @@ pub fn others(facts: &Facts) -> ExpectedBases {
 struct ImageSelection<'a> {
     /// The stream; `None` wants them all.
     stream: Option<&'a str>,
-    standing: BaseStatus,
+    status: BaseStatus,
     origin: BaseOrigin,
 }
 
@@ -171,12 +171,11 @@ impl ExpectedBases {
             }
         };
         let current = version.map(|version| &version.desired);
-        let standing = BaseStatus::Accepted;
-        if !self.of_streams(current, stream, cluster) && !self.of_objects(current, stream, standing, cluster)
-        {
+        let status = BaseStatus::Accepted;
+        if !self.of_streams(current, stream, cluster) && !self.of_objects(current, stream, status, cluster) {
             match version {
-                Some(version) => self.of_payload(&version.desired, pool, stream, standing, facts),
-                None => self.lack_of_cluster(cluster),
+                Some(version) => self.of_payload(&version.desired, pool, stream, status, facts),
+                None => self.missing_from_cluster(cluster),
             }
         }
         if let Some(leaving) = version.and_then(leaving)
@@ -208,12 +207,12 @@ impl ExpectedBases {
         let mut found = false;
         for (name, image) in &streams.available {
             let wanted = stream.is_none_or(|stream| stream == name);
-            let standing = if wanted { BaseStatus::Accepted } else { BaseStatus::Other };
+            let status = if wanted { BaseStatus::Accepted } else { BaseStatus::Other };
             found |= wanted;
-            self.text(image, release, Some(name), BaseOrigin::Stream, standing);
+            self.text(image, release, Some(name), BaseOrigin::Stream, status);
         }
         if let Some(stream) = stream.filter(|_| !found) {
-            self.lacking.push(UnknownReason::NoStream { stream: shown(stream), source: BaseOrigin::Stream });
+            self.missing.push(UnknownReason::NoStream { stream: shown(stream), source: BaseOrigin::Stream });
         }
         true
     }
@@ -223,7 +222,7 @@ impl ExpectedBases {
         &mut self,
         release: Option<&Release>,
         stream: Option<&str>,
-        standing: BaseStatus,
+        status: BaseStatus,
         cluster: &Cluster,
     ) -> bool {
         // Both know one image only, and not of which stream it is.
@@ -249,10 +248,10 @@ impl ExpectedBases {
             };
             match belongs {
                 ReleaseMatch::Surely => {}
-                ReleaseMatch::PerhapsOnly if standing == BaseStatus::Accepted => self.not_checked(origin),
+                ReleaseMatch::PerhapsOnly if status == BaseStatus::Accepted => self.not_checked(origin),
                 ReleaseMatch::PerhapsOnly => continue,
                 ReleaseMatch::Not => {
-                    if standing == BaseStatus::Accepted {
+                    if status == BaseStatus::Accepted {
                         self.notes.push(format!(
                             "{origin} was passed over: it is of {}, and the cluster's release is {}",
                             shown(of.unwrap_or_default()),
@@ -262,7 +261,7 @@ impl ExpectedBases {
                     continue;
                 }
             }
-            self.text(image, release.map(|release| release.version.as_str()), None, origin, standing);
+            self.text(image, release.map(|release| release.version.as_str()), None, origin, status);
             return true;
         }
         false
@@ -273,7 +272,7 @@ impl ExpectedBases {
         release: &Release,
         pool: Option<&AffectedPool<'_>>,
         stream: Option<&str>,
-        standing: BaseStatus,
+        status: BaseStatus,
         facts: &Facts,
     ) {
         let reference = match ImageReference::parse(&release.image) {
@@ -281,7 +280,7 @@ impl ExpectedBases {
             Err(error) => {
                 let message =
                     format!("the payload of {} cannot be asked for: {error}", shown(&release.version));
-                self.lacking.push(UnknownReason::Malformed { message });
+                self.missing.push(UnknownReason::Malformed { message });
                 return;
             }
         };
@@ -291,7 +290,7 @@ impl ExpectedBases {
             }
             _ => None,
         };
-        let wanted = ImageSelection { stream: stream.or(default), standing, origin: BaseOrigin::Payload };
+        let wanted = ImageSelection { stream: stream.or(default), status, origin: BaseOrigin::Payload };
         self.payload(&reference, wanted, facts);
     }
 
@@ -299,13 +298,13 @@ impl ExpectedBases {
         let reference = reference.asked();
         let payload = match facts.payloads.get(&reference) {
             Some(Fact::Known(payload)) => payload,
-            Some(Fact::Absent) => return self.lacking.push(UnknownReason::NoPayload { reference }),
+            Some(Fact::Absent) => return self.missing.push(UnknownReason::NoPayload { reference }),
             Some(Fact::Unknown(cause)) => {
-                return self.lacking.push(UnknownReason::Payload { reference, cause: cause.clone() });
+                return self.missing.push(UnknownReason::Payload { reference, cause: cause.clone() });
             }
             None => {
                 self.questions.push(Question::Payload { reference: reference.clone() });
-                return self.lacking.push(UnknownReason::Payload { reference, cause: Cause::NotAsked });
+                return self.missing.push(UnknownReason::Payload { reference, cause: Cause::NotAsked });
             }
         };
         let mut found = false;
@@ -318,18 +317,18 @@ impl ExpectedBases {
                 release: Some(payload.version.clone()),
                 stream: stream.map(str::to_owned),
                 origin: wanted.origin,
-                standing: if is_wanted { wanted.standing } else { BaseStatus::Other },
+                status: if is_wanted { wanted.status } else { BaseStatus::Other },
             });
         }
-        if !found && wanted.standing != BaseStatus::Other {
-            self.lacking.push(match wanted.stream {
+        if !found && wanted.status != BaseStatus::Other {
+            self.missing.push(match wanted.stream {
                 Some(stream) => UnknownReason::NoStream { stream: shown(stream), source: wanted.origin },
                 None => UnknownReason::NoOsImage { reference },
             });
         }
     }
 
-    fn lack_of_cluster(&mut self, cluster: &Cluster) {
+    fn missing_from_cluster(&mut self, cluster: &Cluster) {
         let causes = [
             ("ClusterVersion/version", cause_of(&cluster.version)),
             ("OSImageStream/cluster", cause_of(&cluster.streams)),
@@ -338,7 +337,7 @@ impl ExpectedBases {
         ];
         let first = causes.into_iter().find_map(|(object, cause)| Some((object, cause?)));
         // A Kubernetes that is no OpenShift has none of them: nothing to judge by, as without a cluster.
-        self.lacking
+        self.missing
             .extend(first.map(|(object, cause)| UnknownReason::Cluster { object, cause: cause.clone() }));
     }
 
@@ -348,7 +347,7 @@ impl ExpectedBases {
         release: Option<&str>,
         stream: Option<&str>,
         origin: BaseOrigin,
-        standing: BaseStatus,
+        status: BaseStatus,
     ) {
         match ImageReference::parse(text) {
             Ok(reference) => self.add(Base {
@@ -356,9 +355,9 @@ impl ExpectedBases {
                 release: release.map(str::to_owned),
                 stream: stream.map(str::to_owned),
                 origin,
-                standing,
+                status,
             }),
-            Err(error) => self.lacking.push(UnknownReason::Malformed {
+            Err(error) => self.missing.push(UnknownReason::Malformed {
                 message: format!("what {origin} names cannot be asked for: {error}"),
             }),
         }
@@ -367,7 +366,7 @@ impl ExpectedBases {
     fn add(&mut self, base: Base) {
         let known =
             self.accepted.iter().chain(&self.siblings).any(|earlier| earlier.reference == base.reference);
-        match base.standing {
+        match base.status {
             _ if known => {}
             BaseStatus::Accepted | BaseStatus::Leaving => self.accepted.push(base),
             BaseStatus::Other => self.siblings.push(base),
@@ -444,8 +443,8 @@ fn same_image(of: Option<&str>, desired: &str) -> ReleaseMatch {
 }
 
 fn plain(reference: &ImageReference, origin: BaseOrigin) -> Base {
-    let standing = BaseStatus::Accepted;
-    Base { reference: reference.asked(), release: None, stream: None, origin, standing }
+    let status = BaseStatus::Accepted;
+    Base { reference: reference.asked(), release: None, stream: None, origin, status }
 }
 
 fn cause_of<T>(fact: &Fact<T>) -> Option<&Cause> {

@@ -10,11 +10,11 @@ use crate::model::image_reference::ImageReference;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum UnknownReason {
     /// There is neither a cluster nor a base or release that was named.
-    NothingToJudgeAgainst,
+    NothingToCompareWith,
     /// The image has nothing for the platform.
     NoPlatform,
     /// The image is an index of none that a node could run.
-    NoLinux,
+    NoLinuxPlatform,
     /// The registry has no such image.
     NoImage {
         /// The image.
@@ -82,7 +82,7 @@ pub enum UnknownReason {
     },
 }
 
-/// A question whose answer is lacking. Findings that rest on the same one are told as one.
+/// A question whose answer is missing. Findings that rest on the same one are told as one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum MissingFact {
     /// What a registry says of an image or payload.
@@ -95,9 +95,9 @@ pub enum MissingFact {
 
 impl UnknownReason {
     /// The question that nobody answered. `None` when there was none to ask.
-    pub fn lacking(&self) -> Option<MissingFact> {
+    pub fn missing_fact(&self) -> Option<MissingFact> {
         match self {
-            Self::NothingToJudgeAgainst | Self::NoPlatform | Self::NoLinux => None,
+            Self::NothingToCompareWith | Self::NoPlatform | Self::NoLinuxPlatform => None,
             Self::NoImage { reference }
             | Self::Image { reference, .. }
             | Self::NoPayload { reference }
@@ -115,11 +115,11 @@ impl UnknownReason {
 impl fmt::Display for UnknownReason {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NothingToJudgeAgainst => formatter.write_str(
+            Self::NothingToCompareWith => formatter.write_str(
                 "nothing to judge against: no OpenShift cluster, no --release-image, no --base-image and no acceptedBases",
             ),
             Self::NoPlatform => formatter.write_str("the image has nothing for this platform"),
-            Self::NoLinux => formatter.write_str("the image has nothing for linux"),
+            Self::NoLinuxPlatform => formatter.write_str("the image has nothing for linux"),
             Self::NoImage { reference } => write!(formatter, "{} has no such image", reference.host()),
             Self::Image { cause, .. } => write!(formatter, "the image could not be read: {cause}"),
             Self::NoBase { base } => write!(formatter, "the base `{}` is no longer there", base.reference),

@@ -250,7 +250,8 @@ pub enum Cause {
         status: u16,
     },
     /// The answer was not what the protocol promises.
-    Nonsense {
+    #[serde(alias = "nonsense")]
+    InvalidResponse {
         /// Who answered.
         host: String,
         /// What was wrong with it.
@@ -280,7 +281,8 @@ pub enum Cause {
         until: Timestamp,
     },
     /// The registry failed again and again, and is asked only now and then until it is back.
-    Resting {
+    #[serde(alias = "resting")]
+    CircuitOpen {
         /// The registry.
         host: String,
         /// How often in a row it failed.
@@ -307,7 +309,8 @@ pub enum Cause {
         reason: String,
     },
     /// Too many questions wait for the registry already.
-    Crowded {
+    #[serde(alias = "crowded")]
+    QueueFull {
         /// The registry.
         host: String,
     },
@@ -326,14 +329,16 @@ pub enum Cause {
         reason: String,
     },
     /// The cluster may not be asked for it by the account that asks.
-    NoRight {
+    #[serde(alias = "noRight")]
+    Forbidden {
         /// What was being read, such as `MachineConfigPools`.
         kind: String,
         /// The API server's own words.
         reason: String,
     },
     /// The image was read, and it is no release payload.
-    NoRelease {
+    #[serde(alias = "noRelease")]
+    NotARelease {
         /// What is missing or wrong.
         reason: String,
     },
@@ -372,7 +377,7 @@ impl fmt::Display for Cause {
                 }
             }
             Self::Status { host, status } => write!(formatter, "{host} answered {status}"),
-            Self::Nonsense { host, reason } => write!(formatter, "{host} answered wrongly: {reason}"),
+            Self::InvalidResponse { host, reason } => write!(formatter, "{host} answered wrongly: {reason}"),
             Self::NotAnImage { reason } => write!(formatter, "it is no image: {reason}"),
             Self::DigestMismatch { host, expected, found } => write!(
                 formatter,
@@ -383,7 +388,7 @@ impl fmt::Display for Cause {
             Self::Paused { host, status, until } => {
                 write!(formatter, "{host} answered {status} and may be asked again at {until:.0}")
             }
-            Self::Resting { host, failures, until } => write!(
+            Self::CircuitOpen { host, failures, until } => write!(
                 formatter,
                 "{host} is not asked, because it failed {failures} times in a row; the next try is at {until:.0}"
             ),
@@ -401,14 +406,14 @@ impl fmt::Display for Cause {
                 Ok(())
             }
             Self::NoCredential { host, reason } => write!(formatter, "no credentials for {host}: {reason}"),
-            Self::Crowded { host } => {
+            Self::QueueFull { host } => {
                 write!(formatter, "{host} is not asked, because too many questions wait for it")
             }
             Self::NoToken { host, reason } => write!(formatter, "no token for {host}: {reason}"),
-            Self::Cluster { kind, reason } | Self::NoRight { kind, reason } => {
+            Self::Cluster { kind, reason } | Self::Forbidden { kind, reason } => {
                 write!(formatter, "{kind} not read from the cluster: {reason}")
             }
-            Self::NoRelease { reason } => write!(formatter, "it is no release payload: {reason}"),
+            Self::NotARelease { reason } => write!(formatter, "it is no release payload: {reason}"),
             Self::Internal => formatter.write_str("layerpin failed while asking; its log has the reason"),
         }
     }
@@ -431,7 +436,7 @@ impl Cause {
     /// says it all.
     pub fn of(&self, object: &str, is: &str) -> String {
         match self {
-            Self::Cluster { .. } | Self::NoRight { .. } => self.to_string(),
+            Self::Cluster { .. } | Self::Forbidden { .. } => self.to_string(),
             _ => format!("{object} {is}: {self}"),
         }
     }
@@ -535,11 +540,11 @@ mod tests {
                 as_nodes: NodeCredentials::NotAtHand,
             },
             Cause::Status { host: "h".into(), status: 500 },
-            Cause::Nonsense { host: "h".into(), reason: "r".into() },
+            Cause::InvalidResponse { host: "h".into(), reason: "r".into() },
             Cause::DigestMismatch { host: "h".into(), expected: digest.clone(), found: digest.clone() },
             Cause::Paused { host: "h".into(), status: 429, until: Timestamp::UNIX_EPOCH },
-            Cause::Resting { host: "h".into(), failures: 5, until: Timestamp::UNIX_EPOCH },
-            Cause::Crowded { host: "h".into() },
+            Cause::CircuitOpen { host: "h".into(), failures: 5, until: Timestamp::UNIX_EPOCH },
+            Cause::QueueFull { host: "h".into() },
             Cause::Blocked { scope: "s".into() },
             Cause::NoCredential { host: "h".into(), reason: "r".into() },
             Cause::Unanswered {
@@ -550,8 +555,8 @@ mod tests {
             },
             Cause::NoToken { host: "h".into(), reason: "r".into() },
             Cause::Cluster { kind: "Nodes".into(), reason: "r".into() },
-            Cause::NoRight { kind: "Nodes".into(), reason: "r".into() },
-            Cause::NoRelease { reason: "r".into() },
+            Cause::Forbidden { kind: "Nodes".into(), reason: "r".into() },
+            Cause::NotARelease { reason: "r".into() },
             Cause::NotAnImage { reason: "r".into() },
             Cause::Internal,
         ]
@@ -563,6 +568,21 @@ mod tests {
         }
         let text = serde_json::to_string_pretty(&facts).unwrap();
         assert_eq!(serde_json::from_str::<Facts>(&text).unwrap(), facts);
+    }
+
+    #[test]
+    fn a_file_with_the_earlier_names_of_causes_is_read() {
+        let facts = Facts::parse(include_str!("../../tests/vectors/facts-earlier-causes.json")).unwrap();
+        let (host, reason) = (|| "quay.io".to_owned(), || "r".to_owned());
+        let expected = [
+            Cause::InvalidResponse { host: host(), reason: reason() },
+            Cause::CircuitOpen { host: host(), failures: 5, until: Timestamp::UNIX_EPOCH },
+            Cause::QueueFull { host: host() },
+            Cause::NotARelease { reason: reason() },
+            Cause::Forbidden { kind: "Nodes".into(), reason: reason() },
+        ];
+        let found: Vec<_> = facts.manifests.into_values().collect();
+        assert_eq!(found, expected.map(Fact::Unknown));
     }
 
     #[test]

@@ -295,7 +295,7 @@ impl Origin {
     }
 
     /// The door that it came through.
-    pub fn door(&self) -> EntryPoint {
+    pub fn entry_point(&self) -> EntryPoint {
         if self.file.is_some() { EntryPoint::Run } else { EntryPoint::Review }
     }
 

@@ -101,14 +101,17 @@ impl<T> fmt::Debug for AnswerCache<T> {
 /// Whether the host may be asked is not kept with the question: who asks it again finds out at no
 /// cost to the host, and at the moment when it may.
 fn is_worth_keeping<T>(answer: &Fact<T>) -> bool {
-    !matches!(answer, Fact::Unknown(Cause::Paused { .. } | Cause::Resting { .. } | Cause::Crowded { .. }))
+    !matches!(
+        answer,
+        Fact::Unknown(Cause::Paused { .. } | Cause::CircuitOpen { .. } | Cause::QueueFull { .. })
+    )
 }
 
 fn worth<T>(answer: &Fact<T>) -> Reuse {
     match answer {
         Fact::Known(_)
         | Fact::Absent
-        | Fact::Unknown(Cause::Refused { .. } | Cause::NoRelease { .. } | Cause::NotAnImage { .. }) => {
+        | Fact::Unknown(Cause::Refused { .. } | Cause::NotARelease { .. } | Cause::NotAnImage { .. }) => {
             Reuse::Answer
         }
         Fact::Unknown(_) => Reuse::Failure,
@@ -124,7 +127,7 @@ struct CachedFact {
 impl CachedFact {
     fn time<T>(&self, key: &CacheKey, answer: &Fact<T>) -> Option<Duration> {
         match answer {
-            Fact::Known(_) | Fact::Unknown(Cause::NoRelease { .. } | Cause::NotAnImage { .. })
+            Fact::Known(_) | Fact::Unknown(Cause::NotARelease { .. } | Cause::NotAnImage { .. })
                 if key.reference.digest().is_some() =>
             {
                 self.by_digest

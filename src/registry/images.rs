@@ -459,7 +459,7 @@ impl ImageReader {
     }
 
     fn nonsense(&self, reason: String) -> Cause {
-        Cause::Nonsense { host: self.reference.host().to_owned(), reason }
+        Cause::InvalidResponse { host: self.reference.host().to_owned(), reason }
     }
 }
 

@@ -235,7 +235,7 @@ impl RepositoryClient<'_> {
     }
 
     pub(crate) fn nonsense(&self, reason: impl Into<String>) -> RequestFailure {
-        Cause::Nonsense { host: self.reference.host().to_owned(), reason: reason.into() }.into()
+        Cause::InvalidResponse { host: self.reference.host().to_owned(), reason: reason.into() }.into()
     }
 }
 

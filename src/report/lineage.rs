@@ -38,7 +38,7 @@ impl From<&Lineage> for LineageReport {
             result: lineage.result(),
             base: base.map(reference),
             release: base.and_then(release),
-            own_layers: match lineage.kinship {
+            own_layers: match lineage.ancestry {
                 Ancestry::Same { .. } => Some(0),
                 Ancestry::Derived { own_layers, .. } => Some(own_layers),
                 Ancestry::Foreign { .. } | Ancestry::Unprovable { .. } | Ancestry::Unknown(_) => None,

@@ -90,7 +90,7 @@ fn clash(object: &Object, who: &str, additions: &str) -> Observation {
         notes,
         help: "install what is needed while the image is built, and take it out of the MachineConfig"
             .to_owned(),
-        lacking: None,
+        missing: None,
     }
 }
 

@@ -63,7 +63,7 @@ fn judge(case: &Context<'_>) -> Vec<Observation> {
                     reference.repository()
                 ),
             };
-            Some(Observation { field, certainty: Certainty::Fault, message, notes, help, lacking: None })
+            Some(Observation { field, certainty: Certainty::Fault, message, notes, help, missing: None })
         })
         .collect()
 }

@@ -41,7 +41,7 @@ such as that of a hotfix, goes into `acceptedBases` of the policy. `docs/lineage
 
 fn judge(case: &Context<'_>) -> Vec<Observation> {
     case.by_lineage(|image, lineage| {
-        let (why, closest) = match &lineage.kinship {
+        let (why, closest) = match &lineage.ancestry {
             Ancestry::Foreign { why: ForeignReason::OtherRelease | ForeignReason::OtherStream, .. } => {
                 return None;
             }
@@ -70,7 +70,7 @@ fn judge(case: &Context<'_>) -> Vec<Observation> {
             },
             notes,
             help: lineage.rebuild(),
-            lacking: None,
+            missing: None,
         })
     })
 }

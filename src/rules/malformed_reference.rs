@@ -53,7 +53,7 @@ fn judge(case: &Context<'_>) -> Vec<Observation> {
                 message,
                 notes: vec![note.to_owned()],
                 help,
-                lacking: None,
+                missing: None,
             })
         })
         .collect()

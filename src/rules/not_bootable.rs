@@ -6,7 +6,7 @@ use crate::model::facts::image::PlatformImage;
 use crate::model::facts::{Cause, Fact};
 use crate::model::machine_config::Field;
 use crate::policy::Level;
-use crate::rules::{Certainty, Context, Observation, PoolPlatform, Rule, RuleInput, told_once};
+use crate::rules::{Certainty, Context, Observation, PoolPlatform, Rule, RuleInput, merged};
 use crate::text::shown;
 
 pub(super) static RULE: Rule = Rule {
@@ -44,8 +44,8 @@ fn judge(case: &Context<'_>) -> Vec<Observation> {
         certainty: Certainty::Unknown,
         message: format!("whether nodes can boot `{}` is not known: {why}", messages::short(image)),
         notes: Vec::new(),
-        help: messages::help_to_know(&why, case.door()),
-        lacking: why.lacking(),
+        help: messages::help_to_know(&why, case.entry_point()),
+        missing: why.missing_fact(),
     };
     let unread = |cause: &Cause| match cause.other_than_image() {
         Some(what) => Observation {
@@ -54,7 +54,7 @@ fn judge(case: &Context<'_>) -> Vec<Observation> {
             message: format!("nodes will refuse `{}`: it is no image: {what}", messages::short(image)),
             notes: Vec::new(),
             help: messages::look(&reference),
-            lacking: Some(MissingFact::Registry(reference.clone())),
+            missing: Some(MissingFact::Registry(reference.clone())),
         },
         None => unknown(UnknownReason::Image { reference: reference.clone(), cause: cause.clone() }),
     };
@@ -77,7 +77,7 @@ fn judge(case: &Context<'_>) -> Vec<Observation> {
             ),
             notes: vec!["a node says: no image found".to_owned()],
             help: messages::PUSH_PLATFORMS.to_owned(),
-            lacking: None,
+            missing: None,
         }];
     }
     let platforms = known
@@ -93,7 +93,7 @@ fn judge(case: &Context<'_>) -> Vec<Observation> {
                 notes: vec![refusal.note],
                 help: "build it `FROM` the base image of the release, keep its labels and do not squash its layers"
                     .to_owned(),
-                lacking: None,
+                missing: None,
             }),
             Fact::Unknown(Cause::NotAsked) => None,
             Fact::Unknown(cause) => Some(unread(cause)),
@@ -101,7 +101,7 @@ fn judge(case: &Context<'_>) -> Vec<Observation> {
         };
         Some((observation?, PoolPlatform { pool: None, platform: Some(platform) }))
     });
-    told_once(seen)
+    merged(seen)
 }
 
 struct Refusal {
@@ -125,7 +125,7 @@ fn refusal(image: &PlatformImage) -> Option<(Certainty, Refusal)> {
     }
     let Some(last) = labels.get(FINAL_DIFF_ID) else {
         return Some((
-            Certainty::Lesser,
+            Certainty::Minor,
             Refusal {
                 who: "older nodes refuse",
                 what: "it has no label `ostree.final-diffid`".to_owned(),

@@ -11,7 +11,7 @@ use crate::model::machine_config::Field;
 use crate::model::os_version::OsVersion;
 use crate::policy::Level;
 use crate::pools::AffectedPool;
-use crate::rules::{Certainty, Context, Observation, PoolPlatform, Rule, RuleInput, told_once};
+use crate::rules::{Certainty, Context, Observation, PoolPlatform, Rule, RuleInput, merged};
 
 pub(super) static RULE: Rule = Rule {
     id: "older-os",
@@ -49,7 +49,7 @@ fn judge(case: &Context<'_>) -> Vec<Observation> {
     for lineage in case.lineage {
         let place = PoolPlatform { pool: lineage.pool.as_deref(), platform: lineage.platform.as_ref() };
         // What an image is built on and may be built on is what it is measured by.
-        let own_base = match &lineage.kinship {
+        let own_base = match &lineage.ancestry {
             Ancestry::Same { base } | Ancestry::Derived { base, .. } => Some(base),
             _ => lineage.accepted.first(),
         };
@@ -81,7 +81,7 @@ fn judge(case: &Context<'_>) -> Vec<Observation> {
             }
         }
     }
-    let mut all = told_once(seen.into_iter());
+    let mut all = merged(seen.into_iter());
     all.extend(unknown);
     all
 }
@@ -98,7 +98,7 @@ fn older(image: &ImageReference, own: &OsVersion, than: &OsVersion, what: &str, 
         ),
         notes: Vec::new(),
         help,
-        lacking: None,
+        missing: None,
     }
 }
 

@@ -56,7 +56,7 @@ fn judge(case: &Context<'_>) -> Vec<Observation> {
                 return Some(outside(case, field, reference));
             }
             if let Fact::Unknown(Cause::Blocked { scope }) = case.facts.manifest(&reference.asked())
-                && !matches!(case.facts.cluster.standing(reference), RegistryAccess::Blocked(_))
+                && !matches!(case.facts.cluster.registry_access(reference), RegistryAccess::Blocked(_))
             {
                 return Some(blocked(field, reference, scope));
             }
@@ -81,14 +81,14 @@ fn outside(case: &Context<'_>, field: Field, reference: &ImageReference) -> Obse
             reference.repository()
         ),
         // So nobody asked for it.
-        lacking: Some(MissingFact::Registry(reference.asked())),
+        missing: Some(MissingFact::Registry(reference.asked())),
     }
 }
 
 /// What the image configuration of the cluster says of it.
 fn in_cluster(case: &Context<'_>, field: Field, reference: &ImageReference) -> Option<Observation> {
     let repository = reference.repository();
-    let (message, notes, help) = match case.facts.cluster.standing(reference) {
+    let (message, notes, help) = match case.facts.cluster.registry_access(reference) {
         RegistryAccess::Allowed => return None,
         RegistryAccess::Unknown(object, cause) => {
             let what = format!("whether the cluster lets nodes pull from `{repository}`");
@@ -113,8 +113,8 @@ fn in_cluster(case: &Context<'_>, field: Field, reference: &ImageReference) -> O
         }
     };
     // So nobody asked for it.
-    let lacking = Some(MissingFact::Registry(reference.asked()));
-    Some(Observation { field, certainty: Certainty::Fault, message, notes, help, lacking })
+    let missing = Some(MissingFact::Registry(reference.asked()));
+    Some(Observation { field, certainty: Certainty::Fault, message, notes, help, missing })
 }
 
 /// The first of the allowed ones, and how many more there are.
@@ -140,7 +140,7 @@ fn blocked(field: Field, reference: &ImageReference, scope: &str) -> Observation
         help: format!(
             "name an image that nodes may pull, or have `{scope}` unblocked where mirrors are configured"
         ),
-        lacking: Some(MissingFact::Registry(reference.asked())),
+        missing: Some(MissingFact::Registry(reference.asked())),
     }
 }
 

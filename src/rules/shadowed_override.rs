@@ -75,7 +75,7 @@ fn judge(case: &Context<'_>) -> Vec<Observation> {
                     field.key(),
                     shown(winner)
                 ),
-                lacking: None,
+                missing: None,
             });
         }
     }
@@ -101,10 +101,10 @@ fn unclear(field: Field, pool: &AffectedPool<'_>, case: &Context<'_>) -> Observa
         ),
         notes: Vec::new(),
         help: match version {
-            Fact::Unknown(Cause::NoRight { .. }) => messages::help_with_right(case.door()),
-            _ => format!("{} when ClusterVersion/version can be read", case.door().again()),
+            Fact::Unknown(Cause::Forbidden { .. }) => messages::help_with_right(case.entry_point()),
+            _ => format!("{} when ClusterVersion/version can be read", case.entry_point().retry()),
         },
-        lacking: match version {
+        missing: match version {
             Fact::Unknown(cause) => Some(MissingFact::Cluster(cause.clone())),
             Fact::Known(_) | Fact::Absent => None,
         },

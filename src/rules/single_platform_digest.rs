@@ -6,7 +6,7 @@ use crate::model::facts::{Cause, Fact, ManifestKind};
 use crate::model::image_reference::ImageReference;
 use crate::model::machine_config::Field;
 use crate::policy::Level;
-use crate::rules::{Certainty, Context, Observation, PoolPlatform, Rule, RuleInput, told_once};
+use crate::rules::{Certainty, Context, Observation, PoolPlatform, Rule, RuleInput, merged};
 
 pub(super) static RULE: Rule = Rule {
     id: "single-platform-digest",
@@ -43,7 +43,7 @@ fn judge(case: &Context<'_>) -> Vec<Observation> {
     let mut seen = Vec::new();
     for (field, reference) in case.references() {
         let asked = reference.asked();
-        let (certainty, message, help, lacking) = match case.facts.manifest(&asked) {
+        let (certainty, message, help, missing) = match case.facts.manifest(&asked) {
             Fact::Known(manifest) if manifest.kind == ManifestKind::Image => (
                 Certainty::Fault,
                 format!("`{}` is the image of one platform", messages::short(reference)),
@@ -56,7 +56,7 @@ fn judge(case: &Context<'_>) -> Vec<Observation> {
                     "whether `{}` is the image of one platform is not known: {cause}",
                     messages::short(reference)
                 ),
-                format!("{} when the registry answers", case.door().again()),
+                format!("{} when the registry answers", case.entry_point().retry()),
                 Some(MissingFact::Registry(asked)),
             ),
             Fact::Known(_) | Fact::Absent | Fact::Unknown(_) => continue,
@@ -68,12 +68,12 @@ fn judge(case: &Context<'_>) -> Vec<Observation> {
                 message: message.clone(),
                 notes: vec![format!("the nodes need {platforms}")],
                 help: help.clone(),
-                lacking: lacking.clone(),
+                missing: missing.clone(),
             };
             seen.push((observation, place));
         }
     }
-    told_once(seen.into_iter())
+    merged(seen.into_iter())
 }
 
 /// The value to write where it is known: that of the index that the tag of a true record names.

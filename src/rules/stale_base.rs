@@ -35,16 +35,16 @@ prints the base, by digest.
 
 fn judge(case: &Context<'_>) -> Vec<Observation> {
     case.by_lineage(|image, lineage| {
-        let (certainty, agreement) = match &lineage.kinship {
+        let (certainty, agreement) = match &lineage.ancestry {
             Ancestry::Foreign { why: ForeignReason::OtherRelease, closest } => (
                 Certainty::Fault,
                 closest.as_ref().map(|closest| closest.agreement(lineage.platform.as_ref())),
             ),
             Ancestry::Same { base } | Ancestry::Derived { base, .. }
-                if base.standing == BaseStatus::Leaving =>
+                if base.status == BaseStatus::Leaving =>
             {
                 (
-                    Certainty::Lesser,
+                    Certainty::Minor,
                     Some("the upgrade is under way, so the base of the last release counts".to_owned()),
                 )
             }
@@ -59,7 +59,7 @@ fn judge(case: &Context<'_>) -> Vec<Observation> {
             message: format!("`{}` is {}", messages::short(image), lineage.reason()?),
             notes,
             help: lineage.rebuild(),
-            lacking: None,
+            missing: None,
         })
     })
 }

@@ -4,7 +4,7 @@ use crate::messages;
 use crate::model::facts::Fact;
 use crate::model::machine_config::Field;
 use crate::policy::Level;
-use crate::rules::{Certainty, Context, Observation, PoolPlatform, Rule, RuleInput, told_once};
+use crate::rules::{Certainty, Context, Observation, PoolPlatform, Rule, RuleInput, merged};
 use crate::text::shown;
 
 pub(super) static RULE: Rule = Rule {
@@ -62,9 +62,9 @@ fn judge(case: &Context<'_>) -> Vec<Observation> {
                 "take it out of the pool: oc patch mcp {} --type json -p '[{{\"op\":\"remove\",\"path\":\"/spec/osImageStream\"}}]'",
                 shown(pool.name)
             ),
-            lacking: None,
+            missing: None,
         };
         Some((observation, PoolPlatform::default()))
     });
-    told_once(seen)
+    merged(seen)
 }

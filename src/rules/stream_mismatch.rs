@@ -31,7 +31,7 @@ Build the image on the base of the pool's stream, or move the pool to the other 
 
 fn judge(case: &Context<'_>) -> Vec<Observation> {
     case.by_lineage(|image, lineage| {
-        let Ancestry::Foreign { why: ForeignReason::OtherStream, closest } = &lineage.kinship else {
+        let Ancestry::Foreign { why: ForeignReason::OtherStream, closest } = &lineage.ancestry else {
             return case.unknown_lineage("is built on the OS stream of its pool", image, lineage);
         };
         let mut notes = lineage.expected();
@@ -43,7 +43,7 @@ fn judge(case: &Context<'_>) -> Vec<Observation> {
             message: format!("`{}` is {}", messages::short(image), lineage.reason()?),
             notes,
             help: lineage.rebuild(),
-            lacking: None,
+            missing: None,
         })
     })
 }

@@ -36,7 +36,7 @@ the base's. Push the image as it was built, not rechunked.
 
 fn judge(case: &Context<'_>) -> Vec<Observation> {
     case.by_lineage(|image, lineage| {
-        let Ancestry::Unprovable { how, closest } = &lineage.kinship else {
+        let Ancestry::Unprovable { how, closest } = &lineage.ancestry else {
             return case.unknown_lineage("can be proved to be built on its base", image, lineage);
         };
         let mut notes = lineage.expected();
@@ -60,7 +60,7 @@ fn judge(case: &Context<'_>) -> Vec<Observation> {
                 Rewriting::Rechunked => "push the image as it was built, with the layers of the base below its own",
             }
             .to_owned(),
-            lacking: None,
+            missing: None,
         })
     })
 }

@@ -47,7 +47,7 @@ read it. `skopeo inspect --authfile FILE docker://IMAGE` asks the same question.
 fn judge(case: &Context<'_>) -> Vec<Observation> {
     let other = case.policy.level_alone(&registry_not_allowed::RULE, &pools::names(case.pools));
     let registry_not_allowed_speaks = other != Level::Off;
-    let again = case.door().again();
+    let again = case.entry_point().retry();
     case.references()
         .filter_map(|(field, reference)| {
             let asked = reference.asked();
@@ -84,19 +84,19 @@ fn judge(case: &Context<'_>) -> Vec<Observation> {
                 Fact::Unknown(cause) => (
                     Certainty::Unknown,
                     format!("whether nodes can pull `{asked}` is not known: {cause}"),
-                    messages::help_to_look(cause, &asked).unwrap_or_else(|| help_to_know(cause, case.door())),
+                    messages::help_to_look(cause, &asked).unwrap_or_else(|| help_to_know(cause, case.entry_point())),
                 ),
             };
-            let lacking = Some(MissingFact::Registry(asked));
-            Some(Observation { field, certainty, message, notes: Vec::new(), help, lacking })
+            let missing = Some(MissingFact::Registry(asked));
+            Some(Observation { field, certainty, message, notes: Vec::new(), help, missing })
         })
         .collect()
 }
 
 /// What brings an answer the next time; where the registry did answer, asking it again does not.
-fn help_to_know(cause: &Cause, door: EntryPoint) -> String {
+fn help_to_know(cause: &Cause, entry_point: EntryPoint) -> String {
     match cause {
-        Cause::NoCredential { .. } => messages::MEND_CREDENTIAL.to_owned(),
+        Cause::NoCredential { .. } => messages::FIX_CREDENTIALS.to_owned(),
         Cause::Refused { .. } => {
             "name the nodes' pull secret with `--authfile`, so that layerpin asks as nodes do".to_owned()
         }
@@ -107,7 +107,7 @@ fn help_to_know(cause: &Cause, door: EntryPoint) -> String {
         Cause::Offline => "ask without `--offline`".to_owned(),
         Cause::NotRecorded => "record the facts again with `--save-facts`".to_owned(),
         _ => {
-            let again = door.again();
+            let again = entry_point.retry();
             format!("{again} when the registry answers; `onUnknown` in the policy says what this costs")
         }
     }

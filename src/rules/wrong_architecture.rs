@@ -7,7 +7,7 @@ use crate::model::image_reference::ImageReference;
 use crate::model::machine_config::Field;
 use crate::policy::Level;
 use crate::pools::AffectedPool;
-use crate::rules::{Certainty, Context, Observation, PoolPlatform, Rule, RuleInput, told_once};
+use crate::rules::{Certainty, Context, Observation, PoolPlatform, Rule, RuleInput, merged};
 
 pub(super) static RULE: Rule = Rule {
     id: "wrong-architecture",
@@ -33,7 +33,7 @@ Build the image for every architecture of the pool, and name it by the digest of
 
 fn judge(case: &Context<'_>) -> Vec<Observation> {
     let Some(image) = case.os_image() else { return Vec::new() };
-    told_once(case.pools.iter().flat_map(|pool| of_pool(case, image, pool)))
+    merged(case.pools.iter().flat_map(|pool| of_pool(case, image, pool)))
 }
 
 fn of_pool<'a>(
@@ -94,7 +94,7 @@ fn of_pool<'a>(
                     "build it for {} too, and name it by the digest of the index",
                     messages::list(&platforms)
                 ),
-                lacking: None,
+                missing: None,
             };
             return vec![(observation, PoolPlatform::default())];
         }
@@ -107,8 +107,8 @@ fn of_pool<'a>(
         certainty: Certainty::Unknown,
         message: format!("for which architectures `{}` is made is not known: {why}", messages::short(image)),
         notes: Vec::new(),
-        help: messages::help_to_know(&why, case.door()),
-        lacking: why.lacking(),
+        help: messages::help_to_know(&why, case.entry_point()),
+        missing: why.missing_fact(),
     };
     vec![(observation, place)]
 }

@@ -69,7 +69,7 @@ impl Prefetch {
     /// Asks until everything that the bases are known by is answered, be it that there is no answer.
     async fn read(&self, state: &ServerState, policy: &Policy, facts: &mut Facts) {
         loop {
-            let questions = lineage::questions_ahead(facts, policy);
+            let questions = lineage::prefetch_questions(facts, policy);
             if questions.is_empty() {
                 return;
             }

@@ -159,7 +159,7 @@ fn unreachable(asked: &Asked, reason: &str) -> Fact<Manifest> {
 }
 
 fn nonsense(asked: &Asked, reason: &str) -> Fact<Manifest> {
-    unknown(Cause::Nonsense { host: asked.host.clone(), reason: reason.into() })
+    unknown(Cause::InvalidResponse { host: asked.host.clone(), reason: reason.into() })
 }
 
 fn status(asked: &Asked, status: u16) -> Fact<Manifest> {

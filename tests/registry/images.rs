@@ -217,7 +217,7 @@ async fn a_platform_that_an_index_lists_in_vain_does_not_cost_the_others() {
     let gone = Digest::of(b"gone").to_string();
     let inner = push_index(&registry, "inner", &[(&one, Some("amd64"))]);
     let short_of_diff_ids = hand_made(&registry, json!({"architecture": "s390x"}), 2);
-    let s390x = Fact::Unknown(Cause::Nonsense {
+    let s390x = Fact::Unknown(Cause::InvalidResponse {
         host: host.clone(),
         reason: format!(
             "the manifest {} has 2 layers, but its config names 0 (rootfs.diff_ids)",

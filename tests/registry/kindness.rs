@@ -105,7 +105,7 @@ async fn who_keeps_failing_is_left_alone_until_a_probe_succeeds() {
         let answer = asker.ask(&reference(number)).await;
         assert_eq!(answer, Fact::Unknown(Cause::Status { host: host.clone(), status: 500 }));
     }
-    let resting = |answer: &Fact<_>| matches!(answer, Fact::Unknown(Cause::Resting { host: resting, failures: 3, .. }) if *resting == host);
+    let resting = |answer: &Fact<_>| matches!(answer, Fact::Unknown(Cause::CircuitOpen { host: resting, failures: 3, .. }) if *resting == host);
     let answers = join_all((10..30).map(async |number| asker.ask(&reference(number)).await)).await;
     assert!(answers.iter().all(resting), "{answers:?}");
     assert_eq!(registry.requests().len(), 3);

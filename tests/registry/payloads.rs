@@ -46,7 +46,7 @@ fn expected() -> Fact<Payload> {
 }
 
 fn no_release(reason: &str) -> Fact<Payload> {
-    Fact::Unknown(Cause::NoRelease { reason: reason.to_owned() })
+    Fact::Unknown(Cause::NotARelease { reason: reason.to_owned() })
 }
 
 fn last_layer(image: &Image) -> String {

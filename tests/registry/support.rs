@@ -141,7 +141,7 @@ pub(crate) fn refused<T>(
 }
 
 pub(crate) fn nonsense<T>(host: &str, reason: &str) -> Fact<T> {
-    Fact::Unknown(Cause::Nonsense { host: host.to_owned(), reason: reason.to_owned() })
+    Fact::Unknown(Cause::InvalidResponse { host: host.to_owned(), reason: reason.to_owned() })
 }
 
 pub(crate) fn unreachable<T>(host: &str, reason: &str) -> Fact<T> {

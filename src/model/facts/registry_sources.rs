@@ -40,13 +40,13 @@ impl Cluster {
     ///
     /// The repository of the release payload, `status.desired.image` of the ClusterVersion, is always
     /// allowed, as the operator sees to it that the cluster can upgrade.
-    pub fn standing(&self, reference: &ImageReference) -> RegistryAccess<'_> {
+    pub fn registry_access(&self, reference: &ImageReference) -> RegistryAccess<'_> {
         let sources = match &self.registry_sources {
             Fact::Known(sources) => sources,
             Fact::Absent | Fact::Unknown(Cause::NotAsked) => return RegistryAccess::Allowed,
             Fact::Unknown(cause) => return RegistryAccess::Unknown(IMAGE_CONFIG, cause),
         };
-        let found = sources.standing(reference);
+        let found = sources.access(reference);
         if found == RegistryAccess::Allowed {
             return found;
         }
@@ -62,7 +62,7 @@ impl Cluster {
 }
 
 impl RegistrySources {
-    fn standing(&self, reference: &ImageReference) -> RegistryAccess<'_> {
+    fn access(&self, reference: &ImageReference) -> RegistryAccess<'_> {
         let repository = reference.repository().to_string();
         let asked = reference.asked().to_string();
         let holds = |scope: &String| is_scope(scope) && (is_inside(&repository, scope) || *scope == asked);
@@ -166,7 +166,7 @@ mod tests {
                 Some(scope) => RegistryAccess::Blocked(scope),
             };
             let reference = ImageReference::parse(reference).unwrap();
-            assert_eq!(sources.standing(&reference), expected, "{allowed:?} {blocked:?} {reference}");
+            assert_eq!(sources.access(&reference), expected, "{allowed:?} {blocked:?} {reference}");
         }
     }
 
@@ -181,14 +181,14 @@ mod tests {
             let registry_sources = Fact::Known(registry_sources);
             let mut cluster =
                 Cluster { version: Fact::Known(version.clone()), registry_sources, ..Cluster::default() };
-            assert_eq!(cluster.standing(&parse("q.io/ocp/release:other")), RegistryAccess::Allowed);
-            assert_ne!(cluster.standing(&parse("q.io/ocp/releases:other")), RegistryAccess::Allowed);
+            assert_eq!(cluster.registry_access(&parse("q.io/ocp/release:other")), RegistryAccess::Allowed);
+            assert_ne!(cluster.registry_access(&parse("q.io/ocp/releases:other")), RegistryAccess::Allowed);
             let cause = Cause::Internal;
             cluster.version = Fact::Unknown(cause.clone());
             let unknown = RegistryAccess::Unknown("ClusterVersion/version", &cause);
-            assert_eq!(cluster.standing(&parse("q.io/ocp/release:other")), unknown);
+            assert_eq!(cluster.registry_access(&parse("q.io/ocp/release:other")), unknown);
             cluster.version = Fact::Absent;
-            assert_ne!(cluster.standing(&parse("q.io/ocp/release:other")), RegistryAccess::Allowed);
+            assert_ne!(cluster.registry_access(&parse("q.io/ocp/release:other")), RegistryAccess::Allowed);
         }
     }
 }

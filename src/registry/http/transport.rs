@@ -169,7 +169,7 @@ impl Transport {
         while let Some(piece) = reply.piece().await? {
             if bytes.len() + piece.len() > limit {
                 let reason = format!("its answer is longer than {limit} bytes");
-                return Err(Cause::Nonsense { host: reply.host, reason });
+                return Err(Cause::InvalidResponse { host: reply.host, reason });
             }
             bytes.extend_from_slice(&piece);
         }
@@ -198,7 +198,7 @@ impl Transport {
         }
         let host = authority(&start.url);
         let reason = format!("more than {MAX_REDIRECTS} redirects");
-        Err(SendError::Cause(Cause::Nonsense { host, reason }))
+        Err(SendError::Cause(Cause::InvalidResponse { host, reason }))
     }
 
     async fn exchange(
@@ -341,8 +341,8 @@ async fn send_twice(request: reqwest::RequestBuilder) -> Result<Response, reqwes
 fn why_closed(closed: Rejected, host: String) -> Cause {
     match closed {
         Rejected::Paused { status, left } => Cause::Paused { host, status, until: after(left) },
-        Rejected::Resting { failures, left } => Cause::Resting { host, failures, until: after(left) },
-        Rejected::Crowded => Cause::Crowded { host },
+        Rejected::Resting { failures, left } => Cause::CircuitOpen { host, failures, until: after(left) },
+        Rejected::Crowded => Cause::QueueFull { host },
     }
 }
 
@@ -426,8 +426,9 @@ fn reason(error: &reqwest::Error) -> String {
 }
 
 fn next(url: &Url, reply: &Reply) -> Result<Url, SendError> {
-    let nonsense =
-        |reason: &str| SendError::Cause(Cause::Nonsense { host: authority(url), reason: reason.to_owned() });
+    let nonsense = |reason: &str| {
+        SendError::Cause(Cause::InvalidResponse { host: authority(url), reason: reason.to_owned() })
+    };
     let location = reply.headers.get(LOCATION).and_then(|location| location.to_str().ok());
     let location = location.ok_or_else(|| nonsense("a redirect that leads nowhere"))?;
     let mut next = url.join(location).map_err(|_| nonsense("a redirect to what is no URL"))?;

@@ -183,7 +183,7 @@ fn preferred(entries: &[IndexEntry]) -> Option<&IndexEntry> {
 }
 
 fn no_release(reason: impl Into<String>) -> RequestFailure {
-    Cause::NoRelease { reason: reason.into() }.into()
+    Cause::NotARelease { reason: reason.into() }.into()
 }
 
 /// Room for hundreds of payloads: of each only the operating systems are kept.
