@@ -13,6 +13,7 @@ use layerpin::model::digest::Digest;
 use layerpin::model::facts::image::{Image, Layer, Platform, PlatformImage};
 use layerpin::model::facts::{Fact, Facts, ManifestKind};
 use layerpin::model::image_reference::ImageReference;
+use layerpin::model::pull_spec::PullSpec;
 use layerpin::policy::Policy;
 use layerpin_test_support::measure::{Report, is_benchmark, median};
 
@@ -60,8 +61,8 @@ fn facts(image: &ImageReference, base: Option<usize>, whole: bool) -> Facts {
             .collect()
     };
     for base in 0..BASES {
-        let reference = ImageReference::parse(&format!("quay.io/ocp/os:{base}")).unwrap();
-        facts.given.base_images.push(reference.clone());
+        let reference = PullSpec::parse(&format!("quay.io/ocp/os:{base}")).unwrap();
+        facts.given.base_images.push(reference.clone().into());
         facts.images.insert(reference, single(layers(base)));
     }
     let mut own = match base {
@@ -72,7 +73,7 @@ fn facts(image: &ImageReference, base: Option<usize>, whole: bool) -> Facts {
         own.pop();
     }
     own.push(layer("own"));
-    facts.images.insert(image.asked(), single(own));
+    facts.images.insert(image.pull_spec(), single(own));
     facts
 }
 

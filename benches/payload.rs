@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use layerpin::metrics::Metrics;
 use layerpin::model::digest::Digest;
 use layerpin::model::facts::Fact;
-use layerpin::model::image_reference::ImageReference;
+use layerpin::model::pull_spec::PullSpec;
 use layerpin::registry::auth::keychain::Keychain;
 use layerpin::sources::RegistryClient;
 use layerpin_sample_registry::Registry;
@@ -29,7 +29,7 @@ fn main() -> ExitCode {
         let layer = payload.layers().last().expect("a layer").blob().len();
         let digest = registry.push("ocp/release", None, &payload);
         let reference = format!("{}/ocp/release@{digest}", registry.host());
-        let reference = ImageReference::parse(&reference).expect("a reference");
+        let reference = PullSpec::parse(&reference).expect("a reference");
         let times: Vec<_> = (0..READINGS).map(|_| runtime.block_on(read(&reference))).collect();
         println!(
             "{packing:?}: layer of {:.1} MB, median {:.0} ms, slowest {:.0} ms of {READINGS}",
@@ -41,7 +41,7 @@ fn main() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-async fn read(reference: &ImageReference) -> Duration {
+async fn read(reference: &PullSpec) -> Duration {
     let client = RegistryClient::new(Keychain::none(), Arc::new(Metrics::new())).expect("a client");
     let begun = Instant::now();
     let deadline = tokio::time::Instant::now() + Duration::from_secs(60);

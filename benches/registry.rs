@@ -13,7 +13,7 @@ use futures_util::future::join_all;
 use futures_util::{StreamExt, stream};
 use layerpin::metrics::Metrics;
 use layerpin::model::facts::{Fact, Manifest};
-use layerpin::model::image_reference::ImageReference;
+use layerpin::model::pull_spec::PullSpec;
 use layerpin::registry::HostLimits;
 use layerpin::registry::auth::keychain::Keychain;
 use layerpin::sources::RegistryClient;
@@ -179,7 +179,7 @@ fn client() -> Arc<RegistryClient> {
     RegistryClient::new(Keychain::none(), Arc::new(Metrics::new())).expect("a client")
 }
 
-async fn ask(client: &Arc<RegistryClient>, reference: &ImageReference) -> Fact<Manifest> {
+async fn ask(client: &Arc<RegistryClient>, reference: &PullSpec) -> Fact<Manifest> {
     client.manifest(reference, tokio::time::Instant::now() + Duration::from_secs(60)).await
 }
 
@@ -187,8 +187,8 @@ fn is_known(answer: &Fact<Manifest>) -> bool {
     matches!(answer, Fact::Known(_))
 }
 
-fn parse(text: &str) -> ImageReference {
-    ImageReference::parse(text).expect("a reference")
+fn parse(text: &str) -> PullSpec {
+    PullSpec::parse(text).expect("a reference")
 }
 
 fn references() -> usize {

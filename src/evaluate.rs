@@ -81,7 +81,7 @@ impl<'a> Evaluation<'a> {
         let mut questions = Vec::new();
         if asks(RuleInput::Manifest) || asks(RuleInput::Image) {
             let references = Field::ALL.iter().filter_map(|field| self.subject.object.reference(*field));
-            for asked in references.map(ImageReference::asked) {
+            for asked in references.map(ImageReference::pull_spec) {
                 questions.extend(pin::check(&asked, self.facts));
                 questions.push(Question::manifest(asked));
             }

@@ -129,7 +129,7 @@ impl ImageExplanation {
         lineage: &[Lineage],
         facts: &Facts,
     ) -> Self {
-        let known = match facts.image(&image.asked()) {
+        let known = match facts.image(&image.pull_spec()) {
             Fact::Known(known) => Some(known),
             Fact::Absent | Fact::Unknown(_) => None,
         };
@@ -140,7 +140,7 @@ impl ImageExplanation {
                 _ => Drawing::without_layers(lineage),
             }
         });
-        let endpoint = match facts.manifest(&image.asked()) {
+        let endpoint = match facts.manifest(&image.pull_spec()) {
             Fact::Known(manifest) => Some(manifest.endpoint.as_str()),
             Fact::Absent | Fact::Unknown(_) => None,
         };

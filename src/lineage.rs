@@ -21,6 +21,7 @@ pub use crate::lineage::unknown_reason::{MissingFact, UnknownReason};
 use crate::model::facts::image::{Image, Platform, PlatformImage};
 use crate::model::facts::{Cause, Fact, Facts};
 use crate::model::image_reference::ImageReference;
+use crate::model::pull_spec::PullSpec;
 use crate::model::question::{Platforms, Purpose, Question};
 use crate::policy::Policy;
 use crate::pools::{self, AffectedPool};
@@ -147,7 +148,7 @@ pub fn judge(
     policy: &Policy,
 ) -> LineageAssessment {
     let mut judgement = LineageAssessment::default();
-    let reference = image.asked();
+    let reference = image.pull_spec();
     // All platforms: another pool, or another object of the same run, may need others than this one.
     judgement.ask(
         Question::Image { reference: reference.clone(), platforms: Platforms::All, purpose: Purpose::Judged },
@@ -172,7 +173,7 @@ impl Lineage {
 impl LineageAssessment {
     fn pool(
         &mut self,
-        reference: &ImageReference,
+        reference: &PullSpec,
         pool: Option<&AffectedPool<'_>>,
         facts: &Facts,
         policy: &Policy,
@@ -197,7 +198,7 @@ impl LineageAssessment {
     /// The ancestry on each platform; on none in particular where it is unknown as a whole.
     fn ancestries(
         &mut self,
-        reference: &ImageReference,
+        reference: &PullSpec,
         pool: Option<&AffectedPool<'_>>,
         expected: &ExpectedBases,
         facts: &Facts,

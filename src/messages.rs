@@ -342,12 +342,13 @@ const MAX_BASES: usize = 3;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::pull_spec::PullSpec;
 
     #[test]
     fn a_run_is_run_again() {
         let cause = Cause::OutOfTime { host: "api:6443".into() };
         let right = Cause::Forbidden { kind: "Nodes".into(), reason: "r".into() };
-        let reference = ImageReference::parse("q.io/acme/os:1").unwrap();
+        let reference = PullSpec::parse("q.io/acme/os:1").unwrap();
         let help = |entry_point| {
             let why = UnknownReason::NoImage { reference: reference.clone() };
             [
@@ -376,7 +377,7 @@ mod tests {
 
     #[test]
     fn what_asking_again_does_not_mend_has_another_help() {
-        let reference = ImageReference::parse("q.io/acme/os:1").unwrap();
+        let reference = PullSpec::parse("q.io/acme/os:1").unwrap();
         let look = "look at what is there: skopeo inspect --raw docker://q.io/acme/os:1";
         for (cause, expected) in [
             (Cause::InvalidResponse { host: "q.io".into(), reason: "r".into() }, look),

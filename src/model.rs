@@ -6,5 +6,6 @@ pub mod image_reference;
 pub mod machine_config;
 pub mod os_version;
 pub mod pattern;
+pub mod pull_spec;
 pub mod question;
 pub mod record;

@@ -13,6 +13,7 @@ use crate::model::facts::cluster::Cluster;
 use crate::model::facts::{Fact, Facts, Manifest};
 use crate::model::image_reference::ImageReference;
 use crate::model::machine_config::{Field, Object, REPIN_ANNOTATION, Subject, WORKER};
+use crate::model::pull_spec::PullSpec;
 use crate::model::question::{Freshness, Question};
 use crate::model::record::Record;
 use crate::policy::Policy;
@@ -38,7 +39,7 @@ pub fn checks(subject: &Subject, facts: &Facts, policy: &Policy) -> Vec<Question
 /// The question that is left once the tag `asked` has an answer: a digest that was found somewhere else
 /// than in the registry of the reference is asked for once more, because nodes pull digests by rules of
 /// their own, from mirrors that may not be those for tags.
-pub fn check(asked: &ImageReference, facts: &Facts) -> Option<Question> {
+pub fn check(asked: &PullSpec, facts: &Facts) -> Option<Question> {
     let Fact::Known(manifest) = facts.manifest(asked) else { return None };
     let is_elsewhere = manifest.endpoint != asked.api_host();
     let check = is_elsewhere.then(|| Question::manifest(asked.pinned_to(&manifest.digest)));
@@ -168,10 +169,10 @@ impl Plan {
                     None => {}
                 }
             }
-            (None, _) => match (held, facts.manifest(&reference.asked())) {
+            (None, _) => match (held, facts.manifest(&reference.pull_spec())) {
                 (Some(record), fact) => self.hold(object, field, &record, fact_digest(fact)),
                 (None, Fact::Known(manifest)) => {
-                    if let Err(reason) = confirmed(&reference.asked(), manifest, facts) {
+                    if let Err(reason) = confirmed(&reference.pull_spec(), manifest, facts) {
                         self.unanswered = true;
                         self.warnings.push(format!("{key}: `{reference}` not pinned: {reason}"));
                         return;
@@ -187,7 +188,7 @@ impl Plan {
                     self.warnings.push(format!(
                         "{key}: not pinned, because {} has no `{}`",
                         reference.host(),
-                        reference.asked()
+                        reference.pull_spec()
                     ));
                 }
                 (None, Fact::Unknown(cause)) => {
@@ -200,7 +201,7 @@ impl Plan {
 
     fn hold(&mut self, object: &Object, field: Field, record: &Record, named_now: Option<&Digest>) {
         let key = field.key();
-        let (asked, digest) = (record.asked(), record.digest());
+        let (asked, digest) = (record.pull_spec(), record.digest());
         self.pin(object, field, asked, asked.tag().unwrap_or_default(), digest);
         self.warnings.push(match named_now.filter(|now| *now != digest) {
             Some(moved) => format!(
@@ -224,7 +225,7 @@ impl Plan {
         facts: &Facts,
     ) {
         let key = field.key();
-        let asked = record.asked();
+        let asked = record.pull_spec();
         match facts.manifest(asked) {
             Fact::Known(manifest) if manifest.digest == *digest => {
                 self.warnings.push(format!("{key}: `{asked}` still names {}", digest.short()));
@@ -273,19 +274,19 @@ impl Plan {
 }
 
 /// The tag that a field asks about: its own, or with `layerpin.io/repin` that of its true record.
-fn asked(object: &Object, field: Field) -> Option<ImageReference> {
+fn asked(object: &Object, field: Field) -> Option<PullSpec> {
     let reference = object.reference(field)?;
     match reference.digest() {
-        None => Some(reference.asked()),
+        None => Some(reference.pull_spec()),
         Some(_) if object.repin && reference.tag().is_none() => {
-            object.true_record(field).map(|record| record.asked().clone())
+            object.true_record(field).map(|record| record.pull_spec().clone())
         }
         Some(_) => None,
     }
 }
 
 /// Whether nodes will find by its digest what was found by the tag `asked`. Fails with the reason.
-pub fn confirmed(asked: &ImageReference, manifest: &Manifest, facts: &Facts) -> Result<(), String> {
+pub fn confirmed(asked: &PullSpec, manifest: &Manifest, facts: &Facts) -> Result<(), String> {
     if manifest.endpoint == asked.api_host() {
         return Ok(());
     }
@@ -368,7 +369,7 @@ mod tests {
             endpoint: "quay.io".into(),
         });
         for text in [TAG, "quay.io/acme/os:latest"] {
-            facts.manifests.insert(ImageReference::parse(text).unwrap(), known.clone());
+            facts.manifests.insert(PullSpec::parse(text).unwrap(), known.clone());
         }
         facts
     }
@@ -442,7 +443,7 @@ mod tests {
         let (image, annotations, warnings) = outcome(&object, &subject, &facts);
         assert_eq!((image.as_str(), annotations), (TAG, json!({"layerpin.io/repin": "true"})));
         assert_eq!(warnings, ["osImageURL: `quay.io/acme/os:1` not pinned: nobody asked the registry"]);
-        facts.manifests.insert(ImageReference::parse(TAG).unwrap(), Fact::Absent);
+        facts.manifests.insert(PullSpec::parse(TAG).unwrap(), Fact::Absent);
         let (image, _, warnings) = outcome(&object, &subject, &facts);
         assert_eq!(image, TAG);
         assert_eq!(warnings, ["osImageURL: not pinned, because quay.io has no `quay.io/acme/os:1`"]);
@@ -520,7 +521,7 @@ mod tests {
             assert_eq!(
                 questions(&subject, &Policy::recommended()),
                 [Question::Manifest {
-                    reference: ImageReference::parse(TAG).unwrap(),
+                    reference: PullSpec::parse(TAG).unwrap(),
                     freshness: Freshness::Fresh
                 }]
             );
@@ -536,9 +537,9 @@ mod tests {
         let recorded =
             json!({"layerpin.io/repin": "true", "layerpin.io/pinned-from": format!("{TAG}@{OLD}")});
         let mut absent = facts(OLD);
-        absent.manifests.insert(ImageReference::parse(TAG).unwrap(), Fact::Absent);
+        absent.manifests.insert(PullSpec::parse(TAG).unwrap(), Fact::Absent);
         let mut unknown = facts(OLD);
-        unknown.manifests.insert(ImageReference::parse(TAG).unwrap(), Fact::Unknown(Cause::Offline));
+        unknown.manifests.insert(PullSpec::parse(TAG).unwrap(), Fact::Unknown(Cause::Offline));
         for (annotations, facts, warning) in [
             (&recorded, facts(OLD), "osImageURL: `quay.io/acme/os:1` still names sha256:0123456789ab…"),
             (
@@ -623,7 +624,7 @@ mod tests {
     fn what_a_mirror_has_under_a_tag_is_pinned_only_when_its_digest_is_found_too() {
         let policy = Policy::recommended();
         let (object, subject) = subject(&json!({"osImageURL": TAG}), &Value::Null);
-        let asked = ImageReference::parse(TAG).unwrap();
+        let asked = PullSpec::parse(TAG).unwrap();
         let digest = Digest::parse(NEW).unwrap();
         let pinned = asked.pinned_to(&digest);
         let at = |endpoint: &str| {

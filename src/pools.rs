@@ -11,6 +11,7 @@ use crate::model::facts::image::Platform;
 use crate::model::facts::{Cause, Fact};
 use crate::model::image_reference::ImageReference;
 use crate::model::machine_config::{Field, ROLE_LABEL, Subject, WORKER};
+use crate::model::pull_spec::PullSpec;
 
 /// A pool that an object reaches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,16 +107,16 @@ impl<'a> AffectedPool<'a> {
     /// The operating system image that an override gives the pool now: that of the stored `subject`,
     /// else of the one that has been winning. `None` where the release's own stands, and where it is
     /// not known.
-    pub fn current_image(&self, subject: &Subject, cluster: &Cluster) -> Option<ImageReference> {
+    pub fn current_image(&self, subject: &Subject, cluster: &Cluster) -> Option<PullSpec> {
         let field = Field::OsImage;
         if let Some(stored) = subject.stored.as_ref().and_then(|stored| stored.reference(field)) {
-            return Some(stored.asked());
+            return Some(stored.pull_spec());
         }
         let Fact::Known(configs) = &cluster.machine_configs else { return None };
         let (pool, order) = (self.known?, Order::of(cluster)?);
         let taken: Vec<_> = configs.iter().filter(|config| takes(pool, &config.labels)).collect();
         let text = order.strongest(field, None, &taken).map(|config| image(config, field))?;
-        ImageReference::parse(text).ok().map(|reference| reference.asked())
+        ImageReference::parse(text).ok().map(|reference| reference.pull_spec())
     }
 
     /// Which MachineConfig decides `field` in this pool once `subject` is stored.

@@ -31,7 +31,7 @@ use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use crate::metrics::Metrics;
 use crate::model::facts::image::Payload;
 use crate::model::facts::{Cause, Fact, Manifest};
-use crate::model::image_reference::ImageReference;
+use crate::model::pull_spec::PullSpec;
 use crate::registry::auth::keychain::Keychain;
 use crate::registry::auth::token::Tokens;
 use crate::registry::cache::AnswerCache;
@@ -126,7 +126,7 @@ impl RegistryClient {
     ///
     /// When the registry asks for a pause that ends before the deadline, the question is asked again
     /// after it.
-    pub async fn manifest(self: &Arc<Self>, reference: &ImageReference, deadline: Instant) -> Fact<Manifest> {
+    pub async fn manifest(self: &Arc<Self>, reference: &PullSpec, deadline: Instant) -> Fact<Manifest> {
         self.patiently(reference, Lookup::Kept, deadline).await
     }
 
@@ -134,7 +134,7 @@ impl RegistryClient {
     /// named by digest is told from the body that this reads, without a request of its own.
     pub async fn manifest_of_image(
         self: &Arc<Self>,
-        reference: &ImageReference,
+        reference: &PullSpec,
         deadline: Instant,
     ) -> Fact<Manifest> {
         let look = if reference.digest().is_some() { Lookup::Read } else { Lookup::Kept };
@@ -144,17 +144,13 @@ impl RegistryClient {
     /// Tells which manifest `reference` names now, whatever was answered before.
     ///
     /// Joins others who want the same, as long as nobody has begun to ask for them.
-    pub async fn manifest_now(
-        self: &Arc<Self>,
-        reference: &ImageReference,
-        deadline: Instant,
-    ) -> Fact<Manifest> {
+    pub async fn manifest_now(self: &Arc<Self>, reference: &PullSpec, deadline: Instant) -> Fact<Manifest> {
         self.patiently(reference, Lookup::Fresh, deadline).await
     }
 
     async fn patiently(
         self: &Arc<Self>,
-        reference: &ImageReference,
+        reference: &PullSpec,
         look: Lookup,
         deadline: Instant,
     ) -> Fact<Manifest> {
@@ -169,7 +165,7 @@ impl RegistryClient {
 
     async fn manifest_once(
         self: &Arc<Self>,
-        reference: &ImageReference,
+        reference: &PullSpec,
         look: Lookup,
         deadline: Instant,
     ) -> Fact<Manifest> {
@@ -300,10 +296,7 @@ impl Pauses {
 }
 
 /// The outcome of questions about `reference`, unknown after [`LONGEST_QUESTION`].
-async fn in_time<T>(
-    reference: &ImageReference,
-    ask: impl Future<Output = Result<T, RequestFailure>>,
-) -> Fact<T> {
+async fn in_time<T>(reference: &PullSpec, ask: impl Future<Output = Result<T, RequestFailure>>) -> Fact<T> {
     match timeout(LONGEST_QUESTION, ask).await {
         Ok(outcome) => RequestFailure::fact(outcome),
         Err(_) => Fact::Unknown(Cause::OutOfTime { host: reference.host().to_owned() }),
@@ -314,7 +307,7 @@ async fn in_time<T>(
 /// find the answer before it would begin. Work that takes longer goes on for those who come after.
 async fn answer_by<T: Send + 'static>(
     deadline: Instant,
-    reference: &ImageReference,
+    reference: &PullSpec,
     mut work: BoxFuture<'static, Fact<T>>,
 ) -> Fact<T> {
     // What is remembered is told at once, however little time is left.
@@ -328,10 +321,7 @@ async fn answer_by<T: Send + 'static>(
     }
 }
 
-fn settle<T>(
-    outcome: Result<Option<Fact<T>>, tokio::time::error::Elapsed>,
-    reference: &ImageReference,
-) -> Fact<T> {
+fn settle<T>(outcome: Result<Option<Fact<T>>, tokio::time::error::Elapsed>, reference: &PullSpec) -> Fact<T> {
     match outcome {
         Ok(Some(answer)) => answer,
         Ok(None) => {

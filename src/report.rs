@@ -194,7 +194,8 @@ impl ObjectReport {
     }
 
     fn new(subject: &Subject, verdict: &Verdict, plan: &Plan, facts: &Facts) -> Self {
-        let manifest = subject.object.reference(Field::OsImage).map(|image| facts.manifest(&image.asked()));
+        let manifest =
+            subject.object.reference(Field::OsImage).map(|image| facts.manifest(&image.pull_spec()));
         Self {
             name: subject.name.clone(),
             file: subject.origin.file().map(str::to_owned),

@@ -147,7 +147,7 @@ impl<'a> Context<'a> {
 
     /// What the labels of the image say of its release: a hint for words, never proof.
     fn claim(&self, image: &ImageReference, lineage: &Lineage) -> Option<String> {
-        let Fact::Known(image) = self.facts.image(&image.asked()) else { return None };
+        let Fact::Known(image) = self.facts.image(&image.pull_spec()) else { return None };
         let Fact::Known(own) = image.platforms.get(lineage.platform.as_ref()?)? else { return None };
         lineage::claim(own).map(|claim| format!("its labels claim {claim}, which proves nothing"))
     }
@@ -273,7 +273,7 @@ pub(crate) fn further_questions(
     let mut questions: Vec<Question> = Vec::new();
     for pool in pools {
         let current = pool.current_image(subject, &facts.cluster);
-        let Some(reference) = current.filter(|current| *current != image.asked()) else { continue };
+        let Some(reference) = current.filter(|current| *current != image.pull_spec()) else { continue };
         let platforms = Platforms::All;
         let question = Question::Image { reference, platforms, purpose: Purpose::Base };
         if !question.is_answered_by(facts) && !questions.iter().any(|earlier| earlier.covers(&question)) {

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use crate::model::facts::image::{Image, Payload};
 use crate::model::facts::registry_sources::RegistryAccess;
 use crate::model::facts::{AcceptedBases, Cause, Fact, Facts, Manifest};
-use crate::model::image_reference::ImageReference;
+use crate::model::pull_spec::PullSpec;
 use crate::model::question::{Freshness, Question};
 use crate::policy::Policy;
 
@@ -215,9 +215,9 @@ fn closed(question: &Question, facts: &Facts, policy: &Policy) -> Option<Cause> 
 
 /// An answer, with what it is about.
 enum SourcedFact {
-    Manifest(ImageReference, Fact<Manifest>),
-    Image(ImageReference, Fact<Arc<Image>>),
-    Payload(ImageReference, Fact<Payload>),
+    Manifest(PullSpec, Fact<Manifest>),
+    Image(PullSpec, Fact<Arc<Image>>),
+    Payload(PullSpec, Fact<Payload>),
 }
 
 fn unknown<T>(cause: Option<Cause>) -> Fact<T> {

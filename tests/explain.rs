@@ -10,8 +10,8 @@ use layerpin::lineage;
 use layerpin::model::digest::Digest;
 use layerpin::model::facts::image::{HistoryStep, Image, Layer, OsImage, Payload, Platform, PlatformImage};
 use layerpin::model::facts::{Cause, Fact, Facts, Manifest, ManifestKind};
-use layerpin::model::image_reference::ImageReference;
 use layerpin::model::machine_config::Subject;
+use layerpin::model::pull_spec::PullSpec;
 use layerpin::policy::Policy;
 use layerpin::pools;
 use layerpin::report::Style;
@@ -253,7 +253,7 @@ impl World {
         }))
         .unwrap();
         for (version, payload, base) in [("4.18.13", PAYLOAD_13, BASE_13), ("4.18.14", PAYLOAD_14, BASE_14)] {
-            let image = OsImage { reference: reference(base), stream: None, os_version: None };
+            let image = OsImage { reference: reference(base).into(), stream: None, os_version: None };
             let os_images = BTreeMap::from([("rhel-coreos".to_owned(), image)]);
             let known = Payload { version: version.to_owned(), os_images };
             facts.payloads.insert(reference(payload), Fact::Known(known));
@@ -275,8 +275,8 @@ impl World {
     }
 }
 
-fn reference(text: &str) -> ImageReference {
-    ImageReference::parse(text).unwrap()
+fn reference(text: &str) -> PullSpec {
+    PullSpec::parse(text).unwrap()
 }
 
 fn single(of: PlatformImage) -> Fact<Arc<Image>> {

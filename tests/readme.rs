@@ -4,8 +4,8 @@ use layerpin::admission::AdmissionAnswer;
 use layerpin::evaluate::evaluate;
 use layerpin::model::digest::Digest;
 use layerpin::model::facts::{Fact, Facts, Manifest, ManifestKind};
-use layerpin::model::image_reference::ImageReference;
 use layerpin::model::machine_config::Subject;
+use layerpin::model::pull_spec::PullSpec;
 use layerpin::pin;
 use layerpin::policy::Policy;
 use layerpin_test_support::documents;
@@ -26,7 +26,7 @@ fn the_first_screen_shows_the_exact_answers() {
         endpoint: "quay.io".into(),
     };
     let mut facts = Facts::none("2026-01-01T00:00:00Z".parse().unwrap());
-    facts.manifests.insert(ImageReference::parse("quay.io/acme/os:4.18").unwrap(), Fact::Known(manifest));
+    facts.manifests.insert(PullSpec::parse("quay.io/acme/os:4.18").unwrap(), Fact::Known(manifest));
 
     let warnings = pin::plan(&subject, &facts, &policy).warnings;
     assert_eq!(answers[0].trim_end(), format!("Warning: {}", warnings.join("\nWarning: ")));

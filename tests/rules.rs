@@ -11,6 +11,7 @@ use layerpin::evaluate::{Verdict, evaluate};
 use layerpin::model::facts::Fact;
 use layerpin::model::image_reference::ImageReference;
 use layerpin::model::machine_config::Field;
+use layerpin::model::pull_spec::PullSpec;
 use layerpin::policy::{Level, Policy};
 use layerpin::report::LineageReport;
 use layerpin::rules::{self, RuleInput};
@@ -90,12 +91,12 @@ impl Case {
         Policy::parse(&policy.to_string()).unwrap_or_else(|errors| panic!("{}: {errors}", self.name))
     }
 
-    fn references(&self) -> Vec<ImageReference> {
+    fn references(&self) -> Vec<PullSpec> {
         let object = self.subject().object;
         Field::ALL
             .into_iter()
             .filter_map(|field| object.reference(field))
-            .map(ImageReference::asked)
+            .map(ImageReference::pull_spec)
             .collect()
     }
 

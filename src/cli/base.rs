@@ -200,7 +200,7 @@ impl BaseFinder {
     async fn given(&self, facts: &mut Facts) -> anyhow::Result<BaseChoices> {
         let given = facts.given.clone();
         let Some(release) = given.release_image else { return Ok(BaseChoices::given(&given.base_images)) };
-        let asked = release.asked();
+        let asked = release.pull_spec();
         self.ask(&[Question::Payload { reference: asked.clone() }], facts).await;
         match facts.payload(&asked) {
             Fact::Known(payload) => Ok(BaseChoices::of_payload(payload)),
@@ -255,7 +255,7 @@ impl BaseFinder {
             tag: None,
             stream: base.stream.clone(),
             os_version: None,
-            reference: base.reference.clone(),
+            reference: base.reference.clone().into(),
             platforms: None,
         };
         let default = match (pool, &facts.cluster.streams) {
@@ -268,7 +268,7 @@ impl BaseFinder {
 
     /// Puts the digest in place of a tag.
     async fn pin(&self, image: &mut BaseImage, facts: &mut Facts) -> anyhow::Result<()> {
-        let asked = image.reference.asked();
+        let asked = image.reference.pull_spec();
         if asked.digest().is_none() {
             self.ask(&[Question::manifest(asked.clone())], facts).await;
             if let Some(check) = pin::check(&asked, facts) {
@@ -278,19 +278,19 @@ impl BaseFinder {
                 Fact::Known(manifest) => {
                     pin::confirmed(&asked, manifest, facts)
                         .map_err(|reason| anyhow!("{asked} cannot be built on by its digest: {reason}"))?;
-                    asked.pinned_to(&manifest.digest)
+                    asked.pinned_to(&manifest.digest).into()
                 }
                 Fact::Absent => bail!("there is no base image {asked}"),
                 Fact::Unknown(cause) => bail!("the digest of the base image {asked} is not known: {cause}"),
             };
         } else {
-            image.reference = asked;
+            image.reference = asked.into();
         }
         Ok(())
     }
 
     async fn platforms(&self, reference: &ImageReference, facts: &mut Facts) -> Option<Vec<String>> {
-        let reference = reference.asked();
+        let reference = reference.pull_spec();
         let none = Platforms::Only([].into());
         let purpose = Purpose::Base;
         let question = Question::Image { reference: reference.clone(), platforms: none, purpose };

@@ -64,7 +64,7 @@ async fn explain(run: &Run, sought: &ExplainTarget) -> ImageExplanation {
         lineage::judge(image, &affected.unwrap_or_default(), facts, run.policy())
     };
     // Who answers for the image is told, too.
-    let named = Question::manifest(image.asked());
+    let named = Question::manifest(image.pull_spec());
     let questions = |facts: &Facts| {
         let mut questions = judge(facts).questions;
         questions.extend((!named.is_answered_by(facts)).then(|| named.clone()));

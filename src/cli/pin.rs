@@ -198,20 +198,20 @@ impl PinRun<'_> {
             }
             (Some(new), Some(old), None) => {
                 let done = self.verb("rolled", "would roll");
-                let asked = record.as_ref().map_or(reference, |record| record.asked());
+                let asked = record.as_ref().map_or(reference, |record| record.pull_spec());
                 told.changes.push(at(name, place, &format!("{done} `{asked}` forward from {old} to {new}")));
             }
-            (None, None, _) => match facts.manifest(&reference.asked()) {
+            (None, None, _) => match facts.manifest(&reference.pull_spec()) {
                 Fact::Unknown(cause) => {
                     self.fail(&at(name, place, &format!("`{reference}` is not pinned: {cause}")), None);
                 }
                 Fact::Known(manifest) => {
-                    if let Err(reason) = confirmed(&reference.asked(), manifest, facts) {
+                    if let Err(reason) = confirmed(&reference.pull_spec(), manifest, facts) {
                         self.fail(&at(name, place, &format!("`{reference}` is not pinned: {reason}")), None);
                     }
                 }
                 Fact::Absent => {
-                    let (host, asked) = (reference.host(), reference.asked());
+                    let (host, asked) = (reference.host(), reference.pull_spec());
                     let message = format!("`{reference}` is not pinned: {host} has no `{asked}`");
                     let help = format!(
                         "name a tag that is there; `skopeo list-tags docker://{}` lists them",
@@ -225,24 +225,24 @@ impl PinRun<'_> {
                     let message = format!("`{reference}` has no record of a tag, so there is nothing to ask");
                     told.notes.push(at(name, place, &message));
                 }
-                Some(record) => match facts.manifest(record.asked()) {
-                    Fact::Known(manifest) => match confirmed(record.asked(), manifest, facts) {
+                Some(record) => match facts.manifest(record.pull_spec()) {
+                    Fact::Known(manifest) => match confirmed(record.pull_spec(), manifest, facts) {
                         Err(reason) if manifest.digest != *digest => {
-                            let message = format!("`{}`: {reason}; {digest} stays", record.asked());
+                            let message = format!("`{}`: {reason}; {digest} stays", record.pull_spec());
                             self.fail(&at(name, place, &message), None);
                         }
                         _ => {
-                            let message = format!("`{}` still names {digest}", record.asked());
+                            let message = format!("`{}` still names {digest}", record.pull_spec());
                             told.notes.push(at(name, place, &message));
                         }
                     },
                     Fact::Absent => {
-                        let (host, asked) = (reference.host(), record.asked());
+                        let (host, asked) = (reference.host(), record.pull_spec());
                         let message = format!("{host} no longer has `{asked}`; {digest} stays");
                         self.fail(&at(name, place, &message), None);
                     }
                     Fact::Unknown(cause) => {
-                        let message = format!("`{}`: {cause}; {digest} stays", record.asked());
+                        let message = format!("`{}`: {cause}; {digest} stays", record.pull_spec());
                         self.fail(&at(name, place, &message), None);
                     }
                 },

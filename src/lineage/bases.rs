@@ -11,6 +11,7 @@ use crate::model::facts::cluster::{Cluster, ClusterVersion, Release, RolloutStat
 use crate::model::facts::image::{OsImage, Payload};
 use crate::model::facts::{Cause, Fact, Facts};
 use crate::model::image_reference::ImageReference;
+use crate::model::pull_spec::PullSpec;
 use crate::model::question::Question;
 use crate::policy::Policy;
 use crate::pools::{AffectedPool, minor};
@@ -20,7 +21,7 @@ use crate::text::shown;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Base {
     /// The pull spec, as registries are asked for it.
-    pub reference: ImageReference,
+    pub reference: PullSpec,
     /// The release that it belongs to, such as `4.18.14`, where that is known.
     pub release: Option<String>,
     /// The OS stream that it belongs to, such as `rhel-9`, where that is known.
@@ -123,10 +124,10 @@ pub fn others(facts: &Facts) -> ExpectedBases {
     let mut releases: Vec<&Release> = vec![&version.desired];
     releases.extend(version.history.iter().map(|entry| &entry.release).take(MAX_HISTORY));
     releases.extend(version.available.iter().take(MAX_AVAILABLE));
-    let mut seen: Vec<ImageReference> = given.map(ImageReference::asked).into_iter().collect();
+    let mut seen: Vec<PullSpec> = given.map(ImageReference::pull_spec).into_iter().collect();
     for release in releases {
         let Ok(reference) = ImageReference::parse(&release.image) else { continue };
-        let reference = reference.asked();
+        let reference = reference.pull_spec();
         if !seen.contains(&reference) {
             others.payload(
                 &reference,
@@ -276,7 +277,7 @@ impl ExpectedBases {
         facts: &Facts,
     ) {
         let reference = match ImageReference::parse(&release.image) {
-            Ok(reference) => reference.asked(),
+            Ok(reference) => reference.pull_spec(),
             Err(error) => {
                 let message =
                     format!("the payload of {} cannot be asked for: {error}", shown(&release.version));
@@ -295,7 +296,7 @@ impl ExpectedBases {
     }
 
     fn payload(&mut self, reference: &ImageReference, wanted: ImageSelection<'_>, facts: &Facts) {
-        let reference = reference.asked();
+        let reference = reference.pull_spec();
         let payload = match facts.payloads.get(&reference) {
             Some(Fact::Known(payload)) => payload,
             Some(Fact::Absent) => return self.missing.push(UnknownReason::NoPayload { reference }),
@@ -313,7 +314,7 @@ impl ExpectedBases {
             let is_wanted = wanted.stream.is_none_or(|wanted| stream == Some(wanted));
             found |= is_wanted;
             self.add(Base {
-                reference: image.reference.asked(),
+                reference: image.reference.pull_spec(),
                 release: Some(payload.version.clone()),
                 stream: stream.map(str::to_owned),
                 origin: wanted.origin,
@@ -351,7 +352,7 @@ impl ExpectedBases {
     ) {
         match ImageReference::parse(text) {
             Ok(reference) => self.add(Base {
-                reference: reference.asked(),
+                reference: reference.pull_spec(),
                 release: release.map(str::to_owned),
                 stream: stream.map(str::to_owned),
                 origin,
@@ -444,7 +445,7 @@ fn same_image(of: Option<&str>, desired: &str) -> ReleaseMatch {
 
 fn plain(reference: &ImageReference, origin: BaseOrigin) -> Base {
     let status = BaseStatus::Accepted;
-    Base { reference: reference.asked(), release: None, stream: None, origin, status }
+    Base { reference: reference.pull_spec(), release: None, stream: None, origin, status }
 }
 
 fn cause_of<T>(fact: &Fact<T>) -> Option<&Cause> {

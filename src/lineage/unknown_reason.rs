@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::lineage::bases::{Base, BaseOrigin};
 use crate::model::facts::Cause;
-use crate::model::image_reference::ImageReference;
+use crate::model::pull_spec::PullSpec;
 
 /// Why nobody can tell.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,12 +18,12 @@ pub enum UnknownReason {
     /// The registry has no such image.
     NoImage {
         /// The image.
-        reference: ImageReference,
+        reference: PullSpec,
     },
     /// The image could not be read.
     Image {
         /// The image.
-        reference: ImageReference,
+        reference: PullSpec,
         /// Why.
         cause: Cause,
     },
@@ -47,19 +47,19 @@ pub enum UnknownReason {
     /// The registry has no such payload.
     NoPayload {
         /// The payload.
-        reference: ImageReference,
+        reference: PullSpec,
     },
     /// The payload could not be read.
     Payload {
         /// The payload.
-        reference: ImageReference,
+        reference: PullSpec,
         /// Why.
         cause: Cause,
     },
     /// The payload names no operating system image.
     NoOsImage {
         /// The payload.
-        reference: ImageReference,
+        reference: PullSpec,
     },
     /// The stream of the pool is not among those of the release.
     NoStream {
@@ -86,7 +86,7 @@ pub enum UnknownReason {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum MissingFact {
     /// What a registry says of an image or payload.
-    Registry(ImageReference),
+    Registry(PullSpec),
     /// What the cluster says, while it does not for this reason.
     Cluster(Cause),
     /// Something else that is wrong where it stands.

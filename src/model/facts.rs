@@ -19,6 +19,7 @@ use crate::model::digest::Digest;
 use crate::model::facts::cluster::Cluster;
 use crate::model::facts::image::{Image, Payload};
 use crate::model::image_reference::ImageReference;
+use crate::model::pull_spec::PullSpec;
 use crate::model::question::Question;
 
 /// Everything that was asked and answered for one object.
@@ -29,17 +30,17 @@ pub struct Facts {
     pub observed_at: Timestamp,
     /// What registries say of each reference that was asked for, keyed by the reference.
     #[serde(default)]
-    pub manifests: BTreeMap<ImageReference, Fact<Manifest>>,
+    pub manifests: BTreeMap<PullSpec, Fact<Manifest>>,
     /// What the user accepts in place of what the cluster says.
     #[serde(default, skip_serializing_if = "AcceptedBases::is_empty")]
     pub given: AcceptedBases,
     /// What registries hold under each reference whose layers were asked for, keyed by the reference;
     /// shared between the reviews that ask about it.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub images: BTreeMap<ImageReference, Fact<Arc<Image>>>,
+    pub images: BTreeMap<PullSpec, Fact<Arc<Image>>>,
     /// What release payloads say, keyed by the payload's reference.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub payloads: BTreeMap<ImageReference, Fact<Payload>>,
+    pub payloads: BTreeMap<PullSpec, Fact<Payload>>,
     /// What is known of the cluster; shared between the reviews that it serves.
     #[serde(default, skip_serializing_if = "Cluster::is_unasked")]
     pub cluster: Arc<Cluster>,
@@ -72,9 +73,9 @@ impl Facts {
     /// What is known of further platforms of the same image is added to what was known before.
     pub fn take_answer(&mut self, question: &Question, other: &Self) {
         fn take<T: Clone>(
-            reference: &ImageReference,
-            into: &mut BTreeMap<ImageReference, Fact<T>>,
-            from: &BTreeMap<ImageReference, Fact<T>>,
+            reference: &PullSpec,
+            into: &mut BTreeMap<PullSpec, Fact<T>>,
+            from: &BTreeMap<PullSpec, Fact<T>>,
         ) {
             if let Some(fact) = from.get(reference) {
                 into.insert(reference.clone(), fact.clone());
@@ -95,17 +96,17 @@ impl Facts {
     }
 
     /// What is known of the manifest of `reference`; unknown when nobody asked.
-    pub fn manifest(&self, reference: &ImageReference) -> &Fact<Manifest> {
+    pub fn manifest(&self, reference: &PullSpec) -> &Fact<Manifest> {
         self.manifests.get(reference).unwrap_or(&Fact::Unknown(Cause::NotAsked))
     }
 
     /// What is known of the layers of `reference`; unknown when nobody asked.
-    pub fn image(&self, reference: &ImageReference) -> &Fact<Arc<Image>> {
+    pub fn image(&self, reference: &PullSpec) -> &Fact<Arc<Image>> {
         self.images.get(reference).unwrap_or(&Fact::Unknown(Cause::NotAsked))
     }
 
     /// What is known of the release payload `reference`; unknown when nobody asked.
-    pub fn payload(&self, reference: &ImageReference) -> &Fact<Payload> {
+    pub fn payload(&self, reference: &PullSpec) -> &Fact<Payload> {
         self.payloads.get(reference).unwrap_or(&Fact::Unknown(Cause::NotAsked))
     }
 }
@@ -512,7 +513,7 @@ mod tests {
         let digest = Digest::of(b"x");
         let mut facts = Facts::none("2026-01-01T00:00:00Z".parse().unwrap());
         let mut add = |reference: &str, fact| {
-            facts.manifests.insert(ImageReference::parse(reference).unwrap(), fact);
+            facts.manifests.insert(PullSpec::parse(reference).unwrap(), fact);
         };
         add(
             "quay.io/acme/os:1",
@@ -590,7 +591,7 @@ mod tests {
         use crate::model::facts::image::Platform;
         use crate::model::question::{Platforms, Purpose};
 
-        let reference = ImageReference::parse("quay.io/acme/os:1").unwrap();
+        let reference = PullSpec::parse("quay.io/acme/os:1").unwrap();
         let question = Question::Image {
             reference: reference.clone(),
             platforms: Platforms::All,
@@ -657,7 +658,7 @@ mod tests {
     #[test]
     fn what_nobody_asked_is_unknown() {
         let facts = Facts::none(Timestamp::UNIX_EPOCH);
-        let reference = ImageReference::parse("quay.io/acme/os:1").unwrap();
+        let reference = PullSpec::parse("quay.io/acme/os:1").unwrap();
         assert_eq!(facts.manifest(&reference), &Fact::Unknown(Cause::NotAsked));
     }
 }

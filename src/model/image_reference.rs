@@ -4,7 +4,6 @@
 //! accepts on a node, less the names that a node would have to guess a registry for: there is no
 //! default registry here. Every refusal says which part is wrong and shows it.
 
-use crate::text::shown;
 use std::fmt;
 use std::ops::Range;
 use std::str::FromStr;
@@ -13,6 +12,8 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::model::digest::{Digest, DigestError};
+use crate::model::pull_spec::{DEFAULT_TAG, PullSpec};
+use crate::text::shown;
 
 /// A reference to an image in a named registry, for example `quay.io/acme/os:4.18`.
 ///
@@ -97,13 +98,9 @@ impl ImageReference {
         })
     }
 
-    /// The reference by which a registry is asked: by digest alone when there is one, else by tag.
-    pub fn asked(&self) -> Self {
-        match (&self.digest, self.tag()) {
-            (Some(_), None) | (None, Some(_)) => self.clone(),
-            (Some(digest), Some(_)) => self.pinned_to(digest),
-            (None, None) => self.with_tag(DEFAULT_TAG).unwrap_or_else(|| self.clone()),
-        }
+    /// The reference as it is sent to a registry.
+    pub fn pull_spec(&self) -> PullSpec {
+        self.clone().into()
     }
 
     /// The host that serves the registry's API. It is the written one, but for Docker Hub, whose
@@ -467,7 +464,6 @@ fn transport(text: &str) -> Option<&str> {
 const MAX_NAME: usize = 255;
 /// The tag pattern of the OCI distribution specification: one character and 127 more.
 const MAX_TAG: usize = 128;
-const DEFAULT_TAG: &str = "latest";
 const TRANSPORTS: [&str; 9] = [
     "docker",
     "docker-archive",

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 
 use crate::model::facts::Facts;
 use crate::model::facts::image::Platform;
-use crate::model::image_reference::ImageReference;
+use crate::model::pull_spec::PullSpec;
 
 /// A question to the outside.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -16,14 +16,14 @@ pub enum Question {
     /// Which manifest does the reference name?
     Manifest {
         /// What the registry is asked for.
-        reference: ImageReference,
+        reference: PullSpec,
         /// Whether an answer from before may serve.
         freshness: Freshness,
     },
     /// What are the layers of the image?
     Image {
         /// What the registry is asked for.
-        reference: ImageReference,
+        reference: PullSpec,
         /// The platforms whose layers are needed.
         platforms: Platforms,
         /// What the answer is for.
@@ -32,7 +32,7 @@ pub enum Question {
     /// What does the release payload say of the operating system?
     Payload {
         /// The payload.
-        reference: ImageReference,
+        reference: PullSpec,
     },
 }
 
@@ -74,12 +74,12 @@ impl Platforms {
 
 impl Question {
     /// The question for the manifest of `reference`, to which an answer from before may serve.
-    pub fn manifest(reference: ImageReference) -> Self {
+    pub fn manifest(reference: PullSpec) -> Self {
         Self::Manifest { reference, freshness: Freshness::Cached }
     }
 
     /// What is asked about.
-    pub fn reference(&self) -> &ImageReference {
+    pub fn reference(&self) -> &PullSpec {
         match self {
             Self::Manifest { reference, .. }
             | Self::Image { reference, .. }
@@ -142,7 +142,7 @@ mod tests {
 
     #[test]
     fn questions_about_the_same_are_joined_to_what_both_ask_for() {
-        let reference = ImageReference::parse("quay.io/acme/os:1").unwrap();
+        let reference = PullSpec::parse("quay.io/acme/os:1").unwrap();
         let image = |platforms| {
             let (reference, purpose) = (reference.clone(), Purpose::Judged);
             Question::Image { reference, platforms, purpose }
@@ -160,7 +160,7 @@ mod tests {
             (manifest(Freshness::Cached), image(Platforms::All), None),
             (
                 manifest(Freshness::Cached),
-                Question::manifest(ImageReference::parse("quay.io/acme/os:2").unwrap()),
+                Question::manifest(PullSpec::parse("quay.io/acme/os:2").unwrap()),
                 None,
             ),
         ] {

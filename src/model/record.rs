@@ -7,18 +7,19 @@ use std::fmt;
 
 use crate::model::digest::Digest;
 use crate::model::image_reference::ImageReference;
+use crate::model::pull_spec::PullSpec;
 
 /// What a pin was made from: a reference with its tag, and the digest that the tag named.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {
-    reference: ImageReference,
+    reference: PullSpec,
     digest: Digest,
 }
 
 impl Record {
     /// Records that `tag` of the repository of `asked` named `digest`. `None` when `tag` is no tag.
     pub fn new(asked: &ImageReference, tag: &str, digest: &Digest) -> Option<Self> {
-        Some(Self { reference: asked.with_tag(tag)?, digest: digest.clone() })
+        Some(Self { reference: asked.with_tag(tag)?.into(), digest: digest.clone() })
     }
 
     /// Reads an annotation. `None` when it is not `repository:tag@digest`; such an annotation is
@@ -29,7 +30,7 @@ impl Record {
     }
 
     /// The reference that was asked for: `repository:tag`.
-    pub fn asked(&self) -> &ImageReference {
+    pub fn pull_spec(&self) -> &PullSpec {
         &self.reference
     }
 

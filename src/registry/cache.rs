@@ -12,7 +12,7 @@ use moka::Expiry;
 use moka::sync::Cache;
 
 use crate::model::facts::{Cause, Fact};
-use crate::model::image_reference::ImageReference;
+use crate::model::pull_spec::PullSpec;
 use crate::registry::auth::credential::{Credential, Fingerprint};
 use crate::registry::mirrors::route::Trust;
 use crate::registry::single_flight::{CallResult, Reuse, SingleFlight};
@@ -26,13 +26,13 @@ pub(crate) struct AnswerCache<T> {
 /// A question to one endpoint, how it was spoken to, and who asked it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct CacheKey {
-    reference: ImageReference,
+    reference: PullSpec,
     trust: Trust,
     credential: Option<Fingerprint>,
 }
 
 impl CacheKey {
-    pub(crate) fn new(reference: &ImageReference, trust: Trust, credential: Option<&Credential>) -> Self {
+    pub(crate) fn new(reference: &PullSpec, trust: Trust, credential: Option<&Credential>) -> Self {
         Self { reference: reference.clone(), trust, credential: credential.map(Credential::fingerprint) }
     }
 }
@@ -176,7 +176,7 @@ mod tests {
     #[test]
     fn answers_are_kept_by_what_they_are() {
         let digest = Digest::of(b"x");
-        let tag = ImageReference::parse("quay.io/acme/os:1").unwrap();
+        let tag = PullSpec::parse("quay.io/acme/os:1").unwrap();
         let pinned = tag.pinned_to(&digest);
         let known = Fact::Known(Manifest { digest, kind: ManifestKind::Image, endpoint: "quay.io".into() });
         let refused = Fact::Unknown(Cause::Refused {
@@ -204,7 +204,7 @@ mod tests {
     async fn a_full_cache_forgets_and_goes_on_answering() {
         let answers = AnswerCache::of_presence();
         let key = |number: u64| {
-            let reference = ImageReference::parse(&format!("quay.io/acme/os:t{number}")).unwrap();
+            let reference = PullSpec::parse(&format!("quay.io/acme/os:t{number}")).unwrap();
             CacheKey::new(&reference, Trust::Verified, None)
         };
         for number in 0..3 * MAX_ANSWERS {

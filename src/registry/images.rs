@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use crate::model::digest::Digest;
 use crate::model::facts::image::{Image, Layer, Platform, PlatformImage};
 use crate::model::facts::{Cause, Fact, Manifest, ManifestKind};
-use crate::model::image_reference::ImageReference;
+use crate::model::pull_spec::PullSpec;
 use crate::model::question::Platforms;
 use crate::registry::auth::credential::{Credential, Fingerprint};
 use crate::registry::cache::{AnswerCache, CacheKey};
@@ -35,7 +35,7 @@ impl RegistryClient {
     /// what takes longer than the deadline goes on being read for those who come after.
     pub async fn image(
         self: &Arc<Self>,
-        reference: &ImageReference,
+        reference: &PullSpec,
         platforms: &Platforms,
         deadline: Instant,
     ) -> Fact<Arc<Image>> {
@@ -50,7 +50,7 @@ impl RegistryClient {
 
     async fn image_once(
         self: &Arc<Self>,
-        reference: &ImageReference,
+        reference: &PullSpec,
         platforms: &Platforms,
         deadline: Instant,
     ) -> Fact<Arc<Image>> {
@@ -111,7 +111,7 @@ pub(crate) struct ImageCache(Cache<ImageKey, Arc<Image>>);
 /// An image by digest, who asked for it where, and for what of it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct ImageKey {
-    reference: ImageReference,
+    reference: PullSpec,
     credential: Option<Fingerprint>,
     platforms: Platforms,
 }
@@ -171,7 +171,7 @@ impl Image {
 #[derive(Clone)]
 pub(crate) struct ImageReader {
     pub(crate) client: Arc<RegistryClient>,
-    pub(crate) reference: ImageReference,
+    pub(crate) reference: PullSpec,
     trust: Trust,
     credential: Option<Credential>,
 }

@@ -42,7 +42,7 @@ fn judge(case: &Context<'_>) -> Vec<Observation> {
             } else {
                 format!("`{reference}` has neither tag nor digest, so nodes pull `{tag}`")
             };
-            let asked = reference.asked();
+            let asked = reference.pull_spec();
             let fact = case.facts.manifest(&asked);
             let mut notes = vec![
                 "each node resolves the tag for itself, so nodes of one pool can end up on different images"

@@ -38,7 +38,7 @@ not squash its layers.
 
 fn judge(case: &Context<'_>) -> Vec<Observation> {
     let Some(image) = case.os_image() else { return Vec::new() };
-    let reference = image.asked();
+    let reference = image.pull_spec();
     let unknown = |why: UnknownReason| Observation {
         field: Field::OsImage,
         certainty: Certainty::Unknown,

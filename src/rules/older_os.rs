@@ -9,6 +9,7 @@ use crate::model::facts::image::Platform;
 use crate::model::image_reference::ImageReference;
 use crate::model::machine_config::Field;
 use crate::model::os_version::OsVersion;
+use crate::model::pull_spec::PullSpec;
 use crate::policy::Level;
 use crate::pools::AffectedPool;
 use crate::rules::{Certainty, Context, Observation, PoolPlatform, Rule, RuleInput, merged};
@@ -44,7 +45,7 @@ fn judge(case: &Context<'_>) -> Vec<Observation> {
     let unknown = case.by_lineage(|image, lineage| {
         case.unknown_lineage("has an older operating system than its base", image, lineage)
     });
-    let versions = LazyCell::new(|| versions(case, &image.asked()));
+    let versions = LazyCell::new(|| versions(case, &image.pull_spec()));
     let mut seen = Vec::new();
     for lineage in case.lineage {
         let place = PoolPlatform { pool: lineage.pool.as_deref(), platform: lineage.platform.as_ref() };
@@ -103,7 +104,7 @@ fn older(image: &ImageReference, own: &OsVersion, than: &OsVersion, what: &str, 
 }
 
 /// The version of each platform of `reference` that states one.
-fn versions<'a>(case: &Context<'a>, reference: &ImageReference) -> Vec<(&'a Platform, OsVersion)> {
+fn versions<'a>(case: &Context<'a>, reference: &PullSpec) -> Vec<(&'a Platform, OsVersion)> {
     let Fact::Known(image) = case.facts.image(reference) else { return Vec::new() };
     let platforms = image.platforms.iter().filter_map(|(platform, of)| match of {
         Fact::Known(of) => Some((platform, OsVersion::of_labels(&of.labels)?)),
@@ -112,12 +113,12 @@ fn versions<'a>(case: &Context<'a>, reference: &ImageReference) -> Vec<(&'a Plat
     platforms.collect()
 }
 
-fn version_on(case: &Context<'_>, reference: &ImageReference, platform: &Platform) -> Option<OsVersion> {
+fn version_on(case: &Context<'_>, reference: &PullSpec, platform: &Platform) -> Option<OsVersion> {
     versions(case, reference).into_iter().find(|(of, _)| *of == platform).map(|(_, version)| version)
 }
 
 /// The image that `pool` has now, when it is another than the one under judgement.
-pub(super) fn current(case: &Context<'_>, pool: &AffectedPool<'_>) -> Option<ImageReference> {
+pub(super) fn current(case: &Context<'_>, pool: &AffectedPool<'_>) -> Option<PullSpec> {
     pool.current_image(case.subject, &case.facts.cluster)
-        .filter(|current| Some(current) != case.os_image().map(ImageReference::asked).as_ref())
+        .filter(|current| Some(current) != case.os_image().map(ImageReference::pull_spec).as_ref())
 }

@@ -55,7 +55,7 @@ fn judge(case: &Context<'_>) -> Vec<Observation> {
             if !case.policy.allows(reference) {
                 return Some(outside(case, field, reference));
             }
-            if let Fact::Unknown(Cause::Blocked { scope }) = case.facts.manifest(&reference.asked())
+            if let Fact::Unknown(Cause::Blocked { scope }) = case.facts.manifest(&reference.pull_spec())
                 && !matches!(case.facts.cluster.registry_access(reference), RegistryAccess::Blocked(_))
             {
                 return Some(blocked(field, reference, scope));
@@ -81,7 +81,7 @@ fn outside(case: &Context<'_>, field: Field, reference: &ImageReference) -> Obse
             reference.repository()
         ),
         // So nobody asked for it.
-        missing: Some(MissingFact::Registry(reference.asked())),
+        missing: Some(MissingFact::Registry(reference.pull_spec())),
     }
 }
 
@@ -113,7 +113,7 @@ fn in_cluster(case: &Context<'_>, field: Field, reference: &ImageReference) -> O
         }
     };
     // So nobody asked for it.
-    let missing = Some(MissingFact::Registry(reference.asked()));
+    let missing = Some(MissingFact::Registry(reference.pull_spec()));
     Some(Observation { field, certainty: Certainty::Fault, message, notes, help, missing })
 }
 
@@ -135,12 +135,12 @@ fn blocked(field: Field, reference: &ImageReference, scope: &str) -> Observation
     Observation {
         field,
         certainty: Certainty::Fault,
-        message: format!("nodes are not to pull `{}`: `{scope}` is blocked", reference.asked()),
+        message: format!("nodes are not to pull `{}`: `{scope}` is blocked", reference.pull_spec()),
         notes,
         help: format!(
             "name an image that nodes may pull, or have `{scope}` unblocked where mirrors are configured"
         ),
-        missing: Some(MissingFact::Registry(reference.asked())),
+        missing: Some(MissingFact::Registry(reference.pull_spec())),
     }
 }
 

@@ -42,7 +42,7 @@ fn judge(case: &Context<'_>) -> Vec<Observation> {
     };
     let mut seen = Vec::new();
     for (field, reference) in case.references() {
-        let asked = reference.asked();
+        let asked = reference.pull_spec();
         let (certainty, message, help, missing) = match case.facts.manifest(&asked) {
             Fact::Known(manifest) if manifest.kind == ManifestKind::Image => (
                 Certainty::Fault,
@@ -79,8 +79,8 @@ fn judge(case: &Context<'_>) -> Vec<Observation> {
 /// The value to write where it is known: that of the index that the tag of a true record names.
 fn help(case: &Context<'_>, field: Field, reference: &ImageReference) -> String {
     let record = case.subject.object.record_text(field).and_then(crate::model::record::Record::parse);
-    let tag = record.filter(|record| record.asked().repository() == reference.repository());
-    let index = tag.as_ref().and_then(|record| match case.facts.manifest(record.asked()) {
+    let tag = record.filter(|record| record.pull_spec().repository() == reference.repository());
+    let index = tag.as_ref().and_then(|record| match case.facts.manifest(record.pull_spec()) {
         Fact::Known(manifest) if manifest.kind == ManifestKind::Index => Some(&manifest.digest),
         _ => None,
     });

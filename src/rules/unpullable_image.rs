@@ -50,7 +50,7 @@ fn judge(case: &Context<'_>) -> Vec<Observation> {
     let again = case.entry_point().retry();
     case.references()
         .filter_map(|(field, reference)| {
-            let asked = reference.asked();
+            let asked = reference.pull_spec();
             let fact = case.facts.manifest(&asked);
             let (certainty, message, help) = match fact {
                 Fact::Known(_) => return None,

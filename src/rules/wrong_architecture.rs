@@ -56,7 +56,7 @@ fn of_pool<'a>(
         };
         return unknown.map(|unknown| (unknown, place)).into_iter().collect();
     };
-    let reference = image.asked();
+    let reference = image.pull_spec();
     let why = match case.facts.image(&reference) {
         Fact::Known(known) => {
             let has = |architecture: &str| {

@@ -8,7 +8,7 @@ use layerpin::manifests;
 use layerpin::manifests::edit;
 use layerpin::model::digest::Digest;
 use layerpin::model::facts::{Fact, Facts, Manifest, ManifestKind};
-use layerpin::model::image_reference::ImageReference;
+use layerpin::model::pull_spec::PullSpec;
 use layerpin::pin;
 use layerpin::policy::Policy;
 use proptest::prelude::*;
@@ -65,7 +65,7 @@ fn pinned(text: &str) -> Result<String, edit::EditError> {
         kind: ManifestKind::Index,
         endpoint: "registry.example.com:5000".to_owned(),
     };
-    facts.manifests.insert(ImageReference::parse(IMAGE).unwrap(), Fact::Known(manifest));
+    facts.manifests.insert(PullSpec::parse(IMAGE).unwrap(), Fact::Known(manifest));
     let policy = Policy::recommended();
     let plans: Vec<_> =
         read.documents.iter().map(|document| pin::plan(&document.subject, &facts, &policy)).collect();

@@ -9,6 +9,7 @@ use layerpin::model::digest::Digest;
 use layerpin::model::facts::{Fact, Facts, Manifest, ManifestKind};
 use layerpin::model::image_reference::ImageReference;
 use layerpin::model::machine_config::Field;
+use layerpin::model::pull_spec::PullSpec;
 use layerpin::pin;
 use layerpin::policy::Policy;
 use serde_json::{Value, json};
@@ -130,7 +131,7 @@ fn copy(workplace: &Workplace) {
 
 fn facts() -> Facts {
     let mut facts = Facts::none(Timestamp::UNIX_EPOCH);
-    let manifest = |reference: &ImageReference| {
+    let manifest = |reference: &PullSpec| {
         Fact::Known(Manifest {
             digest: Digest::parse(DIGEST).unwrap(),
             kind: ManifestKind::Index,
@@ -142,8 +143,8 @@ fn facts() -> Facts {
             let object = document.subject.object;
             for field in Field::ALL {
                 let references = [
-                    object.reference(field).map(ImageReference::asked),
-                    object.true_record(field).map(|record| record.asked().clone()),
+                    object.reference(field).map(ImageReference::pull_spec),
+                    object.true_record(field).map(|record| record.pull_spec().clone()),
                 ];
                 for reference in references.into_iter().flatten() {
                     facts.manifests.insert(reference.clone(), manifest(&reference));

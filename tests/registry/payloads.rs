@@ -32,7 +32,7 @@ fn release() -> Image {
 
 fn expected() -> Fact<Payload> {
     let os = |reference: &str, stream: &str, version: &str| OsImage {
-        reference: parse(reference),
+        reference: parse(reference).into(),
         stream: Some(stream.to_owned()),
         os_version: Some(version.to_owned()),
     };

@@ -9,7 +9,7 @@ use layerpin::metrics::Metrics;
 use layerpin::model::digest::Digest;
 use layerpin::model::facts::image::{Image, Payload};
 use layerpin::model::facts::{Cause, CredentialsSent, Fact, Manifest, ManifestKind, NodeCredentials};
-use layerpin::model::image_reference::ImageReference;
+use layerpin::model::pull_spec::PullSpec;
 use layerpin::model::question::Platforms;
 use layerpin::registry::auth::keychain::Keychain;
 use layerpin::registry::{HostLimits, RegistrySettings};
@@ -119,8 +119,8 @@ pub(crate) fn password(user: &str, password: &str) -> Value {
     json!({"username": user, "password": password})
 }
 
-pub(crate) fn parse(reference: &str) -> ImageReference {
-    ImageReference::parse(reference).unwrap()
+pub(crate) fn parse(reference: &str) -> PullSpec {
+    PullSpec::parse(reference).unwrap()
 }
 
 pub(crate) fn image(digest: &str, endpoint: &str) -> Fact<Manifest> {

@@ -48,8 +48,8 @@ use layerpin::model::digest::Digest;
 use layerpin::model::facts::cluster::Cluster;
 use layerpin::model::facts::image::{Image, Layer, Payload, Platform, PlatformImage};
 use layerpin::model::facts::{AcceptedBases, Fact, Facts, Manifest, ManifestKind};
-use layerpin::model::image_reference::ImageReference;
 use layerpin::model::machine_config::{Operation, Subject};
+use layerpin::model::pull_spec::PullSpec;
 use layerpin::policy::Level;
 use layerpin::rules::{self, Rule};
 use serde::de::IgnoredAny;
@@ -108,13 +108,13 @@ impl Case {
 struct CaseFacts {
     observed_at: Option<Timestamp>,
     #[serde(default)]
-    manifests: BTreeMap<ImageReference, Fact<Manifest>>,
+    manifests: BTreeMap<PullSpec, Fact<Manifest>>,
     #[serde(default)]
     given: AcceptedBases,
     #[serde(default)]
-    images: BTreeMap<ImageReference, Fact<CaseImage>>,
+    images: BTreeMap<PullSpec, Fact<CaseImage>>,
     #[serde(default)]
-    payloads: BTreeMap<ImageReference, Fact<Payload>>,
+    payloads: BTreeMap<PullSpec, Fact<Payload>>,
     #[serde(default)]
     cluster: Cluster,
 }

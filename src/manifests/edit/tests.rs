@@ -31,9 +31,9 @@ fn pin(written: &str) -> Result<String, EditError> {
                     kind: ManifestKind::Index,
                     endpoint: reference.host().to_owned(),
                 };
-                facts.manifests.insert(reference.asked(), Fact::Known(manifest.clone()));
+                facts.manifests.insert(reference.pull_spec(), Fact::Known(manifest.clone()));
                 if let Some(record) = document.subject.object.true_record(field) {
-                    facts.manifests.insert(record.asked().clone(), Fact::Known(manifest));
+                    facts.manifests.insert(record.pull_spec().clone(), Fact::Known(manifest));
                 }
             }
         }

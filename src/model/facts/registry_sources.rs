@@ -64,7 +64,7 @@ impl Cluster {
 impl RegistrySources {
     fn access(&self, reference: &ImageReference) -> RegistryAccess<'_> {
         let repository = reference.repository().to_string();
-        let asked = reference.asked().to_string();
+        let asked = reference.pull_spec().to_string();
         let holds = |scope: &String| is_scope(scope) && (is_inside(&repository, scope) || *scope == asked);
         if let Some(scope) = self.blocked.iter().find(|scope| holds(scope)) {
             return RegistryAccess::Blocked(scope);

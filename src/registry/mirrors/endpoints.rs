@@ -9,7 +9,7 @@ use std::sync::Arc;
 use tokio::time::{Instant, timeout_at};
 
 use crate::model::facts::{Attempt, Cause, Fact};
-use crate::model::image_reference::ImageReference;
+use crate::model::pull_spec::PullSpec;
 use crate::registry::RegistryClient;
 use crate::registry::auth::credential::Credential;
 use crate::registry::mirrors::route::{Endpoint, Role, Route, Trust};
@@ -18,7 +18,7 @@ use crate::registry::mirrors::route::{Endpoint, Role, Route, Trust};
 #[derive(Clone, Debug)]
 pub(crate) struct ResolvedEndpoint {
     /// The reference as the endpoint has it.
-    pub(crate) reference: ImageReference,
+    pub(crate) reference: PullSpec,
     pub(crate) trust: Trust,
     pub(crate) credential: Option<Credential>,
     /// What the endpoint is called in an answer: its host; its repository where it is a mirror on the
@@ -40,7 +40,7 @@ pub(crate) struct Endpoints {
 
 impl RegistryClient {
     /// The way of a question about `reference` that is to be answered by `deadline`.
-    pub(crate) fn tour(self: &Arc<Self>, reference: &ImageReference, deadline: Instant) -> Endpoints {
+    pub(crate) fn tour(self: &Arc<Self>, reference: &PullSpec, deadline: Instant) -> Endpoints {
         let Route { endpoints, blocked } = self.registries.current().route(reference);
         Endpoints {
             client: Arc::clone(self),
@@ -128,7 +128,7 @@ mod tests {
     fn tour(names: &[&str], blocked: Option<&str>) -> Endpoints {
         crate::install_crypto_provider();
         let endpoint = |name: &&str| Endpoint {
-            reference: ImageReference::parse(&format!("{name}/os:1")).unwrap(),
+            reference: PullSpec::parse(&format!("{name}/os:1")).unwrap(),
             trust: Trust::Verified,
             role: Role::Mirror,
         };

@@ -134,7 +134,7 @@ pub enum RegistriesConfFault {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::image_reference::ImageReference;
+    use crate::model::pull_spec::PullSpec;
     use crate::registry::mirrors::route::{EndpointScheme, RegistryEntry, Trust};
 
     #[test]
@@ -147,7 +147,7 @@ mod tests {
         };
         let entry = |location: &str| format!("[[registry]]\nprefix = \"a.b\"\nlocation = \"{location}\"\n");
         let source = |conf: &RegistriesConf| {
-            let reference = ImageReference::parse("a.b/os:1").unwrap();
+            let reference = PullSpec::parse("a.b/os:1").unwrap();
             conf.current().route(&reference).endpoints[0].reference.to_string()
         };
         std::fs::write(&file, entry("main.example")).unwrap();

@@ -6,6 +6,7 @@
 //! the user wrote is never changed by it: an endpoint is where to ask, not what the image is called.
 
 use crate::model::image_reference::ImageReference;
+use crate::model::pull_spec::PullSpec;
 
 /// What is configured of registries: mirrors, blocked and insecure ones.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -82,7 +83,7 @@ pub struct Route {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoint {
     /// The reference as this endpoint has it.
-    pub reference: ImageReference,
+    pub reference: PullSpec,
     /// How it is spoken to.
     pub trust: Trust,
     /// Whether it is a mirror.
@@ -100,7 +101,7 @@ pub enum Role {
 
 impl Route {
     /// Nothing is configured for `reference`.
-    fn to_source(reference: ImageReference) -> Self {
+    fn to_source(reference: PullSpec) -> Self {
         let source = Endpoint { reference, trust: Trust::Verified, role: Role::Source };
         Self { endpoints: vec![source], blocked: None }
     }
@@ -134,16 +135,15 @@ impl RegistryTable {
     ///
     /// An endpoint whose name for the image would be no reference is left out. A mirror that is
     /// blocked itself is left out, too.
-    pub fn route(&self, reference: &ImageReference) -> Route {
-        let asked = reference.asked();
+    pub fn route(&self, reference: &PullSpec) -> Route {
+        let asked = reference.clone();
         if self.entries.is_empty() {
             return Route::to_source(asked);
         }
         let name = name(&asked);
         let Some((entry, end)) = self.find(&name) else { return Route::to_source(asked) };
         let suffix = &asked.as_str()[asked.repository().len()..];
-        let rewritten =
-            |location: &str| ImageReference::parse(&format!("{location}{}{suffix}", &name[end..])).ok();
+        let rewritten = |location: &str| PullSpec::parse(&format!("{location}{}{suffix}", &name[end..])).ok();
         let wanted = match asked.digest() {
             Some(_) => PullFromMirror::Digests,
             None => PullFromMirror::Tags,
@@ -236,7 +236,7 @@ mod tests {
 
     /// The endpoints as text, mirrors marked by `<`, insecure ones by `!`, and what blocks the source.
     fn route(registries: &RegistryTable, reference: &str) -> Vec<String> {
-        let route = registries.route(&ImageReference::parse(reference).unwrap());
+        let route = registries.route(&PullSpec::parse(reference).unwrap());
         let mut lines: Vec<_> = route
             .endpoints
             .iter()

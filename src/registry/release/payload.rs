@@ -13,7 +13,7 @@ use tokio::time::{Instant, timeout};
 
 use crate::model::facts::image::Payload;
 use crate::model::facts::{Cause, Fact};
-use crate::model::image_reference::ImageReference;
+use crate::model::pull_spec::PullSpec;
 use crate::registry::images::ImageReader;
 use crate::registry::oci::{Descriptor, IndexEntry, OciContent};
 use crate::registry::release::image_stream;
@@ -27,7 +27,7 @@ impl RegistryClient {
     /// A payload of several platforms says the same on each, because what it names are images of
     /// several platforms too; `linux/amd64` is read where there is one. An answer from before may
     /// serve; what takes longer than the deadline goes on being read for those who come after.
-    pub async fn payload(self: &Arc<Self>, reference: &ImageReference, deadline: Instant) -> Fact<Payload> {
+    pub async fn payload(self: &Arc<Self>, reference: &PullSpec, deadline: Instant) -> Fact<Payload> {
         let mut pauses = Pauses::until(deadline);
         loop {
             let answer = self.payload_once(reference, deadline).await;
@@ -37,7 +37,7 @@ impl RegistryClient {
         }
     }
 
-    async fn payload_once(self: &Arc<Self>, reference: &ImageReference, deadline: Instant) -> Fact<Payload> {
+    async fn payload_once(self: &Arc<Self>, reference: &PullSpec, deadline: Instant) -> Fact<Payload> {
         let mut tour = self.tour(reference, deadline);
         while let Some((stop, by)) = tour.next().await {
             let work = Box::pin(ImageReader::new(self, &stop).payload());
