@@ -53,7 +53,7 @@ pub struct ManifestDocument {
     /// The object, with the places of its values in the text.
     pub subject: Subject,
     /// Where the values stand that a pin may touch.
-    pub site: EditSpans,
+    pub spans: EditSpans,
 }
 
 /// Why a part of a text could not be read.
@@ -62,7 +62,7 @@ pub struct DocumentFault {
     /// What kind of fault it is.
     pub kind: FaultKind,
     /// Where it is, when that is known.
-    pub place: Option<Position>,
+    pub position: Option<Position>,
     /// What is wrong: one phrase.
     pub message: String,
     /// The part that could not be read says `kind: MachineConfig`.
@@ -105,7 +105,7 @@ pub enum FileSelection {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {
     /// Not worth a word of its own: a file that nobody named and that holds no MachineConfig.
-    Nothing,
+    Ignored,
     /// Worth a word, but nothing that the author could mend: the exit status stays.
     Note,
     /// What was asked for could not be done: exit status 2.
@@ -119,17 +119,17 @@ impl DocumentFault {
     /// folder a template is passed over, because charts stand beside plain manifests, with a note
     /// where it says `kind: MachineConfig`, and so is what has a parameter or another `apiVersion` or is
     /// encoded. What else is no YAML may hide a MachineConfig, and is an error there too.
-    pub fn weight(&self, given: FileSelection) -> Severity {
-        match (given, self.kind) {
+    pub fn severity(&self, selection: FileSelection) -> Severity {
+        match (selection, self.kind) {
             (FileSelection::ByName, _) => Severity::Error,
             (_, FaultKind::Template) if self.concerns_a_machine_config => Severity::Note,
-            (_, FaultKind::Template) => Severity::Nothing,
+            (_, FaultKind::Template) => Severity::Ignored,
             (
                 _,
                 FaultKind::PolicyTemplate | FaultKind::Parameter | FaultKind::ApiVersion | FaultKind::Encoded,
             ) => Severity::Note,
             (FileSelection::InFolderAsJson, FaultKind::Syntax) if !self.concerns_a_machine_config => {
-                Severity::Nothing
+                Severity::Ignored
             }
             _ => Severity::Error,
         }
@@ -389,8 +389,8 @@ impl<'a, 't> ObjectReader<'a, 't> {
             }
         }
         let image = |field: Field| object.entry("spec")?.entry(field.key());
-        let places = Field::ALL.map(|field| image(field).map(|at| at.place()));
-        let origin = Origin::new(object.place().line, places, path);
+        let positions = Field::ALL.map(|field| image(field).map(|at| at.position()));
+        let origin = Origin::new(object.position().line, positions, path);
         let mut subject = Subject::from_value(value, origin).map_err(|refused| {
             let mut at = Some(object);
             let mut nearest = id;
@@ -409,7 +409,7 @@ impl<'a, 't> ObjectReader<'a, 't> {
             if self.carried.has_parameters && text.contains("${") {
                 self.read.faults.push(DocumentFault {
                     kind: FaultKind::Parameter,
-                    place: Some(at.place()),
+                    position: Some(at.position()),
                     message: format!("`{}` has a parameter of the template in it", shown(text)),
                     concerns_a_machine_config: true,
                 });
@@ -418,7 +418,7 @@ impl<'a, 't> ObjectReader<'a, 't> {
         }
         // `${ROLE}` is the name of no pool: which pools it will reach is not known.
         subject.object.labels.retain(|_, value| !self.carried.is_open(value));
-        self.read.documents.push(ManifestDocument { subject, site: EditSpans::of(object) });
+        self.read.documents.push(ManifestDocument { subject, spans: EditSpans::of(object) });
         Ok(())
     }
 
@@ -437,7 +437,7 @@ impl<'a, 't> ObjectReader<'a, 't> {
         };
         self.read.faults.push(DocumentFault {
             kind,
-            place: Some(node.place),
+            position: Some(node.position),
             message,
             concerns_a_machine_config: true,
         });
@@ -472,13 +472,13 @@ fn syntax_fault(text: &str, broken: &SyntaxFault, span: Range<usize>) -> Documen
     match at {
         Some(at) => DocumentFault {
             kind: FaultKind::Template,
-            place: Some(place_near(text, at, broken)),
+            position: Some(place_near(text, at, broken)),
             message: TEMPLATE.to_owned(),
             concerns_a_machine_config,
         },
         None => DocumentFault {
             kind: FaultKind::Syntax,
-            place: Some(broken.place),
+            position: Some(broken.position),
             message: shown(&broken.message),
             concerns_a_machine_config,
         },
@@ -490,9 +490,9 @@ fn syntax_fault(text: &str, broken: &SyntaxFault, span: Range<usize>) -> Documen
 fn place_near(text: &str, offset: usize, known: &SyntaxFault) -> Position {
     let lines = |range: Range<usize>| text.get(range).unwrap_or_default().matches('\n').count() as u64;
     let line = if offset < known.offset {
-        known.place.line - lines(offset..known.offset).min(known.place.line - 1)
+        known.position.line - lines(offset..known.offset).min(known.position.line - 1)
     } else {
-        known.place.line + lines(known.offset..offset)
+        known.position.line + lines(known.offset..offset)
     };
     let before = text.get(..offset).unwrap_or_default();
     let begins = before.rfind('\n').map_or(0, |at| at + 1);

@@ -227,14 +227,14 @@ impl ObjectReport {
 
 impl FindingReport {
     fn new(finding: &Finding, subject: &Subject, fixed: bool) -> Self {
-        let place = subject.origin.place(finding.field);
+        let position = subject.origin.position(finding.field);
         Self {
             rule: finding.rule.id,
             level: finding.level.as_str(),
             message: finding.message.clone(),
             pointer: finding.field.pointer(),
-            line: place.map(|place| place.line),
-            column: place.map(|place| place.column),
+            line: position.map(|position| position.line),
+            column: position.map(|position| position.column),
             notes: finding.notes.clone(),
             help: finding.help.clone(),
             fixed,
@@ -244,13 +244,13 @@ impl FindingReport {
 
 impl SuppressedReport {
     fn new(excepted: &Suppressed, subject: &Subject) -> Self {
-        let place = subject.origin.place(excepted.field);
+        let position = subject.origin.position(excepted.field);
         Self {
             rule: excepted.rule.id,
             message: excepted.message.clone(),
             pointer: excepted.field.pointer(),
-            line: place.map(|place| place.line),
-            column: place.map(|place| place.column),
+            line: position.map(|position| position.line),
+            column: position.map(|position| position.column),
             reason: excepted.reason.clone(),
             expires: excepted.expires.to_string(),
         }
@@ -259,11 +259,11 @@ impl SuppressedReport {
 
 impl From<ReadError> for ErrorReport {
     fn from(unread: ReadError) -> Self {
-        let ReadError { file, place, message, help } = unread;
+        let ReadError { file, position, message, help } = unread;
         Self {
             file,
-            line: place.map(|Position { line, .. }| line),
-            column: place.map(|Position { column, .. }| column),
+            line: position.map(|Position { line, .. }| line),
+            column: position.map(|Position { column, .. }| column),
             message,
             help,
         }

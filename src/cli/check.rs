@@ -122,10 +122,10 @@ impl LoadedFiles {
         }
         let mut has_other_template = false;
         for fault in documents.faults {
-            match fault.weight(input.given()) {
+            match fault.severity(input.selection()) {
                 Severity::Error => harvest.unread.push(ReadError::of(&name, fault)),
                 Severity::Note => harvest.unrendered.push(ReadError::of(&name, fault)),
-                Severity::Nothing => has_other_template |= fault.kind == FaultKind::Template,
+                Severity::Ignored => has_other_template |= fault.kind == FaultKind::Template,
             }
         }
         harvest.other_templates = usize::from(has_other_template);

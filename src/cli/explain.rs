@@ -128,13 +128,13 @@ fn in_files(what: &str) -> anyhow::Result<ExplainTargets> {
         let read = manifests::read(&text);
         let name = input.name();
         for fault in read.faults {
-            match fault.weight(input.given()) {
+            match fault.severity(input.selection()) {
                 Severity::Error => fail(&ReadError::of(&name, fault)),
                 Severity::Note => {
                     let fault = ReadError::of(&name, fault);
                     output::remark(&output::unread(&style.warning("warning"), &fault, style));
                 }
-                Severity::Nothing => {}
+                Severity::Ignored => {}
             }
         }
         for document in read.documents {
@@ -147,7 +147,7 @@ fn in_files(what: &str) -> anyhow::Result<ExplainTargets> {
                 }
                 Err(error) => fail(&ReadError {
                     file: name.clone(),
-                    place: subject.origin.place(Field::OsImage),
+                    position: subject.origin.position(Field::OsImage),
                     message: format!(
                         "{error} ({} of MachineConfig {})",
                         Field::OsImage.pointer(),

@@ -44,7 +44,7 @@ pub struct ReadError {
     /// The file as messages name it.
     pub file: String,
     /// The place, when there is one.
-    pub place: Option<Position>,
+    pub position: Option<Position>,
     /// What is wrong.
     pub message: String,
     /// One thing to do about it, where there is more to say than the message does.
@@ -56,7 +56,7 @@ impl ReadError {
     pub fn of(file: &str, fault: DocumentFault) -> Self {
         Self {
             file: file.to_owned(),
-            place: fault.place,
+            position: fault.position,
             help: Some(fault.help().to_owned()),
             message: fault.message,
         }
@@ -66,7 +66,7 @@ impl ReadError {
 impl fmt::Display for ReadError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(&escaped(&self.file))?;
-        if let Some(Position { line, column }) = self.place {
+        if let Some(Position { line, column }) = self.position {
             write!(formatter, ":{line}:{column}")?;
         }
         write!(formatter, ": {}", escaped(&self.message))
@@ -116,7 +116,7 @@ impl Input {
     }
 
     /// How it came to be read, which decides what a fault in it comes to.
-    pub fn given(&self) -> FileSelection {
+    pub fn selection(&self) -> FileSelection {
         match self {
             Self::Standard | Self::Named(_) => FileSelection::ByName,
             Self::Found(path)
@@ -137,9 +137,9 @@ impl Input {
                 if size > MAX_BYTES { Ok(ReadOutcome::TooLarge) } else { bounded(file, size) }
             }),
         };
-        let refusal = |place, message: String, help: Option<&str>| ReadError {
+        let refusal = |position, message: String, help: Option<&str>| ReadError {
             file: self.name(),
-            place,
+            position,
             message,
             help: help.map(str::to_owned),
         };
@@ -249,7 +249,7 @@ fn walk_fault(folder: &Path, error: &ignore::Error) -> ReadError {
     let path = path_of(error).unwrap_or(folder);
     // The system's own words are the innermost; those around them name the path again.
     let message = error.io_error().map_or_else(|| error.to_string(), |error| errors::innermost(error));
-    ReadError { file: name(path), place: None, message, help: None }
+    ReadError { file: name(path), position: None, message, help: None }
 }
 
 enum ReadOutcome {
@@ -399,7 +399,7 @@ mod tests {
             .unwrap()
             .set_len(MAX_BYTES + 1)
             .unwrap();
-        for (input, place, message) in [
+        for (input, position, message) in [
             (write("a.yaml", b"ok: 1\n\xc3\xa4\xff"), Some((2, 2)), "not UTF-8: byte 0xff"),
             (write("b.yaml", b"\xff\xfea\0"), None, "the text is UTF-16"),
             (write("c.yaml", b"k\0i\0n\0d\0"), None, "the text is UTF-16"),
@@ -408,10 +408,10 @@ mod tests {
             (Input::Named(folder.path().join("gone.yaml")), None, "No such file or directory"),
             (Input::Named(folder.path().to_owned()), None, "Is a directory"),
         ] {
-            let Err(ReadError { place: found, message: said, .. }) = input.read() else {
+            let Err(ReadError { position: found, message: said, .. }) = input.read() else {
                 panic!("{message}")
             };
-            assert_eq!((found.map(|at| (at.line, at.column)), said.as_str()), (place, message));
+            assert_eq!((found.map(|at| (at.line, at.column)), said.as_str()), (position, message));
         }
     }
 

@@ -68,19 +68,19 @@ pub fn run(options: &PinArgs) -> anyhow::Result<ExitStatus> {
 /// A file that has been read.
 struct SourceFile {
     input: Input,
-    given: FileSelection,
+    selection: FileSelection,
     text: String,
     read: Documents,
 }
 
 impl SourceFile {
     fn read(input: &Input) -> Result<Self, ReadError> {
-        let (text, given) = (input.read()?, input.given());
-        let is_of_interest = given == FileSelection::ByName || manifests::mentions(&text);
+        let (text, selection) = (input.read()?, input.selection());
+        let is_of_interest = selection == FileSelection::ByName || manifests::mentions(&text);
         let read = if is_of_interest { manifests::read(&text) } else { Documents::default() };
         // Thousands of files hold nothing that could be pinned: their texts are not kept.
         let is_kept = *input == Input::Standard || !(read.documents.is_empty() && read.faults.is_empty());
-        Ok(Self { input: input.clone(), given, text: if is_kept { text } else { String::new() }, read })
+        Ok(Self { input: input.clone(), selection, text: if is_kept { text } else { String::new() }, read })
     }
 }
 
@@ -122,9 +122,9 @@ impl PinRun<'_> {
         let name = source.input.name();
         let mut is_left_alone = false;
         for fault in &source.read.faults {
-            let message = at(&name, fault.place, &fault.message);
-            match fault.weight(source.given) {
-                Severity::Nothing => continue,
+            let message = at(&name, fault.position, &fault.message);
+            match fault.severity(source.selection) {
+                Severity::Ignored => continue,
                 Severity::Note => eprintln!("note: {message}; the file is passed over"),
                 Severity::Error => self.fail(&message, Some(fault.help())),
             }
@@ -138,17 +138,17 @@ impl PinRun<'_> {
             for field in Field::ALL {
                 self.tell(&name, document, field, plan, facts, &mut told);
             }
-            if let (true, Some(spot)) = (plan.removes_repin(), &document.site.repin) {
+            if let (true, Some(spot)) = (plan.removes_repin(), &document.spans.repin) {
                 let done = self.verb("removed", "would remove");
                 let message = format!("{done} the annotation `{REPIN_ANNOTATION}`");
-                told.changes.push(at(&name, Some(spot.key_place), &message));
+                told.changes.push(at(&name, Some(spot.key_position), &message));
             }
         }
         let pairs = planned.iter().map(|(document, (plan, _))| (*document, plan));
         let after = match edit::write(&source.text, pairs) {
             Ok(after) => after,
             Err(inexact) => {
-                self.fail(&at(&name, Some(inexact.place), &inexact.message), Some(&inexact.help));
+                self.fail(&at(&name, Some(inexact.position), &inexact.message), Some(&inexact.help));
                 return Ok(());
             }
         };
@@ -170,44 +170,44 @@ impl PinRun<'_> {
     ) {
         let object = &document.subject.object;
         let Some(image) = object.image(field) else { return };
-        let place = document.subject.origin.place(field);
+        let position = document.subject.origin.position(field);
         let reference = match &image.reference {
             Ok(reference) => reference,
-            Err(error) => return self.fail(&at(name, place, &error.to_string()), Some(&error.help())),
+            Err(error) => return self.fail(&at(name, position, &error.to_string()), Some(&error.help())),
         };
         let record = object.true_record(field);
         let looks_again = self.options.update || object.repin;
         if plan.record(field) == Some(None)
-            && let Some(spot) = &document.site.records[field as usize]
+            && let Some(spot) = &document.spans.records[field as usize]
         {
             let done = self.verb("removed", "would remove");
             let key = field.record_annotation();
             let message = format!("{done} the record `{key}`, which is not true of `{reference}`");
-            told.changes.push(at(name, Some(spot.key_place), &message));
+            told.changes.push(at(name, Some(spot.key_position), &message));
         }
         match (plan.pinned(field).and_then(ImageReference::digest), reference.digest(), reference.tag()) {
             (Some(_), Some(_), Some(tag)) => {
                 let done = self.verb("dropped", "would drop");
                 let message =
                     format!("{done} the tag `{tag}` of `{reference}`: nodes refuse tag and digest together");
-                told.changes.push(at(name, place, &message));
+                told.changes.push(at(name, position, &message));
             }
             (Some(new), None, _) => {
                 let done = self.verb("pinned", "would pin");
-                told.changes.push(at(name, place, &format!("{done} `{reference}` to {new}")));
+                told.changes.push(at(name, position, &format!("{done} `{reference}` to {new}")));
             }
             (Some(new), Some(old), None) => {
                 let done = self.verb("rolled", "would roll");
                 let asked = record.as_ref().map_or(reference, |record| record.pull_spec());
-                told.changes.push(at(name, place, &format!("{done} `{asked}` forward from {old} to {new}")));
+                told.changes.push(at(name, position, &format!("{done} `{asked}` forward from {old} to {new}")));
             }
             (None, None, _) => match facts.manifest(&reference.pull_spec()) {
                 Fact::Unknown(cause) => {
-                    self.fail(&at(name, place, &format!("`{reference}` is not pinned: {cause}")), None);
+                    self.fail(&at(name, position, &format!("`{reference}` is not pinned: {cause}")), None);
                 }
                 Fact::Known(manifest) => {
                     if let Err(reason) = confirmed(&reference.pull_spec(), manifest, facts) {
-                        self.fail(&at(name, place, &format!("`{reference}` is not pinned: {reason}")), None);
+                        self.fail(&at(name, position, &format!("`{reference}` is not pinned: {reason}")), None);
                     }
                 }
                 Fact::Absent => {
@@ -217,33 +217,33 @@ impl PinRun<'_> {
                         "name a tag that is there; `skopeo list-tags docker://{}` lists them",
                         reference.repository()
                     );
-                    self.fail(&at(name, place, &message), Some(&help));
+                    self.fail(&at(name, position, &message), Some(&help));
                 }
             },
             (None, Some(digest), _) if looks_again => match &record {
                 None => {
                     let message = format!("`{reference}` has no record of a tag, so there is nothing to ask");
-                    told.notes.push(at(name, place, &message));
+                    told.notes.push(at(name, position, &message));
                 }
                 Some(record) => match facts.manifest(record.pull_spec()) {
                     Fact::Known(manifest) => match confirmed(record.pull_spec(), manifest, facts) {
                         Err(reason) if manifest.digest != *digest => {
                             let message = format!("`{}`: {reason}; {digest} stays", record.pull_spec());
-                            self.fail(&at(name, place, &message), None);
+                            self.fail(&at(name, position, &message), None);
                         }
                         _ => {
                             let message = format!("`{}` still names {digest}", record.pull_spec());
-                            told.notes.push(at(name, place, &message));
+                            told.notes.push(at(name, position, &message));
                         }
                     },
                     Fact::Absent => {
                         let (host, asked) = (reference.host(), record.pull_spec());
                         let message = format!("{host} no longer has `{asked}`; {digest} stays");
-                        self.fail(&at(name, place, &message), None);
+                        self.fail(&at(name, position, &message), None);
                     }
                     Fact::Unknown(cause) => {
                         let message = format!("`{}`: {cause}; {digest} stays", record.pull_spec());
-                        self.fail(&at(name, place, &message), None);
+                        self.fail(&at(name, position, &message), None);
                     }
                 },
             },
@@ -297,8 +297,8 @@ impl PinRun<'_> {
 }
 
 /// A message with its place in front, fit for a terminal.
-fn at(name: &str, place: Option<Position>, message: &str) -> String {
-    ReadError { file: name.to_owned(), place, message: message.to_owned(), help: None }.to_string()
+fn at(name: &str, position: Option<Position>, message: &str) -> String {
+    ReadError { file: name.to_owned(), position, message: message.to_owned(), help: None }.to_string()
 }
 
 /// The change as `git apply` and `patch -p1` take it. On a terminal the characters that it would obey

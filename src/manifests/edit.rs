@@ -42,7 +42,7 @@ pub fn write<'t, 'a>(
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EditError {
     /// Where the reason stands.
-    pub place: Position,
+    pub position: Position,
     /// What it is: one phrase.
     pub message: String,
     /// One thing to do about it.
@@ -50,8 +50,8 @@ pub struct EditError {
 }
 
 impl EditError {
-    fn new(place: Position, message: String, help: impl Into<String>) -> Self {
-        Self { place, message, help: help.into() }
+    fn new(position: Position, message: String, help: impl Into<String>) -> Self {
+        Self { position, message, help: help.into() }
     }
 }
 
@@ -63,12 +63,12 @@ pub(crate) struct Change {
 }
 
 fn changes_of(text: &str, document: &ManifestDocument, plan: &Plan) -> Result<Vec<Change>, EditError> {
-    let site = &document.site;
+    let spans = &document.spans;
     let mut changes = Vec::new();
     for field in Field::ALL {
         let Some(reference) = plan.pinned(field) else { continue };
         let name = format!("`spec.{}`", field.key());
-        let Some(spot) = &site.images[field as usize] else { return Err(lost(document)) };
+        let Some(spot) = &spans.images[field as usize] else { return Err(lost(document)) };
         let value = reference.as_str();
         changes.push(Change { range: scalar(text, spot, &name, value)?, text: value.to_owned() });
     }
@@ -80,7 +80,7 @@ fn changes_of(text: &str, document: &ManifestDocument, plan: &Plan) -> Result<Ve
 fn scalar(text: &str, spot: &Span, name: &str, value: &str) -> Result<Range<usize>, EditError> {
     clear(spot, name, value)?;
     let NodeKind::Scalar { style, .. } = spot.form else {
-        return Err(EditError::new(spot.place, format!("{name} is not one value"), by_hand(value)));
+        return Err(EditError::new(spot.position, format!("{name} is not one value"), by_hand(value)));
     };
     let written = text.get(spot.value.clone()).unwrap_or_default();
     let Range { start, end } = spot.value;
@@ -91,10 +91,10 @@ fn scalar(text: &str, spot: &Span, name: &str, value: &str) -> Result<Range<usiz
         ScalarStyle::DoubleQuoted if quoted('"') => Ok(start + 1..end - 1),
         ScalarStyle::Literal | ScalarStyle::Folded => {
             let message = format!("{name} is a block scalar, which cannot be edited exactly");
-            Err(EditError::new(spot.place, message, format!("write it on one line: {value}")))
+            Err(EditError::new(spot.position, message, format!("write it on one line: {value}")))
         }
         _ => Err(EditError::new(
-            spot.place,
+            spot.position,
             format!("{name} goes over several lines"),
             format!("write it on one line: {value}"),
         )),
@@ -103,7 +103,7 @@ fn scalar(text: &str, spot: &Span, name: &str, value: &str) -> Result<Range<usiz
 
 /// Fails when something stands in the way of changing a value.
 fn clear(spot: &Span, name: &str, value: &str) -> Result<(), EditError> {
-    let Some(EditBlocker { kind, place }) = spot.obstacle else { return Ok(()) };
+    let Some(EditBlocker { kind, position }) = spot.obstacle else { return Ok(()) };
     let (message, help) = match kind {
         EditBlockerKind::Alias => (
             format!("{name} is reached through an alias, so its text stands for other values too"),
@@ -130,7 +130,7 @@ fn clear(spot: &Span, name: &str, value: &str) -> Result<(), EditError> {
             format!("write by hand: {value}; in a literal block (`key: |`) layerpin can edit it"),
         ),
     };
-    Err(EditError::new(place, message, help))
+    Err(EditError::new(position, message, help))
 }
 
 fn by_hand(value: &str) -> String {
@@ -145,13 +145,13 @@ fn lost(document: &ManifestDocument) -> EditError {
 fn unexpected(pair: Option<(&ManifestDocument, &Plan)>) -> EditError {
     let origin = pair.map(|(document, _)| &document.subject.origin);
     let start = Position { line: 1, column: 1 };
-    let place = origin.map_or(start, |origin| {
-        let first = Field::ALL.into_iter().find_map(|field| origin.place(field));
+    let position = origin.map_or(start, |origin| {
+        let first = Field::ALL.into_iter().find_map(|field| origin.position(field));
         first.unwrap_or(Position { line: origin.line().unwrap_or(1), column: 1 })
     });
     let value = pair.and_then(|(_, plan)| Field::ALL.into_iter().find_map(|field| plan.pinned(field)));
     let help = value.map_or("change it by hand".to_owned(), |value| by_hand(value.as_str()));
-    EditError::new(place, "cannot be edited exactly in the style in which it is written".to_owned(), help)
+    EditError::new(position, "cannot be edited exactly in the style in which it is written".to_owned(), help)
 }
 
 /// Makes the changes, which must not overlap. Of two at one byte the earlier comes first.

@@ -37,18 +37,18 @@ impl Embedding {
     /// Finds how the scalar `node` of the file `outer` stands there.
     pub(crate) fn of(node: &YamlNode<'_>, outer: &str) -> Self {
         let NodeContent::Scalar { text, style, indent, .. } = &node.content else {
-            return Self::Opaque(node.place);
+            return Self::Opaque(node.position);
         };
         let found = match style {
             ScalarStyle::Literal => literal(text, node, *indent, outer),
             ScalarStyle::DoubleQuoted => quoted(text, node, outer),
             _ => None,
         };
-        found.unwrap_or(Self::Opaque(node.place))
+        found.unwrap_or(Self::Opaque(node.position))
     }
 
     /// The place in the file.
-    pub(crate) fn place(&self, inner: Position) -> Position {
+    pub(crate) fn position(&self, inner: Position) -> Position {
         match self {
             Self::Literal { first_line, indent, .. } => {
                 Position { line: first_line + inner.line - 1, column: inner.column + *indent as u64 }
@@ -63,31 +63,31 @@ impl Embedding {
                     _ => *begins,
                 }
             }
-            Self::Opaque(place) => *place,
+            Self::Opaque(position) => *position,
         }
     }
 
     /// Moves a site into the file, or marks it where that cannot be done exactly.
-    pub(crate) fn move_site(&self, site: &mut EditSpans) {
-        for spot in site.spots() {
-            spot.place = self.place(spot.place);
-            spot.key_place = self.place(spot.key_place);
+    pub(crate) fn move_site(&self, spans: &mut EditSpans) {
+        for spot in spans.spots() {
+            spot.position = self.position(spot.position);
+            spot.key_position = self.position(spot.key_position);
             if let Some(obstacle) = &mut spot.obstacle {
-                obstacle.place = self.place(obstacle.place);
+                obstacle.position = self.position(obstacle.position);
             }
             match self {
                 Self::Literal { lines, .. } => {
                     spot.key = range(lines, &spot.key);
                     spot.value = range(lines, &spot.value);
                     if let NodeKind::Mapping { keys, .. } = &mut spot.form {
-                        for (key, place) in keys {
+                        for (key, position) in keys {
                             *key = range(lines, key);
-                            *place = self.place(*place);
+                            *position = self.position(*position);
                         }
                     }
                 }
                 Self::Quoted { .. } | Self::Opaque(_) => {
-                    let obstacle = EditBlocker { kind: EditBlockerKind::QuotedText, place: spot.place };
+                    let obstacle = EditBlocker { kind: EditBlockerKind::QuotedText, position: spot.position };
                     spot.obstacle.get_or_insert(obstacle);
                 }
             }
@@ -111,7 +111,7 @@ fn offset(lines: &[(usize, usize)], inner: usize) -> usize {
 /// `None` when the lines of the file are not those of the text, whatever the reason.
 fn literal(text: &str, node: &YamlNode<'_>, indent: usize, outer: &str) -> Option<Embedding> {
     let blank = text.len() - text.trim_start_matches('\n').len();
-    let first_line = node.place.line.checked_sub(blank as u64)?;
+    let first_line = node.position.line.checked_sub(blank as u64)?;
     let mut lines: Vec<_> = (0..blank).map(|line| (line, node.span.start)).collect();
     let mut inner = blank;
     let mut at = node.span.start;
@@ -142,7 +142,7 @@ fn literal(text: &str, node: &YamlNode<'_>, indent: usize, outer: &str) -> Optio
 fn quoted(text: &str, node: &YamlNode<'_>, outer: &str) -> Option<Embedding> {
     let raw = outer.get(node.span.clone())?.strip_prefix('"')?.strip_suffix('"')?;
     let mut inner = Position { line: 1, column: 1 };
-    let mut column = node.place.column + 1;
+    let mut column = node.position.column + 1;
     let mut steps = vec![(inner, column)];
     let mut expected = text.chars();
     let mut rest = raw.chars();
@@ -168,8 +168,8 @@ fn quoted(text: &str, node: &YamlNode<'_>, outer: &str) -> Option<Embedding> {
     }
     expected.next().is_none().then_some(Embedding::Quoted {
         steps,
-        line: node.place.line,
-        begins: node.place,
+        line: node.position.line,
+        begins: node.position,
     })
 }
 

@@ -140,7 +140,7 @@ impl ObjectReader<'_, '_> {
             if value.text().is_some_and(mentions_encoded) {
                 self.read.faults.push(DocumentFault {
                     kind: FaultKind::Encoded,
-                    place: Some(value.place()),
+                    position: Some(value.position()),
                     message: "base64 that speaks of a MachineConfig, and is not decoded".to_owned(),
                     concerns_a_machine_config: true,
                 });
@@ -205,7 +205,7 @@ impl ObjectReader<'_, '_> {
         {
             self.read.faults.push(DocumentFault {
                 kind: self.carried.template(),
-                place: Some(raw.place()),
+                position: Some(raw.position()),
                 message: TEMPLATE.to_owned(),
                 concerns_a_machine_config: true,
             });
@@ -265,11 +265,11 @@ impl ObjectReader<'_, '_> {
             "metadata": {"name": ANY_NAME},
             "spec": {field.key(): self.values.value(value.written())?},
         });
-        let places = Field::ALL.map(|other| (other == field).then(|| value.place()));
-        let origin = Origin::new(operation.place().line, places, path).in_json_patch();
+        let positions = Field::ALL.map(|other| (other == field).then(|| value.position()));
+        let origin = Origin::new(operation.position().line, positions, path).in_json_patch();
         let subject = Subject::from_value(object, origin)
             .map_err(|refused| ValueFault { at: value.written(), message: refused.message })?;
-        self.read.documents.push(ManifestDocument { subject, site: EditSpans::of_patched(field, value) });
+        self.read.documents.push(ManifestDocument { subject, spans: EditSpans::of_patched(field, value) });
         Ok(())
     }
 
@@ -305,14 +305,14 @@ impl ObjectReader<'_, '_> {
         }
         let embedding = Embedding::of(node, self.text);
         for document in &mut documents {
-            document.subject.origin.move_into(path, |place| embedding.place(place));
-            embedding.move_site(&mut document.site);
+            document.subject.origin.move_into(path, |position| embedding.position(position));
+            embedding.move_site(&mut document.spans);
             if let Some(obstacle) = value.obstacle() {
-                document.site.mark(obstacle);
+                document.spans.mark(obstacle);
             }
         }
         for fault in &mut faults {
-            fault.place = fault.place.map(|place| embedding.place(place));
+            fault.position = fault.position.map(|position| embedding.position(position));
         }
         self.read.documents.append(&mut documents);
         self.read.faults.append(&mut faults);

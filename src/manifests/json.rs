@@ -45,9 +45,12 @@ pub(crate) fn objects(text: &str) -> Option<JsonObjects<'_>> {
                 let offset = start + offset_of(body, error.line(), error.column());
                 let mut counter = Counter { text, offset: 0, base: TextOrigin::START };
                 let base = counter.base_at(offset);
-                let place = Position { line: base.line + 1, column: base.column + 1 };
+                let position = Position { line: base.line + 1, column: base.column + 1 };
                 let message = crate::model::machine_config::json_message(&error);
-                return Some(JsonObjects { objects, broken: Some(SyntaxFault { offset, place, message }) });
+                return Some(JsonObjects {
+                    objects,
+                    broken: Some(SyntaxFault { offset, position, message }),
+                });
             }
         }
     }

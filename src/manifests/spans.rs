@@ -30,9 +30,9 @@ pub struct EditSpans {
 #[derive(Clone, Debug)]
 pub(crate) struct Span {
     /// Where the value stands in this object: an alias where there is one.
-    pub(crate) place: Position,
+    pub(crate) position: Position,
     /// Where the key begins.
-    pub(crate) key_place: Position,
+    pub(crate) key_position: Position,
     /// The bytes of the key, with its quotes.
     pub(crate) key: Range<usize>,
     /// The bytes of the value, with its quotes. Of a mapping in block style only the start counts.
@@ -62,7 +62,7 @@ pub(crate) enum NodeKind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct EditBlocker {
     pub(crate) kind: EditBlockerKind,
-    pub(crate) place: Position,
+    pub(crate) position: Position,
 }
 
 /// The kinds of [`EditBlocker`].
@@ -101,10 +101,10 @@ impl EditSpans {
 
     /// The site of what a JSON patch puts into `field`: it has no place for a record.
     pub(crate) fn of_patched(field: Field, value: NodeRef<'_, '_>) -> Self {
-        let mut site = Self::default();
-        site.images[field as usize] = value.spot();
-        site.mark(EditBlocker { kind: EditBlockerKind::JsonPatch, place: value.place() });
-        site
+        let mut spans = Self::default();
+        spans.images[field as usize] = value.spot();
+        spans.mark(EditBlocker { kind: EditBlockerKind::JsonPatch, position: value.position() });
+        spans
     }
 
     /// Marks every spot with what stands in the way of the whole object.
@@ -186,7 +186,8 @@ impl<'a, 't> NodeRef<'a, 't> {
         }
         let merges = entries.iter().filter(|(key, _)| is_merge(&self.tree.node(*key).content));
         for (_, source) in merges {
-            let obstacle = EditBlocker { kind: EditBlockerKind::Merge, place: self.tree.node(*source).place };
+            let obstacle =
+                EditBlocker { kind: EditBlockerKind::Merge, position: self.tree.node(*source).position };
             let merged = Self { obstacle: self.obstacle.or(Some(obstacle)), ..*self };
             let source = merged.arrive(*source)?;
             let sources = match &self.tree.node(source.node).content {
@@ -217,13 +218,13 @@ impl<'a, 't> NodeRef<'a, 't> {
     }
 
     /// Where the value stands in the object: the alias where there is one.
-    pub(crate) fn place(&self) -> Position {
-        self.tree.node(self.written).place
+    pub(crate) fn position(&self) -> Position {
+        self.tree.node(self.written).position
     }
 
     fn arrive(&self, id: NodeId) -> Option<Self> {
         let node = follow(self.tree, id).ok()?;
-        let found = |kind| Some(EditBlocker { kind, place: self.tree.node(id).place });
+        let found = |kind| Some(EditBlocker { kind, position: self.tree.node(id).position });
         let obstacle = if node != id {
             found(EditBlockerKind::Alias)
         } else if self.tree.is_shared(node) {
@@ -250,14 +251,14 @@ impl<'a, 't> NodeRef<'a, 't> {
                 style: *style,
                 keys: entries
                     .iter()
-                    .map(|(key, _)| (self.tree.node(*key).span.clone(), self.tree.node(*key).place))
+                    .map(|(key, _)| (self.tree.node(*key).span.clone(), self.tree.node(*key).position))
                     .collect(),
             },
             _ => NodeKind::Sequence,
         };
         Some(Span {
-            place: self.place(),
-            key_place: key.place,
+            position: self.position(),
+            key_position: key.position,
             key: key.span.clone(),
             value: node.span.clone(),
             form,

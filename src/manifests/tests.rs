@@ -24,20 +24,22 @@ fn told(text: &str) -> Vec<String> {
     let read = read(text);
     let documents = read.documents.iter().map(|ManifestDocument { subject, .. }| {
         let origin = &subject.origin;
-        let place = origin.place(Field::OsImage).unwrap_or(Position { line: 0, column: 0 });
+        let position = origin.position(Field::OsImage).unwrap_or(Position { line: 0, column: 0 });
         format!(
             "{} {} {} {} {}:{}",
             subject.name,
             origin.line().unwrap(),
             if origin.path().is_empty() { "." } else { origin.path() },
             subject.object.text(Field::OsImage),
-            place.line,
-            place.column
+            position.line,
+            position.column
         )
     });
     let faults = read.faults.iter().map(|fault| {
-        let place = fault.place.map_or("-".to_owned(), |place| format!("{}:{}", place.line, place.column));
-        format!("{:?} {place} {} {}", fault.kind, fault.concerns_a_machine_config, fault.message)
+        let position = fault
+            .position
+            .map_or("-".to_owned(), |position| format!("{}:{}", position.line, position.column));
+        format!("{:?} {position} {} {}", fault.kind, fault.concerns_a_machine_config, fault.message)
     });
     let others = (read.passed_over > 0).then(|| format!("{} others", read.passed_over));
     documents.chain(faults).chain(others).collect()
@@ -343,7 +345,7 @@ fn what_a_json_patch_puts_into_a_field_is_read() {
     assert_eq!(seen[2..], ["3 others"]);
     let extensions = &read(operations).documents[1].subject;
     assert_eq!(extensions.object.text(Field::ExtensionsImage), "r.io/x:1");
-    assert_eq!(extensions.origin.place(Field::ExtensionsImage), Some(Position { line: 5, column: 64 }));
+    assert_eq!(extensions.origin.position(Field::ExtensionsImage), Some(Position { line: 5, column: 64 }));
     assert_eq!(extensions.origin.clone().in_file("a.yaml").pin_command(), None);
     let array = r#"[{"op": "add", "path": "/spec/osImageURL", "value": "r.io/a:1"}]"#;
     assert_eq!(told(array), ["* 1 /0 r.io/a:1 1:53"]);
@@ -497,7 +499,7 @@ fn a_machine_config_of_no_or_of_a_mistyped_group_is_told_and_one_of_others_passe
 #[test]
 fn templates_are_told_apart_from_broken_yaml() {
     let head = format!("{HEAD}metadata: {{name: a}}\nspec:\n");
-    for (text, place) in [
+    for (text, position) in [
         (format!("{{{{- if .Values.os }}}}\n{}{{{{- end }}}}\n", yaml("a", "r.io/a:1")), "1:1 true"),
         (format!("{head}  osImageURL: {{{{ .Values.os }}}}\n"), "5:15 true"),
         (format!("{head}  osImageURL: \"{{{{ .Values.os }}}}\"\n"), "5:15 true"),
@@ -511,7 +513,7 @@ fn templates_are_told_apart_from_broken_yaml() {
         ("kind: {{ .k }}\na: [\n".to_owned(), "1:7 false"),
     ] {
         let seen = told(&text);
-        assert!(seen[0].starts_with(&format!("Template {place} ")), "{text}: {seen:?}");
+        assert!(seen[0].starts_with(&format!("Template {position} ")), "{text}: {seen:?}");
         assert_eq!(seen.len(), 1);
     }
     // A template elsewhere in the object leaves what is judged as it is.
@@ -525,15 +527,15 @@ fn templates_are_told_apart_from_broken_yaml() {
 fn a_folder_may_hold_templates_and_relatives_of_json_but_no_broken_yaml() {
     let fault = |kind, concerns_a_machine_config| DocumentFault {
         kind,
-        place: None,
+        position: None,
         message: String::new(),
         concerns_a_machine_config,
     };
     for (kind, concerns, in_folder, as_json) in [
         (FaultKind::Syntax, true, Severity::Error, Severity::Error),
-        (FaultKind::Syntax, false, Severity::Error, Severity::Nothing),
+        (FaultKind::Syntax, false, Severity::Error, Severity::Ignored),
         (FaultKind::Template, true, Severity::Note, Severity::Note),
-        (FaultKind::Template, false, Severity::Nothing, Severity::Nothing),
+        (FaultKind::Template, false, Severity::Ignored, Severity::Ignored),
         (FaultKind::PolicyTemplate, true, Severity::Note, Severity::Note),
         (FaultKind::Parameter, true, Severity::Note, Severity::Note),
         (FaultKind::ApiVersion, true, Severity::Note, Severity::Note),
@@ -541,9 +543,9 @@ fn a_folder_may_hold_templates_and_relatives_of_json_but_no_broken_yaml() {
         (FaultKind::Object, true, Severity::Error, Severity::Error),
     ] {
         let fault = fault(kind, concerns);
-        assert_eq!(fault.weight(FileSelection::ByName), Severity::Error);
-        assert_eq!(fault.weight(FileSelection::InFolder), in_folder, "{kind:?}");
-        assert_eq!(fault.weight(FileSelection::InFolderAsJson), as_json, "{kind:?}");
+        assert_eq!(fault.severity(FileSelection::ByName), Severity::Error);
+        assert_eq!(fault.severity(FileSelection::InFolder), in_folder, "{kind:?}");
+        assert_eq!(fault.severity(FileSelection::InFolderAsJson), as_json, "{kind:?}");
     }
     for (text, says) in [
         ("kind: MachineConfig", true),

@@ -57,7 +57,7 @@ pub(crate) struct YamlNode<'t> {
     /// The bytes of the value: for a mapping or sequence in block style, from its first entry.
     pub(crate) span: Range<usize>,
     /// Where those begin.
-    pub(crate) place: Position,
+    pub(crate) position: Position,
     /// What the value is.
     pub(crate) content: NodeContent<'t>,
     properties: Properties,
@@ -146,7 +146,7 @@ pub(crate) enum TreeError {
 #[derive(Debug)]
 pub(crate) struct SyntaxFault {
     pub(crate) offset: usize,
-    pub(crate) place: Position,
+    pub(crate) position: Position,
     pub(crate) message: String,
 }
 
@@ -161,7 +161,7 @@ pub(crate) struct TextOrigin {
 impl TextOrigin {
     pub(crate) const START: Self = Self { offset: 0, line: 0, column: 0 };
 
-    fn place(self, marker: Marker) -> Position {
+    fn position(self, marker: Marker) -> Position {
         let column = if marker.line() == 1 { self.column } else { 0 };
         Position { line: self.line + marker.line() as u64, column: column + marker.col() as u64 + 1 }
     }
@@ -238,7 +238,7 @@ impl<'t> Trees<'t> {
             (_, span) => {
                 return Err(TreeError::Syntax(SyntaxFault {
                     offset: self.base.offset(span.start),
-                    place: self.base.place(span.start),
+                    position: self.base.position(span.start),
                     message: "the document goes on after its end".to_owned(),
                 }));
             }
@@ -253,7 +253,7 @@ impl<'t> Trees<'t> {
             Some(Ok(event)) => Ok(event),
             Some(Err(error)) => Err(SyntaxFault {
                 offset: self.base.offset(*error.marker()),
-                place: self.base.place(*error.marker()),
+                position: self.base.position(*error.marker()),
                 message: error.info(),
             }),
             None => Ok((Event::StreamEnd, Span::default())),
@@ -371,7 +371,7 @@ impl<'t> Trees<'t> {
         let id = tree.nodes.len();
         tree.nodes.push(YamlNode {
             span: self.base.span(span),
-            place: self.base.place(span.start),
+            position: self.base.position(span.start),
             content: NodeContent::Skipped,
             properties,
         });
@@ -394,7 +394,7 @@ impl Tree<'_> {
     fn empty() -> Self {
         let skipped = YamlNode {
             span: 0..0,
-            place: Position { line: 1, column: 1 },
+            position: Position { line: 1, column: 1 },
             content: NodeContent::Skipped,
             properties: Properties::NONE,
         };

@@ -103,14 +103,14 @@ impl Subject {
         // JSON is read as JSON, because the YAML reader is stricter about tabs and slower.
         if text.trim_start().starts_with('{') {
             let object: MachineConfig = serde_json::from_str(text).map_err(|error| ObjectError {
-                place: Some(Position { line: error.line() as u64, column: error.column() as u64 }),
+                position: Some(Position { line: error.line() as u64, column: error.column() as u64 }),
                 message: json_message(&error),
             })?;
             return Self::from_object(object);
         }
         let object: Spanned<MachineConfig<Spanned<String>>> =
             serde_saphyr::from_str(text).map_err(|error| ObjectError {
-                place: error.location().map(|at| Position { line: at.line(), column: at.column() }),
+                position: error.location().map(|at| Position { line: at.line(), column: at.column() }),
                 message: crate::policy::file::without_place(&error.without_snippet().to_string()),
             })?;
         let line = object.referenced.line();
@@ -151,7 +151,7 @@ impl Subject {
     }
 
     fn from_object<S: PlacedText>(object: MachineConfig<S>) -> Result<Self, ObjectError> {
-        let refuse = |message: &str| Err(ObjectError { place: None, message: message.to_owned() });
+        let refuse = |message: &str| Err(ObjectError { position: None, message: message.to_owned() });
         let api_version = object.api_version.as_deref().unwrap_or_default();
         if object.kind.as_deref() != Some("MachineConfig")
             || api_version.split_once('/').map(|(group, _)| group) != Some(GROUP)
@@ -167,7 +167,7 @@ impl Subject {
         };
         let mut origin = Origin::default();
         for (index, field) in Field::ALL.into_iter().enumerate() {
-            origin.places[index] = object.image(field).and_then(S::place);
+            origin.positions[index] = object.image(field).and_then(S::position);
         }
         Ok(Self { name, operation: Operation::Create, object: object.into(), stored: None, origin })
     }
@@ -274,14 +274,14 @@ pub enum EntryPoint {
 pub struct Origin {
     file: Option<String>,
     line: Option<u64>,
-    places: [Option<Position>; 2],
+    positions: [Option<Position>; 2],
     path: String,
     is_json_patch: bool,
 }
 
 impl Origin {
-    pub(crate) fn new(line: u64, places: [Option<Position>; 2], path: String) -> Self {
-        Self { line: Some(line), places, path, ..Self::default() }
+    pub(crate) fn new(line: u64, positions: [Option<Position>; 2], path: String) -> Self {
+        Self { line: Some(line), positions, path, ..Self::default() }
     }
 
     /// The same place, which is an operation of a JSON patch.
@@ -329,10 +329,10 @@ impl Origin {
     }
 
     /// Puts the text that the object was read from into another, at `path`.
-    pub(crate) fn move_into(&mut self, path: &str, place: impl Fn(Position) -> Position) {
+    pub(crate) fn move_into(&mut self, path: &str, position: impl Fn(Position) -> Position) {
         self.path.insert_str(0, path);
-        self.line = self.line.map(|line| place(Position { line, column: 1 }).line);
-        self.places = self.places.map(|at| at.map(&place));
+        self.line = self.line.map(|line| position(Position { line, column: 1 }).line);
+        self.positions = self.positions.map(|at| at.map(&position));
     }
 
     /// The line where the object begins, counted from one.
@@ -341,8 +341,8 @@ impl Origin {
     }
 
     /// Where the value of `field` begins.
-    pub fn place(&self, field: Field) -> Option<Position> {
-        self.places[field as usize]
+    pub fn position(&self, field: Field) -> Option<Position> {
+        self.positions[field as usize]
     }
 }
 
@@ -359,14 +359,14 @@ pub struct Position {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ObjectError {
     /// Where the fault is, when that is known.
-    pub place: Option<Position>,
+    pub position: Option<Position>,
     /// What is wrong.
     pub message: String,
 }
 
 impl fmt::Display for ObjectError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(Position { line, column }) = self.place {
+        if let Some(Position { line, column }) = self.position {
             write!(formatter, "line {line}, column {column}: ")?;
         }
         formatter.write_str(&self.message)
@@ -419,8 +419,8 @@ spec:
             assert_eq!(subject.object.text(Field::ExtensionsImage), "");
             assert!(!subject.object.has_annotations);
         }
-        assert_eq!(from_yaml.origin.place(Field::OsImage), Some(Position { line: 10, column: 15 }));
-        assert_eq!(from_json.origin.place(Field::OsImage), None);
+        assert_eq!(from_yaml.origin.position(Field::OsImage), Some(Position { line: 10, column: 15 }));
+        assert_eq!(from_json.origin.position(Field::OsImage), None);
     }
 
     #[test]
@@ -499,7 +499,7 @@ spec:
             assert_eq!(Subject::from_text(text).unwrap_err().to_string(), message);
         }
         let list = Subject::from_text(&YAML.replace("osImageURL: quay.io/acme/os:4.18", "osImageURL: [a]"));
-        assert_eq!(list.unwrap_err().place, Some(Position { line: 10, column: 15 }));
+        assert_eq!(list.unwrap_err().position, Some(Position { line: 10, column: 15 }));
         assert!(Subject::from_text(&format!("{YAML}---\n{YAML}")).is_err());
     }
 }

@@ -72,10 +72,10 @@ impl ObjectReport {
         })
     }
 
-    fn location(&self, pointer: &str, place: Option<(u64, u64)>) -> Value {
+    fn location(&self, pointer: &str, position: Option<(u64, u64)>) -> Value {
         let mut location = Map::new();
         if let Some(file) = &self.file {
-            location.insert("physicalLocation".into(), physical_location(file, place));
+            location.insert("physicalLocation".into(), physical_location(file, position));
         }
         location.insert(
             "logicalLocations".into(),
@@ -114,10 +114,10 @@ fn descriptor(rule: &Rule) -> Value {
     })
 }
 
-fn physical_location(file: &str, place: Option<(u64, u64)>) -> Value {
+fn physical_location(file: &str, position: Option<(u64, u64)>) -> Value {
     let mut location = Map::new();
     location.insert("artifactLocation".into(), json!({"uri": uri(file)}));
-    if let Some((line, column)) = place {
+    if let Some((line, column)) = position {
         location.insert("region".into(), json!({"startLine": line, "startColumn": column}));
     }
     Value::Object(location)

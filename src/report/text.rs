@@ -110,14 +110,14 @@ impl ObjectReport {
         line(out, format_args!("  {}: until {expires}: {reason}\n", style.note("note")));
     }
 
-    fn write_place(&self, pointer: &str, place: Option<(u64, u64)>, out: &mut String, style: Style) {
+    fn write_place(&self, pointer: &str, position: Option<(u64, u64)>, out: &mut String, style: Style) {
         let file = escaped(self.file.as_deref().unwrap_or("<request>"));
-        let place = match place {
+        let position = match position {
             Some((line, column)) => format!("{file}:{line}:{column}"),
             None => file,
         };
         let arrow = style.note("-->");
-        line(out, format_args!("  {arrow} {place} ({pointer} of MachineConfig {})", escaped(&self.name)));
+        line(out, format_args!("  {arrow} {position} ({pointer} of MachineConfig {})", escaped(&self.name)));
     }
 
     fn write_outcome(&self, out: &mut String) {

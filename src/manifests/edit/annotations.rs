@@ -22,30 +22,30 @@ pub(crate) fn change(
     plan: &Plan,
     changes: &mut Vec<Change>,
 ) -> Result<(), EditError> {
-    let site = &document.site;
+    let spans = &document.spans;
     let mut new = Vec::new();
     let mut gone = Vec::new();
     for field in Field::ALL {
-        let spot = site.records[field as usize].as_ref();
+        let spot = spans.records[field as usize].as_ref();
         let key = field.record_annotation();
         match (plan.record(field), spot) {
             (None, _) | (Some(None), None) => {}
             (Some(Some(record)), Some(spot)) => changes.push(update(text, spot, key, &record.to_string())?),
             (Some(Some(record)), None) => {
-                let quote = Quote::of(text, site.images[field as usize].as_ref().map(|spot| &spot.value));
+                let quote = Quote::of(text, spans.images[field as usize].as_ref().map(|spot| &spot.value));
                 new.push(AnnotationEdit { key, value: record.to_string(), quote });
             }
             (Some(None), Some(spot)) => gone.push((key, spot)),
         }
     }
-    if let (true, Some(spot)) = (plan.removes_repin(), site.repin.as_ref()) {
+    if let (true, Some(spot)) = (plan.removes_repin(), spans.repin.as_ref()) {
         gone.push((REPIN_ANNOTATION, spot));
     }
     if new.is_empty() && gone.is_empty() {
         return Ok(());
     }
-    let Some(metadata) = &site.metadata else { return Err(crate::manifests::edit::lost(document)) };
-    let editor = Editor { text, metadata, annotations: site.annotations.as_ref() };
+    let Some(metadata) = &spans.metadata else { return Err(crate::manifests::edit::lost(document)) };
+    let editor = Editor { text, metadata, annotations: spans.annotations.as_ref() };
     editor.change(&new, &gone, changes)
 }
 
@@ -88,7 +88,7 @@ fn update(text: &str, spot: &Span, key: &str, value: &str) -> Result<Change, Edi
     if let NodeKind::Scalar { is_null: true, .. } = spot.form {
         clear(spot, &name, value)?;
         return put(text, spot, value)
-            .ok_or_else(|| EditError::new(spot.place, format!("{name} has no value"), by_hand(value)));
+            .ok_or_else(|| EditError::new(spot.position, format!("{name} has no value"), by_hand(value)));
     }
     Ok(Change { range: scalar(text, spot, &name, value)?, text: value.to_owned() })
 }
@@ -133,7 +133,7 @@ impl Editor<'_> {
             NodeKind::Scalar { is_null: true, .. } => changes.push(self.fill(annotations, new)?),
             NodeKind::Mapping { style: StructureStyle::Block, keys, .. } => {
                 if !new.is_empty() {
-                    let (_, at) = keys.first().ok_or_else(|| self.refusal(annotations.place, first))?;
+                    let (_, at) = keys.first().ok_or_else(|| self.refusal(annotations.position, first))?;
                     let lines = entries_in_lines(new, &self.key_quote(keys), &spaces(at.column - 1));
                     changes.push(self.below(annotations, &lines, first)?);
                 }
@@ -143,14 +143,14 @@ impl Editor<'_> {
                 if new.is_empty() && gone.len() == keys.len() {
                     // An empty value would be null.
                     let colon = behind_colon(self.text, annotations)
-                        .ok_or_else(|| self.refusal(annotations.place, first))?;
+                        .ok_or_else(|| self.refusal(annotations.position, first))?;
                     changes.push(Change { range: colon..colon, text: " {}".to_owned() });
                 }
             }
             NodeKind::Mapping { style: StructureStyle::Flow, keys, .. } => {
                 self.change_flow(annotations, keys, new, gone, changes)?;
             }
-            _ => return Err(self.refusal(annotations.place, first)),
+            _ => return Err(self.refusal(annotations.position, first)),
         }
         Ok(())
     }
@@ -159,15 +159,15 @@ impl Editor<'_> {
     fn add_map(&self, new: &[AnnotationEdit]) -> Result<Change, EditError> {
         let first = &wanted(new);
         let NodeKind::Mapping { style, keys, .. } = &self.metadata.form else {
-            return Err(self.refusal(self.metadata.place, first));
+            return Err(self.refusal(self.metadata.position, first));
         };
-        let Some((_, at)) = keys.first() else { return Err(self.refusal(self.metadata.place, first)) };
+        let Some((_, at)) = keys.first() else { return Err(self.refusal(self.metadata.position, first)) };
         let quote = self.key_quote(keys);
         let key = quote.around("annotations");
         match style {
             StructureStyle::Block => {
                 let margin = spaces(at.column - 1);
-                let step = step(self.metadata.key_place, *at);
+                let step = step(self.metadata.key_position, *at);
                 let mut lines = vec![format!("{margin}{key}:")];
                 lines.append(&mut entries_in_lines(new, &quote, &format!("{margin}{}", spaces(step))));
                 self.below(self.metadata, &lines, first)
@@ -185,16 +185,16 @@ impl Editor<'_> {
         let first = &wanted(new);
         let quote = Quote::of(self.text, Some(&annotations.key));
         let NodeKind::Mapping { style, keys, .. } = &self.metadata.form else {
-            return Err(self.refusal(self.metadata.place, first));
+            return Err(self.refusal(self.metadata.position, first));
         };
         if *style == StructureStyle::Block && annotations.value.is_empty() {
-            let step = step(self.metadata.key_place, annotations.key_place);
-            let margin = spaces(annotations.key_place.column - 1 + step);
+            let step = step(self.metadata.key_position, annotations.key_position);
+            let margin = spaces(annotations.key_position.column - 1 + step);
             return self.below(annotations, &entries_in_lines(new, &quote, &margin), first);
         }
         let flow = self.flow(self.metadata, keys);
         let map = flow.map_of(new, quote, self.line_break());
-        put(self.text, annotations, &map).ok_or_else(|| self.refusal(annotations.place, first))
+        put(self.text, annotations, &map).ok_or_else(|| self.refusal(annotations.position, first))
     }
 
     fn change_flow(
@@ -214,7 +214,7 @@ impl Editor<'_> {
         if keys.is_empty() {
             let parents = match &self.metadata.form {
                 NodeKind::Mapping { keys, .. } => keys,
-                _ => return Err(self.refusal(self.metadata.place, first)),
+                _ => return Err(self.refusal(self.metadata.position, first)),
             };
             let flow = self.flow(self.metadata, parents);
             let quote = Quote::of(self.text, Some(&annotations.key));
@@ -275,7 +275,7 @@ impl Editor<'_> {
             line.is_empty() || line.starts_with('#')
         });
         if !is_plain || !is_clear || (!parent.value.is_empty() && begins < at) {
-            return Err(self.refusal(parent.place, value));
+            return Err(self.refusal(parent.position, value));
         }
         let line_break = self.line_break();
         let text = match ends {
@@ -300,7 +300,7 @@ impl Editor<'_> {
         );
         if !is_alone || is_block || !(rest.is_empty() || rest.starts_with('#')) {
             let message = format!("{} cannot be taken away exactly", annotation_name(key));
-            return Err(EditError::new(spot.key_place, message, "take it away by hand"));
+            return Err(EditError::new(spot.key_position, message, "take it away by hand"));
         }
         let start = match ends {
             // The last line of the text goes with the line break before it.
@@ -339,14 +339,14 @@ impl Editor<'_> {
         line_break(self.text)
     }
 
-    fn refusal(&self, place: Position, wanted: &str) -> EditError {
+    fn refusal(&self, position: Position, wanted: &str) -> EditError {
         let message =
             "the annotations cannot be edited exactly in the style in which they are written".to_owned();
         let help = match wanted {
             "" => "change them by hand".to_owned(),
             wanted => by_hand(&format!("the annotation {wanted}")),
         };
-        EditError::new(place, message, help)
+        EditError::new(position, message, help)
     }
 }
 

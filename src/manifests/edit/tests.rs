@@ -256,7 +256,7 @@ fn odd_scalars_that_have_bytes_of_their_own_are_edited() {
 fn what_cannot_be_edited_exactly_is_refused_with_its_place() {
     let value = format!("r.io/os@{DIGEST}");
     let record = format!("r.io/os:1@{DIGEST}");
-    for (before, place, message, help) in [
+    for (before, position, message, help) in [
         (
             "x: &os r.io/os:1\nHEAD\nmetadata: {name: os}\nspec:\n  osImageURL: *os\n",
             (6, 15),
@@ -326,7 +326,7 @@ fn what_cannot_be_edited_exactly_is_refused_with_its_place() {
     ] {
         let refused = pin(before);
         let expected = EditError {
-            place: Position { line: place.0, column: place.1 },
+            position: Position { line: position.0, column: position.1 },
             message: message.to_owned(),
             help,
         };

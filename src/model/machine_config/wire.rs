@@ -15,7 +15,7 @@ use crate::model::machine_config::{Field, FieldImage, Object, Position};
 /// A text that may know where it stood.
 pub(crate) trait PlacedText {
     fn text(&self) -> &str;
-    fn place(&self) -> Option<Position>;
+    fn position(&self) -> Option<Position>;
 }
 
 impl PlacedText for String {
@@ -23,7 +23,7 @@ impl PlacedText for String {
         self
     }
 
-    fn place(&self) -> Option<Position> {
+    fn position(&self) -> Option<Position> {
         None
     }
 }
@@ -33,7 +33,7 @@ impl PlacedText for Spanned<String> {
         &self.value
     }
 
-    fn place(&self) -> Option<Position> {
+    fn position(&self) -> Option<Position> {
         Some(Position { line: self.referenced.line(), column: self.referenced.column() })
     }
 }
