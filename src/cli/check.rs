@@ -117,7 +117,7 @@ impl LoadedFiles {
         let documents = manifests::read(&text);
         for document in documents.documents {
             let mut subject = document.subject;
-            subject.origin = subject.origin.in_file(&name);
+            subject.origin = subject.origin.in_file(&name, input.pin_command());
             harvest.subjects.push(subject);
         }
         let mut has_other_template = false;

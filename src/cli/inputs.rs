@@ -115,6 +115,20 @@ impl Input {
         }
     }
 
+    /// The command that pins the images of the file, quoted for a shell. Standard input has none.
+    pub fn pin_command(&self) -> Option<String> {
+        let file = name(self.path()?);
+        let is_plain = |character: char| character.is_alphanumeric() || "/._-+=:,@%".contains(character);
+        let argument = if file.chars().all(is_plain) {
+            file.clone()
+        } else {
+            format!("'{}'", file.replace('\'', "'\\''"))
+        };
+        // An argument that begins with a hyphen would be read as an option.
+        let end_of_options = if file.starts_with('-') { "-- " } else { "" };
+        Some(format!("layerpin pin --write {end_of_options}{argument}"))
+    }
+
     /// How it came to be read, which decides what a fault in it comes to.
     pub fn selection(&self) -> FileSelection {
         match self {
@@ -425,6 +439,18 @@ mod tests {
         let error = read[0].as_ref().unwrap_err().to_string();
         assert_eq!(error, format!("{}: No such file or directory", inputs[0].name()));
         assert_eq!(read[1].as_deref().unwrap(), "");
+    }
+
+    #[test]
+    fn the_command_that_pins_can_be_pasted_into_a_shell() {
+        for (file, command) in [
+            ("manifests/worker.yaml", "layerpin pin --write manifests/worker.yaml"),
+            ("a b/it's.yaml", "layerpin pin --write 'a b/it'\\''s.yaml'"),
+            ("-x.yaml", "layerpin pin --write -- -x.yaml"),
+        ] {
+            assert_eq!(Input::Named(file.into()).pin_command().as_deref(), Some(command));
+        }
+        assert_eq!(Input::Standard.pin_command(), None);
     }
 
     #[test]

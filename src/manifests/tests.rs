@@ -346,7 +346,8 @@ fn what_a_json_patch_puts_into_a_field_is_read() {
     let extensions = &read(operations).documents[1].subject;
     assert_eq!(extensions.object.text(Field::ExtensionsImage), "r.io/x:1");
     assert_eq!(extensions.origin.position(Field::ExtensionsImage), Some(Position { line: 5, column: 64 }));
-    assert_eq!(extensions.origin.clone().in_file("a.yaml").pin_command(), None);
+    let origin = extensions.origin.clone().in_file("a.yaml", Some("layerpin pin".to_owned()));
+    assert_eq!(origin.pin_command(), None);
     let array = r#"[{"op": "add", "path": "/spec/osImageURL", "value": "r.io/a:1"}]"#;
     assert_eq!(told(array), ["* 1 /0 r.io/a:1 1:53"]);
     for key in ["patches", "patchesJson6902"] {

@@ -260,7 +260,7 @@ pub struct FieldImage {
     pub reference: Result<ImageReference, ReferenceError>,
 }
 
-/// The door that an object comes through: it decides what its author does to have it judged again.
+/// Where the request for a review comes in: it decides how an author has the object judged again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EntryPoint {
     /// A review by the server.
@@ -273,6 +273,7 @@ pub enum EntryPoint {
 #[derive(Clone, Debug, Default)]
 pub struct Origin {
     file: Option<String>,
+    pin_command: Option<String>,
     line: Option<u64>,
     positions: [Option<Position>; 2],
     path: String,
@@ -294,32 +295,21 @@ impl Origin {
         self.file.as_deref()
     }
 
-    /// The door that it came through.
+    /// Where the request for a review came in.
     pub fn entry_point(&self) -> EntryPoint {
         if self.file.is_some() { EntryPoint::Run } else { EntryPoint::Review }
     }
 
-    /// The same place, in a text that messages call `name`.
-    pub fn in_file(self, name: &str) -> Self {
-        Self { file: Some(name.to_owned()), ..self }
+    /// The same origin, in a file that messages call `name`. `pin_command` pins the images of that file;
+    /// `None` where the text cannot be written back.
+    pub fn in_file(self, name: &str, pin_command: Option<String>) -> Self {
+        Self { file: Some(name.to_owned()), pin_command, ..self }
     }
 
-    /// The command that pins the images of the file, fit for a shell. `None` when there is no file to
-    /// write to, or no place in it for the record of a pin, as in a JSON patch.
-    pub fn pin_command(&self) -> Option<String> {
-        if self.is_json_patch {
-            return None;
-        }
-        let file = self.file.as_deref().filter(|file| *file != crate::cli::inputs::STANDARD_INPUT)?;
-        let is_plain = |character: char| character.is_alphanumeric() || "/._-+=:,@%".contains(character);
-        let argument = if file.chars().all(is_plain) {
-            file.to_owned()
-        } else {
-            format!("'{}'", file.replace('\'', "'\\''"))
-        };
-        // What begins with a hyphen would be taken for an option.
-        let end_of_options = if file.starts_with('-') { "-- " } else { "" };
-        Some(format!("layerpin pin --write {end_of_options}{argument}"))
+    /// The command that pins the images of the file. `None` when there is no file to write to, or when
+    /// the object is a JSON patch, which has no place for the record of a pin.
+    pub fn pin_command(&self) -> Option<&str> {
+        self.pin_command.as_deref().filter(|_| !self.is_json_patch)
     }
 
     /// Where the object stands in its document, as a JSON pointer: empty when it is the document,
@@ -455,19 +445,6 @@ spec:
         };
         assert_eq!(with(MAX_LABELS).unwrap().object.extensions.len(), MAX_EXTENSIONS);
         assert_eq!(with(MAX_LABELS + 1).unwrap_err().message, "more than 1024 labels");
-    }
-
-    #[test]
-    fn the_command_that_pins_can_be_pasted_into_a_shell() {
-        for (file, command) in [
-            ("manifests/worker.yaml", Some("layerpin pin --write manifests/worker.yaml")),
-            ("a b/it's.yaml", Some("layerpin pin --write 'a b/it'\\''s.yaml'")),
-            ("-x.yaml", Some("layerpin pin --write -- -x.yaml")),
-            ("<stdin>", None),
-        ] {
-            assert_eq!(Origin::default().in_file(file).pin_command().as_deref(), command);
-        }
-        assert_eq!(Origin::default().pin_command(), None);
     }
 
     #[test]
