@@ -26,12 +26,41 @@ pub(crate) use crate::manifests::spans::{EditBlocker, EditBlockerKind, NodeKind,
 pub use crate::manifests::tree::mentions;
 use crate::manifests::tree::{NodeContent, SyntaxFault, TextOrigin, Tree, TreeError, Trees};
 use crate::manifests::value::{ValueFault, Values};
-use crate::model::machine_config::{Field, GROUP, Origin, Position, Subject};
+use crate::model::machine_config::{Field, GROUP, ObjectError, Origin, Position, Subject};
 use crate::text::shown;
 
 /// Reads every MachineConfig in `text`, which is YAML or JSON.
 pub fn read(text: &str) -> Documents {
     read_carried(text, EmbeddedText::by_nothing(text))
+}
+
+/// Reads the one MachineConfig that is `text`, in YAML or JSON, as if it were being created.
+///
+/// Fails when the text is anything else, or holds the object inside another. The error carries line and
+/// column where they are known.
+pub fn read_one(text: &str) -> Result<Subject, ObjectError> {
+    // JSON is read as it is in an AdmissionReview: a reader of YAML is slower.
+    if text.trim_start().starts_with('{') {
+        return Subject::from_json(text);
+    }
+    let context = EmbeddedText { max_nodes: MAX_NODES_OF_ONE, ..EmbeddedText::by_nothing(text) };
+    let Documents { mut documents, faults, passed_over, other_kind, .. } = read_carried(text, context);
+    if let Some(DocumentFault { position, message, .. }) = faults.into_iter().next() {
+        return Err(ObjectError { position, message });
+    }
+    let found = documents.len() + passed_over;
+    let message = match documents.pop() {
+        Some(ManifestDocument { subject, .. }) if found == 1 && subject.origin.path().is_empty() => {
+            return Ok(subject);
+        }
+        Some(_) if found == 1 => "expected one MachineConfig, found one inside another object".to_owned(),
+        None if found < 2 => format!(
+            "not a MachineConfig: kind is `{}`; expected `{GROUP}/v1`, `MachineConfig`",
+            shown(&other_kind.unwrap_or_default())
+        ),
+        _ => format!("expected one MachineConfig, found {found} objects"),
+    };
+    Err(ObjectError { position: None, message })
 }
 
 /// What a text holds, in the order of the text.
@@ -43,8 +72,17 @@ pub struct Documents {
     pub faults: Vec<DocumentFault>,
     /// How many documents and objects are of other kinds.
     pub passed_over: usize,
+    /// The kind of the first of them.
+    other_kind: Option<String>,
     /// The bytes of texts in texts that were read.
     spent: usize,
+}
+
+impl Documents {
+    fn pass_over(&mut self, kind: &str) {
+        self.passed_over += 1;
+        self.other_kind.get_or_insert_with(|| kind.to_owned());
+    }
 }
 
 /// One MachineConfig of a text.
@@ -210,11 +248,11 @@ impl<'t> DocumentReader<'t> {
     fn read(mut self, parts: impl IntoIterator<Item = (&'t str, TextOrigin)>) -> (Documents, Option<usize>) {
         let mut stops = None;
         for (part, base) in parts {
-            let mut trees = Trees::new(part, base);
+            let mut trees = Trees::new(part, base, self.carried.max_nodes);
             while let Some((span, outcome)) = trees.next() {
                 match outcome {
                     Ok(tree) => ObjectReader::new(&tree, self.text, self.carried, &mut self.read).read(),
-                    Err(TreeError::OtherKind) => self.read.passed_over += 1,
+                    Err(TreeError::OtherKind(kind)) => self.read.pass_over(&kind),
                     Err(TreeError::Syntax(broken)) => {
                         stops.get_or_insert(broken.offset);
                         self.read.faults.push(syntax_fault(self.text, &broken, span));
@@ -334,7 +372,7 @@ impl<'a, 't> ObjectReader<'a, 't> {
         for (index, item) in items.iter().enumerate() {
             match list.item(*item) {
                 Some(item) => self.object(item, format!("{path}/{index}"), nesting + 1, presumed)?,
-                None => self.read.passed_over += 1,
+                None => self.read.pass_over(""),
             }
         }
         Ok(())
@@ -517,6 +555,9 @@ const TEMPLATE: &str = "a template, which says nothing before it is rendered";
 /// How the actions of Go's and of Jinja's templates begin.
 const TEMPLATE_MARKS: [&str; 2] = ["{{", "{%"];
 
+/// The values that are kept of a text that is to be one MachineConfig. It has some thirty without its
+/// Ignition config, and at most 1,024 labels.
+const MAX_NODES_OF_ONE: usize = 20_000;
 /// The objects that are looked at in one document. Lists in aliases of lists multiply.
 const MAX_OBJECTS: usize = 200_000;
 /// Lists in lists.

@@ -357,7 +357,7 @@ mod tests {
         if !annotations.is_null() {
             object["metadata"]["annotations"] = annotations.clone();
         }
-        let subject = Subject::from_text(&object.to_string()).unwrap();
+        let subject = Subject::from_json(&object.to_string()).unwrap();
         (object, subject)
     }
 
@@ -380,7 +380,7 @@ mod tests {
         let mut after = object.clone();
         json_patch::patch(&mut after, &plan.patch()).unwrap();
         let applied = plan.apply(subject);
-        let read_back = Subject::from_text(&after.to_string()).unwrap();
+        let read_back = Subject::from_json(&after.to_string()).unwrap();
         for field in Field::ALL {
             assert_eq!(applied.object.text(field), read_back.object.text(field));
             assert_eq!(applied.object.record_text(field), read_back.object.record_text(field));

@@ -244,7 +244,7 @@ mod tests {
             "apiVersion": "machineconfiguration.openshift.io/v1", "kind": "MachineConfig",
             "metadata": {"name": name, "labels": {ROLE_LABEL: role}}, "spec": {"osImageURL": IMAGE},
         });
-        Subject::from_text(&object.to_string()).unwrap()
+        Subject::from_json(&object.to_string()).unwrap()
     }
 
     fn pool(name: &str, roles: &[&str], nodes: Value) -> Value {

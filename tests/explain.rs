@@ -166,7 +166,7 @@ fn a_machine_config_is_drawn_once_for_pools_that_fare_alike_and_apart_for_others
         &["rhel", "packages of 4.18.14", "meta of 4.18.14", "motd"],
         &["coreos-assembler", "coreos-assembler", "coreos-assembler", "COPY motd /etc/motd"],
     )));
-    let subject = Subject::from_text(&machine_config().image(IMAGE).to_string()).unwrap();
+    let subject = Subject::from_json(&machine_config().image(IMAGE).to_string()).unwrap();
     let affected = pools::affected(&subject, &world.facts.cluster);
     let image = reference(IMAGE);
     let judgement = lineage::judge(&image, &affected, &world.facts, &Policy::recommended());

@@ -2,10 +2,12 @@
 
 use layerpin::admission::AdmissionAnswer;
 use layerpin::evaluate::evaluate;
+use layerpin::manifests;
 use layerpin::model::digest::Digest;
 use layerpin::model::facts::{Fact, Facts, Manifest, ManifestKind};
 use layerpin::model::machine_config::Subject;
 use layerpin::model::pull_spec::PullSpec;
+use layerpin::model::image_reference::ImageReference;
 use layerpin::pin;
 use layerpin::policy::Policy;
 use layerpin_test_support::documents;
@@ -17,7 +19,7 @@ const README: &str = include_str!("../README.md");
 fn the_first_screen_shows_the_exact_answers() {
     let objects = blocks("yaml");
     let answers = blocks("text");
-    let subject = Subject::from_text(objects[0]).unwrap();
+    let subject = manifests::read_one(objects[0]).unwrap();
     let policy = Policy::recommended();
     let (_, digest) = answers[1].rsplit_once("os@").unwrap();
     let manifest = Manifest {

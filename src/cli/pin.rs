@@ -199,7 +199,11 @@ impl PinRun<'_> {
             (Some(new), Some(old), None) => {
                 let done = self.verb("rolled", "would roll");
                 let asked = record.as_ref().map_or(reference, |record| record.pull_spec());
-                told.changes.push(at(name, position, &format!("{done} `{asked}` forward from {old} to {new}")));
+                told.changes.push(at(
+                    name,
+                    position,
+                    &format!("{done} `{asked}` forward from {old} to {new}"),
+                ));
             }
             (None, None, _) => match facts.manifest(&reference.pull_spec()) {
                 Fact::Unknown(cause) => {
@@ -207,7 +211,10 @@ impl PinRun<'_> {
                 }
                 Fact::Known(manifest) => {
                     if let Err(reason) = confirmed(&reference.pull_spec(), manifest, facts) {
-                        self.fail(&at(name, position, &format!("`{reference}` is not pinned: {reason}")), None);
+                        self.fail(
+                            &at(name, position, &format!("`{reference}` is not pinned: {reason}")),
+                            None,
+                        );
                     }
                 }
                 Fact::Absent => {

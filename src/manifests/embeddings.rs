@@ -27,9 +27,11 @@ pub(crate) struct EmbeddedText {
     /// `{{hub…hub}}` in it on the cluster.
     pub(crate) is_in_policy: bool,
     /// The bytes of texts in texts that were read before it.
-    spent: usize,
+    pub(crate) spent: usize,
     /// The most of them that are read.
-    allowance: usize,
+    pub(crate) allowance: usize,
+    /// The most values that are kept of one document.
+    pub(crate) max_nodes: usize,
 }
 
 impl EmbeddedText {
@@ -41,6 +43,7 @@ impl EmbeddedText {
             is_in_policy: false,
             spent: 0,
             allowance: text.len() * MAX_COPIES,
+            max_nodes: MAX_NODES,
         }
     }
 
@@ -114,7 +117,7 @@ impl ObjectReader<'_, '_> {
             _ => {}
         }
         if before == self.seen() {
-            self.read.passed_over += 1;
+            self.read.pass_over(kind);
         }
         Ok(())
     }
@@ -253,7 +256,7 @@ impl ObjectReader<'_, '_> {
         let field = Field::ALL.into_iter().find(|field| field.pointer() == text("path"));
         let (Some(field), "add" | "replace", Some(value)) = (field, text("op"), operation.entry("value"))
         else {
-            self.read.passed_over += 1;
+            self.read.pass_over("");
             return Ok(());
         };
         if self.carried.is_open(text("value")) {
@@ -325,6 +328,9 @@ fn is_another_kind(kind: &str) -> bool {
     kind != "MachineConfig" && !kind.is_empty() && kind.bytes().all(|byte| byte.is_ascii_alphanumeric())
 }
 
+/// The values that are kept of one document. A MachineConfig without its Ignition config has some
+/// thirty, and a cluster some hundred MachineConfigs; this bounds what a hostile document costs.
+const MAX_NODES: usize = 500_000;
 /// What is patched, where nothing names it.
 const ANY_NAME: &str = "*";
 const WORK: &str = "work.open-cluster-management.io";

@@ -603,3 +603,86 @@ fn what_is_no_mapping_at_all_is_passed_over() {
     let commented = format!("// ours\n{}", json("a", "r.io/a:1"));
     assert_eq!(told(&commented), ["Object 1:1 true a text, not an object"]);
 }
+
+const WORKER: &str = "apiVersion: machineconfiguration.openshift.io/v1
+kind: MachineConfig
+metadata:
+  name: 99-worker-os
+  labels:
+    machineconfiguration.openshift.io/role: worker
+spec:
+  kernelArguments: [a]
+  # the layered image
+  osImageURL: quay.io/acme/os:4.18
+";
+
+#[test]
+fn one_object_reads_the_same_from_yaml_and_json_and_yaml_has_positions() {
+    let from_yaml = read_one(WORKER).unwrap();
+    let value: serde_json::Value = serde_saphyr::from_str(WORKER).unwrap();
+    let from_json = read_one(&value.to_string()).unwrap();
+    for subject in [&from_yaml, &from_json] {
+        assert_eq!(subject.name, "99-worker-os");
+        assert_eq!(subject.pools(), ["worker"]);
+        assert_eq!(subject.object.text(Field::OsImage), "quay.io/acme/os:4.18");
+        assert_eq!(subject.object.text(Field::ExtensionsImage), "");
+        assert!(!subject.object.has_annotations);
+    }
+    assert_eq!(from_yaml.origin.position(Field::OsImage), Some(Position { line: 10, column: 15 }));
+    assert_eq!(from_json.origin.position(Field::OsImage), None);
+}
+
+#[test]
+fn all_labels_and_what_clashes_with_an_override_are_kept() {
+    let text = WORKER
+        .replace("role: worker", "role: worker\n    team: edge\n    empty: null")
+        .replace("kernelArguments: [a]", "kernelType: realtime\n  extensions: [usbguard, ipsec]");
+    let object = read_one(&text).unwrap().object;
+    let labels: Vec<_> = object.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    assert_eq!(labels, ["empty=", "machineconfiguration.openshift.io/role=worker", "team=edge"]);
+    assert_eq!(object.kernel_type, "realtime");
+    assert_eq!(object.extensions, ["usbguard", "ipsec"]);
+    assert!(!object.is_generated);
+    let annotation =
+        "  annotations: {machineconfiguration.openshift.io/generated-by-controller-version: abc}\nspec:";
+    let generated = read_one(&WORKER.replace("spec:", annotation)).unwrap().object;
+    assert!(generated.is_generated);
+}
+
+#[test]
+fn a_text_that_is_not_exactly_one_machine_config_is_refused() {
+    let many = format!("{WORKER}  extensions: [{}]\n", "a,".repeat(20_000));
+    let map = format!("kind: ConfigMap\ndata:\n  x: |\n{}", indented(WORKER, "    "));
+    let list = format!("kind: List\nitems:\n- {}", indented(WORKER, "  ").trim_start());
+    for (text, message) in [
+        ("{", "line 1, column 1: EOF while parsing an object"),
+        (
+            "apiVersion: v1\nkind: Pod\n",
+            "not a MachineConfig: kind is `Pod`; expected `machineconfiguration.openshift.io/v1`, `MachineConfig`",
+        ),
+        (
+            "a: b\n",
+            "not a MachineConfig: kind is ``; expected `machineconfiguration.openshift.io/v1`, `MachineConfig`",
+        ),
+        (
+            "apiVersion: v1\nkind: MachineConfig\nspec: {}\n",
+            "line 1, column 13: `kind: MachineConfig` with the `apiVersion` `v1`, which no MachineConfig has",
+        ),
+        (
+            "apiVersion: machineconfiguration.openshift.io/v1\nkind: MachineConfig\nspec: {}\n",
+            "line 1, column 1: metadata.name is missing",
+        ),
+        (
+            &WORKER.replace("osImageURL: quay.io/acme/os:4.18", "osImageURL: [a]"),
+            "line 10, column 15: `spec.osImageURL`: invalid type: sequence, expected a string",
+        ),
+        ("kind: [", "line 1, column 7: unclosed bracket '['"),
+        (&format!("{WORKER}---\n{WORKER}"), "expected one MachineConfig, found 2 objects"),
+        (&format!("{WORKER}---\nkind: Pod\n"), "expected one MachineConfig, found 2 objects"),
+        (&map, "expected one MachineConfig, found one inside another object"),
+        (&list, "expected one MachineConfig, found one inside another object"),
+        (&many, "line 1, column 1: the document holds more values than can be kept"),
+    ] {
+        assert_eq!(read_one(text).unwrap_err().to_string(), message);
+    }
+}

@@ -25,7 +25,7 @@ pub(crate) struct Tree<'t> {
     aliased: HashSet<usize>,
     /// The top of the document.
     pub(crate) root: NodeId,
-    /// There was more to keep than [`MAX_NODES`].
+    /// There was more to keep than the limit.
     pub(crate) is_cut: bool,
     merges_followed: Cell<usize>,
 }
@@ -137,7 +137,7 @@ impl NodeContent<'_> {
 #[derive(Debug)]
 pub(crate) enum TreeError {
     /// It is of a kind that cannot hold a MachineConfig.
-    OtherKind,
+    OtherKind(String),
     /// It is not YAML.
     Syntax(SyntaxFault),
 }
@@ -181,14 +181,16 @@ pub(crate) struct Trees<'t> {
     parser: Parser<'t, StrInput<'t>>,
     base: TextOrigin,
     length: usize,
+    max_nodes: usize,
     building: Tree<'t>,
     /// Where the document that is being read begins, in bytes.
     begins: usize,
 }
 
 impl<'t> Trees<'t> {
-    /// A reader of `text`, which stands at `base` of the file.
-    pub(crate) fn new(text: &'t str, base: TextOrigin) -> Self {
+    /// A reader of `text`, which begins at `base` of the file. Of each document at most `max_nodes` values
+    /// are kept.
+    pub(crate) fn new(text: &'t str, base: TextOrigin, max_nodes: usize) -> Self {
         let mut options = Options::default();
         options.set_emit_comments(false);
         // A dangling alias in a value that is not judged is nobody's concern.
@@ -197,6 +199,7 @@ impl<'t> Trees<'t> {
             parser: Parser::new_from_str_with_options(text, options),
             base,
             length: text.len(),
+            max_nodes,
             building: Tree::empty(),
             begins: base.offset,
         }
@@ -335,7 +338,7 @@ impl<'t> Trees<'t> {
             let text = |id: NodeId| self.building.node(id).content.text();
             if keep.is_object() && text(key) == Some("kind") && !text(value).is_none_or(may_hold) {
                 if keep == Retention::Root {
-                    return Err(TreeError::OtherKind);
+                    return Err(TreeError::OtherKind(text(value).unwrap_or_default().to_owned()));
                 }
                 keep = Retention::Nothing;
             }
@@ -364,7 +367,7 @@ impl<'t> Trees<'t> {
             return SKIPPED;
         }
         let tree = &mut self.building;
-        if tree.nodes.len() >= MAX_NODES {
+        if tree.nodes.len() >= self.max_nodes {
             tree.is_cut = true;
             return SKIPPED;
         }
@@ -531,8 +534,5 @@ const NAME: &str = "MachineConfig";
 /// What stays of it in base64, by how many of the bytes before it share a group of three with it.
 const ENCODED_NAME: [&str; 3] = ["TWFjaGluZUNvbmZpZ", "1hY2hpbmVDb25maW", "NYWNoaW5lQ29uZmln"];
 const SKIPPED: NodeId = 0;
-/// The values that are kept of one document. A MachineConfig without its Ignition config has some
-/// thirty, and a cluster some hundred MachineConfigs; this bounds what a hostile document costs.
-const MAX_NODES: usize = 500_000;
 /// The merge keys that are followed in one document when values are looked for.
 const MAX_MERGES: usize = 100_000;

@@ -10,13 +10,13 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
-use serde_saphyr::Spanned;
 
 use crate::model::image_reference::{ImageReference, ReferenceError};
 use crate::model::record::Record;
 
 pub use crate::model::machine_config::wire::MAX_EXTENSIONS;
-pub(crate) use crate::model::machine_config::wire::{MachineConfig, PlacedText};
+pub(crate) use crate::model::machine_config::wire::MachineConfig;
+use crate::text::shown;
 
 /// The API group of MachineConfigs.
 pub const GROUP: &str = "machineconfiguration.openshift.io";
@@ -95,28 +95,16 @@ pub struct Subject {
 }
 
 impl Subject {
-    /// Reads one MachineConfig from YAML or JSON, as if it were being created.
+    /// Reads one MachineConfig from JSON, as if it were being created.
     ///
     /// Fails when the text is not exactly one MachineConfig of the group
-    /// `machineconfiguration.openshift.io`; the error carries line and column.
-    pub fn from_text(text: &str) -> Result<Self, ObjectError> {
-        // JSON is read as JSON, because the YAML reader is stricter about tabs and slower.
-        if text.trim_start().starts_with('{') {
-            let object: MachineConfig = serde_json::from_str(text).map_err(|error| ObjectError {
-                position: Some(Position { line: error.line() as u64, column: error.column() as u64 }),
-                message: json_message(&error),
-            })?;
-            return Self::from_object(object);
-        }
-        let object: Spanned<MachineConfig<Spanned<String>>> =
-            serde_saphyr::from_str(text).map_err(|error| ObjectError {
-                position: error.location().map(|at| Position { line: at.line(), column: at.column() }),
-                message: crate::policy::file::without_place(&error.without_snippet().to_string()),
-            })?;
-        let line = object.referenced.line();
-        let mut subject = Self::from_object(object.value)?;
-        subject.origin.line = Some(line);
-        Ok(subject)
+    /// `machineconfiguration.openshift.io`; the error carries line and column where they are known.
+    pub fn from_json(text: &str) -> Result<Self, ObjectError> {
+        let object: MachineConfig = serde_json::from_str(text).map_err(|error| ObjectError {
+            position: Some(Position { line: error.line() as u64, column: error.column() as u64 }),
+            message: json_message(&error),
+        })?;
+        Self::from_object(object)
     }
 
     /// Reads one MachineConfig that a reader of texts has taken apart, as if it were being created.
@@ -150,25 +138,21 @@ impl Subject {
             || Field::ALL.iter().any(|field| self.object.text(*field) != stored.text(*field))
     }
 
-    fn from_object<S: PlacedText>(object: MachineConfig<S>) -> Result<Self, ObjectError> {
-        let refuse = |message: &str| Err(ObjectError { position: None, message: message.to_owned() });
+    fn from_object(object: MachineConfig) -> Result<Self, ObjectError> {
         let api_version = object.api_version.as_deref().unwrap_or_default();
-        if object.kind.as_deref() != Some("MachineConfig")
-            || api_version.split_once('/').map(|(group, _)| group) != Some(GROUP)
-        {
-            return refuse(&format!(
-                "not a MachineConfig: apiVersion is `{}`, kind is `{}`; expected `{GROUP}/v1`, `MachineConfig`",
-                crate::text::shown(api_version),
-                crate::text::shown(object.kind.as_deref().unwrap_or_default()),
-            ));
+        let kind = object.kind.as_deref().unwrap_or_default();
+        if kind != "MachineConfig" || api_version.split_once('/').map(|(group, _)| group) != Some(GROUP) {
+            let (api_version, kind) = (shown(api_version), shown(kind));
+            let message = format!(
+                "not a MachineConfig: apiVersion is `{api_version}`, kind is `{kind}`; expected `{GROUP}/v1`, \
+                 `MachineConfig`"
+            );
+            return Err(ObjectError { position: None, message });
         }
         let Some(name) = object.name() else {
-            return refuse("metadata.name is missing");
+            return Err(ObjectError { position: None, message: "metadata.name is missing".to_owned() });
         };
-        let mut origin = Origin::default();
-        for (index, field) in Field::ALL.into_iter().enumerate() {
-            origin.positions[index] = object.image(field).and_then(S::position);
-        }
+        let origin = Origin::default();
         Ok(Self { name, operation: Operation::Create, object: object.into(), stored: None, origin })
     }
 }
@@ -385,57 +369,12 @@ mod tests {
     use super::*;
     use crate::model::machine_config::wire::MAX_LABELS;
 
-    const YAML: &str = "apiVersion: machineconfiguration.openshift.io/v1
-kind: MachineConfig
-metadata:
-  name: 99-worker-os
-  labels:
-    machineconfiguration.openshift.io/role: worker
-spec:
-  kernelArguments: [a]
-  # the layered image
-  osImageURL: quay.io/acme/os:4.18
-";
-
     #[test]
-    fn yaml_and_json_read_the_same_and_yaml_tells_the_place() {
-        let from_yaml = Subject::from_text(YAML).unwrap();
-        let value: serde_json::Value = serde_saphyr::from_str(YAML).unwrap();
-        let from_json = Subject::from_text(&value.to_string()).unwrap();
-        for subject in [&from_yaml, &from_json] {
-            assert_eq!(subject.name, "99-worker-os");
-            assert_eq!(subject.pools(), ["worker"]);
-            assert_eq!(subject.object.text(Field::OsImage), "quay.io/acme/os:4.18");
-            assert_eq!(subject.object.text(Field::ExtensionsImage), "");
-            assert!(!subject.object.has_annotations);
-        }
-        assert_eq!(from_yaml.origin.position(Field::OsImage), Some(Position { line: 10, column: 15 }));
-        assert_eq!(from_json.origin.position(Field::OsImage), None);
-    }
-
-    #[test]
-    fn all_labels_and_what_clashes_with_an_override_are_kept() {
-        let text = YAML
-            .replace("role: worker", "role: worker\n    team: edge\n    empty: null")
-            .replace("kernelArguments: [a]", "kernelType: realtime\n  extensions: [usbguard, ipsec]");
-        let object = Subject::from_text(&text).unwrap().object;
-        let labels: Vec<_> = object.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
-        assert_eq!(labels, ["empty=", "machineconfiguration.openshift.io/role=worker", "team=edge"]);
-        assert_eq!(object.kernel_type, "realtime");
-        assert_eq!(object.extensions, ["usbguard", "ipsec"]);
-        assert!(!object.is_generated);
-        let annotation =
-            "  annotations: {machineconfiguration.openshift.io/generated-by-controller-version: abc}\nspec:";
-        let generated = Subject::from_text(&YAML.replace("spec:", annotation)).unwrap().object;
-        assert!(generated.is_generated);
-    }
-
-    #[test]
-    fn labels_without_end_are_refused_and_not_passed_over() {
+    fn more_labels_than_the_limit_are_refused_and_not_skipped() {
         let with = |count: usize| {
             let labels: serde_json::Map<_, _> =
                 (0..count).map(|index| (format!("label-{index}"), "x".into())).collect();
-            Subject::from_text(
+            Subject::from_json(
                 &serde_json::json!({
                     "apiVersion": "machineconfiguration.openshift.io/v1", "kind": "MachineConfig",
                     "metadata": {"name": "a", "labels": labels}, "spec": {"extensions": vec!["x"; count]},
@@ -448,35 +387,32 @@ spec:
     }
 
     #[test]
-    fn absent_empty_and_null_are_no_image() {
+    fn absent_empty_and_null_fields_name_no_image() {
         for spec in ["{}", r#"{"osImageURL":""}"#, r#"{"osImageURL":null}"#, "null"] {
             let text = format!(
                 r#"{{"apiVersion":"machineconfiguration.openshift.io/v1","kind":"MachineConfig",
                     "metadata":{{"name":"a","annotations":null,"labels":null}},"spec":{spec}}}"#
             );
-            let subject = Subject::from_text(&text).unwrap();
+            let subject = Subject::from_json(&text).unwrap();
             assert!(!subject.object.names_an_image(), "{spec}");
         }
     }
 
     #[test]
-    fn what_is_no_machine_config_is_refused_with_its_place() {
+    fn json_that_is_not_a_machine_config_is_refused() {
         for (text, message) in [
             ("{", "line 1, column 1: EOF while parsing an object"),
             (
-                "{\"kind\":\"Pod\",\"apiVersion\":\"v1\"}",
+                r#"{"kind":"Pod","apiVersion":"v1"}"#,
                 "not a MachineConfig: apiVersion is `v1`, kind is `Pod`; expected \
                  `machineconfiguration.openshift.io/v1`, `MachineConfig`",
             ),
             (
-                "apiVersion: machineconfiguration.openshift.io/v1\nkind: MachineConfig\nspec: {}\n",
+                r#"{"apiVersion":"machineconfiguration.openshift.io/v1","kind":"MachineConfig","spec":{}}"#,
                 "metadata.name is missing",
             ),
         ] {
-            assert_eq!(Subject::from_text(text).unwrap_err().to_string(), message);
+            assert_eq!(Subject::from_json(text).unwrap_err().to_string(), message);
         }
-        let list = Subject::from_text(&YAML.replace("osImageURL: quay.io/acme/os:4.18", "osImageURL: [a]"));
-        assert_eq!(list.unwrap_err().position, Some(Position { line: 10, column: 15 }));
-        assert!(Subject::from_text(&format!("{YAML}---\n{YAML}")).is_err());
     }
 }

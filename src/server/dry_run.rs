@@ -14,6 +14,7 @@ use tokio::time::Instant;
 
 use crate::admission::{self, Disposition};
 use crate::cluster::CallerAccess;
+use crate::manifests;
 use crate::model::machine_config::Subject;
 use crate::report::{Report, Style};
 use crate::server::ServerState;
@@ -120,7 +121,7 @@ fn subject(body: &[u8]) -> Result<(&'static str, Subject), String> {
         return Err("the body is empty; a MachineConfig or an AdmissionReview is expected".to_owned());
     }
     if !is_review(body) {
-        return Subject::from_text(text)
+        return manifests::read_one(text)
             .map(|subject| ("CREATE", subject))
             .map_err(|error| error.to_string());
     }

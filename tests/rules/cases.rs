@@ -81,7 +81,7 @@ pub(crate) struct Case {
 impl Case {
     pub(crate) fn subject(&self) -> Subject {
         let read = |object: &Value| {
-            Subject::from_text(&object.to_string()).unwrap_or_else(|error| panic!("{}: {error}", self.name))
+            Subject::from_json(&object.to_string()).unwrap_or_else(|error| panic!("{}: {error}", self.name))
         };
         let mut subject = read(&self.object);
         if let Some(stored) = &self.stored {

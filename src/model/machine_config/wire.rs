@@ -1,53 +1,24 @@
-//! A MachineConfig on the wire, less everything that is not judged.
+//! The form of a MachineConfig in JSON, as far as it is judged.
 //!
-//! What is not named here is skipped over while it is read, and never kept.
+//! Fields that are not named here are skipped while reading and never kept.
 
 use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::Deserialize;
 use serde::de::{Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
-use serde_saphyr::Spanned;
 
 use crate::model::image_reference::ImageReference;
-use crate::model::machine_config::{Field, FieldImage, Object, Position};
+use crate::model::machine_config::{FieldImage, Object};
 
-/// A text that may know where it stood.
-pub(crate) trait PlacedText {
-    fn text(&self) -> &str;
-    fn position(&self) -> Option<Position>;
-}
-
-impl PlacedText for String {
-    fn text(&self) -> &str {
-        self
-    }
-
-    fn position(&self) -> Option<Position> {
-        None
-    }
-}
-
-impl PlacedText for Spanned<String> {
-    fn text(&self) -> &str {
-        &self.value
-    }
-
-    fn position(&self) -> Option<Position> {
-        Some(Position { line: self.referenced.line(), column: self.referenced.column() })
-    }
-}
-
-/// A MachineConfig on the wire, less everything that is not judged. `S` is the string type of the
-/// image fields: with or without the place where it stood.
+/// The fields of a MachineConfig that are judged, as JSON has them.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct MachineConfig<S = String> {
+pub(crate) struct MachineConfig {
     pub(crate) api_version: Option<String>,
     pub(crate) kind: Option<String>,
     metadata: Option<WireMetadata>,
-    #[serde(default = "Option::default")]
-    spec: Option<WireSpec<S>>,
+    spec: Option<WireSpec>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -59,18 +30,18 @@ struct WireMetadata {
     annotations: Option<WireAnnotations>,
 }
 
-#[derive(Debug, Deserialize)]
-struct WireSpec<S> {
-    #[serde(rename = "osImageURL", default = "Option::default")]
-    os_image: Option<S>,
-    #[serde(rename = "baseOSExtensionsContainerImage", default = "Option::default")]
-    extensions_image: Option<S>,
+#[derive(Debug, Default, Deserialize)]
+struct WireSpec {
+    #[serde(rename = "osImageURL")]
+    os_image: Option<String>,
+    #[serde(rename = "baseOSExtensionsContainerImage")]
+    extensions_image: Option<String>,
     #[serde(rename = "kernelType")]
     kernel_type: Option<String>,
     extensions: Option<Extensions>,
 }
 
-impl<S: PlacedText> MachineConfig<S> {
+impl MachineConfig {
     pub(crate) fn name(&self) -> Option<String> {
         let metadata = self.metadata.as_ref()?;
         let given = metadata.name.clone().filter(|name| !name.is_empty());
@@ -78,38 +49,24 @@ impl<S: PlacedText> MachineConfig<S> {
             metadata.generate_name.as_ref().filter(|name| !name.is_empty()).map(|name| format!("{name}*"))
         })
     }
-
-    pub(crate) fn image(&self, field: Field) -> Option<&S> {
-        let spec = self.spec.as_ref()?;
-        let image = match field {
-            Field::OsImage => &spec.os_image,
-            Field::ExtensionsImage => &spec.extensions_image,
-        };
-        image.as_ref().filter(|text| !text.text().is_empty())
-    }
 }
 
-impl<S: PlacedText> From<MachineConfig<S>> for Object {
-    fn from(object: MachineConfig<S>) -> Self {
-        let images = Field::ALL.map(|field| {
-            object.image(field).map(|text| FieldImage {
-                text: text.text().to_owned(),
-                reference: ImageReference::parse(text.text()),
-            })
-        });
+impl From<MachineConfig> for Object {
+    fn from(object: MachineConfig) -> Self {
         let metadata = object.metadata.unwrap_or_default();
         let has_annotations = metadata.annotations.is_some();
         let annotations = metadata.annotations.unwrap_or_default();
-        let (kernel_type, extensions) = match object.spec {
-            Some(spec) => (spec.kernel_type, spec.extensions),
-            None => (None, None),
+        let spec = object.spec.unwrap_or_default();
+        let image = |text: Option<String>| {
+            let text = text.filter(|text| !text.is_empty())?;
+            Some(FieldImage { reference: ImageReference::parse(&text), text })
         };
         Self {
             labels: metadata.labels.unwrap_or_default().0,
-            kernel_type: kernel_type.unwrap_or_default(),
-            extensions: extensions.unwrap_or_default().0,
+            kernel_type: spec.kernel_type.unwrap_or_default(),
+            extensions: spec.extensions.unwrap_or_default().0,
             is_generated: annotations.generated_by.is_some(),
-            images,
+            images: [image(spec.os_image), image(spec.extensions_image)],
             records: [annotations.pinned_from, annotations.extensions_pinned_from],
             repin: annotations.repin.as_deref() == Some("true"),
             has_annotations,
