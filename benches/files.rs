@@ -82,6 +82,7 @@ fn check(folder: &Path, options: &[&str]) -> Judged {
     let mut resident_megabytes = 0.0;
     while child.try_wait().unwrap_or_else(|error| panic!("layerpin: {error}")).is_none() {
         resident_megabytes = memory(child.id(), "VmHWM").unwrap_or(resident_megabytes);
+        #[expect(clippy::disallowed_methods, reason = "the pause between two measurements")]
         std::thread::sleep(Duration::from_millis(1));
     }
     let text = fs::read_to_string(output.path()).unwrap_or_default();

@@ -20,6 +20,20 @@
 //! - [`admission`], [`report`], [`explain`]: what goes back to the caller.
 //! - [`server`], [`tls`], [`cli`]: the entry points.
 
+#![cfg_attr(
+    not(test),
+    warn(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        reason = "a panic while a review is answered becomes the decision of `failurePolicy`"
+    )
+)]
+#![warn(
+    clippy::print_stdout,
+    reason = "`println!` panics when the reader closes the pipe; use `cli::output`"
+)]
+
 pub mod admission;
 pub mod atomic_file;
 pub mod cli;

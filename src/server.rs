@@ -177,6 +177,7 @@ impl Server {
         self.state.draining.store(true, Ordering::Relaxed);
         if how == Shutdown::AfterLingering {
             // Whoever routes to this server needs a moment to see that it is no longer ready.
+            #[expect(clippy::disallowed_methods, reason = "no event tells that routing has changed")]
             tokio::time::sleep(limits.linger).await;
         }
         for (name, closing, task) in [("webhooks", closing, webhooks), ("admin", admin_closing, admin)] {

@@ -26,6 +26,7 @@ pub fn run(options: &ServeArgs, more: Router) -> anyhow::Result<ExitStatus> {
     outcome.map(|()| ExitStatus::Clean)
 }
 
+#[expect(clippy::print_stdout, reason = "its first two lines, while the reader is waiting")]
 async fn serve(options: &ServeArgs, more: Router) -> anyhow::Result<()> {
     let policy = connect::policy(&options.facts)?;
     raise_file_limit();

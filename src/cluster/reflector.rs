@@ -144,6 +144,7 @@ impl<T: Clone + PartialEq + Debug + Send + Sync + 'static> Store<T> {
             if let Some(failure) = failure {
                 self.fail(failure, pace.stale);
             }
+            #[expect(clippy::disallowed_methods, reason = "no event tells that the API server is back")]
             sleep(jittered(pause)).await;
             pause = (pause * 2).min(pace.longest_pause);
         }

@@ -42,7 +42,7 @@ type TokenFingerprint = Arc<[u8]>;
 
 impl TokenReviewer {
     pub(crate) fn new() -> Self {
-        // Without randomness from the system no TLS connection could be made either.
+        #[expect(clippy::expect_used, reason = "without randomness from the system there is no TLS either")]
         let key = hmac::Key::generate(hmac::HMAC_SHA256, &SystemRandom::new()).expect("randomness");
         Self {
             key,

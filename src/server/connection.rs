@@ -97,6 +97,10 @@ pub(super) async fn serve(
             Err(error) => {
                 if !is_of_one_connection(&error) {
                     tracing::error!(%error, "no connection can be accepted");
+                    #[expect(
+                        clippy::disallowed_methods,
+                        reason = "no event tells that a file descriptor is free"
+                    )]
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
                 continue;

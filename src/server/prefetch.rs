@@ -26,6 +26,7 @@ pub(crate) async fn watch(state: Arc<ServerState>) {
         Prefetch { answers: None, forget: begun + FORGOTTEN_AFTER, again: None, wait: FIRST_WAIT };
     loop {
         ahead.look(&state).await;
+        #[expect(clippy::disallowed_methods, reason = "the pause between two rounds")]
         sleep(PAUSE).await;
     }
 }

@@ -16,6 +16,7 @@ use crate::tls::ServingCertificate;
 pub(super) async fn watch(state: Arc<ServerState>) {
     let policy_fault = Arc::new(PersistentFault::default());
     loop {
+        #[expect(clippy::disallowed_methods, reason = "the pause between two rounds")]
         tokio::time::sleep(PAUSE).await;
         let (state, policy_fault) = (Arc::clone(&state), Arc::clone(&policy_fault));
         if let Err(error) = tokio::task::spawn_blocking(move || look(&state, &policy_fault)).await {

@@ -468,6 +468,7 @@ fn for_as_long_as(duration: Duration, mut claim: impl FnMut()) {
     let begun = Instant::now();
     while begun.elapsed() < duration {
         claim();
+        #[expect(clippy::disallowed_methods, reason = "the pause between two looks")]
         std::thread::sleep(Duration::from_millis(100));
     }
 }

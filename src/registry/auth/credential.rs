@@ -78,8 +78,8 @@ impl fmt::Debug for Fingerprint {
     }
 }
 
+#[expect(clippy::expect_used, reason = "without randomness from the system there is no TLS either")]
 static FINGERPRINT_KEY: LazyLock<hmac::Key> = LazyLock::new(|| {
-    // Where the system gives no randomness there is no TLS either.
     hmac::Key::generate(hmac::HMAC_SHA256, &SystemRandom::new()).expect("randomness from the system")
 });
 

@@ -95,6 +95,7 @@ impl ClientPool {
         builder.build()
     }
 
+    #[expect(clippy::disallowed_methods, reason = "only for registries that are configured as insecure")]
     fn tls(&self, key: &ClientKey) -> ClientConfig {
         let mut roots = self.roots.clone();
         let identity = self.certificates.complete(&mut roots, key.host.as_deref().unwrap_or_default());

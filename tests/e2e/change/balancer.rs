@@ -145,6 +145,7 @@ impl Replicas {
                     replica.is_ready = is_ready;
                 }
             }
+            #[expect(clippy::disallowed_methods, reason = "the period of the probe")]
             tokio::time::sleep(PERIOD).await;
         }
     }

@@ -191,6 +191,7 @@ impl Writer {
                 *self.shared.state().rounds.entry(self.writes).or_default() += 1;
             }
             // The machine has other work.
+            #[expect(clippy::disallowed_methods, reason = "the pause between two writes")]
             tokio::time::sleep(PAUSE).await;
         }
     }

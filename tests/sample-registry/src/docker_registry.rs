@@ -290,6 +290,10 @@ impl Process {
                 let problem = format!("docker-registry does not listen: {}", end_of(&text));
                 return Err(io::Error::new(io::ErrorKind::TimedOut, problem));
             }
+            #[expect(
+                clippy::disallowed_methods,
+                reason = "the pause between two attempts, up to a deadline"
+            )]
             std::thread::sleep(Duration::from_millis(10));
         }
     }

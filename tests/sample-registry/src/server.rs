@@ -125,6 +125,7 @@ async fn accept_forever<S: Service>(
     loop {
         // A failed accept concerns one client, or is a shortage of descriptors that passes.
         let Ok((stream, _)) = listener.accept().await else {
+            #[expect(clippy::disallowed_methods, reason = "no event tells that a file descriptor is free")]
             tokio::time::sleep(ACCEPT_PAUSE).await;
             continue;
         };

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 /// # Panics
 ///
 /// When it returns nothing in time.
+#[expect(clippy::disallowed_methods, reason = "the pause between two attempts, up to a deadline")]
 pub async fn eventually<T>(claim: &str, mut attempt: impl AsyncFnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + PATIENCE;
     loop {
@@ -25,6 +26,7 @@ pub async fn eventually<T>(claim: &str, mut attempt: impl AsyncFnMut() -> Option
 /// # Panics
 ///
 /// When no attempt succeeds in time.
+#[expect(clippy::disallowed_methods, reason = "the pause between two attempts, up to a deadline")]
 pub fn eventually_blocking<T, E: Display>(claim: &str, mut attempt: impl FnMut() -> Result<T, E>) -> T {
     let deadline = Instant::now() + PATIENCE;
     loop {

@@ -39,6 +39,7 @@ pub(super) async fn reply(state: &State, request: Request, met: MetFault) -> Rep
             redirect(&format!("{}{path}", base.trim_end_matches('/')))
         }
         Fault::Latency(time) => {
+            #[expect(clippy::disallowed_methods, reason = "the fault is the delay")]
             tokio::time::sleep(time).await;
             state.answer(&request)
         }
@@ -137,6 +138,7 @@ fn slow(answer: Answer, bytes: usize, every: Duration) -> Reply {
     let length = answer.body.len();
     streamed(answer, Some(length), move |mut body, pieces| async move {
         while !body.is_empty() {
+            #[expect(clippy::disallowed_methods, reason = "the fault is the delay")]
             tokio::time::sleep(every).await;
             let piece = body.split_to(bytes.clamp(1, body.len()));
             if pieces.send(Ok(piece)).await.is_err() {
