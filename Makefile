@@ -1,7 +1,7 @@
 # `make` alone lists the targets.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test e2e image bench lint deny generate ci
+.PHONY: help demo test e2e image bench lint count deny generate ci
 
 help: ## List the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -30,10 +30,14 @@ bench: ## Measure speed and memory of the release binary (BENCH_REVIEWS=N, BENCH
 		nice cargo bench --locked --quiet --bench $$bench || missed=1; \
 	done; exit $$missed
 
-lint: ## Format, clippy with warnings as errors, docs
+lint: ## Check the format, clippy, type names and doc comments; warnings are errors
 	cargo fmt --all --check
+	tests/type_names.sh
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --document-private-items
+
+count: ## Print the lines of code of src by folder, without tests, comments and blank lines
+	@tests/count.sh
 
 deny: ## Banned dependencies, licences and advisories
 	@.ci/deny
