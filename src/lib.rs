@@ -36,6 +36,7 @@
 
 pub mod admission;
 pub mod atomic_file;
+pub(crate) mod bounded;
 pub mod cli;
 pub mod cluster;
 pub mod engine;

@@ -9,9 +9,10 @@ use std::fmt;
 use jiff::civil::Date;
 use schemars::JsonSchema;
 use serde::Deserialize;
-use serde::de::{Deserializer, MapAccess, Visitor};
+use serde::de::Deserializer;
 use serde_saphyr::Spanned;
 
+use crate::bounded;
 use crate::model::image_reference::ImageReference;
 use crate::model::pattern::Pattern;
 use crate::policy::{Exception, Level, Policy, PoolLevels, hash, rule};
@@ -215,27 +216,12 @@ struct Levels(Vec<(Spanned<String>, Spanned<String>)>);
 
 impl<'de> Deserialize<'de> for Levels {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct LevelsVisitor;
-        impl<'de> Visitor<'de> for LevelsVisitor {
-            type Value = Levels;
-
-            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-                formatter.write_str("a map from rules to levels")
-            }
-
-            fn visit_unit<E>(self) -> Result<Levels, E> {
-                Ok(Levels::default())
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Levels, A::Error> {
-                let mut entries = Vec::new();
-                while let Some(entry) = map.next_entry()? {
-                    entries.push(entry);
-                }
-                Ok(Levels(entries))
-            }
-        }
-        deserializer.deserialize_map(LevelsVisitor)
+        let mut entries = Vec::new();
+        bounded::each_entry(deserializer, |rule, level| {
+            entries.push((rule, level));
+            Ok(())
+        })?;
+        Ok(Self(entries))
     }
 }
 

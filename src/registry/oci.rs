@@ -6,12 +6,11 @@
 //! `config.md`).
 
 use std::collections::BTreeMap;
-use std::fmt;
-use std::marker::PhantomData;
 
 use serde::Deserialize;
-use serde::de::{Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::IgnoredAny;
 
+use crate::bounded::{BoundedList, BoundedMap};
 use crate::model::digest::Digest;
 use crate::model::facts::ManifestKind;
 use crate::model::facts::image::{HistoryStep, Platform};
@@ -265,77 +264,8 @@ struct HistoryBody {
     empty_layer: Option<bool>,
 }
 
-/// A list that ends the reading when it is longer than `LIMIT`: a few bytes of JSON can stand for
-/// many in memory. `null`, which Go writes for an empty list, is one.
-struct BoundedList<T, const LIMIT: usize>(Vec<T>);
-
-impl<T, const LIMIT: usize> Default for BoundedList<T, LIMIT> {
-    fn default() -> Self {
-        Self(Vec::new())
-    }
-}
-
-impl<'de, T: Deserialize<'de>, const LIMIT: usize> Deserialize<'de> for BoundedList<T, LIMIT> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct BoundedListVisitor<T, const LIMIT: usize>(PhantomData<T>);
-        impl<'de, T: Deserialize<'de>, const LIMIT: usize> Visitor<'de> for BoundedListVisitor<T, LIMIT> {
-            type Value = BoundedList<T, LIMIT>;
-
-            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-                formatter.write_str("a list")
-            }
-
-            fn visit_unit<E>(self) -> Result<Self::Value, E> {
-                Ok(BoundedList::default())
-            }
-
-            fn visit_seq<A: SeqAccess<'de>>(self, mut sequence: A) -> Result<Self::Value, A::Error> {
-                let mut items = Vec::new();
-                while let Some(item) = sequence.next_element()? {
-                    if items.len() == LIMIT {
-                        return Err(A::Error::custom(format_args!("more than {LIMIT} entries")));
-                    }
-                    items.push(item);
-                }
-                Ok(BoundedList(items))
-            }
-        }
-        deserializer.deserialize_any(BoundedListVisitor(PhantomData))
-    }
-}
-
-/// Labels or annotations, at most [`MAX_LABELS`] of them. `null` is none, as a value is empty.
-#[derive(Default)]
-struct StringMap(BTreeMap<String, String>);
-
-impl<'de> Deserialize<'de> for StringMap {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct StringMapVisitor;
-        impl<'de> Visitor<'de> for StringMapVisitor {
-            type Value = StringMap;
-
-            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-                formatter.write_str("a map of texts")
-            }
-
-            fn visit_unit<E>(self) -> Result<StringMap, E> {
-                Ok(StringMap::default())
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<StringMap, A::Error> {
-                let mut words = BTreeMap::new();
-                while let Some((key, value)) = map.next_entry::<String, Option<String>>()? {
-                    if words.len() == MAX_LABELS {
-                        return Err(A::Error::custom(format_args!("more than {MAX_LABELS} entries")));
-                    }
-                    words.insert(key, value.unwrap_or_default());
-                }
-                Ok(StringMap(words))
-            }
-        }
-        deserializer.deserialize_any(StringMapVisitor)
-    }
-}
+/// Labels or annotations.
+type StringMap = BoundedMap<MAX_LABELS>;
 
 fn decode<'de, T: Deserialize<'de>>(what: &str, body: &'de [u8]) -> Result<T, String> {
     let mut deserializer = serde_json::Deserializer::from_slice(body);
@@ -424,6 +354,8 @@ const CONFIGS: [&str; 2] =
 
 #[cfg(test)]
 mod tests {
+    use std::fmt;
+
     use super::*;
 
     const DIGEST: &str = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";

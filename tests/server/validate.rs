@@ -154,7 +154,7 @@ async fn an_invalid_object_is_denied_with_the_field() {
     let number = machine_config().field("baseOSExtensionsContainerImage", 1.5).into_json();
     for (object, fault) in [
         (Value::Null, "`object` is missing"),
-        (label, "`object.metadata.labels`: invalid type: string \"worker\", expected a map of labels"),
+        (label, "`object.metadata.labels`: invalid type: string \"worker\", expected a map"),
         (
             number,
             "`object.spec.baseOSExtensionsContainerImage`: invalid type: floating point `1.5`, expected a string",

@@ -3,11 +3,11 @@
 //! Fields that are not named here are skipped while reading and never kept.
 
 use std::collections::BTreeMap;
-use std::fmt;
 
 use serde::Deserialize;
-use serde::de::{Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{Deserializer, IgnoredAny};
 
+use crate::bounded;
 use crate::model::image_reference::ImageReference;
 use crate::model::machine_config::{FieldImage, Object};
 
@@ -26,7 +26,8 @@ pub(crate) struct MachineConfig {
 struct WireMetadata {
     name: Option<String>,
     generate_name: Option<String>,
-    labels: Option<Labels>,
+    #[serde(default, deserialize_with = "labels")]
+    labels: BTreeMap<String, String>,
     annotations: Option<WireAnnotations>,
 }
 
@@ -38,7 +39,8 @@ struct WireSpec {
     extensions_image: Option<String>,
     #[serde(rename = "kernelType")]
     kernel_type: Option<String>,
-    extensions: Option<Extensions>,
+    #[serde(default, deserialize_with = "first_extensions")]
+    extensions: Vec<String>,
 }
 
 impl MachineConfig {
@@ -62,9 +64,9 @@ impl From<MachineConfig> for Object {
             Some(FieldImage { reference: ImageReference::parse(&text), text })
         };
         Self {
-            labels: metadata.labels.unwrap_or_default().0,
+            labels: metadata.labels,
             kernel_type: spec.kernel_type.unwrap_or_default(),
-            extensions: spec.extensions.unwrap_or_default().0,
+            extensions: spec.extensions,
             is_generated: annotations.generated_by.is_some(),
             images: [image(spec.os_image), image(spec.extensions_image)],
             records: [annotations.pinned_from, annotations.extensions_pinned_from],
@@ -74,63 +76,22 @@ impl From<MachineConfig> for Object {
     }
 }
 
-/// The labels. Their number is bounded, because a caller of `/dry-run` may send megabytes of them;
-/// to pass over some instead could hide an object from the selector of its pool.
-#[derive(Debug, Default)]
-struct Labels(BTreeMap<String, String>);
-
-impl<'de> Deserialize<'de> for Labels {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct LabelsVisitor;
-        impl<'de> Visitor<'de> for LabelsVisitor {
-            type Value = Labels;
-
-            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-                formatter.write_str("a map of labels")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Labels, A::Error> {
-                let mut labels = BTreeMap::new();
-                // The API server reads null as the empty text.
-                while let Some((key, value)) = map.next_entry::<String, Option<String>>()? {
-                    labels.insert(key, value.unwrap_or_default());
-                    if labels.len() > MAX_LABELS {
-                        return Err(A::Error::custom(format_args!("more than {MAX_LABELS} labels")));
-                    }
-                }
-                Ok(Labels(labels))
-            }
-        }
-        deserializer.deserialize_map(LabelsVisitor)
-    }
+/// Their number is bounded, because a caller of `/dry-run` may send megabytes of them; leaving some out
+/// instead could hide an object from the selector of its pool.
+fn labels<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<String, String>, D::Error> {
+    bounded::strings(deserializer, MAX_LABELS, "labels")
 }
 
-/// The extensions, the first of them: what matters is whether there are any, and some names.
-#[derive(Debug, Default)]
-struct Extensions(Vec<String>);
-
-impl<'de> Deserialize<'de> for Extensions {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct ExtensionsVisitor;
-        impl<'de> Visitor<'de> for ExtensionsVisitor {
-            type Value = Extensions;
-
-            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-                formatter.write_str("a list of extensions")
-            }
-
-            fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Extensions, A::Error> {
-                let mut kept = Vec::new();
-                while let Some(name) = items.next_element::<String>()? {
-                    if kept.len() < MAX_EXTENSIONS {
-                        kept.push(name);
-                    }
-                }
-                Ok(Extensions(kept))
-            }
+/// What matters is whether there are any, and some names.
+fn first_extensions<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    let mut kept = Vec::new();
+    bounded::each_item(deserializer, |name| {
+        if kept.len() < MAX_EXTENSIONS {
+            kept.push(name);
         }
-        deserializer.deserialize_seq(ExtensionsVisitor)
-    }
+        Ok(())
+    })?;
+    Ok(kept)
 }
 
 /// More labels than any stored object has; the API server bounds an object, not its labels.

@@ -7,11 +7,11 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::fmt;
 
 use serde::Deserialize;
-use serde::de::{Deserializer, SeqAccess, Visitor};
+use serde::de::Deserializer;
 
+use crate::bounded;
 use crate::model::facts::image::{OsImage, Payload};
 use crate::model::image_reference::ImageReference;
 use crate::text::shown;
@@ -28,7 +28,7 @@ pub(crate) fn parse(text: &[u8]) -> Result<Payload, String> {
         return Err("its image-references name no version (metadata.name)".to_owned());
     }
     let mut os_images = BTreeMap::new();
-    for tag in stream.spec.tags.0 {
+    for tag in stream.spec.tags {
         // The first of a name counts (`oc adm release info --image-for`).
         if os_images.contains_key(tag.name.as_ref()) {
             continue;
@@ -66,8 +66,8 @@ struct ImageStreamMetadata<'a> {
 
 #[derive(Deserialize)]
 struct ImageStreamSpec<'a> {
-    #[serde(borrow, default)]
-    tags: OsTags<'a>,
+    #[serde(borrow, default, deserialize_with = "os_tags")]
+    tags: Vec<ImageStreamTag<'a>>,
 }
 
 #[derive(Deserialize)]
@@ -99,35 +99,15 @@ struct ImageStreamAnnotations<'a> {
 }
 
 /// The tags of operating systems; the hundreds of others are dropped as they are read.
-#[derive(Default)]
-struct OsTags<'a>(Vec<ImageStreamTag<'a>>);
-
-impl<'de: 'a, 'a> Deserialize<'de> for OsTags<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct OsTagsVisitor;
-        impl<'de> Visitor<'de> for OsTagsVisitor {
-            type Value = OsTags<'de>;
-
-            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-                formatter.write_str("a list of tags")
-            }
-
-            fn visit_unit<E>(self) -> Result<Self::Value, E> {
-                Ok(OsTags::default())
-            }
-
-            fn visit_seq<A: SeqAccess<'de>>(self, mut sequence: A) -> Result<Self::Value, A::Error> {
-                let mut tags = Vec::new();
-                while let Some(tag) = sequence.next_element::<ImageStreamTag<'de>>()? {
-                    if tag.is_of_os() {
-                        tags.push(tag);
-                    }
-                }
-                Ok(OsTags(tags))
-            }
+fn os_tags<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<ImageStreamTag<'de>>, D::Error> {
+    let mut tags = Vec::new();
+    bounded::each_item(deserializer, |tag: ImageStreamTag<'de>| {
+        if tag.is_of_os() {
+            tags.push(tag);
         }
-        deserializer.deserialize_any(OsTagsVisitor)
-    }
+        Ok(())
+    })?;
+    Ok(tags)
 }
 
 impl ImageStreamTag<'_> {

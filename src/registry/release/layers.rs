@@ -11,6 +11,8 @@ use flate2::bufread::MultiGzDecoder;
 use tar::{EntryType, PaxExtensions};
 use tokio::sync::mpsc;
 
+use crate::bounded::ByteLimit;
+
 /// What a layer does to a file of the layers below it.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum LayerOutcome {
@@ -29,7 +31,7 @@ pub(crate) enum LayerOutcome {
 pub(crate) fn look_for(path: &str, layer: impl BufRead) -> Result<LayerOutcome, String> {
     let unreadable = |error: io::Error| format!("cannot be read: {error}");
     let unpacked = unpack(layer).map_err(unreadable)?;
-    let mut archive = tar::Archive::new(ByteLimit { inner: unpacked, left: MAX_UNPACKED });
+    let mut archive = tar::Archive::new(ByteLimit::new(unpacked, MAX_UNPACKED, "it unpacks to"));
     // Raw: the archive would read names of any length into memory.
     let entries = archive.entries().map_err(unreadable)?.raw(true);
     let removers = removers(path);
@@ -43,14 +45,14 @@ pub(crate) fn look_for(path: &str, layer: impl BufRead) -> Result<LayerOutcome, 
         let kind = entry.header().entry_type();
         match kind {
             EntryType::XHeader => {
-                let extension = read_at_most(&mut entry, MAX_EXTENSION).map_err(unreadable)?;
+                let extension = read_entry(&mut entry, MAX_EXTENSION).map_err(unreadable)?;
                 if let Some(name) = extended_name(&extension)? {
                     long_name = Some(name);
                 }
                 continue;
             }
             EntryType::GNULongName => {
-                let mut name = read_at_most(&mut entry, MAX_EXTENSION).map_err(unreadable)?;
+                let mut name = read_entry(&mut entry, MAX_EXTENSION).map_err(unreadable)?;
                 name.truncate(name.iter().position(|byte| *byte == 0).unwrap_or(name.len()));
                 long_name = Some(name);
                 continue;
@@ -63,7 +65,7 @@ pub(crate) fn look_for(path: &str, layer: impl BufRead) -> Result<LayerOutcome, 
         if name == path.as_bytes() {
             effect = match kind {
                 EntryType::Regular | EntryType::Continuous => {
-                    LayerOutcome::Holds(read_at_most(&mut entry, MAX_FILE).map_err(unreadable)?)
+                    LayerOutcome::Holds(read_entry(&mut entry, MAX_FILE).map_err(unreadable)?)
                 }
                 _ => return Err(format!("has `{path}`, but not as a regular file")),
             };
@@ -135,29 +137,9 @@ fn unpack<'a>(mut packed: impl BufRead + 'a) -> io::Result<Box<dyn Read + 'a>> {
     })
 }
 
-/// A reader that fails when there is more than was agreed.
-struct ByteLimit<R> {
-    inner: R,
-    left: u64,
-}
-
-impl<R: Read> Read for ByteLimit<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let amount = self.inner.read(buffer)?;
-        self.left = self
-            .left
-            .checked_sub(amount as u64)
-            .ok_or_else(|| io::Error::other(format!("it unpacks to more than {MAX_UNPACKED} bytes")))?;
-        Ok(amount)
-    }
-}
-
-fn read_at_most(entry: &mut impl Read, limit: usize) -> io::Result<Vec<u8>> {
+fn read_entry(entry: impl Read, limit: usize) -> io::Result<Vec<u8>> {
     let mut content = Vec::new();
-    entry.take(limit as u64 + 1).read_to_end(&mut content)?;
-    if content.len() > limit {
-        return Err(io::Error::other(format!("an entry is longer than {limit} bytes")));
-    }
+    ByteLimit::new(entry, limit as u64, "an entry has").read_to_end(&mut content)?;
     Ok(content)
 }
 
@@ -357,7 +339,7 @@ mod tests {
     #[test]
     fn what_is_more_than_a_release_is_refused() {
         let big = vec![0; MAX_FILE + 1];
-        let entry_of = |limit: usize| Err(format!("cannot be read: an entry is longer than {limit} bytes"));
+        let entry_of = |limit: usize| Err(format!("cannot be read: an entry has more than {limit} bytes"));
         assert_eq!(effect(&Tar::new().file(PATH, &big).bytes()), entry_of(MAX_FILE));
         for kind in [EntryType::XHeader, EntryType::GNULongName] {
             let tar = Tar::new().entry(kind, "extension", &big[..=MAX_EXTENSION]).bytes();
