@@ -4,6 +4,7 @@
 //! one. Where no pair is given, one is made whose CA is written out for clients to trust. An
 //! [`TlsEndpoint`] is what one address shows and asks for; [`protocol`] has what is spoken.
 
+pub mod pem;
 pub mod profile;
 
 use std::net::IpAddr;
@@ -17,7 +18,6 @@ use rcgen::{
     KeyUsagePurpose,
 };
 use rustls::crypto::aws_lc_rs;
-use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier};
@@ -25,8 +25,8 @@ use rustls::sign::CertifiedKey;
 use rustls::{RootCertStore, ServerConfig};
 use x509_parser::x509::X509Version;
 
-use crate::registry::http::tls_roots::CaBundle;
 use crate::reload::{Reloadable, Reloaded};
+use crate::tls::pem::CaBundle;
 use crate::tls::profile::Protocol;
 
 /// The certificate in force; it can be replaced while connections are made.
@@ -215,12 +215,10 @@ impl PairFiles {
     }
 
     fn pair(&self, content: &PairContent) -> Result<Pair, CertificateError> {
-        let chain = chain(&self.certificate, &content.certificate)?;
-        let key = PrivateKeyDer::from_pem_slice(&content.key).map_err(|_| CertificateError::Unusable {
-            path: self.key.clone(),
-            reason: "there is no private key in PEM; one that begins with `BEGIN PRIVATE KEY` is expected"
-                .to_owned(),
-        })?;
+        let chain = pem::certificate_chain(&content.certificate)
+            .map_err(|reason| CertificateError::Unusable { path: self.certificate.clone(), reason })?;
+        let key = pem::private_key(&content.key)
+            .map_err(|reason| CertificateError::Unusable { path: self.key.clone(), reason })?;
         Pair::new(chain, key).map_err(|error| match error {
             PairMismatch::Certificate(reason) => {
                 CertificateError::Unusable { path: self.certificate.clone(), reason }
@@ -321,17 +319,6 @@ fn read(path: &Path) -> Result<Vec<u8>, CertificateError> {
     std::fs::read(path).map_err(|reason| CertificateError::Unreadable { path: path.to_owned(), reason })
 }
 
-/// The chain in a file that may hold its key too.
-fn chain(path: &Path, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, CertificateError> {
-    let unusable = |reason: &str| CertificateError::Unusable {
-        path: path.to_owned(),
-        reason: format!("{reason}; PEM that begins with `BEGIN CERTIFICATE` is expected"),
-    };
-    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
-    let found = found.map_err(|error| unusable(&error.to_string()))?;
-    if found.is_empty() { Err(unusable("there is no certificate in PEM")) } else { Ok(found) }
-}
-
 fn validity(second: i64) -> Result<time::OffsetDateTime, CertificateError> {
     time::OffsetDateTime::from_unix_timestamp(second)
         .map_err(|error| CertificateError::Made(error.to_string()))
@@ -403,10 +390,10 @@ mod tests {
         let (_, other) = issued();
         let secret = key.lines().nth(1).unwrap().to_owned();
         for (certificate, key, part) in [
-            (certificate.as_str(), "", "tls.key cannot be used: there is no private key in PEM; "),
-            ("", key.as_str(), "tls.crt cannot be used: there is no certificate in PEM; "),
+            (certificate.as_str(), "", "tls.key cannot be used: no private key in PEM format; "),
+            ("", key.as_str(), "tls.crt cannot be used: no certificate in PEM format; "),
             (&certificate, &other, "do not fit together"),
-            (&key, &key, "tls.crt cannot be used: there is no certificate in PEM; "),
+            (&key, &key, "tls.crt cannot be used: no certificate in PEM format; "),
             (
                 VERSION_1,
                 &key,

@@ -14,8 +14,8 @@ use kube::Config;
 use kube::config::{Cluster, Kubeconfig, KubeconfigError, LoadDataError};
 
 use crate::errors;
-use crate::registry::http::tls_roots::CaBundle;
 use crate::text::shown;
+use crate::tls::pem::CaBundle;
 
 /// What the user says of the cluster.
 #[derive(Clone, Debug, Default)]

@@ -16,11 +16,12 @@ use crate::cluster::resources::{PAGE, Resource, WithData, WithSpec, WithStatus, 
 use crate::model::facts::Fact;
 use crate::model::facts::registry_sources::{IMAGE_CONFIG, RegistrySources};
 use crate::registry::http::proxy::ProxySettings;
-use crate::registry::http::tls_roots::{CaBundle, ClusterCas};
+use crate::registry::http::tls_roots::ClusterCas;
 use crate::registry::mirrors::mirror_sets::{ClusterRegistries, MirrorSet, SourcePolicy};
 use crate::reload::Reloaded;
 use crate::sources::RegistryClient;
 use crate::text::shown;
+use crate::tls::pem::CaBundle;
 
 /// What is read of each kind.
 #[derive(Debug)]

@@ -184,7 +184,7 @@ async fn a_kubeconfig_that_cannot_be_used_is_named_with_what_to_do() {
             Some(with(&|kubeconfig| {
                 kubeconfig["clusters"][0]["cluster"]["certificate-authority-data"] = "cnViYmlzaA==".into()
             })),
-            "context `test`: `certificate-authority-data` of its cluster: line 1: there is no certificate in PEM; \
+            "context `test`: `certificate-authority-data` of its cluster: line 1: no certificate in PEM format; \
              mend it or take it out"
                 .to_owned(),
         ),

@@ -12,8 +12,9 @@ use layerpin::model::facts::{Attempt, Cause, CredentialsSent, Fact, Manifest, No
 use layerpin::registry::RegistrySettings;
 use layerpin::registry::auth::keychain::Keychain;
 use layerpin::registry::http::proxy::{Proxies, ProxySettings};
-use layerpin::registry::http::tls_roots::{CaBundle, CertDirs, ClusterCas, HostTrust};
+use layerpin::registry::http::tls_roots::{CertDirs, ClusterCas, HostTrust};
 use layerpin::registry::mirrors::registries_conf::RegistriesConf;
+use layerpin::tls::pem::CaBundle;
 use layerpin_sample_registry::images::Image;
 use layerpin_sample_registry::{Authority, ClosedPort, Fault, FaultPlan, Registry, TokenFault, TokenService};
 use tokio::time::Instant;

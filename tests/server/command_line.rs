@@ -101,7 +101,7 @@ fn files_that_are_broken_are_named_with_the_place_and_what_to_do() {
             first,
             first,
             format!(
-                "{pair}two cannot be used: there is no private key in PEM; one that begins with `BEGIN PRIVATE \
+                "{pair}two cannot be used: no private key in PEM format; PEM that begins with `BEGIN PRIVATE \
                  KEY` is expected"
             ),
         ),
@@ -115,7 +115,7 @@ fn files_that_are_broken_are_named_with_the_place_and_what_to_do() {
             &["--client-ca", "one"],
             &no_base64,
             "",
-            format!("--client-ca: one cannot be used: line {at}: the certificate that begins here is no base64; {mend}"),
+            format!("--client-ca: one cannot be used: line {at}: the certificate that begins here is not valid base64; {mend}"),
         ),
         (
             &["--client-ca", "one"],
@@ -130,7 +130,7 @@ fn files_that_are_broken_are_named_with_the_place_and_what_to_do() {
             &["--client-ca", "one"],
             one.key_pem(),
             "",
-            format!("--client-ca: one cannot be used: line 1: a private key stands among CA certificates; {mend}"),
+            format!("--client-ca: one cannot be used: line 1: a private key among CA certificates; {mend}"),
         ),
         (
             &["--authfile", "one"],
