@@ -14,7 +14,7 @@ use moka::sync::Cache;
 use crate::model::facts::{Cause, Fact};
 use crate::model::pull_spec::PullSpec;
 use crate::registry::auth::credential::{Credential, Fingerprint};
-use crate::registry::mirrors::route::Trust;
+use crate::registry::http::Trust;
 use crate::registry::single_flight::{CallResult, Reuse, SingleFlight};
 
 /// Answers to questions of one kind.

@@ -19,8 +19,8 @@ use crate::model::pull_spec::PullSpec;
 use crate::model::question::Platforms;
 use crate::registry::auth::credential::{Credential, Fingerprint};
 use crate::registry::cache::{AnswerCache, CacheKey};
+use crate::registry::http::Trust;
 use crate::registry::mirrors::endpoints::ResolvedEndpoint;
-use crate::registry::mirrors::route::Trust;
 use crate::registry::oci::{
     Descriptor, ImageConfigFile, ImageManifest, IndexEntry, OciContent, OciDocument, Unusable,
 };

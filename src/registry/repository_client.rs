@@ -10,9 +10,10 @@ use crate::model::image_reference::ImageReference;
 use crate::registry::RegistryClient;
 use crate::registry::auth::challenge::{self, Challenge};
 use crate::registry::auth::credential::Credential;
-use crate::registry::auth::token::{self, Authorization};
+use crate::registry::auth::token;
+use crate::registry::http::Trust;
+use crate::registry::http::authorization::Authorization;
 use crate::registry::http::transport::{Reply, RequestTarget};
-use crate::registry::mirrors::route::Trust;
 use crate::registry::oci::{manifest_kind, media_type_in};
 
 /// A dialogue: who asks, about what, and showing which credential.
@@ -49,7 +50,7 @@ impl RepositoryClient<'_> {
         resource: RepositoryResource<'_>,
     ) -> Result<Reply, RequestFailure> {
         let target = self.target(resource);
-        let key = token::TokenKey::new(&target, self.credential);
+        let key = token::TokenKey::new(&target.host, &target.repository, self.credential);
         let remembered = self.client.tokens.recall(&key);
         let reply = self.send(&method, &target, resource, remembered.as_ref()).await?;
         let refused = reply.status == StatusCode::UNAUTHORIZED;
@@ -98,8 +99,10 @@ impl RepositoryClient<'_> {
             Challenge::Basic => None,
         });
         if let Some(bearer) = bearer {
-            let realm = token::realm(bearer, reply)
-                .map_err(|cause| RequestFailure::Unknown(cause.of(asked.target)))?;
+            let realm = token::realm(bearer, reply).map_err(|untrusted| Cause::NoToken {
+                host: asked.target.host.clone(),
+                reason: untrusted.to_string(),
+            })?;
             let scope = format!("repository:{}:pull", self.reference.api_path());
             let scope = bearer.scope.clone().unwrap_or(scope);
             let ask = token::TokenRequest {

@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 use aws_lc_rs::hmac;
 use aws_lc_rs::rand::SystemRandom;
 
-use crate::registry::auth::token::Authorization;
+use crate::registry::http::authorization::Authorization;
 
 /// What to show to one registry.
 #[derive(Clone, PartialEq, Eq)]

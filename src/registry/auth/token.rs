@@ -5,11 +5,9 @@
 //! service is only trusted when the registry named it over TLS and it speaks TLS itself, or when
 //! both are on loopback.
 
-use std::fmt;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use base64::prelude::{BASE64_STANDARD, Engine};
 use moka::ops::compute::Op;
 use moka::sync::Cache;
 use reqwest::header::{ACCEPT, HeaderMap, HeaderValue};
@@ -21,47 +19,12 @@ use crate::model::facts::Cause;
 use crate::registry::LONGEST_QUESTION;
 use crate::registry::auth::challenge::Bearer;
 use crate::registry::auth::credential::{Credential, Fingerprint};
+use crate::registry::http::Trust;
 use crate::registry::http::address_guard::{authority, is_loopback};
-use crate::registry::http::transport::{Reply, RequestTarget, Transport};
-use crate::registry::mirrors::route::Trust;
+use crate::registry::http::authorization::Authorization;
+use crate::registry::http::transport::{Reply, Transport};
 use crate::registry::single_flight::{Reuse, SingleFlight};
 use crate::text::shown;
-
-/// A value of the `Authorization` header, with the time until which it is worth showing.
-#[derive(Clone)]
-pub(crate) struct Authorization {
-    value: HeaderValue,
-    until: Instant,
-}
-
-impl Authorization {
-    pub(crate) fn basic(user: &str, password: &str) -> Self {
-        let encoded = BASE64_STANDARD.encode(format!("{user}:{password}"));
-        Self::new(&format!("Basic {encoded}"), BASIC_KEPT)
-    }
-
-    pub(crate) fn header(&self) -> &HeaderValue {
-        &self.value
-    }
-
-    fn bearer(token: &str, expires_in: Duration) -> Option<Self> {
-        HeaderValue::from_str(&format!("Bearer {token}")).ok()?;
-        Some(Self::new(&format!("Bearer {token}"), expires_in))
-    }
-
-    fn new(text: &str, kept: Duration) -> Self {
-        // Base64 and tokens that passed the check are always header values.
-        let mut value = HeaderValue::from_str(text).unwrap_or(HeaderValue::from_static(""));
-        value.set_sensitive(true);
-        Self { value, until: Instant::now() + kept }
-    }
-}
-
-impl fmt::Debug for Authorization {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("Authorization(…)")
-    }
-}
 
 /// What was granted before, for the same registry, repository and credentials.
 #[derive(Debug)]
@@ -78,9 +41,12 @@ pub(crate) struct TokenKey {
 }
 
 impl TokenKey {
-    pub(crate) fn new(target: &RequestTarget, credential: Option<&Credential>) -> Self {
-        let repository = target.repository.clone();
-        Self { host: target.host.clone(), repository, credential: credential.map(Credential::fingerprint) }
+    pub(crate) fn new(host: &str, repository: &str, credential: Option<&Credential>) -> Self {
+        Self {
+            host: host.to_owned(),
+            repository: repository.to_owned(),
+            credential: credential.map(Credential::fingerprint),
+        }
     }
 }
 
@@ -91,7 +57,7 @@ impl Tokens {
     }
 
     pub(crate) fn recall(&self, key: &TokenKey) -> Option<Authorization> {
-        self.kept.get(key).filter(|authorization| authorization.until > Instant::now())
+        self.kept.get(key).filter(|authorization| !authorization.is_expired())
     }
 
     pub(crate) fn remember(&self, key: TokenKey, authorization: Authorization) {
@@ -101,7 +67,7 @@ impl Tokens {
     /// Forgets what the registry refused, unless something else was granted since.
     pub(crate) fn forget(&self, key: &TokenKey, refused: &Authorization) {
         self.kept.entry_by_ref(key).and_compute_with(|kept| match kept {
-            Some(kept) if kept.value().value == refused.value => Op::Remove,
+            Some(kept) if kept.value() == refused => Op::Remove,
             _ => Op::Nop,
         });
     }
@@ -121,8 +87,7 @@ impl Tokens {
         let host = authority(&ask.realm.url);
         let transport = transport.clone();
         let question = ask.question();
-        let granted =
-            || self.recall(key).filter(|kept| refused.is_none_or(|refused| kept.value != refused.value));
+        let granted = || self.recall(key).filter(|kept| refused.is_none_or(|refused| kept != refused));
         let (kept, key) = (self.kept.clone(), key.clone());
         let keep = move |answer: &Result<Authorization, TokenError>| {
             if let Ok(authorization) = answer {
@@ -231,10 +196,10 @@ impl TokenRequest {
 /// Where `bearer` may be taken to: the realm, when it may be trusted with credentials.
 pub(crate) fn realm(bearer: &Bearer, reply: &Reply) -> Result<Realm, UntrustedRealm> {
     let shown_realm = || shown(&bearer.realm);
-    let mut realm = Url::parse(&bearer.realm).map_err(|_| UntrustedRealm::NoUrl(shown_realm()))?;
+    let mut realm = Url::parse(&bearer.realm).map_err(|_| UntrustedRealm::NotUrl(shown_realm()))?;
     let realm_host = realm.host_str().map(str::to_owned);
     let Some(realm_host) = realm_host.filter(|_| matches!(realm.scheme(), "http" | "https")) else {
-        return Err(UntrustedRealm::NoUrl(shown_realm()));
+        return Err(UntrustedRealm::NotUrl(shown_realm()));
     };
     // Whatever is written there must not become a credential.
     let _ = realm.set_username("");
@@ -248,8 +213,8 @@ pub(crate) fn realm(bearer: &Bearer, reply: &Reply) -> Result<Realm, UntrustedRe
         (true, true) => {}
         (false, _) if same_insecure_host => {}
         _ if both_loopback && !(reply.is_verified && realm.scheme() == "http") => {}
-        (true, false) => return Err(UntrustedRealm::Plain(authority(&realm))),
-        (false, _) => return Err(UntrustedRealm::NamedInTheOpen(authority(&realm))),
+        (true, false) => return Err(UntrustedRealm::NoTls(authority(&realm))),
+        (false, _) => return Err(UntrustedRealm::NamedWithoutTls(authority(&realm))),
     }
     Ok(Realm { url: realm, trust })
 }
@@ -266,28 +231,16 @@ fn host_of(authority: &str) -> Option<String> {
     Some(Url::parse(&format!("http://{authority}")).ok()?.host_str()?.to_owned())
 }
 
-/// A token service that is not to be asked.
-#[derive(Debug)]
+/// Why a token service is not asked: a phrase about the registry.
+#[derive(Debug, thiserror::Error)]
 pub(crate) enum UntrustedRealm {
-    /// It is no address.
-    NoUrl(String),
-    /// It speaks no TLS, though the registry does.
-    Plain(String),
-    /// The registry named it without TLS, so anybody may have.
-    NamedInTheOpen(String),
-}
-
-impl UntrustedRealm {
-    pub(crate) fn of(self, target: &RequestTarget) -> Cause {
-        let reason = match self {
-            Self::NoUrl(realm) => format!("it names `{realm}` as its token service, which is no URL"),
-            Self::Plain(host) => format!("it names the token service {host} without TLS"),
-            Self::NamedInTheOpen(host) => {
-                format!("it names the token service {host}, but was itself asked without TLS")
-            }
-        };
-        Cause::NoToken { host: target.host.clone(), reason }
-    }
+    #[error("its token service `{0}` is not a valid URL")]
+    NotUrl(String),
+    #[error("it uses TLS, but its token service {0} does not")]
+    NoTls(String),
+    /// Anybody on the way may have named it.
+    #[error("it named the token service {0} without TLS")]
+    NamedWithoutTls(String),
 }
 
 fn granted(body: &[u8]) -> Result<Authorization, &'static str> {
@@ -309,7 +262,6 @@ fn granted(body: &[u8]) -> Result<Authorization, &'static str> {
 /// Tokens are a few kilobytes each.
 const MAX_TOKENS: u64 = 1024;
 const LONGEST_KEPT: Duration = Duration::from_secs(3600);
-const BASIC_KEPT: Duration = Duration::from_secs(300);
 const MAX_TOKEN_ANSWER: usize = 256 * 1024;
 
 #[cfg(test)]
@@ -368,8 +320,9 @@ mod tests {
 
     #[test]
     fn tokens_come_under_either_name_and_end() {
-        let value =
-            |body: &str| granted(body.as_bytes()).map(|granted| granted.value.to_str().unwrap().to_owned());
+        let value = |body: &str| {
+            granted(body.as_bytes()).map(|granted| granted.header().to_str().unwrap().to_owned())
+        };
         assert_eq!(value("{\"token\":\"a\"}"), Ok("Bearer a".into()));
         assert_eq!(value("{\"access_token\":\"b\",\"expires_in\":300}"), Ok("Bearer b".into()));
         assert_eq!(value("{\"token\":\"\",\"access_token\":\"b\"}"), Ok("Bearer b".into()));
@@ -377,6 +330,6 @@ mod tests {
         assert_eq!(value("<html>"), Err("answered what is no JSON"));
         assert_eq!(value("{\"token\":\"a\\nb\"}"), Err("answered a token that fits in no header"));
         let ended = granted(b"{\"token\":\"a\",\"expires_in\":1}").unwrap();
-        assert!(ended.until <= Instant::now());
+        assert!(ended.is_expired());
     }
 }

@@ -13,10 +13,10 @@ use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signat
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 
+use crate::registry::http::Trust;
 use crate::registry::http::address_guard::{GuardedResolver, authority, is_loopback};
 use crate::registry::http::proxy::{Proxies, Proxy};
 use crate::registry::http::tls_roots::CertDirs;
-use crate::registry::mirrors::route::Trust;
 
 /// The clients made so far.
 #[derive(Debug)]

@@ -16,13 +16,13 @@ use reqwest::{Client, Method, Response, StatusCode, Url};
 use crate::errors::{chain, innermost};
 use crate::metrics::Metrics;
 use crate::model::facts::Cause;
-use crate::registry::auth::token::Authorization;
+use crate::registry::http::Trust;
 use crate::registry::http::address_guard::{self, ForbiddenName, authority, is_loopback};
+use crate::registry::http::authorization::Authorization;
 use crate::registry::http::client::ClientPool;
 use crate::registry::http::host_limiter::{self, HostLimiters, HostLimits, Permit, Rejected, RequestOutcome};
 use crate::registry::http::proxy::{Proxies, Proxy};
 use crate::registry::http::tls_roots::CertDirs;
-use crate::registry::mirrors::route::Trust;
 use crate::text::shown;
 
 /// Where a question goes.

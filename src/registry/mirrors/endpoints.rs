@@ -12,7 +12,8 @@ use crate::model::facts::{Attempt, Cause, Fact};
 use crate::model::pull_spec::PullSpec;
 use crate::registry::RegistryClient;
 use crate::registry::auth::credential::Credential;
-use crate::registry::mirrors::route::{Endpoint, Role, Route, Trust};
+use crate::registry::http::Trust;
+use crate::registry::mirrors::route::{Endpoint, Role, Route};
 
 /// An endpoint, and what is shown to it.
 #[derive(Clone, Debug)]

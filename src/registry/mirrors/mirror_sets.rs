@@ -7,9 +7,8 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::model::facts::registry_sources::{is_inside, is_scope};
-use crate::registry::mirrors::route::{
-    EndpointScheme, Mirror, PullFromMirror, RegistryEntry, RegistryTable, Trust,
-};
+use crate::registry::http::Trust;
+use crate::registry::mirrors::route::{EndpointScheme, Mirror, PullFromMirror, RegistryEntry, RegistryTable};
 
 /// What a cluster says of registries.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

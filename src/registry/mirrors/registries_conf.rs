@@ -135,7 +135,8 @@ pub enum RegistriesConfFault {
 mod tests {
     use super::*;
     use crate::model::pull_spec::PullSpec;
-    use crate::registry::mirrors::route::{EndpointScheme, RegistryEntry, Trust};
+    use crate::registry::http::Trust;
+    use crate::registry::mirrors::route::{EndpointScheme, RegistryEntry};
 
     #[test]
     fn drop_ins_come_in_the_order_of_their_names_and_replace() {

@@ -9,10 +9,9 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use crate::model::image_reference::ImageReference;
+use crate::registry::http::Trust;
 use crate::registry::mirrors::registries_conf::RegistriesConfFault;
-use crate::registry::mirrors::route::{
-    EndpointScheme, Mirror, PullFromMirror, RegistryEntry, RegistryTable, Trust,
-};
+use crate::registry::mirrors::route::{EndpointScheme, Mirror, PullFromMirror, RegistryEntry, RegistryTable};
 use crate::text::shown;
 
 /// A key that nodes pass over.

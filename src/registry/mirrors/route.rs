@@ -7,6 +7,7 @@
 
 use crate::model::image_reference::ImageReference;
 use crate::model::pull_spec::PullSpec;
+use crate::registry::http::Trust;
 
 /// What is configured of registries: mirrors, blocked and insecure ones.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -50,15 +51,6 @@ pub enum PullFromMirror {
     Digests,
     /// Tags alone.
     Tags,
-}
-
-/// How an endpoint is spoken to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Trust {
-    /// Over TLS, with a certificate that is trusted.
-    Verified,
-    /// Over TLS with any certificate, or in the open where it speaks no TLS (`insecure`).
-    Insecure,
 }
 
 /// Whether a location may be pulled from.
