@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::model::facts::registry_sources::{is_inside, is_scope};
 use crate::registry::http::Trust;
-use crate::registry::mirrors::route::{EndpointScheme, Mirror, PullFromMirror, RegistryEntry, RegistryTable};
+use crate::registry::mirrors::route::{Mirror, PullAccess, PullFromMirror, RegistryEntry, RegistryTable};
 
 /// What a cluster says of registries.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -55,7 +55,7 @@ impl ClusterRegistries {
             for set in merged {
                 let entry = entry(&mut entries, &set.source);
                 if set.source_policy == SourcePolicy::NeverContactSource {
-                    entry.access = EndpointScheme::Blocked;
+                    entry.access = PullAccess::Blocked;
                 }
                 entry.mirrors.extend(set.mirrors.iter().map(|location| Mirror {
                     location: location.clone(),
@@ -82,7 +82,7 @@ impl ClusterRegistries {
         }
         for scope in self.blocked.iter().filter(|scope| is_scope(scope)) {
             for entry in entries.iter_mut().filter(|entry| is_inside(&entry.prefix, scope)) {
-                entry.access = EndpointScheme::Blocked;
+                entry.access = PullAccess::Blocked;
             }
         }
         for set in digests.iter().chain(&tags) {
@@ -119,7 +119,7 @@ fn entry<'a>(entries: &'a mut Vec<RegistryEntry>, scope: &str) -> &'a mut Regist
             location: (!scope.starts_with("*.")).then(|| scope.to_owned()),
             mirrors: Vec::new(),
             trust: Trust::Verified,
-            access: EndpointScheme::Open,
+            access: PullAccess::Allowed,
         });
         entries.len() - 1
     });
@@ -255,7 +255,7 @@ mod tests {
                     let answers = if mirror.answers == PullFromMirror::Tags { "tags" } else { "digests" };
                     format!(" {answers}:{}{}", trust(mirror.trust), mirror.location)
                 });
-                let blocked = if entry.access == EndpointScheme::Blocked { " blocked" } else { "" };
+                let blocked = if entry.access == PullAccess::Blocked { " blocked" } else { "" };
                 format!("{}{}{blocked}{}", trust(entry.trust), entry.prefix, mirrors.collect::<String>())
             })
             .collect();

@@ -1,14 +1,13 @@
 //! `registries.conf`, version 2, and its drop-in folder (`containers-registries.conf(5)`).
 //!
-//! Owns which files are read, in which order, and what is in force; [`registries_text`] owns the form of
-//! one file. One that is broken takes nothing's place.
-//!
-//! [`registries_text`]: crate::registry::mirrors::registries_toml
+//! Owns which files are read, in which order, and what is in use;
+//! [`registries_toml`](crate::registry::mirrors::registries_toml) owns the format of one file.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::registry::mirrors::registries_toml::RegistriesToml;
+use crate::errors;
+use crate::registry::mirrors::registries_toml::{RegistriesToml, RegistriesTomlError};
 use crate::registry::mirrors::route::RegistryTable;
 use crate::reload::{Reloadable, Reloaded};
 
@@ -61,6 +60,7 @@ struct RegistriesConfFile {
 }
 
 fn read(file: &Path) -> Result<Vec<RegistriesConfFile>, RegistriesConfError> {
+    let unreadable = |path: &Path, error| RegistriesConfError::Unreadable { path: path.to_owned(), error };
     let mut paths = vec![file.to_owned()];
     let mut folder = file.as_os_str().to_owned();
     folder.push(".d");
@@ -69,7 +69,7 @@ fn read(file: &Path) -> Result<Vec<RegistriesConfFile>, RegistriesConfError> {
         Ok(entries) => {
             let mut drop_ins = Vec::new();
             for entry in entries {
-                let path = entry.map_err(|error| RegistriesConfError::unreadable(&folder, error))?.path();
+                let path = entry.map_err(|error| unreadable(&folder, error))?.path();
                 if path.extension().is_some_and(|extension| extension == "conf") && path.is_file() {
                     drop_ins.push(path);
                 }
@@ -78,23 +78,23 @@ fn read(file: &Path) -> Result<Vec<RegistriesConfFile>, RegistriesConfError> {
             paths.extend(drop_ins);
         }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-        Err(error) => return Err(RegistriesConfError::unreadable(&folder, error)),
+        Err(error) => return Err(unreadable(&folder, error)),
     }
     let read = |path: PathBuf| match std::fs::read_to_string(&path) {
         Ok(text) => Ok(RegistriesConfFile { path, text }),
-        Err(error) => Err(RegistriesConfError::unreadable(&path, error)),
+        Err(error) => Err(unreadable(&path, error)),
     };
     paths.into_iter().map(read).collect()
 }
 
 fn parse(files: &[RegistriesConfFile]) -> Result<RegistryTable, RegistriesConfError> {
     let mut registries = RegistryTable::default();
-    for file in files {
-        let (read, passed_over) = RegistriesToml { text: &file.text }
+    for RegistriesConfFile { path, text } in files {
+        let (read, ignored) = RegistriesToml { text }
             .registries()
-            .map_err(|fault| RegistriesConfError { path: file.path.clone(), fault })?;
-        for key in passed_over {
-            tracing::warn!(file = %file.path.display(), line = key.line, key = key.name, "a key is not known and passed over, as nodes do");
+            .map_err(|error| RegistriesConfError::Invalid { path: path.clone(), error })?;
+        for key in ignored {
+            tracing::warn!(file = %path.display(), line = key.line, key = key.name, "unknown key ignored, as nodes do");
         }
         registries.overlay(read);
     }
@@ -103,31 +103,22 @@ fn parse(files: &[RegistriesConfFile]) -> Result<RegistryTable, RegistriesConfEr
 
 /// A `registries.conf` that cannot be used.
 #[derive(Debug, thiserror::Error)]
-#[error("{}{fault}", path.display())]
-pub struct RegistriesConfError {
-    path: PathBuf,
-    fault: RegistriesConfFault,
-}
-
-impl RegistriesConfError {
-    fn unreadable(path: &Path, error: std::io::Error) -> Self {
-        Self { path: path.to_owned(), fault: RegistriesConfFault::Unreadable(error) }
-    }
-}
-
-/// What is wrong with a `registries.conf`.
-#[derive(Debug, thiserror::Error)]
-pub enum RegistriesConfFault {
-    /// It could not be read.
-    #[error(": {}", crate::errors::words(.0))]
-    Unreadable(std::io::Error),
-    /// Something in it is wrong.
-    #[error(":{line}: {message}")]
-    Content {
-        /// The line, counted from one.
-        line: usize,
-        /// What is wrong there; names the key.
-        message: String,
+pub enum RegistriesConfError {
+    /// A file or the folder of drop-ins cannot be read.
+    #[error("{}: {}", path.display(), errors::words(error))]
+    Unreadable {
+        /// The file or folder.
+        path: PathBuf,
+        /// What the system said.
+        error: std::io::Error,
+    },
+    /// The text of a file is wrong.
+    #[error("{}:{error}", path.display())]
+    Invalid {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, and in which line.
+        error: RegistriesTomlError,
     },
 }
 
@@ -136,7 +127,7 @@ mod tests {
     use super::*;
     use crate::model::pull_spec::PullSpec;
     use crate::registry::http::Trust;
-    use crate::registry::mirrors::route::{EndpointScheme, RegistryEntry};
+    use crate::registry::mirrors::route::{PullAccess, RegistryEntry};
 
     #[test]
     fn drop_ins_come_in_the_order_of_their_names_and_replace() {
@@ -167,8 +158,8 @@ mod tests {
             error,
             format!("{}:1: `[[registry]]` has neither `location` nor `prefix`", path.display())
         );
-        assert_eq!(conf.reload().unwrap(), Reloaded::Same, "a fault is told of once");
-        assert_eq!(source(&conf), "second.example/os:1", "what was in force stays");
+        assert_eq!(conf.reload().unwrap(), Reloaded::Same, "an error is returned once");
+        assert_eq!(source(&conf), "second.example/os:1", "the previous registries stay in use");
         drop_in("30-c.conf", &entry("third.example"));
         assert_eq!(conf.reload().unwrap(), Reloaded::Changed);
         assert_eq!(source(&conf), "third.example/os:1");
@@ -184,7 +175,7 @@ mod tests {
             location: Some("c.d".into()),
             mirrors: Vec::new(),
             trust: Trust::Verified,
-            access: EndpointScheme::Open,
+            access: PullAccess::Allowed,
         }]);
         let open = RegistriesConf::none();
         assert_eq!(open.replace(registries.clone()), Reloaded::Changed);

@@ -1,174 +1,186 @@
-//! The form of a `registries.conf`, version 2 (`containers-registries.conf(5)`): text to [`RegistryTable`].
+//! The format of a `registries.conf`, version 2 (`containers-registries.conf(5)`): text to [`RegistryTable`].
 //!
-//! What nodes refuse is refused here, with line and key; what they pass over is passed over, too, and
-//! named. Short names are no business of this program, so search registries and aliases are not read.
+//! What nodes refuse is an error with the line; keys that nodes ignore are ignored and reported. Short names
+//! are not supported, so search registries and aliases are not read. `serde_ignored` is not used because it
+//! has the path of an ignored key and not its line.
 
 use std::ops::Range;
 
-use toml::Spanned;
-use toml::de::{DeTable, DeValue};
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+use toml::de::DeTable;
+use toml::{Deserializer, Spanned};
 
 use crate::model::image_reference::ImageReference;
 use crate::registry::http::Trust;
-use crate::registry::mirrors::registries_conf::RegistriesConfFault;
-use crate::registry::mirrors::route::{EndpointScheme, Mirror, PullFromMirror, RegistryEntry, RegistryTable};
+use crate::registry::mirrors::route::{Mirror, PullAccess, PullFromMirror, RegistryEntry, RegistryTable};
 use crate::text::shown;
-
-/// A key that nodes pass over.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct IgnoredKeys {
-    pub(crate) line: usize,
-    pub(crate) name: String,
-}
 
 /// The text of one file.
 pub(crate) struct RegistriesToml<'a> {
     pub(crate) text: &'a str,
 }
 
-type TomlTable<'a> = DeTable<'a>;
-type Value<'a> = Spanned<DeValue<'a>>;
+/// A key that nodes ignore.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct IgnoredKey {
+    pub(crate) line: usize,
+    pub(crate) name: String,
+}
+
+/// What is wrong with the text of a file, and in which line.
+#[derive(Debug, thiserror::Error)]
+#[error("{line}: {message}")]
+pub struct RegistriesTomlError {
+    line: usize,
+    message: String,
+}
+
+#[derive(Deserialize)]
+struct FileTable {
+    #[serde(default)]
+    registry: Vec<Spanned<RegistryBody>>,
+    registries: Option<Spanned<IgnoredAny>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case", expecting = "a table")]
+struct RegistryBody {
+    prefix: Option<Spanned<String>>,
+    location: Option<Spanned<String>>,
+    #[serde(default)]
+    insecure: bool,
+    #[serde(default)]
+    blocked: bool,
+    #[serde(default)]
+    mirror_by_digest_only: bool,
+    #[serde(default)]
+    mirror: Vec<Spanned<MirrorBody>>,
+    pull_from_mirror: Option<Spanned<IgnoredAny>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case", expecting = "a table")]
+struct MirrorBody {
+    location: Option<Spanned<String>>,
+    #[serde(default)]
+    insecure: bool,
+    pull_from_mirror: Option<Spanned<String>>,
+}
 
 impl RegistriesToml<'_> {
-    /// What it says, and what nodes pass over in it.
-    pub(crate) fn registries(&self) -> Result<(RegistryTable, Vec<IgnoredKeys>), RegistriesConfFault> {
-        let document = TomlTable::parse(self.text).map_err(|error| {
-            let span = error.span().unwrap_or_default();
-            self.fault(span, format!("not TOML: {}", shown(&error.message().replace('\n', ", "))))
+    /// The registries, and the keys that nodes ignore.
+    pub(crate) fn registries(&self) -> Result<(RegistryTable, Vec<IgnoredKey>), RegistriesTomlError> {
+        let error = |error: toml::de::Error| {
+            let message = error.to_string().trim_end().replace('\n', " ");
+            self.error(&error.span().unwrap_or_default(), shown(&message))
+        };
+        let document = DeTable::parse(self.text).map_err(|syntax| {
+            let message = format!("not valid TOML: {}", shown(&syntax.message().replace('\n', ", ")));
+            self.error(&syntax.span().unwrap_or_default(), message)
         })?;
-        let mut passed_over = Vec::new();
-        let mut entries: Vec<(RegistryEntry, Range<usize>)> = Vec::new();
-        for (key, value) in document.get_ref() {
-            match key.get_ref().as_ref() {
-                "registry" => {
-                    for table in self.tables("registry", value)? {
-                        entries.push((self.entry(table, &mut passed_over)?, table.span()));
-                    }
-                }
-                "registries" => {
-                    return Err(self.fault(
-                        key.span(),
-                        "`registries` is of version 1 of the format; write `[[registry]]` tables".to_owned(),
-                    ));
-                }
-                key if NOT_READ.contains(&key) => {}
-                name => passed_over.push(IgnoredKeys { line: self.line(&key.span()), name: shown(name) }),
-            }
+        let ignored = self.ignored(document.get_ref());
+        let file = FileTable::deserialize(Deserializer::from(document)).map_err(error)?;
+        if let Some(version_1) = file.registries {
+            let message = "`registries` belongs to version 1 of the format; write `[[registry]]` tables";
+            return Err(self.error(&version_1.span(), message));
         }
+        let entries: Vec<_> =
+            file.registry.into_iter().map(|body| self.entry(body)).collect::<Result<_, _>>()?;
         self.check_conflicts(&entries)?;
-        Ok((RegistryTable::new(entries.into_iter().map(|(entry, _)| entry)), passed_over))
+        Ok((RegistryTable::new(entries.into_iter().map(Spanned::into_inner)), ignored))
     }
 
-    fn entry(
-        &self,
-        value: &Value<'_>,
-        passed_over: &mut Vec<IgnoredKeys>,
-    ) -> Result<RegistryEntry, RegistriesConfFault> {
-        let mut prefix = None;
-        let mut location = None;
-        let mut trust = Trust::Verified;
-        let mut access = EndpointScheme::Open;
-        let mut by_digest_only = false;
-        let mut mirrors = Vec::new();
-        for (key, value) in self.members("registry", value)? {
-            match key.get_ref().as_ref() {
-                "prefix" => prefix = self.place("prefix", value)?,
-                "location" => location = self.place("location", value)?,
-                "insecure" => trust = if self.is_set("insecure", value)? { Trust::Insecure } else { trust },
-                "blocked" => {
-                    access = if self.is_set("blocked", value)? { EndpointScheme::Blocked } else { access }
-                }
-                "mirror-by-digest-only" => by_digest_only = self.is_set("mirror-by-digest-only", value)?,
-                "mirror" => {
-                    for table in self.tables("mirror", value)? {
-                        mirrors.push((self.mirror(table, passed_over)?, table.span()));
-                    }
-                }
-                "pull-from-mirror" => {
-                    return Err(self.fault(
-                        key.span(),
-                        "`pull-from-mirror` belongs into `[[registry.mirror]]`".to_owned(),
-                    ));
-                }
-                name => passed_over.push(IgnoredKeys { line: self.line(&key.span()), name: shown(name) }),
+    /// The keys that nodes ignore.
+    fn ignored(&self, file: &DeTable<'_>) -> Vec<IgnoredKey> {
+        let mut ignored = Vec::new();
+        let mut add_unknown = |table: &DeTable<'_>, known: &[&str]| {
+            let unknown = table.keys().filter(|key| !known.contains(&key.get_ref().as_ref()));
+            ignored.extend(
+                unknown.map(|key| IgnoredKey { line: self.line(&key.span()), name: shown(key.get_ref()) }),
+            );
+        };
+        add_unknown(file, &FILE_KEYS);
+        for registry in tables(file, "registry") {
+            add_unknown(registry, &REGISTRY_KEYS);
+            for mirror in tables(registry, "mirror") {
+                add_unknown(mirror, &MIRROR_KEYS);
             }
         }
-        let prefix = match (prefix, &location) {
-            (Some(prefix), _) => prefix,
-            (None, Some(location)) => location.clone(),
-            (None, None) => {
-                return Err(
-                    self.fault(value.span(), "`[[registry]]` has neither `location` nor `prefix`".to_owned())
-                );
-            }
+        ignored
+    }
+
+    fn entry(&self, body: Spanned<RegistryBody>) -> Result<Spanned<RegistryEntry>, RegistriesTomlError> {
+        let span = body.span();
+        let error = |message: String| Err(self.error(&span, message));
+        let body = body.into_inner();
+        if let Some(misplaced) = body.pull_from_mirror {
+            let message = "`pull-from-mirror` belongs in `[[registry.mirror]]`";
+            return Err(self.error(&misplaced.span(), message));
+        }
+        let location = self.place("location", body.location)?;
+        let Some(prefix) = self.place("prefix", body.prefix)?.or_else(|| location.clone()) else {
+            return error("`[[registry]]` has neither `location` nor `prefix`".to_owned());
         };
         if let Some(domain) = prefix.strip_prefix("*.") {
             if domain.contains(['/', '@', ':']) {
-                let message =
-                    format!("`prefix` is `{}`; a wildcard is `*.` and a domain alone", shown(&prefix));
-                return Err(self.fault(value.span(), message));
+                return error(format!(
+                    "`prefix` is `{}`; only a domain can follow the wildcard `*.`",
+                    shown(&prefix)
+                ));
             }
         } else if location.is_none() {
-            let message = format!(
-                "`location` is missing; only a `prefix` such as `*.example.com` goes without, and this is `{}`",
+            return error(format!(
+                "`location` is missing; it can be left out only for a `prefix` such as `*.example.com`, not `{}`",
                 shown(&prefix)
-            );
-            return Err(self.fault(value.span(), message));
+            ));
         }
-        let mut read = Vec::new();
-        for ((mirror, answers), span) in mirrors {
-            if by_digest_only && answers.is_some() {
-                let message = "`pull-from-mirror` cannot stand beside `mirror-by-digest-only`".to_owned();
-                return Err(self.fault(span, message));
-            }
-            let answers =
-                if by_digest_only { PullFromMirror::Digests } else { answers.unwrap_or(PullFromMirror::All) };
-            read.push(Mirror { answers, ..mirror });
-        }
-        Ok(RegistryEntry { prefix, location, mirrors: read, trust, access })
-    }
-
-    fn mirror(
-        &self,
-        value: &Value<'_>,
-        passed_over: &mut Vec<IgnoredKeys>,
-    ) -> Result<(Mirror, Option<PullFromMirror>), RegistriesConfFault> {
-        let mut location = None;
-        let mut trust = Trust::Verified;
-        let mut answers = None;
-        for (key, value) in self.members("mirror", value)? {
-            match key.get_ref().as_ref() {
-                "location" => location = self.place("location", value)?,
-                "insecure" => trust = if self.is_set("insecure", value)? { Trust::Insecure } else { trust },
-                "pull-from-mirror" => {
-                    answers = match self.string("pull-from-mirror", value)? {
-                        "" => None,
-                        "all" => Some(PullFromMirror::All),
-                        "digest-only" => Some(PullFromMirror::Digests),
-                        "tag-only" => Some(PullFromMirror::Tags),
-                        other => {
-                            let message = format!(
-                                "`pull-from-mirror` is `{}`; `all`, `digest-only` or `tag-only` is expected",
-                                shown(other)
-                            );
-                            return Err(self.fault(value.span(), message));
-                        }
-                    }
-                }
-                name => passed_over.push(IgnoredKeys { line: self.line(&key.span()), name: shown(name) }),
-            }
-        }
-        let Some(location) = location else {
-            return Err(self.fault(value.span(), "`[[registry.mirror]]` has no `location`".to_owned()));
+        let by_digest_only = body.mirror_by_digest_only;
+        let mirrors = body.mirror.into_iter().map(|mirror| self.mirror(mirror, by_digest_only));
+        let entry = RegistryEntry {
+            prefix,
+            location,
+            mirrors: mirrors.collect::<Result<_, _>>()?,
+            trust: trust(body.insecure),
+            access: if body.blocked { PullAccess::Blocked } else { PullAccess::Allowed },
         };
-        Ok((Mirror { location, trust, answers: PullFromMirror::All }, answers))
+        Ok(Spanned::new(span, entry))
     }
 
-    /// Nodes refuse a file in which one place is both secure and insecure, or blocked and open.
-    fn check_conflicts(&self, entries: &[(RegistryEntry, Range<usize>)]) -> Result<(), RegistriesConfFault> {
+    fn mirror(&self, body: Spanned<MirrorBody>, by_digest_only: bool) -> Result<Mirror, RegistriesTomlError> {
+        let span = body.span();
+        let body = body.into_inner();
+        let Some(location) = self.place("location", body.location)? else {
+            return Err(self.error(&span, "`[[registry.mirror]]` has no `location`"));
+        };
+        let pull = body.pull_from_mirror.filter(|pull| !pull.get_ref().is_empty());
+        let answers = match pull.as_ref().map(|pull| pull.get_ref().as_str()) {
+            Some(_) if by_digest_only => {
+                let message = "`pull-from-mirror` cannot be used together with `mirror-by-digest-only`";
+                return Err(self.error(&span, message));
+            }
+            None if by_digest_only => PullFromMirror::Digests,
+            None | Some("all") => PullFromMirror::All,
+            Some("digest-only") => PullFromMirror::Digests,
+            Some("tag-only") => PullFromMirror::Tags,
+            Some(other) => {
+                let span = pull.as_ref().map(Spanned::span).unwrap_or_default();
+                let expected = "`all`, `digest-only` or `tag-only` is expected";
+                return Err(
+                    self.error(&span, format!("`pull-from-mirror` is `{}`; {expected}", shown(other)))
+                );
+            }
+        };
+        Ok(Mirror { location, trust: trust(body.insecure), answers })
+    }
+
+    /// Nodes refuse a file in which one place is both secure and insecure, or blocked and allowed.
+    fn check_conflicts(&self, entries: &[Spanned<RegistryEntry>]) -> Result<(), RegistriesTomlError> {
         let place = |entry: &RegistryEntry| entry.location.clone().unwrap_or_else(|| entry.prefix.clone());
-        for (index, (entry, span)) in entries.iter().enumerate() {
-            for (earlier, earlier_span) in &entries[..index] {
+        for (index, entry) in entries.iter().enumerate() {
+            let (span, entry) = (entry.span(), entry.get_ref());
+            for earlier in &entries[..index] {
+                let (earlier_span, earlier) = (earlier.span(), earlier.get_ref());
                 if place(entry) != place(earlier) {
                     continue;
                 }
@@ -176,12 +188,9 @@ impl RegistriesToml<'_> {
                     [("insecure", entry.trust != earlier.trust), ("blocked", entry.access != earlier.access)]
                 {
                     if differs {
-                        let message = format!(
-                            "`{key}` of `{}` is another than in line {}",
-                            shown(&place(entry)),
-                            self.line(earlier_span)
-                        );
-                        return Err(self.fault(span.clone(), message));
+                        let (place, line) = (place(entry), self.line(&earlier_span));
+                        let message = format!("`{key}` of `{}` differs from line {line}", shown(&place));
+                        return Err(self.error(&span, message));
                     }
                 }
             }
@@ -190,61 +199,27 @@ impl RegistriesToml<'_> {
     }
 
     /// A host with what follows it. `None` when it is empty.
-    fn place(&self, key: &str, value: &Value<'_>) -> Result<Option<String>, RegistriesConfFault> {
-        let text = self.string(key, value)?;
+    fn place(&self, key: &str, text: Option<Spanned<String>>) -> Result<Option<String>, RegistriesTomlError> {
+        let Some(text) = text else { return Ok(None) };
+        let (span, text) = (text.span(), text.into_inner());
         let place = text.trim_end_matches('/');
         if place.is_empty() {
             return Ok(None);
         }
-        let wrong =
-            |what: &str| Err(self.fault(value.span(), format!("`{key}` is `{}`, {what}", shown(text))));
+        let wrong = |what: &str| Err(self.error(&span, format!("`{key}` is `{}`, {what}", shown(&text))));
         if place.starts_with("http://") || place.starts_with("https://") {
-            return wrong("which begins with a scheme; write the host alone");
+            return wrong("which begins with a scheme; write only the host");
         }
         // A repository below the place must be a reference that names its registry.
         let named = place.strip_prefix("*.").unwrap_or(place);
         if ImageReference::parse(&format!("{named}/a")).is_err() && key != "prefix" {
-            return wrong("which is no host, with or without a path");
+            return wrong("which is not a host, with or without a path");
         }
         Ok(Some(place.to_owned()))
     }
 
-    fn string<'v>(&self, key: &str, value: &'v Value<'_>) -> Result<&'v str, RegistriesConfFault> {
-        value.get_ref().as_str().ok_or_else(|| self.expected(key, "a string", value))
-    }
-
-    fn is_set(&self, key: &str, value: &Value<'_>) -> Result<bool, RegistriesConfFault> {
-        value.get_ref().as_bool().ok_or_else(|| self.expected(key, "`true` or `false`", value))
-    }
-
-    fn tables<'v, 'i>(
-        &self,
-        key: &str,
-        value: &'v Value<'i>,
-    ) -> Result<&'v [Value<'i>], RegistriesConfFault> {
-        match value.get_ref() {
-            DeValue::Array(tables) => Ok(tables),
-            _ => Err(self.expected(key, &format!("written `[[{key}]]`, a list of tables,"), value)),
-        }
-    }
-
-    fn members<'v, 'i>(
-        &self,
-        key: &str,
-        value: &'v Value<'i>,
-    ) -> Result<&'v TomlTable<'i>, RegistriesConfFault> {
-        match value.get_ref() {
-            DeValue::Table(table) => Ok(table),
-            _ => Err(self.expected(key, "a table", value)),
-        }
-    }
-
-    fn expected(&self, key: &str, what: &str, value: &Value<'_>) -> RegistriesConfFault {
-        self.fault(value.span(), format!("`{key}` is {}; {what} is expected", value.get_ref().type_str()))
-    }
-
-    fn fault(&self, span: Range<usize>, message: String) -> RegistriesConfFault {
-        RegistriesConfFault::Content { line: self.line(&span), message }
+    fn error(&self, span: &Range<usize>, message: impl Into<String>) -> RegistriesTomlError {
+        RegistriesTomlError { line: self.line(span), message: message.into() }
     }
 
     fn line(&self, span: &Range<usize>) -> usize {
@@ -253,22 +228,37 @@ impl RegistriesToml<'_> {
     }
 }
 
-/// What has a meaning for nodes and none for a program that takes no short names and keeps
-/// credentials elsewhere.
-const NOT_READ: [&str; 5] = [
+/// The tables below `key`, which may be of another type.
+fn tables<'t, 'i>(table: &'t DeTable<'i>, key: &str) -> impl Iterator<Item = &'t DeTable<'i>> {
+    let array = table.get(key).and_then(|value| value.get_ref().as_array());
+    array.into_iter().flat_map(|array| array.iter()).filter_map(|value| value.get_ref().as_table())
+}
+
+fn trust(insecure: bool) -> Trust {
+    if insecure { Trust::Insecure } else { Trust::Verified }
+}
+
+/// The last five have a meaning for nodes but not for a program without short names, whose credentials come
+/// from elsewhere.
+const FILE_KEYS: [&str; 7] = [
+    "registry",
+    "registries",
     "unqualified-search-registries",
     "credential-helpers",
     "short-name-mode",
     "additional-layer-store-auth-helper",
     "aliases",
 ];
+const REGISTRY_KEYS: [&str; 7] =
+    ["prefix", "location", "insecure", "blocked", "mirror-by-digest-only", "mirror", "pull-from-mirror"];
+const MIRROR_KEYS: [&str; 3] = ["location", "insecure", "pull-from-mirror"];
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn registries(text: &str) -> Result<(RegistryTable, Vec<IgnoredKeys>), String> {
-        RegistriesToml { text }.registries().map_err(|fault| fault.to_string())
+    fn registries(text: &str) -> Result<(RegistryTable, Vec<IgnoredKey>), String> {
+        RegistriesToml { text }.registries().map_err(|error| error.to_string())
     }
 
     #[test]
@@ -317,21 +307,21 @@ prefix = "*.example.org"
                     mirror("three.example", Trust::Verified, PullFromMirror::Digests),
                 ],
                 trust: Trust::Insecure,
-                access: EndpointScheme::Blocked,
+                access: PullAccess::Blocked,
             },
             RegistryEntry {
                 prefix: "localhost".into(),
                 location: Some("localhost".into()),
                 mirrors: vec![mirror("four.example", Trust::Verified, PullFromMirror::Digests)],
                 trust: Trust::Verified,
-                access: EndpointScheme::Open,
+                access: PullAccess::Allowed,
             },
             RegistryEntry {
                 prefix: "*.example.org".into(),
                 location: None,
                 mirrors: Vec::new(),
                 trust: Trust::Verified,
-                access: EndpointScheme::Open,
+                access: PullAccess::Allowed,
             },
         ]);
         assert_eq!(registries(text), Ok((expected, Vec::new())));
@@ -339,80 +329,77 @@ prefix = "*.example.org"
     }
 
     #[test]
-    fn what_nodes_pass_over_is_named() {
+    fn keys_that_nodes_ignore_are_named() {
         let text = "unknown = 1\n[[registry]]\nlocation = \"a.b\"\nblockd = true\n[[registry.mirror]]\nlocation = \"c.d\"\nx = 1\n";
-        let (_, passed_over) = registries(text).unwrap();
-        let mut named: Vec<_> = passed_over.iter().map(|key| (key.line, key.name.as_str())).collect();
+        let (_, ignored) = registries(text).unwrap();
+        let mut named: Vec<_> = ignored.iter().map(|key| (key.line, key.name.as_str())).collect();
         named.sort_unstable();
         assert_eq!(named, [(1, "unknown"), (4, "blockd"), (7, "x")]);
     }
 
     #[test]
-    fn faults_name_line_and_key() {
+    fn errors_name_line_and_key() {
         for (text, message) in [
-            ("[[registry]\n", ":1: not TOML: "),
-            (
-                "\n\nregistry = 5",
-                ":3: `registry` is integer; written `[[registry]]`, a list of tables, is expected",
-            ),
-            (
-                "[registry]\nlocation = \"a.b\"",
-                ":1: `registry` is table; written `[[registry]]`, a list of tables, is expected",
-            ),
-            ("registry = [5]", ":1: `registry` is integer; a table is expected"),
+            ("[[registry]\n", "1: not valid TOML: "),
+            ("\n\nregistry = 5", "3: invalid type: integer `5`, expected a sequence in `registry`"),
+            ("[registry]\nlocation = \"a.b\"", "1: invalid type: map, expected a sequence in `registry`"),
+            ("registry = [5]", "1: invalid type: integer `5`, expected a table in `registry`"),
             (
                 "[registries.search]\nregistries = []",
-                ":1: `registries` is of version 1 of the format; write `[[registry]]` tables",
+                "1: `registries` belongs to version 1 of the format; write `[[registry]]` tables",
             ),
-            ("[[registry]]\ninsecure = true", ":1: `[[registry]]` has neither `location` nor `prefix`"),
-            ("[[registry]]\n\nlocation = 1", ":3: `location` is integer; a string is expected"),
+            ("[[registry]]\ninsecure = true", "1: `[[registry]]` has neither `location` nor `prefix`"),
+            (
+                "[[registry]]\n\nlocation = 1",
+                "3: invalid type: integer `1`, expected a string in `registry.location`",
+            ),
             (
                 "[[registry]]\nlocation = \"a.b\"\nblocked = \"yes\"",
-                ":3: `blocked` is string; `true` or `false` is expected",
+                "3: invalid type: string \"yes\", expected a boolean in `registry.blocked`",
             ),
             (
                 "[[registry]]\nlocation = \"https://a.b\"",
-                ":2: `location` is `https://a.b`, which begins with a scheme; write the host alone",
+                "2: `location` is `https://a.b`, which begins with a scheme; write only the host",
             ),
             (
                 "[[registry]]\nlocation = \"mirror\"",
-                ":2: `location` is `mirror`, which is no host, with or without a path",
+                "2: `location` is `mirror`, which is not a host, with or without a path",
             ),
             (
                 "[[registry]]\nprefix = \"a.b\"",
-                ":1: `location` is missing; only a `prefix` such as `*.example.com` goes without, and this is `a.b`",
+                "1: `location` is missing; it can be left out only for a `prefix` such as `*.example.com`, not `a.b`",
             ),
             (
                 "[[registry]]\nprefix = \"*.a.b/c\"",
-                ":1: `prefix` is `*.a.b/c`; a wildcard is `*.` and a domain alone",
+                "1: `prefix` is `*.a.b/c`; only a domain can follow the wildcard `*.`",
             ),
             (
                 "[[registry]]\nlocation = \"a.b\"\npull-from-mirror = \"all\"",
-                ":3: `pull-from-mirror` belongs into `[[registry.mirror]]`",
+                "3: `pull-from-mirror` belongs in `[[registry.mirror]]`",
             ),
             (
                 "[[registry]]\nlocation = \"a.b\"\n[[registry.mirror]]\ninsecure = true",
-                ":3: `[[registry.mirror]]` has no `location`",
+                "3: `[[registry.mirror]]` has no `location`",
             ),
             (
                 "[[registry]]\nlocation = \"a.b\"\n[[registry.mirror]]\nlocation = \"c.d\"\npull-from-mirror = \"tags\"",
-                ":5: `pull-from-mirror` is `tags`; `all`, `digest-only` or `tag-only` is expected",
+                "5: `pull-from-mirror` is `tags`; `all`, `digest-only` or `tag-only` is expected",
             ),
             (
                 "[[registry]]\nlocation = \"a.b\"\nmirror-by-digest-only = true\n[[registry.mirror]]\nlocation = \"c.d\"\npull-from-mirror = \"all\"",
-                ":4: `pull-from-mirror` cannot stand beside `mirror-by-digest-only`",
+                "4: `pull-from-mirror` cannot be used together with `mirror-by-digest-only`",
             ),
             (
                 "[[registry]]\nlocation = \"a.b\"\n[[registry]]\nprefix = \"c.d\"\nlocation = \"a.b\"\ninsecure = true",
-                ":3: `insecure` of `a.b` is another than in line 1",
+                "3: `insecure` of `a.b` differs from line 1",
             ),
             (
                 "[[registry]]\nlocation = \"a.b\"\nblocked = true\n[[registry]]\nprefix = \"c.d\"\nlocation = \"a.b\"",
-                ":4: `blocked` of `a.b` is another than in line 1",
+                "4: `blocked` of `a.b` differs from line 1",
             ),
             (
                 "[[registry]]\nlocation = \"a\\u001b.b\"",
-                ":2: `location` is `a\\u{1b}.b`, which is no host, with or without a path",
+                "2: `location` is `a\\u{1b}.b`, which is not a host, with or without a path",
             ),
         ] {
             let error = registries(text).unwrap_err();
@@ -426,12 +413,12 @@ prefix = "*.example.org"
 
     proptest::proptest! {
         #[test]
-        fn no_text_makes_the_reader_panic(text in ".*") {
+        fn no_text_makes_the_parser_panic(text in ".*") {
             let _ = registries(&text);
         }
 
         #[test]
-        fn no_values_make_the_reader_panic(
+        fn no_values_make_the_parser_panic(
             key in "(prefix|location|insecure|blocked|mirror|pull-from-mirror|x)",
             value in "(1|true|\"[a-z*./:]{0,9}\"|\\[\\]|\\[\\{\\}\\]|\\{\\})",
         ) {

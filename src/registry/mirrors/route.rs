@@ -28,7 +28,7 @@ pub struct RegistryEntry {
     /// How the location is spoken to.
     pub trust: Trust,
     /// Whether the location may be pulled from.
-    pub access: EndpointScheme,
+    pub access: PullAccess,
 }
 
 /// Somewhere else to ask.
@@ -53,12 +53,12 @@ pub enum PullFromMirror {
     Tags,
 }
 
-/// Whether a location may be pulled from.
+/// Whether images may be pulled from a location.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum EndpointScheme {
-    /// It may.
-    Open,
-    /// It may not (`blocked`).
+pub enum PullAccess {
+    /// They may.
+    Allowed,
+    /// They may not (`blocked`).
     Blocked,
 }
 
@@ -155,8 +155,8 @@ impl RegistryTable {
         // Nodes look for the entry of the place that they are about to ask; `containers-registries.conf`
         // promises that of the prefix. Whoever blocks either means it.
         let blocked = match entry.access {
-            EndpointScheme::Blocked => Some(entry),
-            EndpointScheme::Open => self.blocking(&source),
+            PullAccess::Blocked => Some(entry),
+            PullAccess::Allowed => self.blocking(&source),
         };
         let blocked = blocked.map(|entry| entry.prefix.clone());
         if blocked.is_none() {
@@ -168,7 +168,7 @@ impl RegistryTable {
     /// The entry that blocks what is at `reference`.
     fn blocking(&self, reference: &ImageReference) -> Option<&RegistryEntry> {
         let (entry, _) = self.find(&name(reference))?;
-        (entry.access == EndpointScheme::Blocked).then_some(entry)
+        (entry.access == PullAccess::Blocked).then_some(entry)
     }
 
     /// The entry with the longest prefix of `name`, and where that ends.
@@ -218,7 +218,7 @@ mod tests {
             location: Some(location.to_owned()).filter(|location| !location.is_empty()),
             mirrors: Vec::new(),
             trust: Trust::Verified,
-            access: EndpointScheme::Open,
+            access: PullAccess::Allowed,
         }
     }
 
@@ -323,13 +323,13 @@ mod tests {
     #[test]
     fn what_is_blocked_is_not_asked_its_mirrors_are() {
         let mut source = entry("quay.io", "quay.io");
-        source.access = EndpointScheme::Blocked;
+        source.access = PullAccess::Blocked;
         source.mirrors = vec![
             mirror("m.example", PullFromMirror::Digests),
             mirror("bad.example", PullFromMirror::Digests),
         ];
         let mut bad = entry("bad.example", "bad.example");
-        bad.access = EndpointScheme::Blocked;
+        bad.access = PullAccess::Blocked;
         let elsewhere = entry("old.example", "bad.example/x");
         let registries = RegistryTable::new([source, bad, elsewhere]);
         assert_eq!(
