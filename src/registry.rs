@@ -39,7 +39,7 @@ use crate::registry::http::proxy::{Proxies, ProxySettings};
 use crate::registry::http::tls_roots::CertDirs;
 use crate::registry::http::transport::Transport;
 use crate::registry::images::ImageReader;
-use crate::registry::mirrors::endpoints::ResolvedEndpoint;
+use crate::registry::mirrors::endpoints::{Endpoints, ResolvedEndpoint};
 use crate::registry::mirrors::registries_conf::RegistriesConf;
 use crate::registry::oci::{ImageConfigFile, OciDocument};
 use crate::registry::repository_client::{RepositoryClient, RepositoryResource, RequestFailure};
@@ -215,6 +215,12 @@ impl RegistryClient {
     /// Through whom registries are asked.
     pub fn proxies(&self) -> &Proxies {
         &self.proxies
+    }
+
+    /// The endpoints of `reference`, for an answer by `deadline`.
+    pub(crate) fn tour(&self, reference: &PullSpec, deadline: Instant) -> Endpoints<'_> {
+        let route = self.registries.current().route(reference);
+        Endpoints::new(&self.credentials, route, reference, deadline)
     }
 
     /// The mirrors, blocked and insecure registries in force.

@@ -1,71 +1,68 @@
-//! The endpoints of a reference, asked one after another as nodes do.
+//! The endpoints of a reference, tried one after another as nodes do.
 //!
-//! Owns who is asked, how much of a caller's time a mirror may take, and what several answers come to.
-//! A mirror that has no such image, refuses or fails leaves the question to the next endpoint. What
-//! nobody answered is told endpoint by endpoint.
-
-use std::sync::Arc;
+//! Owns which endpoint is next, how much of the caller's time a mirror gets, and what several answers amount to.
+//! A mirror that does not have the image, refuses or fails passes the request on to the next endpoint. When
+//! no endpoint has an answer, the result names each of them with its reason.
 
 use tokio::time::{Instant, timeout_at};
 
 use crate::model::facts::{Attempt, Cause, Fact};
 use crate::model::pull_spec::PullSpec;
-use crate::registry::RegistryClient;
 use crate::registry::auth::credential::Credential;
+use crate::registry::auth::keychain::Keychain;
 use crate::registry::http::Trust;
 use crate::registry::mirrors::route::{Endpoint, Role, Route};
 
-/// An endpoint, and what is shown to it.
+/// An endpoint with the credential for it.
 #[derive(Clone, Debug)]
 pub(crate) struct ResolvedEndpoint {
     /// The reference as the endpoint has it.
     pub(crate) reference: PullSpec,
     pub(crate) trust: Trust,
     pub(crate) credential: Option<Credential>,
-    /// What the endpoint is called in an answer: its host; its repository where it is a mirror on the
-    /// very host that the user wrote.
+    /// What the endpoint is called in an answer: its host, or its repository if it is a mirror on the same
+    /// host as the source.
     pub(crate) name: String,
 }
 
-/// A question on its way from endpoint to endpoint.
-pub(crate) struct Endpoints {
-    client: Arc<RegistryClient>,
-    endpoints: std::vec::IntoIter<Endpoint>,
+/// The endpoints that remain, and what the earlier ones answered.
+pub(crate) struct Endpoints<'a> {
+    keychain: &'a Keychain,
+    remaining: std::vec::IntoIter<Endpoint>,
     blocked: Option<String>,
-    /// The registry that the user wrote.
+    /// The registry in the reference as the user wrote it.
     host: String,
     deadline: Instant,
     attempts: Vec<Attempt>,
-    asked: String,
+    /// The name of the endpoint returned last.
+    current: String,
 }
 
-impl RegistryClient {
-    /// The way of a question about `reference` that is to be answered by `deadline`.
-    pub(crate) fn tour(self: &Arc<Self>, reference: &PullSpec, deadline: Instant) -> Endpoints {
-        let Route { endpoints, blocked } = self.registries.current().route(reference);
-        Endpoints {
-            client: Arc::clone(self),
-            endpoints: endpoints.into_iter(),
-            blocked,
+impl<'a> Endpoints<'a> {
+    /// The endpoints of `route`, which is that of `reference`, for an answer by `deadline`.
+    pub(crate) fn new(keychain: &'a Keychain, route: Route, reference: &PullSpec, deadline: Instant) -> Self {
+        Self {
+            keychain,
+            remaining: route.endpoints.into_iter(),
+            blocked: route.blocked,
             host: reference.api_host().to_owned(),
             deadline,
             attempts: Vec::new(),
-            asked: String::new(),
+            current: String::new(),
         }
     }
-}
 
-impl Endpoints {
-    /// The next to ask, and by when. An endpoint whose credentials cannot be had is noted and passed by.
+    /// The next endpoint, and by when it must answer. Skips an endpoint whose credentials cannot be read,
+    /// and notes it.
     pub(crate) async fn next(&mut self) -> Option<(ResolvedEndpoint, Instant)> {
         loop {
-            let endpoint = self.endpoints.next()?;
-            let by = self.patience();
+            let endpoint = self.remaining.next()?;
+            let by = self.endpoint_deadline();
             let host = endpoint.reference.api_host().to_owned();
             let is_beside = endpoint.role == Role::Mirror && host == self.host;
             let name = if is_beside { endpoint.reference.repository().to_owned() } else { host };
-            self.asked.clone_from(&name);
-            let found = timeout_at(by, self.client.credentials.find(&endpoint.reference)).await;
+            self.current.clone_from(&name);
+            let found = timeout_at(by, self.keychain.find(&endpoint.reference)).await;
             let reason = match found {
                 Ok(Ok(credential)) => {
                     let Endpoint { reference, trust, .. } = endpoint;
@@ -78,30 +75,30 @@ impl Endpoints {
         }
     }
 
-    /// By when the next endpoint must have answered, the one that was taken just now.
+    /// By when the endpoint that was taken just now must answer.
     ///
-    /// Whoever is not the last gets half of the time that is left: a frozen mirror must not cost the
-    /// source its chance. Nodes would wait longer, but nobody waits for them.
-    fn patience(&self) -> Instant {
-        if self.endpoints.len() == 0 {
+    /// All but the last get half of the time that is left, so that a mirror that hangs leaves time for the
+    /// source. Nodes wait longer, but no API server waits for them.
+    fn endpoint_deadline(&self) -> Instant {
+        if self.remaining.len() == 0 {
             return self.deadline;
         }
         let now = Instant::now();
         now + self.deadline.saturating_duration_since(now) / 2
     }
 
-    /// The answer, when it is one; otherwise it is noted and the next endpoint's turn.
+    /// Returns a known answer, and notes any other for [`Self::end`].
     pub(crate) fn note<T>(&mut self, answer: Fact<T>) -> Option<T> {
         let cause = match answer {
             Fact::Known(known) => return Some(known),
             Fact::Absent => None,
             Fact::Unknown(cause) => Some(cause),
         };
-        self.attempts.push(Attempt { endpoint: std::mem::take(&mut self.asked), cause });
+        self.attempts.push(Attempt { endpoint: std::mem::take(&mut self.current), cause });
         None
     }
 
-    /// What it comes to that nobody answered.
+    /// The result when no endpoint has an answer.
     pub(crate) fn end<T>(self) -> Fact<T> {
         let mut attempts = self.attempts;
         match (self.blocked, attempts.len()) {
@@ -124,41 +121,35 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::registry::auth::keychain::Keychain;
 
-    fn tour(names: &[&str], blocked: Option<&str>) -> Endpoints {
-        crate::install_crypto_provider();
+    fn endpoints<'a>(keychain: &'a Keychain, names: &[&str], blocked: Option<&str>) -> Endpoints<'a> {
         let endpoint = |name: &&str| Endpoint {
             reference: PullSpec::parse(&format!("{name}/os:1")).unwrap(),
             trust: Trust::Verified,
             role: Role::Mirror,
         };
-        Endpoints {
-            client: RegistryClient::new(Keychain::none(), Arc::default()).unwrap(),
-            endpoints: names.iter().map(endpoint).collect::<Vec<_>>().into_iter(),
-            blocked: blocked.map(str::to_owned),
-            host: "written.example".into(),
-            deadline: Instant::now() + Duration::from_secs(8),
-            attempts: Vec::new(),
-            asked: String::new(),
-        }
+        let route =
+            Route { endpoints: names.iter().map(endpoint).collect(), blocked: blocked.map(str::to_owned) };
+        let reference = PullSpec::parse("written.example/os:1").unwrap();
+        Endpoints::new(keychain, route, &reference, Instant::now() + Duration::from_secs(8))
     }
 
     async fn outcome(answers: &[(&str, Fact<u8>)], blocked: Option<&str>) -> Fact<u8> {
         let names: Vec<_> = answers.iter().map(|(name, _)| *name).collect();
-        let mut tour = tour(&names, blocked);
+        let keychain = Keychain::none();
+        let mut endpoints = endpoints(&keychain, &names, blocked);
         for (_, answer) in answers {
-            tour.next().await.unwrap();
-            if let Some(known) = tour.note(answer.clone()) {
+            endpoints.next().await.unwrap();
+            if let Some(known) = endpoints.note(answer.clone()) {
                 return Fact::Known(known);
             }
         }
-        assert!(tour.next().await.is_none());
-        tour.end()
+        assert!(endpoints.next().await.is_none());
+        endpoints.end()
     }
 
     #[tokio::test]
-    async fn what_several_endpoints_say_comes_to_one_answer() {
+    async fn the_answers_of_several_endpoints_give_one_result() {
         let down = || Cause::OutOfTime { host: "m.x".into() };
         let attempt = |endpoint: &str, cause| Attempt { endpoint: endpoint.into(), cause };
         let blocked = || Cause::Blocked { scope: "s.x".into() };
@@ -191,9 +182,10 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_mirror_gets_half_of_the_time_and_the_last_endpoint_the_rest() {
-        let mut tour = tour(&["m.x", "n.x", "s.x"], None);
+        let keychain = Keychain::none();
+        let mut endpoints = endpoints(&keychain, &["m.x", "n.x", "s.x"], None);
         let mut seconds = Vec::new();
-        while let Some((_, by)) = tour.next().await {
+        while let Some((_, by)) = endpoints.next().await {
             let given = by.duration_since(Instant::now());
             seconds.push(given.as_secs());
             tokio::time::advance(given).await;
