@@ -114,7 +114,7 @@ impl RegistryClient {
             configs: AnswerCache::of_content(images::MAX_CONFIGS, |config| config.weight()),
             images: images::ImageCache::new(),
             payloads: AnswerCache::of_content(release::payload::MAX_PAYLOADS, release::payload::weight),
-            payload_turns: release::payload::turns(),
+            payload_turns: release::payload::permits(),
             metrics,
         }))
     }
@@ -241,7 +241,7 @@ impl RegistryClient {
         let ResolvedEndpoint { reference, trust, credential, .. } = stop;
         let dialogue =
             RepositoryClient { client: self, reference, trust: *trust, credential: credential.as_ref() };
-        let head = dialogue.ask(Method::HEAD, RepositoryResource::Manifest).await?;
+        let head = dialogue.request(Method::HEAD, RepositoryResource::Manifest).await?;
         match head.status {
             StatusCode::OK => {
                 if let Some(manifest) = dialogue.manifest_of_head(&head)? {
@@ -251,7 +251,7 @@ impl RegistryClient {
             status if HEAD_IS_UNKNOWN.contains(&status) => {}
             _ => return Err(dialogue.failure(&head)),
         }
-        let reply = dialogue.ask(Method::GET, RepositoryResource::Manifest).await?;
+        let reply = dialogue.request(Method::GET, RepositoryResource::Manifest).await?;
         if reply.status != StatusCode::OK {
             return Err(dialogue.failure(&reply));
         }

@@ -1,7 +1,6 @@
-//! Texts that somebody else wrote, made fit for a message or a terminal.
+//! Text from outside, made safe for a message or a terminal.
 
-/// Cuts a text that somebody else wrote to what a message can bear: no control characters, no line
-/// of hundreds of characters.
+/// A text for use in a message: without control characters, and cut to [`MAX_SHOWN`] bytes.
 pub(crate) fn shown(text: &str) -> String {
     if text.len() < MAX_SHOWN && text.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
         return text.to_owned();
@@ -17,15 +16,15 @@ pub(crate) fn shown(text: &str) -> String {
     clean
 }
 
-/// The whole text, fit for a terminal: no control characters, nothing that turns the direction of
-/// writing, one line.
+/// The whole text for a terminal: on one line, without control characters and characters that change the direction of
+/// writing.
 pub(crate) fn escaped(text: &str) -> String {
     let mut clean = String::with_capacity(text.len());
     text.chars().for_each(|character| push_escaped(&mut clean, character));
     clean
 }
 
-/// Tells whether a terminal would obey the character, or hide it, rather than show it.
+/// Whether a terminal would interpret or hide the character.
 pub(crate) fn is_unprintable(character: char) -> bool {
     character.is_control()
         || matches!(character, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')

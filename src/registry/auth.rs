@@ -1,4 +1,5 @@
-//! Credentials for registries: where they are read, which one a repository gets, and the tokens that they are exchanged for.
+//! Credentials for registries: where they are read, which of them a repository gets, and the tokens that they are
+//! exchanged for.
 
 pub(crate) mod auth_file;
 pub(crate) mod challenge;

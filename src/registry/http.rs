@@ -1,4 +1,5 @@
-//! The connections to registries: clients, trusted certificates, proxies, addresses, and limits for each host.
+//! HTTP to registries and token services: clients, trusted certificates, proxies, forbidden addresses, and limits
+//! for each host.
 
 pub(crate) mod address_guard;
 pub(crate) mod authorization;

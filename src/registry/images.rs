@@ -398,13 +398,13 @@ impl ImageReader {
 
     async fn fetch_document(&self) -> Result<Arc<OciDocument>, RequestFailure> {
         let dialogue = self.dialogue();
-        let reply = dialogue.ask(Method::GET, RepositoryResource::Manifest).await?;
+        let reply = dialogue.request(Method::GET, RepositoryResource::Manifest).await?;
         if reply.status != StatusCode::OK {
             return Err(dialogue.failure(&reply));
         }
         let (manifest, body) = dialogue.manifest_of_body(reply).await?;
         let content = OciContent::parse(manifest.kind, &body).map_err(|unusable| match unusable {
-            Unusable::Wrong(reason) => dialogue.nonsense(reason),
+            Unusable::Wrong(reason) => dialogue.invalid(reason),
             Unusable::NotAnImage(reason) => Cause::NotAnImage { reason }.into(),
         })?;
         let document = Arc::new(OciDocument { digest: manifest.digest, content, length: body.len() });
@@ -427,9 +427,9 @@ impl ImageReader {
     async fn fetch_config(&self, descriptor: &Descriptor) -> Result<Arc<ImageConfigFile>, RequestFailure> {
         let dialogue = self.dialogue();
         if descriptor.size > MAX_CONFIG as u64 {
-            return Err(dialogue.nonsense(format!("its config is longer than {MAX_CONFIG} bytes")));
+            return Err(dialogue.invalid(format!("its config is longer than {MAX_CONFIG} bytes")));
         }
-        let reply = dialogue.ask(Method::GET, RepositoryResource::Blob(&descriptor.digest)).await?;
+        let reply = dialogue.request(Method::GET, RepositoryResource::Blob(&descriptor.digest)).await?;
         if reply.status != StatusCode::OK {
             return Err(dialogue.failure(&reply));
         }
@@ -437,7 +437,7 @@ impl ImageReader {
         if !descriptor.digest.matches(&body) {
             return Err(dialogue.mismatch(descriptor.digest.clone(), Digest::of(&body)));
         }
-        ImageConfigFile::parse(&body).map(Arc::new).map_err(|reason| dialogue.nonsense(reason))
+        ImageConfigFile::parse(&body).map(Arc::new).map_err(|reason| dialogue.invalid(reason))
     }
 
     pub(crate) fn dialogue(&self) -> RepositoryClient<'_> {

@@ -1,4 +1,5 @@
-//! Where an image is asked for: mirrors of `registries.conf` and of the cluster, in the order that nodes use.
+//! Where the images of a reference are pulled from: mirrors of `registries.conf` and of the cluster, in the order that
+//! nodes use.
 
 pub(crate) mod endpoints;
 pub mod mirror_sets;

@@ -1,9 +1,8 @@
-//! Manifests, indexes and configs as bytes from a registry; pure.
+//! The format of manifests, indexes and configs.
 //!
-//! Owns what of them is read and how much of it is borne. Both families are read, OCI and Docker's
-//! schema 2. `urls` of descriptors are not even looked at: content comes from the registry that was
-//! asked, or not at all. Sources: the OCI image specification (`manifest.md`, `image-index.md`,
-//! `config.md`).
+//! Owns which fields are read, and their limits. Both formats are read, OCI and schema 2 of Docker. `urls` of
+//! descriptors are ignored: content comes only from the registry that was asked. Sources: the OCI image
+//! specification (`manifest.md`, `image-index.md`, `config.md`).
 
 use std::collections::BTreeMap;
 
@@ -16,16 +15,16 @@ use crate::model::facts::ManifestKind;
 use crate::model::facts::image::{HistoryStep, Platform};
 use crate::text::shown;
 
-/// A manifest that was read.
+/// A manifest or index with its digest.
 #[derive(Debug)]
 pub(crate) struct OciDocument {
     pub(crate) digest: Digest,
     pub(crate) content: OciContent,
-    /// The bytes of the body.
+    /// The size of the body in bytes.
     pub(crate) length: usize,
 }
 
-/// What a manifest lists.
+/// What a manifest or index lists.
 #[derive(Debug)]
 pub(crate) enum OciContent {
     Image(ImageManifest),
@@ -40,7 +39,7 @@ pub(crate) struct ImageManifest {
     pub(crate) annotations: BTreeMap<String, String>,
 }
 
-/// What names a blob.
+/// The reference to a blob.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Descriptor {
@@ -50,13 +49,13 @@ pub(crate) struct Descriptor {
     pub(crate) size: u64,
 }
 
-/// An image that an index lists. Attestations, signatures and other attachments are none.
+/// An image in an index. Attestations, signatures and other attachments are left out.
 #[derive(Debug)]
 pub(crate) struct IndexEntry {
     pub(crate) digest: Digest,
-    /// Where it runs, if the index says.
+    /// `None` when the index does not have it.
     pub(crate) platform: Option<Platform>,
-    /// Whether it is for one variant of the architecture only, which a node would not ask for.
+    /// Whether it is only for one variant of the architecture, which nodes do not pull.
     pub(crate) is_variant: bool,
 }
 
@@ -68,12 +67,12 @@ pub(crate) struct ImageConfigFile {
     pub(crate) labels: BTreeMap<String, String>,
     pub(crate) history: Vec<HistoryStep>,
     pub(crate) created: Option<String>,
-    /// The bytes of the body.
+    /// The size of the body in bytes.
     pub(crate) length: usize,
 }
 
 impl OciContent {
-    /// Reads a manifest of `kind`.
+    /// Parses a manifest of `kind`.
     pub(crate) fn parse(kind: ManifestKind, body: &[u8]) -> Result<Self, Unusable> {
         match kind {
             ManifestKind::Image => ManifestBody::read(body).map(Self::Image),
@@ -82,12 +81,12 @@ impl OciContent {
     }
 }
 
-/// Why a manifest is of no use.
+/// Why a manifest cannot be used.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Unusable {
-    /// It is not what the protocol promises: a phrase about the registry's answer.
+    /// It does not follow the specification: a phrase about the response of the registry.
     Wrong(String),
-    /// It is sound, and of something else than an image: a phrase about that.
+    /// It is valid, but that of something else than an image: a phrase about that.
     NotAnImage(String),
 }
 
@@ -98,12 +97,12 @@ impl From<String> for Unusable {
 }
 
 impl ImageConfigFile {
-    /// Reads a config. Fails with what is wrong with it: a phrase about the registry's answer.
+    /// Parses a config. Fails with what is wrong with it: a phrase about the response of the registry.
     pub(crate) fn parse(body: &[u8]) -> Result<Self, String> {
         let parsed: ConfigBody = decode("config", body)?;
         let (os, architecture) = (parsed.os.unwrap_or_default(), parsed.architecture.unwrap_or_default());
         let platform = platform(&os, &architecture).ok_or_else(|| {
-            format!("its config names the platform `{}/{}`, which is none", shown(&os), shown(&architecture))
+            format!("its config has the invalid platform `{}/{}`", shown(&os), shown(&architecture))
         })?;
         let history: Vec<HistoryStep> = parsed
             .history
@@ -120,10 +119,10 @@ impl ImageConfigFile {
         let of_step = |step: &HistoryStep| {
             step.created_by.len() + step.comment.len() + step.created.as_ref().map_or(0, String::len)
         };
-        let words = history.iter().map(of_step).sum::<usize>() + length_of(&labels);
-        if words > MAX_WORDS {
+        let bytes = history.iter().map(of_step).sum::<usize>() + length_of(&labels);
+        if bytes > MAX_TEXT {
             return Err(format!(
-                "the labels and the history of its config have {words} bytes; {MAX_WORDS} are read"
+                "the labels and the history of its config have {bytes} bytes, more than {MAX_TEXT}"
             ));
         }
         Ok(Self {
@@ -131,7 +130,7 @@ impl ImageConfigFile {
             diff_ids: parsed.rootfs.diff_ids.0,
             labels,
             history,
-            created: parsed.created.filter(|created| created.len() <= MAX_WORDS),
+            created: parsed.created.filter(|created| created.len() <= MAX_TEXT),
             length: body.len(),
         })
     }
@@ -152,18 +151,18 @@ struct ManifestBody {
 impl ManifestBody {
     fn read(body: &[u8]) -> Result<ImageManifest, Unusable> {
         let parsed: Self = decode("manifest", body)?;
-        // Two readers could see two images in it (CVE-2021-41190).
+        // Two clients could read it as two different images (CVE-2021-41190).
         if parsed.manifests.is_some() {
-            return Err("its manifest is one of an image and an index at once".to_owned().into());
+            return Err("its manifest is that of an image and of an index at once".to_owned().into());
         }
-        agrees(parsed.media_type.as_deref(), ManifestKind::Image)?;
+        check_media_type(parsed.media_type.as_deref(), ManifestKind::Image)?;
         if !CONFIGS.contains(&parsed.config.media_type.as_str()) {
             let media_type = shown(&parsed.config.media_type);
-            return Err(Unusable::NotAnImage(format!("its config is of type `{media_type}`")));
+            return Err(Unusable::NotAnImage(format!("its config has type `{media_type}`")));
         }
-        let words = length_of(&parsed.annotations.0);
-        if words > MAX_WORDS {
-            let wrong = format!("the annotations of its manifest have {words} bytes; {MAX_WORDS} are read");
+        let bytes = length_of(&parsed.annotations.0);
+        if bytes > MAX_TEXT {
+            let wrong = format!("the annotations of its manifest have {bytes} bytes, more than {MAX_TEXT}");
             return Err(wrong.into());
         }
         Ok(ImageManifest {
@@ -208,15 +207,15 @@ impl IndexBody {
     fn read(body: &[u8]) -> Result<Vec<IndexEntry>, String> {
         let parsed: Self = decode("index", body)?;
         if parsed.layers.is_some() || parsed.config.is_some() {
-            return Err("its manifest is one of an image and an index at once".to_owned());
+            return Err("its manifest is that of an image and of an index at once".to_owned());
         }
-        agrees(parsed.media_type.as_deref(), ManifestKind::Index)?;
+        check_media_type(parsed.media_type.as_deref(), ManifestKind::Index)?;
         Ok(parsed.manifests.0.into_iter().filter_map(EntryBody::image).collect())
     }
 }
 
 impl EntryBody {
-    /// The entry, unless it is none of a `linux` image.
+    /// The entry. `None` when it is not that of a `linux` image.
     fn image(self) -> Option<IndexEntry> {
         let is_attachment = self.artifact_type.is_some() || self.annotations.0.contains_key(ATTACHED_TO);
         if is_attachment {
@@ -225,9 +224,9 @@ impl EntryBody {
         let Some(PlatformBody { os, architecture, variant }) = self.platform else {
             return Some(IndexEntry { digest: self.digest, platform: None, is_variant: false });
         };
-        // `unknown/unknown` stands for what does not run at all.
+        // `unknown/unknown` is used for attachments.
         let platform = platform(&os, &architecture).filter(|platform| platform.os() == "linux")?;
-        // The variant of every 64-bit ARM node.
+        // All 64-bit ARM nodes have this variant.
         let is_usual = variant.is_empty() || (architecture == "arm64" && variant == "v8");
         Some(IndexEntry { digest: self.digest, platform: Some(platform), is_variant: !is_usual })
     }
@@ -272,25 +271,26 @@ fn decode<'de, T: Deserialize<'de>>(what: &str, body: &'de [u8]) -> Result<T, St
     let decoded = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
         let path = error.path().to_string();
         let place = if path == "." { String::new() } else { format!(" at {}", shown(&path)) };
-        format!("its {what} cannot be read{place}: {}", shown(&error.inner().to_string()))
+        format!("its {what} cannot be parsed{place}: {}", shown(&error.inner().to_string()))
     })?;
     match deserializer.end() {
         Ok(()) => Ok(decoded),
-        Err(error) => Err(format!("its {what} cannot be read: {error}")),
+        Err(error) => Err(format!("its {what} cannot be parsed: {error}")),
     }
 }
 
-/// The kind that the body states must be the one that it was sent as (OCI image specification).
-fn agrees(media_type: Option<&str>, kind: ManifestKind) -> Result<(), String> {
+/// Checks that the kind in the body is that in the header (OCI image specification).
+fn check_media_type(media_type: Option<&str>, kind: ManifestKind) -> Result<(), String> {
     match media_type.filter(|media_type| !media_type.is_empty()) {
-        Some(media_type) if manifest_kind(media_type) != Some(kind) => {
-            Err(format!("its manifest calls itself `{}`, but was sent as another kind", shown(media_type)))
-        }
+        Some(media_type) if manifest_kind(media_type) != Some(kind) => Err(format!(
+            "its manifest has `mediaType` `{}`, but the header has another kind",
+            shown(media_type)
+        )),
         _ => Ok(()),
     }
 }
 
-/// The kind of manifest that a media type stands for.
+/// The kind of manifest with this media type.
 pub(crate) fn manifest_kind(media_type: &str) -> Option<ManifestKind> {
     match media_type {
         "application/vnd.oci.image.manifest.v1+json"
@@ -301,8 +301,8 @@ pub(crate) fn manifest_kind(media_type: &str) -> Option<ManifestKind> {
     }
 }
 
-/// What a body says of itself, where the registry did not: its `mediaType`, or the members that only
-/// one kind has.
+/// The kind of manifest, from its `mediaType` or from the fields that only one kind has. For registries that do not
+/// send it.
 pub(crate) fn media_type_in(body: &[u8]) -> Option<ManifestKind> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
@@ -320,7 +320,7 @@ pub(crate) fn media_type_in(body: &[u8]) -> Option<ManifestKind> {
     }
 }
 
-/// A platform of two words, as Go writes its own.
+/// A platform of two words, as in Go.
 fn platform(os: &str, architecture: &str) -> Option<Platform> {
     let is_word = |text: &str| {
         !text.is_empty()
@@ -330,25 +330,24 @@ fn platform(os: &str, architecture: &str) -> Option<Platform> {
     (is_word(os) && is_word(architecture)).then(|| Platform::new(os, architecture))
 }
 
-fn length_of(words: &BTreeMap<String, String>) -> usize {
-    words.iter().map(|(key, value)| key.len() + value.len()).sum()
+fn length_of(strings: &BTreeMap<String, String>) -> usize {
+    strings.iter().map(|(key, value)| key.len() + value.len()).sum()
 }
 
-/// Nodes refuse more: an overlay file system takes 500 layers (`containers/storage`).
+/// Nodes refuse more: an overlay file system has at most 500 layers (`containers/storage`).
 const MAX_LAYERS: usize = 500;
-/// Steps that make no layer are many in some builds, but no more than this for each layer.
+/// Some builds have many steps without a layer, but not more than these for each layer.
 const MAX_HISTORY: usize = 4 * MAX_LAYERS;
-/// The largest indexes in use list some dozens, counting the attestation of each image.
+/// The largest indexes have some dozens, including the attestation of each image.
 const MAX_ENTRIES: usize = 128;
-/// Real images have some tens.
+/// Images have some tens.
 const MAX_LABELS: usize = 1000;
-/// Labels and history of a real image are some kilobytes. What is more would be kept, and be written
-/// into facts, for nothing.
-const MAX_WORDS: usize = 512 * 1024;
+/// Labels and history of an image have some kilobytes. They are kept in memory and written to facts files.
+const MAX_TEXT: usize = 512 * 1024;
 const MAX_PLATFORM_WORD: usize = 32;
-/// Marks what BuildKit attaches to an image.
+/// Marks the attachments of BuildKit.
 const ATTACHED_TO: &str = "vnd.docker.reference.type";
-/// The configs that `containers/image` takes for those of images.
+/// The media types that `containers/image` accepts as configs of images.
 const CONFIGS: [&str; 2] =
     ["application/vnd.oci.image.config.v1+json", "application/vnd.docker.container.image.v1+json"];
 
@@ -361,12 +360,12 @@ mod tests {
     const DIGEST: &str = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
     const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 
-    /// A reason less the column, which depends on how the case is written.
+    /// The reason without the column, which depends on how the case is written.
     fn reason(outcome: Result<impl fmt::Debug, String>) -> String {
-        less_column(&outcome.unwrap_err())
+        without_column(&outcome.unwrap_err())
     }
 
-    fn less_column(reason: &str) -> String {
+    fn without_column(reason: &str) -> String {
         reason.split(" at line ").next().unwrap_or_default().to_owned()
     }
 
@@ -382,10 +381,10 @@ mod tests {
     }
 
     #[test]
-    fn a_manifest_that_two_readers_could_read_in_two_ways_is_refused() {
-        let both = "its manifest is one of an image and an index at once";
+    fn a_manifest_with_two_meanings_is_refused() {
+        let both = "its manifest is that of an image and of an index at once";
         let other = |media_type: &str| {
-            format!("its manifest calls itself `{media_type}`, but was sent as another kind")
+            format!("its manifest has `mediaType` `{media_type}`, but the header has another kind")
         };
         let index = "application/vnd.oci.image.index.v1+json";
         let single = "application/vnd.docker.distribution.manifest.v2+json";
@@ -402,31 +401,31 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_told_with_its_place() {
+    fn errors_name_the_field() {
         let wrong_size = manifest(&format!(r#""layers":[{{"digest":"{DIGEST}","size":-1}}]"#));
         let artifact = manifest("\"layers\":[]").replace(CONFIG, "application/vnd.oci.empty.v1+json");
         for (body, expected) in [
-            ("<html>".to_owned(), "its manifest cannot be read: expected value"),
-            (manifest("\"layers\":[]") + "{}", "its manifest cannot be read: trailing characters"),
+            ("<html>".to_owned(), "its manifest cannot be parsed: expected value"),
+            (manifest("\"layers\":[]") + "{}", "its manifest cannot be parsed: trailing characters"),
             (
                 wrong_size,
-                "its manifest cannot be read at layers[0].size: invalid value: integer `-1`, expected u64",
+                "its manifest cannot be parsed at layers[0].size: invalid value: integer `-1`, expected u64",
             ),
-            (manifest(&layers(501)), "its manifest cannot be read at layers: more than 500 entries"),
+            (manifest(&layers(501)), "its manifest cannot be parsed at layers: more than 500 entries"),
         ] {
             let Err(Unusable::Wrong(wrong)) = OciContent::parse(ManifestKind::Image, body.as_bytes()) else {
                 panic!("{body}");
             };
-            assert_eq!(less_column(&wrong), expected);
+            assert_eq!(without_column(&wrong), expected);
         }
         assert_eq!(
             OciContent::parse(ManifestKind::Image, artifact.as_bytes()).unwrap_err(),
-            Unusable::NotAnImage("its config is of type `application/vnd.oci.empty.v1+json`".to_owned())
+            Unusable::NotAnImage("its config has type `application/vnd.oci.empty.v1+json`".to_owned())
         );
     }
 
     #[test]
-    fn five_hundred_layers_are_read() {
+    fn five_hundred_layers_are_accepted() {
         let Ok(OciContent::Image(image)) =
             OciContent::parse(ManifestKind::Image, manifest(&layers(500)).as_bytes())
         else {
@@ -436,7 +435,7 @@ mod tests {
     }
 
     #[test]
-    fn attachments_and_other_systems_are_passed_over() {
+    fn attachments_and_other_operating_systems_are_left_out() {
         let entry = |tail: &str| format!(r#"{{"digest":"{DIGEST}","size":1{tail}}}"#);
         let platform = |os: &str, architecture: &str, more: &str| {
             entry(&format!(r#","platform":{{"os":"{os}","architecture":"{architecture}"{more}}}"#))
@@ -477,7 +476,7 @@ mod tests {
     }
 
     #[test]
-    fn a_config_is_read_with_what_go_leaves_out() {
+    fn fields_that_go_leaves_out_are_optional() {
         let config = ImageConfigFile::parse(
             br#"{"os":"linux","architecture":"arm64","config":{"Labels":null},"rootfs":{"diff_ids":null},"history":null}"#,
         )
@@ -488,25 +487,25 @@ mod tests {
     }
 
     #[test]
-    fn a_config_is_refused_with_its_reason() {
-        let long = "x".repeat(MAX_WORDS + 1);
+    fn a_config_is_refused_with_the_reason() {
+        let long = "x".repeat(MAX_TEXT + 1);
         let labels: Vec<_> = (0..=MAX_LABELS).map(|index| format!(r#""{index}":"""#)).collect();
         for (body, expected) in [
-            ("{}".to_owned(), "its config cannot be read: missing field `rootfs`".to_owned()),
+            ("{}".to_owned(), "its config cannot be parsed: missing field `rootfs`".to_owned()),
             (
                 r#"{"os":"linux","architecture":"a/b","rootfs":{}}"#.to_owned(),
-                "its config names the platform `linux/a/b`, which is none".to_owned(),
+                "its config has the invalid platform `linux/a/b`".to_owned(),
             ),
-            (r#"{"rootfs":{}}"#.to_owned(), "its config names the platform `/`, which is none".to_owned()),
+            (r#"{"rootfs":{}}"#.to_owned(), "its config has the invalid platform `/`".to_owned()),
             (
                 format!(
                     r#"{{"os":"linux","architecture":"amd64","rootfs":{{}},"history":[{{"created_by":"{long}"}}]}}"#
                 ),
-                "the labels and the history of its config have 524289 bytes; 524288 are read".to_owned(),
+                "the labels and the history of its config have 524289 bytes, more than 524288".to_owned(),
             ),
             (
                 format!(r#"{{"config":{{"Labels":{{{}}}}}}}"#, labels.join(",")),
-                "its config cannot be read at config.Labels: more than 1000 entries".to_owned(),
+                "its config cannot be parsed at config.Labels: more than 1000 entries".to_owned(),
             ),
         ] {
             assert_eq!(reason(ImageConfigFile::parse(body.as_bytes())), expected);

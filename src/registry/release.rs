@@ -1,4 +1,4 @@
-//! Release payloads: the image stream inside one, and the operating system images that it names.
+//! Release payloads: the list of images inside one, and the operating system images on it.
 
 pub(crate) mod image_stream;
 pub(crate) mod layers;

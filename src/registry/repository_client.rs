@@ -1,5 +1,4 @@
-//! The dialogue with one registry about one repository: a question, one round of authentication, and
-//! the words for what goes wrong.
+//! Requests to one repository: authentication, and what each response means.
 
 use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Method, StatusCode};
@@ -16,7 +15,7 @@ use crate::registry::http::authorization::Authorization;
 use crate::registry::http::transport::{Reply, RequestTarget};
 use crate::registry::oci::{manifest_kind, media_type_in};
 
-/// A dialogue: who asks, about what, and showing which credential.
+/// Sends requests to the repository of one reference.
 pub(crate) struct RepositoryClient<'a> {
     pub(crate) client: &'a RegistryClient,
     pub(crate) reference: &'a ImageReference,
@@ -24,16 +23,16 @@ pub(crate) struct RepositoryClient<'a> {
     pub(crate) credential: Option<&'a Credential>,
 }
 
-/// A question that the registry answered with a challenge.
+/// A request that the registry answered with a challenge.
 #[derive(Clone, Copy)]
-struct ManifestRequest<'a> {
-    target: &'a RequestTarget,
+struct ChallengedRequest<'a> {
+    host: &'a str,
     key: &'a token::TokenKey,
-    /// What was shown and refused, if anything was.
+    /// The token that was refused.
     refused: Option<&'a Authorization>,
 }
 
-/// What is asked for in the repository.
+/// What is requested from the repository.
 #[derive(Clone, Copy)]
 pub(crate) enum RepositoryResource<'a> {
     /// The manifest that the reference names.
@@ -43,8 +42,8 @@ pub(crate) enum RepositoryResource<'a> {
 }
 
 impl RepositoryClient<'_> {
-    /// Asks once, and once more when the registry wants to know who asks or a token was stale.
-    pub(crate) async fn ask(
+    /// Sends a request, and sends it again when the registry demands authentication or a token has expired.
+    pub(crate) async fn request(
         &self,
         method: Method,
         resource: RepositoryResource<'_>,
@@ -54,17 +53,17 @@ impl RepositoryClient<'_> {
         let remembered = self.client.tokens.recall(&key);
         let reply = self.send(&method, &target, resource, remembered.as_ref()).await?;
         let refused = reply.status == StatusCode::UNAUTHORIZED;
-        // Some registries call a token that has ended forbidden.
-        let stale = remembered.filter(|_| refused || reply.status == StatusCode::FORBIDDEN);
-        if !refused && stale.is_none() {
+        // Some registries answer an expired token with 403.
+        let expired = remembered.filter(|_| refused || reply.status == StatusCode::FORBIDDEN);
+        if !refused && expired.is_none() {
             return Ok(reply);
         }
-        if reply.is_elsewhere {
-            // Credentials are for the host that was asked, not for one that it points at.
+        if reply.is_redirected {
+            // Credentials are not for the host of a redirect.
             return Err(Cause::Status { host: reply.host, status: reply.status.as_u16() }.into());
         }
-        let reply = if let Some(stale) = &stale {
-            self.client.tokens.forget(&key, stale);
+        let reply = if let Some(expired) = &expired {
+            self.client.tokens.forget(&key, expired);
             let fresh = self.send(&method, &target, resource, None).await?;
             if fresh.status != StatusCode::UNAUTHORIZED {
                 return Ok(fresh);
@@ -74,8 +73,8 @@ impl RepositoryClient<'_> {
             reply
         };
         let challenges = challenge::read(&reply.headers);
-        let asked = ManifestRequest { target: &target, key: &key, refused: stale.as_ref() };
-        let Some(authorization) = self.authorize(asked, &reply, &challenges).await? else {
+        let challenged = ChallengedRequest { host: &target.host, key: &key, refused: expired.as_ref() };
+        let Some(authorization) = self.authorize(challenged, &reply, &challenges).await? else {
             return Ok(reply);
         };
         let answer = self.send(&method, &target, resource, Some(&authorization)).await?;
@@ -87,10 +86,10 @@ impl RepositoryClient<'_> {
         Ok(answer)
     }
 
-    /// What to show after a challenge. `None` when there is nothing to show.
+    /// The authorization for a challenge. `None` when there is no credential for it.
     async fn authorize(
         &self,
-        asked: ManifestRequest<'_>,
+        request: ChallengedRequest<'_>,
         reply: &Reply,
         challenges: &[Challenge],
     ) -> Result<Option<Authorization>, RequestFailure> {
@@ -100,27 +99,27 @@ impl RepositoryClient<'_> {
         });
         if let Some(bearer) = bearer {
             let realm = token::realm(bearer, reply).map_err(|untrusted| Cause::NoToken {
-                host: asked.target.host.clone(),
+                host: request.host.to_owned(),
                 reason: untrusted.to_string(),
             })?;
             let scope = format!("repository:{}:pull", self.reference.api_path());
             let scope = bearer.scope.clone().unwrap_or(scope);
-            let ask = token::TokenRequest {
+            let token_request = token::TokenRequest {
                 realm,
                 service: bearer.service.clone(),
                 scope,
                 credential: self.credential.cloned(),
             };
-            let host = &asked.target.host;
-            let token = self.client.tokens.ask(ask, asked.key, asked.refused, &self.client.transport).await;
-            return token.map(Some).map_err(|error| match error {
-                token::TokenError::Refused(status) => {
-                    RequestFailure::Unknown(self.refusal(host.clone(), status))
-                }
-                token::TokenError::Paused(cause) => RequestFailure::Unknown(cause),
-                token::TokenError::Failed(reason) => {
-                    RequestFailure::Unknown(Cause::NoToken { host: host.clone(), reason })
-                }
+            let Self { client, .. } = self;
+            let token =
+                client.tokens.request(token_request, request.key, request.refused, &client.transport).await;
+            let host = request.host.to_owned();
+            return token.map(Some).map_err(|error| {
+                RequestFailure::Unknown(match error {
+                    token::TokenError::Refused(status) => self.refusal(host, status),
+                    token::TokenError::Paused(cause) => cause,
+                    token::TokenError::Failed(reason) => Cause::NoToken { host, reason },
+                })
             });
         }
         let basic = challenges.contains(&Challenge::Basic);
@@ -160,16 +159,17 @@ impl RepositoryClient<'_> {
         RequestTarget { host: self.reference.api_host().to_owned(), trust: self.trust, repository, path }
     }
 
-    /// What the head alone tells. `None` when it lacks the digest or the kind.
+    /// The manifest according to the headers. `None` when they do not have the digest or the kind.
     pub(crate) fn manifest_of_head(&self, head: &Reply) -> Result<Option<Manifest>, RequestFailure> {
-        let Some(digest) = self.announced(head)? else { return Ok(None) };
+        let Some(digest) = self.digest_of_header(head)? else { return Ok(None) };
         let Some(kind) = self.kind(head)? else { return Ok(None) };
         Ok(Some(Manifest { digest, kind, endpoint: self.reference.api_host().to_owned() }))
     }
 
-    /// What the body tells, and the body, which has the digest that it was asked by or announced with.
+    /// The manifest according to the body, and the body. Fails when it does not have the digest in the reference or
+    /// in the header.
     pub(crate) async fn manifest_of_body(&self, reply: Reply) -> Result<(Manifest, Vec<u8>), RequestFailure> {
-        let announced = self.announced(&reply)?;
+        let announced = self.digest_of_header(&reply)?;
         let kind = self.kind(&reply)?;
         let body = self.client.transport.read(reply, MAX_MANIFEST).await.map_err(RequestFailure::Unknown)?;
         let expected = self.reference.digest().or(announced.as_ref());
@@ -177,18 +177,18 @@ impl RepositoryClient<'_> {
             return Err(self.mismatch(expected.clone(), Digest::of(&body)));
         }
         let digest = expected.cloned().unwrap_or_else(|| Digest::of(&body));
-        let kind = kind.or_else(|| media_type_in(&body)).ok_or_else(|| {
-            self.nonsense("neither its Content-Type nor its body says what kind of manifest it is")
-        })?;
+        let kind = kind
+            .or_else(|| media_type_in(&body))
+            .ok_or_else(|| self.invalid("neither its Content-Type nor its body has the kind of manifest"))?;
         Ok((Manifest { digest, kind, endpoint: self.reference.api_host().to_owned() }, body))
     }
 
-    /// What the registry says the digest is; a failure where it is not the one that was asked for.
-    fn announced(&self, reply: &Reply) -> Result<Option<Digest>, RequestFailure> {
+    /// The digest in the header. Fails when it is not that in the reference.
+    fn digest_of_header(&self, reply: &Reply) -> Result<Option<Digest>, RequestFailure> {
         let Some(value) = reply.headers.get(DOCKER_CONTENT_DIGEST) else { return Ok(None) };
         let text = value.to_str().unwrap_or_default();
         let Ok(digest) = Digest::parse(text) else {
-            return Err(self.nonsense("its Docker-Content-Digest is no digest"));
+            return Err(self.invalid("its Docker-Content-Digest is not a valid digest"));
         };
         match self.reference.digest() {
             Some(expected) if *expected != digest => Err(self.mismatch(expected.clone(), digest)),
@@ -200,20 +200,18 @@ impl RepositoryClient<'_> {
         let value = reply.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
         let media_type = value.split(';').next().unwrap_or_default().trim();
         if media_type.starts_with(SCHEMA_1) {
-            return Err(
-                self.nonsense("it has only a manifest of Docker's schema 1, which nodes cannot boot from")
-            );
+            return Err(self.invalid("it only has a manifest of Docker schema 1, which nodes cannot boot"));
         }
         Ok(manifest_kind(media_type))
     }
 
-    /// What an answer other than 200 means.
+    /// The meaning of a status other than 200.
     pub(crate) fn failure(&self, reply: &Reply) -> RequestFailure {
         let host = self.reference.host().to_owned();
         match reply.status {
             StatusCode::NOT_FOUND => RequestFailure::Absent,
-            // Nothing was shown to a host that the registry pointed at.
-            status if reply.is_elsewhere => {
+            // The host of a redirect gets no credentials.
+            status if reply.is_redirected => {
                 Cause::Status { host: reply.host.clone(), status: status.as_u16() }.into()
             }
             status @ (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) => {
@@ -237,12 +235,12 @@ impl RepositoryClient<'_> {
         Cause::DigestMismatch { host: self.reference.host().to_owned(), expected, found }.into()
     }
 
-    pub(crate) fn nonsense(&self, reason: impl Into<String>) -> RequestFailure {
+    pub(crate) fn invalid(&self, reason: impl Into<String>) -> RequestFailure {
         Cause::InvalidResponse { host: self.reference.host().to_owned(), reason: reason.into() }.into()
     }
 }
 
-/// Why there is no answer.
+/// Why a request has no result.
 #[derive(Debug)]
 pub(crate) enum RequestFailure {
     Absent,
@@ -256,7 +254,7 @@ impl From<Cause> for RequestFailure {
 }
 
 impl RequestFailure {
-    /// The outcome of a question as a fact.
+    /// The outcome of a request as a fact.
     pub(crate) fn fact<T>(outcome: Result<T, Self>) -> Fact<T> {
         match outcome {
             Ok(answer) => Fact::Known(answer),
@@ -266,7 +264,7 @@ impl RequestFailure {
     }
 }
 
-/// Manifests are lists of descriptors; registries refuse larger ones (OCI distribution specification).
+/// Registries refuse larger manifests (OCI distribution specification).
 const MAX_MANIFEST: usize = 4 * 1024 * 1024;
 const DOCKER_CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
 const SCHEMA_1: &str = "application/vnd.docker.distribution.manifest.v1";

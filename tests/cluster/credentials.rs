@@ -113,18 +113,18 @@ async fn a_broken_entry_of_the_pull_secret_costs_its_own_registry_alone() {
     server.put(SECRETS, pull_secret(&json!({"auths": entries}).to_string()));
     let layerpin = start(&server, |setup| setup);
     logged(&layerpin, CHANGED, 1).await;
-    let message = "an entry of the registry credentials cannot be used; the others are in force";
+    let message = "an entry of the registry credentials cannot be used; the other entries are used";
     logged(&layerpin, message, 1).await;
     let line = layerpin.log.with_message(message).remove(0);
     let host = broken.host();
-    let fault = format!("the entry `{host}`: `auth` is not the base64 of `user:password`");
+    let fault = format!("entry `{host}`: `auth` is not `user:password` in base64");
     assert_eq!((&line["origin"], &line["fault"]), (&json!("the global pull secret"), &json!(fault)));
 
     let (allowed, told) = judged(&layerpin, &sound, "acme/sound").await;
     assert!(allowed && !told.contains("unpullable-image"), "{told}");
     let (_, told) = judged(&layerpin, &broken, "acme/broken").await;
     // A warning has room for so much.
-    assert!(told.contains(&format!("no credentials for {host}: the entry `{host}`: `auth` is no")), "{told}");
+    assert!(told.contains(&format!("no credentials for {host}: entry `{host}`: `auth` is no")), "{told}");
     assert_eq!(broken.connections(), 0);
     assert!(!layerpin.log.text().contains("hunter2"));
 }

@@ -78,9 +78,9 @@ async fn a_redirect_that_leads_nowhere_is_nonsense() {
     let host = registry.host();
     let location = |to: &str| Fault::StatusWithHeader(307, "Location".into(), to.into());
     for (fault, reason) in [
-        (Fault::Status(307), "a redirect that leads nowhere"),
-        (location("http://[x"), "a redirect to what is no URL"),
-        (location("file:///etc/passwd"), "a redirect to what is no web address"),
+        (Fault::Status(307), "a redirect without a location"),
+        (location("http://[x"), "a redirect to an invalid URL"),
+        (location("file:///etc/passwd"), "a redirect to a URL that is not HTTP"),
     ] {
         registry.set_fault(fault.clone());
         let answer = Asker::anonymous().ask(&format!("{host}/acme/os:1")).await;

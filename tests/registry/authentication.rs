@@ -258,12 +258,12 @@ async fn a_token_service_that_fails_is_named_with_its_failure() {
     for (fault, reason) in [
         (TokenFault::Status(500), "answered 500"),
         (TokenFault::Status(404), "answered 404"),
-        (TokenFault::Garbage, "answered what is no JSON"),
-        (TokenFault::NoToken, "answered without a token"),
+        (TokenFault::Garbage, "returned an invalid response: not JSON"),
+        (TokenFault::NoToken, "returned an invalid response: no token"),
     ] {
         tokens.set_fault(fault.clone());
         let answer = asker.ask_now(&format!("{host}/acme/os:1")).await;
-        assert_eq!(answer, no_token(&host, &format!("the token service {service} {reason}")), "{fault:?}");
+        assert_eq!(answer, no_token(&host, &format!("token service {service} {reason}")), "{fault:?}");
     }
     tokens.set_fault(TokenFault::Hang);
     assert_eq!(asker.shortly().ask(&format!("{host}/acme/os:2")).await, out_of_time(&host));
@@ -281,14 +281,14 @@ async fn a_realm_that_is_not_to_be_trusted_is_never_asked() {
     let registry = Registry::start().unwrap();
     let host = registry.host();
     let asker = only(&registry, password("alice", "s3cr3t-word"));
-    let open = |named: &str| format!("it names the token service {named}, but was itself asked without TLS");
+    let open = |named: &str| format!("it named the token service {named} without TLS");
     for (realm, reason) in [
         ("https://auth.example/token", open("auth.example")),
         ("http://auth.example:81/token", open("auth.example:81")),
         ("http://169.254.169.254/token", open("169.254.169.254")),
-        ("/token", "it names `/token` as its token service, which is no URL".to_owned()),
-        ("file:///token", "it names `file:///token` as its token service, which is no URL".to_owned()),
-        ("", "it names `` as its token service, which is no URL".to_owned()),
+        ("/token", "its token service `/token` is not a valid URL".to_owned()),
+        ("file:///token", "its token service `file:///token` is not a valid URL".to_owned()),
+        ("", "its token service `` is not a valid URL".to_owned()),
     ] {
         let challenge = format!("Bearer realm=\"{realm}\",service=\"s\"");
         registry.set_fault(Fault::StatusWithHeader(401, "WWW-Authenticate".into(), challenge));

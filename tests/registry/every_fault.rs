@@ -113,8 +113,8 @@ fn cases() -> Vec<Case> {
         late(Trouble::TokensHang, &["HEAD"]),
         case(Trouble::TokensElsewhere, &["HEAD"], Ends::Soon, |asked| {
             let reason = match asked.way {
-                Way::ThroughAProxy => "it names the token service auth.example without TLS",
-                _ => "it names the token service auth.example, but was itself asked without TLS",
+                Way::ThroughAProxy => "it uses TLS, but its token service auth.example does not",
+                _ => "it named the token service auth.example without TLS",
             };
             unknown(Cause::NoToken { host: asked.host.clone(), reason: reason.into() })
         }),
@@ -130,11 +130,11 @@ fn cases() -> Vec<Case> {
         pause(503, &date, |asked| paused(asked, 503)),
         by_digest(of(Fault::WrongDigest, &["HEAD"], |asked| mismatch(asked, b"another manifest"))),
         untyped(of(Fault::EndlessBody, &["HEAD", "GET"], |asked| {
-            nonsense(asked, "its answer is longer than 4194304 bytes")
+            nonsense(asked, "the body has more than 4194304 bytes")
         })),
         of(Fault::RedirectLoop, &["HEAD"; 6], |asked| nonsense(asked, "more than 5 redirects")),
         of(Fault::Schema1, &["HEAD"], |asked| {
-            nonsense(asked, "it has only a manifest of Docker's schema 1, which nodes cannot boot from")
+            nonsense(asked, "it only has a manifest of Docker schema 1, which nodes cannot boot")
         }),
         of(Fault::GarbageResponse, &["HEAD"], |asked| unreachable(asked, "invalid HTTP version parsed")),
         // On paths only, so that connections are accepted and the requests arrive.

@@ -86,7 +86,7 @@ async fn a_status_of_get_is_told_where_head_is_unknown() {
 #[tokio::test]
 async fn a_manifest_of_schema_1_is_no_image_for_nodes() {
     let (answer, host, requests) = under(Fault::Schema1, "1", Patience::Enough).await;
-    let reason = "it has only a manifest of Docker's schema 1, which nodes cannot boot from";
+    let reason = "it only has a manifest of Docker schema 1, which nodes cannot boot";
     assert_eq!(answer, nonsense(&host, reason));
     assert_eq!(requests, [HEAD]);
 }
@@ -94,7 +94,7 @@ async fn a_manifest_of_schema_1_is_no_image_for_nodes() {
 #[tokio::test]
 async fn a_body_without_end_is_read_to_the_limit() {
     let (answer, host, requests) = under(Fault::EndlessBody, "1", Patience::Enough).await;
-    assert_eq!(answer, nonsense(&host, "its answer is longer than 4194304 bytes"));
+    assert_eq!(answer, nonsense(&host, "the body has more than 4194304 bytes"));
     assert_eq!(requests, [HEAD, "GET /v2/acme/os/manifests/1 -"]);
 }
 

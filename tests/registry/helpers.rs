@@ -99,7 +99,7 @@ async fn a_helper_that_never_ends_and_one_that_never_stops_talking_are_left() {
     let answer = asker.ask(&format!("{host}/acme/os:1")).await;
     assert_eq!(answer, no_credential(&host, "docker-credential-sample did not answer within 5 seconds"));
     let answer = asker.ask("talks.example/acme/os:1").await;
-    assert_eq!(answer, no_credential("talks.example", "docker-credential-sample said more than 65536 bytes"));
+    assert_eq!(answer, no_credential("talks.example", "docker-credential-sample printed more than 65536 bytes"));
 }
 
 #[tokio::test]

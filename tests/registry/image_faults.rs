@@ -71,14 +71,14 @@ async fn every_fault_has_its_own_words() {
         }),
         (Fault::WrongBody.on(MANIFESTS), &|host| mismatch(host, &manifest, &image.manifest())),
         (Fault::WrongBody.on(BLOBS), &|host| mismatch(host, &config, &image.config())),
-        (Fault::EndlessBody.on(MANIFESTS), &|host| nonsense(host, "its answer is longer than 4194304 bytes")),
-        (Fault::EndlessBody.on(BLOBS), &|host| nonsense(host, "its answer is longer than 8388608 bytes")),
+        (Fault::EndlessBody.on(MANIFESTS), &|host| nonsense(host, "the body has more than 4194304 bytes")),
+        (Fault::EndlessBody.on(BLOBS), &|host| nonsense(host, "the body has more than 8388608 bytes")),
         (Fault::Schema1.on(MANIFESTS), &|host| {
-            nonsense(host, "it has only a manifest of Docker's schema 1, which nodes cannot boot from")
+            nonsense(host, "it only has a manifest of Docker schema 1, which nodes cannot boot")
         }),
         (Fault::RedirectLoop.on(BLOBS), &|host| nonsense(host, "more than 5 redirects")),
         (Fault::RedirectTo("ftp://127.0.0.1".into()).on(BLOBS), &|host| {
-            nonsense(host, "a redirect to what is no web address")
+            nonsense(host, "a redirect to a URL that is not HTTP")
         }),
         (Fault::GarbageResponse.on(BLOBS), &|host| unreachable(host, "invalid HTTP version parsed")),
         (Fault::CloseAfterAccept.on(BLOBS), &|host| {

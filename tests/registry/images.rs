@@ -320,11 +320,11 @@ async fn what_is_no_image_is_told_as_what_it_is() {
         "config": {"mediaType": "application/vnd.oci.empty.v1+json", "digest": Digest::of(b"{}"), "size": 2},
         "layers": [],
     });
-    let unreadable = "its config names the platform `linux/\\u{7}`, which is none";
+    let unreadable = "its config has the invalid platform `linux/\\u{7}`";
     for (pushed, expected) in [
         (
             registry.push_manifest("acme/os", None, OCI_MANIFEST, artifact.to_string()),
-            not_an_image("its config is of type `application/vnd.oci.empty.v1+json`"),
+            not_an_image("its config has type `application/vnd.oci.empty.v1+json`"),
         ),
         (hand_made(&registry, json!({"architecture": "\u{7}"}), 0), nonsense(&host, unreadable)),
     ] {

@@ -91,7 +91,7 @@ async fn the_body_is_fetched_where_head_tells_too_little() {
 async fn a_body_says_what_it_is_where_its_type_does_not() {
     let registry = Registry::start().unwrap();
     let host = registry.host();
-    let unknown_kind = "neither its Content-Type nor its body says what kind of manifest it is";
+    let unknown_kind = "neither its Content-Type nor its body has the kind of manifest";
     let list = r#"{"schemaVersion":2,"manifests":[]}"#;
     let single = r#"{"schemaVersion":2,"config":{},"layers":[]}"#;
     let typed = format!(r#"{{"schemaVersion":2,"mediaType":"{OCI_INDEX}","manifests":[]}}"#);
@@ -174,5 +174,5 @@ async fn a_digest_header_that_is_no_digest_is_told_without_its_text() {
         "c2VjcmV0:c2VjcmV0".into(),
     ));
     let answer = Asker::anonymous().ask(&format!("{host}/acme/os:1")).await;
-    assert_eq!(answer, nonsense(&host, "its Docker-Content-Digest is no digest"));
+    assert_eq!(answer, nonsense(&host, "its Docker-Content-Digest is not a valid digest"));
 }

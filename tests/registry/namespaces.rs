@@ -306,7 +306,7 @@ async fn nothing_that_a_registry_says_leads_to_a_forbidden_address() {
         registry.set_fault(Fault::RedirectTo(format!("https://{name}")));
         assert_eq!(machine.asks(reference).await, forbidden(name), "redirected");
         registry.set_fault(Fault::RedirectTo(format!("http://{name}")));
-        assert_eq!(machine.asks(reference).await, nonsense("registry.test", "a redirect that leaves TLS"));
+        assert_eq!(machine.asks(reference).await, nonsense("registry.test", "a redirect from HTTPS to HTTP"));
         let challenge = format!("Bearer realm=\"https://{name}/token\",service=\"registry\"");
         registry.set_fault(Fault::StatusWithHeader(401, "www-authenticate".into(), challenge));
         let reason = format!("{name} is a link-local or unspecified address, which is never contacted");
@@ -333,7 +333,7 @@ async fn a_token_service_must_be_asked_over_tls_when_the_registry_is() {
     let challenge = "Bearer realm=\"http://tokens.test/token\",service=\"registry\"";
     registry.set_fault(Fault::StatusWithHeader(401, "www-authenticate".into(), challenge.into()));
     let answer = machine.asks("registry.test/acme/os:1").await;
-    assert_eq!(answer, no_token("registry.test", "it names the token service tokens.test without TLS"));
+    assert_eq!(answer, no_token("registry.test", "it uses TLS, but its token service tokens.test does not"));
     assert_eq!(open.connections(), 0);
 }
 

@@ -120,7 +120,7 @@ async fn of_several_platforms_amd64_is_read_or_else_the_first() {
 #[tokio::test]
 async fn layers_above_are_searched_first_and_may_take_the_file_away() {
     let registry = Registry::start().unwrap();
-    let none = || no_release("its layers hold no release-manifests/image-references");
+    let none = || no_release("its layers do not have release-manifests/image-references");
     for (top, expected, blobs) in [
         ("etc/motd", expected(), 2),
         ("release-manifests/.wh.image-references", none(), 1),
@@ -144,12 +144,12 @@ async fn what_is_no_release_is_told_as_such_and_not_read_again() {
     let garbage = Image::scratch().with_layer_of(Layer::of_tar(&[b'x'; 2048], Packing::Gzip));
     let garbage_layer = Digest::parse(&last_layer(&garbage)).unwrap();
     for (image, reason) in [
-        (base, "its layers hold no release-manifests/image-references".to_owned()),
-        (Image::scratch(), "its layers hold no release-manifests/image-references".to_owned()),
+        (base, "its layers do not have release-manifests/image-references".to_owned()),
+        (Image::scratch(), "its layers do not have release-manifests/image-references".to_owned()),
         (tagged, "its tag `rhel-coreos` is `quay.io/ocp/os:4.18`, which is not by digest".to_owned()),
         (
             broken,
-            "its image-references cannot be read: EOF while parsing an object at line 1 column 1".to_owned(),
+            "its image-references cannot be parsed: EOF while parsing an object at line 1 column 1".to_owned(),
         ),
         (
             garbage,
@@ -183,8 +183,8 @@ async fn an_image_of_gigabytes_is_not_read_in_search_of_a_release() {
     let media_type = "application/vnd.oci.image.manifest.v1+json";
     let pushed = registry.push_manifest("acme/os", None, media_type, manifest.to_string());
     let reference = format!("{}/acme/os@{pushed}", registry.host());
-    let reason = "the last 134217728 bytes of its layers hold no release-manifests/image-references; \
-                  it is layer 2 of 2 that exceeds them";
+    let reason = "the last 134217728 bytes of its layers do not have release-manifests/image-references; \
+                  layer 2 of 2 exceeds them";
     assert_eq!(Asker::anonymous().payload(&reference).await, no_release(reason));
     assert_eq!(registry.count("GET", "/blobs/"), 0);
 }
@@ -270,16 +270,12 @@ async fn every_fault_has_its_own_words() {
     let mut altered = release().layers().last().unwrap().blob().to_vec();
     let end = altered.len() - 1;
     altered[end] = if altered[end] == b'0' { b'1' } else { b'0' };
-    let longer = format!(
-        "the layer {} is longer than the {} bytes that its manifest says",
-        layer.short(),
-        altered.len()
-    );
+    let longer = format!("layer {} has more than the {} bytes in its manifest", layer.short(), altered.len());
     type Expected<'a> = &'a dyn Fn(&str) -> Fact<Payload>;
     let table: [(FaultPlan, Expected<'_>); 6] = [
         (Fault::Status(404).on("/manifests/"), &|_| Fact::Absent),
         (Fault::Status(404).on("/blobs/"), &|host| {
-            nonsense(host, &format!("it has the manifest but not the layer {}", layer.short()))
+            nonsense(host, &format!("it has the manifest but not layer {}", layer.short()))
         }),
         (Fault::Status(500).on("/blobs/"), &|host| {
             Fact::Unknown(Cause::Status { host: host.to_owned(), status: 500 })

@@ -133,5 +133,5 @@ async fn what_is_wrong_with_the_proxy_is_told_with_its_address_and_without_its_p
     assert_eq!(ask(&no_way.address).await, told(&no_way.address, "tunnel error: unsuccessful"));
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = silent.local_addr().unwrap().to_string();
-    assert_eq!(ask(&address).await, told(&address, "no connection in time"));
+    assert_eq!(ask(&address).await, told(&address, "connection timed out"));
 }

@@ -83,7 +83,7 @@ async fn a_redirect_does_not_leave_tls() {
     let host = registry.host();
     registry.set_fault(Fault::RedirectTo(open.base_url()));
     let answer = Asker::anonymous().ask(&format!("{host}/acme/os:1")).await;
-    assert_eq!(answer, nonsense(&host, "a redirect that leaves TLS"));
+    assert_eq!(answer, nonsense(&host, "a redirect from HTTPS to HTTP"));
     assert_eq!(open.connections(), 0);
 }
 
@@ -113,7 +113,10 @@ async fn a_token_service_must_speak_tls_where_the_registry_does() {
     let registry = Registry::builder().tls(identity()).bearer_auth(&open).start().unwrap();
     let host = registry.host();
     let answer = Asker::with(&json!({(host.as_str()): entry})).ask(&format!("{host}/acme/os:1")).await;
-    assert_eq!(answer, no_token(&host, &format!("it names the token service {} without TLS", open.host())));
+    assert_eq!(
+        answer,
+        no_token(&host, &format!("it uses TLS, but its token service {} does not", open.host()))
+    );
     assert_eq!(lines(&open.requests()), [""; 0]);
 
     let closed = TokenService::builder().tls(identity()).user("alice", "s3cr3t-word").start().unwrap();

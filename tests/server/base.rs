@@ -132,7 +132,7 @@ fn what_cannot_be_had_ends_with_2_and_says_why() {
         (
             &["--release-image", &format!("{host}/acme/os:1")],
             format!(
-                "the release payload {host}/acme/os:1 cannot be read: it is no release payload: its layers hold no \
+                "the release payload {host}/acme/os:1 cannot be read: it is no release payload: its layers do not have \
                  release-manifests/image-references"
             ),
         ),

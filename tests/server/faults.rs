@@ -181,7 +181,7 @@ async fn what_the_registry_does_wrong_is_told() {
         (Fault::Status(429), Box::new(answered("429")), Box::new(later)),
         (
             Fault::EndlessBody,
-            Box::new(answered("wrongly: its answer is longer than 4194304 bytes")),
+            Box::new(answered("wrongly: the body has more than 4194304 bytes")),
             Box::new(look_at),
         ),
         (Fault::RedirectLoop, Box::new(answered("wrongly: more than 5 redirects")), Box::new(look_at)),
@@ -252,9 +252,7 @@ async fn a_token_service_on_another_host_is_not_asked() {
     let layerpin = start();
     let challenge = "Bearer realm=\"https://auth.example/token\",service=\"registry\"";
     registry.set_fault(Fault::StatusWithHeader(401, "www-authenticate".into(), challenge.into()));
-    let cause = format!(
-        "no token for {host}: it names the token service auth.example, but was itself asked without TLS"
-    );
+    let cause = format!("no token for {host}: it named the token service auth.example without TLS");
     assert_unknown(&layerpin, &format!("{host}/acme/os:1"), &cause, ASK_LATER).await;
     registry.clear_fault();
     assert_well_again(&layerpin, &registry).await;

@@ -47,7 +47,7 @@ async fn no_credential_is_in_anything_that_a_run_prints() {
     tokens.revoke_all();
     ask_all("3").await;
     layerpin.replace("auth.json", &format!("{{\"auths\": {{\"{host}\": {{\"auth\": \"{basic}!\"}}}}}}"));
-    let message = "an entry of the registry credentials cannot be used; the others are in force";
+    let message = "an entry of the registry credentials cannot be used; the other entries are used";
     layerpin.log.message(message).await;
     ask_all("4").await;
     layerpin.replace("auth.json", &format!("{{\"auths\": {{\"{host}\": {{\"auth\": \"{basic}\"}}}}"));

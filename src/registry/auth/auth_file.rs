@@ -1,8 +1,8 @@
-//! Auth files (`containers-auth.json`, dockerconfigjson): their form, and which entry is for which
+//! Auth files (`containers-auth.json`, dockerconfigjson): their format, and which entry is for which
 //! repository.
 //!
-//! Errors name the file and the key, never the value. An entry that is broken is so for its registry alone, as
-//! on nodes.
+//! Errors name the file and the key, never the value. An entry that cannot be used affects only its own
+//! registry, as on nodes.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -16,23 +16,23 @@ use crate::registry::auth::credential::{Credential, Secret};
 use crate::registry::auth::helper::HelperRequest;
 use crate::text::shown;
 
-/// An auth file that may be read again.
+/// Where an auth file is, and how it is written.
 #[derive(Clone, Debug, Hash)]
 pub(crate) struct AuthFile {
     pub(crate) path: PathBuf,
     pub(crate) form: AuthFileFormat,
 }
 
-/// How an auth file is written.
+/// The format of an auth file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum AuthFileFormat {
-    /// Entries below `auths`, beside helpers.
+    /// Entries under `auths`, and credential helpers.
     Usual,
-    /// Entries alone (`.dockercfg`).
+    /// Only entries (`.dockercfg`).
     Legacy,
 }
 
-/// The registry of `reference` as the keys of auth files name it.
+/// The registry of `reference`, as keys of auth files name it.
 pub(crate) fn host(reference: &ImageReference) -> &str {
     match reference.host() {
         "index.docker.io" | "registry-1.docker.io" => "docker.io",
@@ -40,24 +40,24 @@ pub(crate) fn host(reference: &ImageReference) -> &str {
     }
 }
 
-/// What an auth file holds.
+/// The content of an auth file.
 #[derive(Default)]
 pub(crate) struct AuthEntries {
     by_key: BTreeMap<String, StoredAuth>,
-    /// The helper for each of some hosts (`credHelpers`).
+    /// The helpers for single hosts (`credHelpers`).
     pub(crate) helpers: BTreeMap<String, Helper>,
-    /// The helper for the hosts without an entry (`credsStore`).
+    /// The helper for hosts without an entry (`credsStore`).
     pub(crate) store: Option<Helper>,
-    /// What is wrong with entries.
+    /// The entries that cannot be used.
     pub(crate) faults: Vec<EntryFault>,
 }
 
-/// What stands under a key (`decodeDockerAuth` of `containers/image`).
+/// The entry of a key (`decodeDockerAuth` of `containers/image`).
 enum StoredAuth {
     Usable(Credential),
-    /// Nothing to show: what `logout` leaves behind, or a text without the colon, which nodes take for it.
-    Nothing,
-    /// Nodes fail on it, rather than ask anonymously or look for a shorter key.
+    /// No credential: what `logout` leaves behind, or a text without a colon, which nodes read the same way.
+    Empty,
+    /// Nodes fail on it; they neither pull anonymously nor look for a shorter key.
     Broken(EntryFault),
 }
 
@@ -71,9 +71,9 @@ impl fmt::Debug for AuthEntries {
 }
 
 impl AuthEntries {
-    /// Reads the text of an auth file.
+    /// Parses the text of an auth file.
     pub(crate) fn parse(text: &str, form: AuthFileFormat) -> Result<Self, AuthFileFault> {
-        // Tools in Go write `null` for what is empty, and read it so.
+        // Tools in Go write `null` for an empty value.
         #[derive(Default, Deserialize)]
         #[serde(rename_all = "camelCase", default)]
         struct AuthFileBody {
@@ -95,10 +95,10 @@ impl AuthEntries {
         let mut entries = Self::default();
         for (written, entry) in file.auths {
             let key = normalized(&written);
-            let held = entries.held(&written, &key, entry.unwrap_or_default());
-            // Of two spellings the plain one counts.
+            let stored = entries.stored(&written, &key, entry.unwrap_or_default());
+            // Of two spellings of a key, the normalized one takes precedence.
             if written == key || !entries.by_key.contains_key(&key) {
-                entries.by_key.insert(key, held);
+                entries.by_key.insert(key, stored);
             }
         }
         for (host, name) in file.cred_helpers {
@@ -111,14 +111,13 @@ impl AuthEntries {
         Ok(entries)
     }
 
-    /// The entry with the longest key that matches, if there is something in it. Fails where that one is
-    /// broken.
+    /// The credential under the longest key that matches. Fails when that entry cannot be used.
     pub(crate) fn find(&self, reference: &ImageReference) -> Result<Option<&Credential>, &EntryFault> {
         let mut key = format!("{}/{}", host(reference), reference.api_path());
         loop {
             match self.by_key.get(&key) {
                 Some(StoredAuth::Usable(credential)) => return Ok(Some(credential)),
-                Some(StoredAuth::Nothing) => return Ok(None),
+                Some(StoredAuth::Empty) => return Ok(None),
                 Some(StoredAuth::Broken(fault)) => return Err(fault),
                 None => {}
             }
@@ -127,7 +126,7 @@ impl AuthEntries {
         }
     }
 
-    fn held(&mut self, written: &str, key: &str, entry: AuthEntryBody) -> StoredAuth {
+    fn stored(&mut self, written: &str, key: &str, entry: AuthEntryBody) -> StoredAuth {
         let secret = if !entry.identitytoken.is_empty() {
             Secret::IdentityToken(entry.identitytoken)
         } else if !entry.auth.is_empty() {
@@ -137,15 +136,15 @@ impl AuthEntries {
             let Some(Some((user, password))) = parts else {
                 let fault = EntryFault::Auth { key: shown(written) };
                 self.faults.push(fault.clone());
-                return if parts.is_some() { StoredAuth::Nothing } else { StoredAuth::Broken(fault) };
+                return if parts.is_some() { StoredAuth::Empty } else { StoredAuth::Broken(fault) };
             };
-            // Docker's own tools end the password with a NUL now and then.
+            // Docker's tools sometimes end the password with a NUL.
             let password = password.trim_end_matches('\0');
             Secret::Password { user: user.to_owned(), password: password.to_owned() }
         } else if !entry.username.is_empty() {
             Secret::Password { user: entry.username, password: entry.password }
         } else {
-            return StoredAuth::Nothing;
+            return StoredAuth::Empty;
         };
         StoredAuth::Usable(Credential { key: key.to_owned(), secret })
     }
@@ -160,7 +159,6 @@ impl AuthEntries {
     }
 }
 
-/// An entry as it is written.
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct AuthEntryBody {
@@ -178,11 +176,11 @@ fn nullable<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(value: D) 
     Option::<T>::deserialize(value).map(Option::unwrap_or_default)
 }
 
-/// Brings the spellings of keys together: older tools write an URL, and Docker Hub has three names.
+/// Older tools write a URL as the key, and Docker Hub has three names.
 fn normalized(key: &str) -> String {
     let bare = key.strip_prefix("https://").or_else(|| key.strip_prefix("http://"));
     let key = match bare {
-        // What follows the host in an URL is the version of the API.
+        // In a URL, the path is the version of the API.
         Some(url) => url.split('/').next().unwrap_or(url),
         None => key.trim_end_matches('/'),
     };
@@ -206,7 +204,7 @@ impl AuthFileError {
         Self { path: path.to_owned(), fault }
     }
 
-    pub(crate) fn is_not_there(&self) -> bool {
+    pub(crate) fn is_missing(&self) -> bool {
         let AuthFileFault::Unreadable(error) = &self.fault else { return false };
         matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory)
     }
@@ -219,10 +217,10 @@ pub(crate) fn read(path: &Path) -> Result<String, AuthFileError> {
 /// What is wrong with an auth file.
 #[derive(Debug, thiserror::Error)]
 pub enum AuthFileFault {
-    /// It could not be read.
+    /// It cannot be read.
     #[error("{}", crate::errors::words(.0))]
     Unreadable(std::io::Error),
-    /// It is not JSON of the right shape.
+    /// It is not JSON of the right structure.
     #[error(
         "line {line}, column {column}: not a dockerconfigjson; {{\"auths\": {{\"quay.io\": {{\"auth\": \"…\"}}}}}} is expected"
     )]
@@ -232,22 +230,24 @@ pub enum AuthFileFault {
         /// The column, counted from one.
         column: usize,
     },
-    /// There is no text where it should be.
+    /// The Secret has no text under the expected key.
     #[error("{0}")]
     NoText(&'static str),
 }
 
-/// What is wrong with one entry of an auth file. The others are none the worse for it.
+/// What is wrong with one entry of an auth file. The other entries can be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum EntryFault {
-    /// A helper's name is none.
-    #[error("the helper for `{key}` is no name; `NAME` of a program `docker-credential-NAME` is expected")]
+    /// The name of a helper is not valid.
+    #[error(
+        "the helper for `{key}` is not a valid name; the `NAME` of a program `docker-credential-NAME` is expected"
+    )]
     Helper {
         /// The host, or `credsStore`.
         key: String,
     },
-    /// What it holds is no credential.
-    #[error("the entry `{key}`: `auth` is not the base64 of `user:password`")]
+    /// It is not a credential.
+    #[error("entry `{key}`: `auth` is not `user:password` in base64")]
     Auth {
         /// The entry's key.
         key: String,
@@ -299,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn null_is_read_as_what_is_empty() {
+    fn null_is_read_as_an_empty_value() {
         let whole = AuthEntries::parse(
             r#"{"auths": null, "credHelpers": null, "credsStore": null}"#,
             AuthFileFormat::Usual,
@@ -312,14 +312,14 @@ mod tests {
     }
 
     #[test]
-    fn identity_tokens_come_before_passwords() {
+    fn identity_tokens_take_precedence_over_passwords() {
         let entries = entries(serde_json::json!({"a.b": {"auth": "YTpi", "identitytoken": "t"}}));
         let found = entries.find(&ImageReference::parse("a.b/c").unwrap()).unwrap().unwrap();
         assert_eq!((found.identity_token(), found.password()), (Some("t"), None));
     }
 
     #[test]
-    fn faults_name_the_place_and_never_the_secret() {
+    fn errors_name_the_position_and_never_the_secret() {
         let secret = "c2VjcmV0c2VjcmV0";
         for (text, message) in [
             ("", "line 1, column 0: not a dockerconfigjson"),
@@ -335,18 +335,18 @@ mod tests {
     }
 
     #[test]
-    fn a_broken_entry_is_so_for_its_registry_alone() {
+    fn a_broken_entry_affects_only_its_own_registry() {
         let secret = BASE64_STANDARD.encode("secret");
         let broken = format!("{secret}%");
         let entries = entries(serde_json::json!({
             "a.b": auth("host"), "a.b/c": {"auth": broken}, "d.e": {"auth": secret}, "f.g": auth("other"),
         }));
-        let fault = |key: &str| format!("the entry `{key}`: `auth` is not the base64 of `user:password`");
+        let fault = |key: &str| format!("entry `{key}`: `auth` is not `user:password` in base64");
         for (reference, expected) in [
-            // No shorter key takes its place.
+            // A shorter key is not used instead.
             ("a.b/c/os", Err(fault("a.b/c"))),
             ("a.b/os", Ok(Some("host"))),
-            // Nodes ask anonymously here: it is read, and has no colon.
+            // Nodes pull anonymously here: it can be decoded, but has no colon.
             ("d.e/os", Ok(None)),
             ("f.g/os", Ok(Some("other"))),
         ] {
@@ -360,7 +360,7 @@ mod tests {
     }
 
     #[test]
-    fn secrets_do_not_print() {
+    fn debug_output_has_no_secrets() {
         let entries = entries(serde_json::json!({"a.b": auth("user")}));
         let found = entries.find(&ImageReference::parse("a.b/c").unwrap()).unwrap().unwrap();
         let printed = format!("{found:?} {entries:?} {:?}", found.basic());
@@ -371,7 +371,7 @@ mod tests {
     }
 
     #[test]
-    fn a_helper_that_is_no_name_is_refused_by_its_key() {
+    fn a_helper_with_an_invalid_name_is_reported_by_its_key() {
         for (text, key) in [
             (r#"{"credHelpers": {"a.b": "../../bin/x"}}"#, "a.b"),
             (r#"{"credHelpers": {"a.b": ""}}"#, "a.b"),
@@ -384,7 +384,7 @@ mod tests {
             assert_eq!(
                 error.to_string(),
                 format!(
-                    "the helper for `{key}` is no name; `NAME` of a program `docker-credential-NAME` is expected"
+                    "the helper for `{key}` is not a valid name; the `NAME` of a program `docker-credential-NAME` is expected"
                 )
             );
         }

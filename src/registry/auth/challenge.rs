@@ -1,19 +1,19 @@
-//! `WWW-Authenticate`, as registries write it (RFC 9110, section 11.6.1).
+//! The `WWW-Authenticate` header (RFC 9110, section 11.6.1).
 //!
-//! Several challenges may come in one line or in several. Schemes that are not known are passed over.
+//! One header line can have several challenges, and a response several lines. Unknown schemes are ignored.
 
 use reqwest::header::{HeaderMap, WWW_AUTHENTICATE};
 
-/// A way to authenticate that the registry offers.
+/// A way to authenticate that a registry offers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Challenge {
-    /// User and password.
+    /// User name and password.
     Basic,
-    /// A token from a token service.
+    /// A token of a token service.
     Bearer(Bearer),
 }
 
-/// Where to get a token, and what for.
+/// Which token service issues tokens, and for what.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Bearer {
     pub(crate) realm: String,
@@ -21,7 +21,7 @@ pub(crate) struct Bearer {
     pub(crate) scope: Option<String>,
 }
 
-/// Reads every challenge of an answer, in order.
+/// The challenges of a response, in order.
 pub(crate) fn read(headers: &HeaderMap) -> Vec<Challenge> {
     let lines = headers.get_all(WWW_AUTHENTICATE).iter().filter_map(|value| value.to_str().ok());
     lines.flat_map(challenges).collect()
@@ -33,7 +33,7 @@ fn challenges(line: &str) -> Vec<Challenge> {
     let mut bearer = Bearer::default();
     for item in items(line) {
         let (first, parameter) = match item.split_once(char::is_whitespace) {
-            // `Bearer realm="…"`: a scheme with its first parameter.
+            // `Bearer realm="…"`: a scheme and its first parameter.
             Some((word, rest)) if !word.contains('=') => (Some(word), rest.trim_start()),
             _ if !item.contains('=') => (Some(item), ""),
             _ => (None, item),
@@ -65,7 +65,7 @@ fn settle(scheme: &str, bearer: &mut Bearer, found: &mut Vec<Challenge>) {
     }
 }
 
-/// The parts between commas that stand outside quotes.
+/// The parts between commas that are not in quotes.
 fn items(line: &str) -> impl Iterator<Item = &str> {
     let (mut quoted, mut escaped) = (false, false);
     line.split(move |character| {
@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn what_registries_write_is_read() {
+    fn challenges_of_registries_are_parsed() {
         for (line, expected) in [
             ("", vec![]),
             ("Basic realm=\"Registry Realm\"", vec![Challenge::Basic]),
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn several_lines_are_several_challenges() {
+    fn each_line_can_have_a_challenge() {
         let mut headers = HeaderMap::new();
         headers.append(WWW_AUTHENTICATE, HeaderValue::from_static("Basic realm=\"a\""));
         headers.append(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"https://b\""));
@@ -142,7 +142,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn no_line_makes_the_reader_panic(line in ".*") {
+        fn no_line_makes_the_parser_panic(line in ".*") {
             challenges(&line);
         }
     }

@@ -1,4 +1,4 @@
-//! What is shown to a registry. It prints as nothing.
+//! A credential for a registry. Its secret is not in `Debug` output.
 
 use std::fmt;
 use std::sync::LazyLock;
@@ -8,10 +8,10 @@ use aws_lc_rs::rand::SystemRandom;
 
 use crate::registry::http::authorization::Authorization;
 
-/// What to show to one registry.
+/// The credential for one registry or repository.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Credential {
-    /// The key of the entry, or the host that a helper was asked for.
+    /// The key of the entry, or the host for which a helper has it.
     pub(crate) key: String,
     pub(crate) secret: Secret,
 }
@@ -23,18 +23,18 @@ pub(crate) enum Secret {
 }
 
 impl Credential {
-    /// What a helper said for `host`. `None` when that is nothing.
+    /// The credential that a helper has for `host`. `None` when it has no user name.
     pub(crate) fn of_helper(host: &str, user: String, secret: String) -> Option<Self> {
         let secret = match user.as_str() {
             "" => return None,
-            // How helpers say that the secret is an identity token.
+            // By this user name helpers mark an identity token.
             "<token>" => Secret::IdentityToken(secret),
             _ => Secret::Password { user, password: secret },
         };
         Some(Self { key: host.to_owned(), secret })
     }
 
-    /// The header for basic authentication. `None` when there is no password.
+    /// The header for basic authentication. `None` when it is not a password.
     pub(crate) fn basic(&self) -> Option<Authorization> {
         let (user, password) = self.password()?;
         Some(Authorization::basic(user, password))
@@ -54,7 +54,7 @@ impl Credential {
         }
     }
 
-    /// Tells credentials apart without telling what they are.
+    /// Identifies the credential without its secret.
     pub(crate) fn fingerprint(&self) -> Fingerprint {
         let secret = match &self.secret {
             Secret::Password { user, password } => format!("{user}\0{password}"),
@@ -67,8 +67,8 @@ impl Credential {
     }
 }
 
-/// The HMAC-SHA256 of a credential under a key that this process alone has: whoever sees it, in a
-/// core dump or a log, cannot try passwords against it.
+/// The HMAC-SHA256 of a credential under a key that only this process has, so that nobody can try passwords
+/// against one from a core dump or a log.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Fingerprint([u8; 32]);
 
@@ -80,7 +80,7 @@ impl fmt::Debug for Fingerprint {
 
 #[expect(clippy::expect_used, reason = "without randomness from the system there is no TLS either")]
 static FINGERPRINT_KEY: LazyLock<hmac::Key> = LazyLock::new(|| {
-    hmac::Key::generate(hmac::HMAC_SHA256, &SystemRandom::new()).expect("randomness from the system")
+    hmac::Key::generate(hmac::HMAC_SHA256, &SystemRandom::new()).expect("the system provides randomness")
 });
 
 impl fmt::Debug for Credential {
@@ -94,7 +94,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn fingerprints_tell_credentials_apart_and_are_no_plain_digest() {
+    fn fingerprints_identify_credentials_and_are_not_plain_digests() {
         let fingerprint = |key: &str, secret| Credential { key: key.to_owned(), secret }.fingerprint();
         let password = |user: &str| Secret::Password { user: user.to_owned(), password: "secret".to_owned() };
         let one = fingerprint("a.b", password("one"));

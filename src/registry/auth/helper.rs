@@ -1,9 +1,9 @@
-//! Credential helpers: programs that keep credentials for Docker and its kin (`credHelpers`,
+//! Credential helpers: programs that store credentials for Docker and similar tools (`credHelpers`,
 //! `credsStore`).
 //!
-//! Owns how a helper is run: by the name `docker-credential-NAME`, found by `PATH`, one at a time for
-//! each host, with a deadline and a bound on what it may say. What it says is never shown. It is in a
-//! process group of its own, which ends with it where it does not answer.
+//! Owns how a helper is run: as `docker-credential-NAME` in `PATH`, once at a time for each host, with a
+//! deadline and a limit on its output. The output is never shown. A helper runs in its own process group,
+//! which is killed when it does not answer.
 
 use std::process::Stdio;
 use std::sync::Arc;
@@ -20,19 +20,19 @@ use crate::errors;
 use crate::registry::auth::credential::Credential;
 use crate::registry::single_flight::{Reuse, SingleFlight};
 
-/// A question to a helper.
+/// What a helper is asked.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct HelperRequest {
-    /// What stands behind `docker-credential-`.
+    /// The part of its name after `docker-credential-`.
     pub(crate) helper: String,
     /// The registry: `host` or `host:port`.
     pub(crate) host: String,
 }
 
-/// A credential, none for a host that the helper does not know, or why there is no answer.
+/// A credential, `None` for a host that the helper does not know, or why the helper failed.
 pub(crate) type HelperResult = Result<Option<Credential>, String>;
 
-/// What helpers said, for a while.
+/// Runs helpers, and keeps their answers for a while.
 #[derive(Debug)]
 pub(crate) struct Helpers {
     kept: Cache<HelperRequest, Option<Credential>>,
@@ -45,30 +45,30 @@ impl Helpers {
         Self { kept, under_way: SingleFlight::new() }
     }
 
-    /// What the helper says. It is run once however many ask.
-    pub(crate) async fn ask(&self, question: HelperRequest) -> HelperResult {
-        let known = || self.kept.get(&question).map(Ok);
-        let (key, kept) = (question.clone(), self.kept.clone());
+    /// The answer of the helper, which runs once for all callers that wait for it.
+    pub(crate) async fn ask(&self, request: HelperRequest) -> HelperResult {
+        let known = || self.kept.get(&request).map(Ok);
+        let (key, kept) = (request.clone(), self.kept.clone());
         let land = move |outcome: &HelperResult| {
             if let Ok(credential) = outcome {
                 kept.insert(key, credential.clone());
             }
             Reuse::Answer
         };
-        let asked = question.clone();
-        let run = Box::pin(async move { asked.run().await });
-        let answer = self.under_way.join(known, question.clone(), run, land).answer().await;
-        answer.unwrap_or_else(|| Err("layerpin failed while asking; its log has the reason".to_owned()))
+        let running = request.clone();
+        let run = Box::pin(async move { running.run().await });
+        let answer = self.under_way.join(known, request.clone(), run, land).answer().await;
+        answer.unwrap_or_else(|| Err("internal error; see the log of layerpin".to_owned()))
     }
 
-    /// Forgets what helpers said: the files that name them have changed.
+    /// Forgets all answers, because the files that name the helpers have changed.
     pub(crate) fn forget(&self) {
         self.kept.invalidate_all();
     }
 }
 
 impl HelperRequest {
-    /// Tells whether `name` can stand behind `docker-credential-`: it must not lead to another folder.
+    /// Whether `name` can follow `docker-credential-`: it must not be a path to another folder.
     pub(crate) fn is_helper(name: &str) -> bool {
         let is_usual = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
         !name.is_empty() && name.bytes().all(is_usual)
@@ -91,41 +91,41 @@ impl HelperRequest {
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .kill_on_drop(true)
-            // So that a helper that is a script takes along what it runs. On the command line this makes it a
-            // job in the background: one that reads from the terminal itself is stopped by it (SIGTTIN) and
-            // ends at the deadline. Nobody could answer it there: it has seconds, its standard input is the
-            // question, and several of them may run at once.
+            // So that the programs that a helper script runs are killed with it. On the command line this makes
+            // it a background job: one that reads from the terminal is stopped (SIGTTIN) and killed at the
+            // deadline. A user could not answer it anyway: its standard input is the request, and several
+            // helpers may run at once.
             .process_group(0)
             .spawn()
             .map_err(|error| failed("cannot be run", error))?;
         let mut group = ProcessGroup::of(&child);
         if let Some(mut stdin) = child.stdin.take() {
-            // A helper that does not read its question may still answer.
+            // A helper that does not read its input may still answer.
             let _ = stdin.write_all(format!("{}\n", self.host).as_bytes()).await;
         }
-        let mut said = Vec::new();
+        let mut output = Vec::new();
         if let Some(stdout) = child.stdout.take() {
-            let read = stdout.take(MAX_SAID + 1).read_to_end(&mut said).await;
+            let read = stdout.take(MAX_OUTPUT + 1).read_to_end(&mut output).await;
             read.map_err(|error| failed("cannot be read", error))?;
         }
-        if said.len() as u64 > MAX_SAID {
-            return Err(format!("{program} said more than {MAX_SAID} bytes"));
+        if output.len() as u64 > MAX_OUTPUT {
+            return Err(format!("{program} printed more than {MAX_OUTPUT} bytes"));
         }
         let status = child.wait().await.map_err(|error| failed("cannot be waited for", error))?;
-        // What it left behind on purpose goes on, such as the agent of `gpg`.
+        // Programs that it started on purpose, such as the agent of `gpg`, continue.
         group.leave();
         if !status.success() {
             // The one message that the protocol defines.
-            let is_unknown = String::from_utf8_lossy(&said).trim() == NOT_FOUND;
+            let is_unknown = String::from_utf8_lossy(&output).trim() == NOT_FOUND;
             return if is_unknown { Ok(None) } else { Err(format!("{program} failed ({status})")) };
         }
-        let said: HelperOutput =
-            serde_json::from_slice(&said).map_err(|_| format!("{program} answered what is no credential"))?;
-        Ok(Credential::of_helper(&self.host, said.username, said.secret))
+        let output: HelperOutput = serde_json::from_slice(&output)
+            .map_err(|_| format!("{program} did not print a credential in JSON"))?;
+        Ok(Credential::of_helper(&self.host, output.username, output.secret))
     }
 }
 
-/// The processes of a helper, killed when this is dropped.
+/// The processes of a helper, which are killed when this is dropped.
 struct ProcessGroup(Option<Pid>);
 
 impl ProcessGroup {
@@ -133,7 +133,7 @@ impl ProcessGroup {
         Self(child.id().and_then(|id| Pid::from_raw(id.cast_signed())))
     }
 
-    /// Leaves them alone: the number of the group may soon be another's.
+    /// Lets them continue: the number of the group may soon be that of another group.
     fn leave(&mut self) {
         self.0 = None;
     }
@@ -142,13 +142,13 @@ impl ProcessGroup {
 impl Drop for ProcessGroup {
     fn drop(&mut self) {
         if let Some(group) = self.0 {
-            // There is nobody to tell; the helper itself is killed by its own handle as well.
+            // An error has no receiver here; the helper itself is also killed by its handle.
             let _ = kill_process_group(group, Signal::KILL);
         }
     }
 }
 
-/// What `get` prints (docker-credential-helpers, `credentials.Credentials`).
+/// The output of `get` (`credentials.Credentials` of docker-credential-helpers).
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct HelperOutput {
@@ -160,11 +160,11 @@ struct HelperOutput {
 
 /// `credentialsNotFoundError` of docker-credential-helpers.
 const NOT_FOUND: &str = "credentials not found in native keychain";
-/// A helper may have to ask a cloud; a webhook has ten seconds for everything.
+/// A helper may send requests to a cloud; a webhook has ten seconds for everything.
 const LONGEST_RUN: Duration = Duration::from_secs(5);
 /// Tokens are a few kilobytes.
-const MAX_SAID: u64 = 64 * 1024;
-/// Helpers of clouds hand out credentials that end after hours.
+const MAX_OUTPUT: u64 = 64 * 1024;
+/// The credentials that helpers of clouds issue are valid for hours.
 const KEPT: Duration = Duration::from_secs(300);
 const MAX_KEPT: u64 = 256;
 
@@ -173,7 +173,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_helper_is_a_name_and_no_path() {
+    fn the_name_of_a_helper_is_not_a_path() {
         for (name, is_helper) in [
             ("pass", true),
             ("ecr-login", true),

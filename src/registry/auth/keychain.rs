@@ -1,7 +1,7 @@
-//! Registry credentials: where they are read from, and which are in force.
+//! Registry credentials: where they are read from, and which of them a repository gets.
 //!
-//! Owns the order in which files and helpers are asked. [`crate::registry::auth::auth_file`] reads a file,
-//! [`crate::registry::auth::credential`] is what is in it.
+//! Owns the order in which files and helpers are searched. [`crate::registry::auth::auth_file`] parses a file
+//! into [`crate::registry::auth::credential`] values.
 
 use crate::model::image_reference::ImageReference;
 use crate::registry::auth::auth_file::{
@@ -14,7 +14,7 @@ use crate::reload::{Reloadable, Reloaded};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-/// The credentials in force; they can be replaced while questions are under way.
+/// The credentials in use; they can be replaced while requests are under way.
 #[derive(Debug)]
 pub struct Keychain {
     source: CredentialSource,
@@ -28,7 +28,7 @@ pub struct Keychain {
 enum CredentialSource {
     Nothing,
     File(AuthFile),
-    /// Those that the tools of the field read, as far as they are there.
+    /// The files that Podman and Docker read, as far as they exist.
     Usual(Vec<AuthFile>),
     /// The global pull secret, which [`Keychain::replace`] brings.
     Cluster,
@@ -46,35 +46,34 @@ pub enum PullSecretState<'a> {
 }
 
 impl Keychain {
-    /// No credentials: every registry is asked anonymously.
+    /// No credentials: every request is anonymous.
     pub fn none() -> Self {
         Self::from_source(CredentialSource::Nothing)
     }
 
-    /// Those of the cluster: none until the first [`Keychain::replace`].
+    /// The credentials of a cluster: none until the first [`Keychain::replace`].
     pub fn of_cluster() -> Self {
         Self::from_source(CredentialSource::Cluster)
     }
 
-    /// Reads an auth file. Fails when it cannot be read. An entry that is broken is told of in the log, and
-    /// by every question that would need it.
+    /// Reads an auth file. Fails when the file cannot be read. An entry that cannot be used is logged, and is an
+    /// error for each request that needs it.
     pub fn from_file(path: &Path) -> Result<Self, AuthFileError> {
         Self::reading(CredentialSource::File(AuthFile { path: path.to_owned(), form: AuthFileFormat::Usual }))
     }
 
-    /// Reads the files that the user's other tools read (`containers-auth.json(5)`): the one that
-    /// `REGISTRY_AUTH_FILE` names, or else those of Podman and then those of Docker, of which the first
-    /// with an entry counts. `variable` gives a variable of the environment, `user` is the number of the
-    /// user.
+    /// Reads the files that other tools of the user read (`containers-auth.json(5)`): the file that
+    /// `REGISTRY_AUTH_FILE` names, else the files of Podman and then of Docker, of which the first one with an
+    /// entry is used. `variable` returns an environment variable, `user` is the user ID.
     ///
-    /// These are the user's own and not those of nodes. Fails when one that is there is broken.
+    /// These are credentials of the user and not of nodes. Fails when an existing file cannot be used.
     pub fn from_usual_files(
         variable: impl Fn(&str) -> Option<OsString>,
         user: Option<u32>,
     ) -> Result<Self, AuthFileError> {
         let variable = |name: &str| variable(name).filter(|value| !value.is_empty()).map(PathBuf::from);
         if let Some(path) = variable("REGISTRY_AUTH_FILE") {
-            // Whoever names a file means it to be there.
+            // A file that is named must exist.
             read(&path)?;
             return Self::reading(CredentialSource::Usual(vec![AuthFile {
                 path,
@@ -97,7 +96,8 @@ impl Keychain {
         Self::reading(CredentialSource::Usual(files.collect()))
     }
 
-    /// Looks at the files again. What was in force stays when one is broken; a fault is told of once.
+    /// Reads the files again. Fails once for content that cannot be used; the previous credentials stay in
+    /// use.
     pub fn reload(&self) -> Result<Reloaded, AuthFileError> {
         if self.source.files().is_empty() {
             return Ok(Reloaded::Same);
@@ -132,7 +132,7 @@ impl Keychain {
         Ok(if was_there || self.has_pull_secret() { reloaded } else { Reloaded::Same })
     }
 
-    /// Whether these are those of the cluster, which [`Keychain::replace`] replaces.
+    /// Whether these are the credentials of a cluster, which [`Keychain::replace`] replaces.
     pub fn are_of_cluster(&self) -> bool {
         matches!(self.source, CredentialSource::Cluster)
     }
@@ -150,9 +150,9 @@ impl Keychain {
         !self.files.current().is_empty()
     }
 
-    /// What to show to the registry of `reference`: of the first file that has something for it the
-    /// helper of the host, or the entry with the longest matching key, or what the helper for all hosts
-    /// says. Fails with what is wrong with the helper or the entry.
+    /// The credential for `reference`, from the first file that has one: that of the helper for the host, of the
+    /// entry with the longest matching key, or of the helper for all hosts. Fails with what is wrong with the
+    /// helper or the entry.
     pub(crate) async fn find(&self, reference: &ImageReference) -> Result<Option<Credential>, String> {
         let files = self.files.current();
         let host = host(reference);
@@ -177,8 +177,8 @@ impl Keychain {
         Ok(None)
     }
 
-    /// Whether these are the credentials that nodes have: an auth file was named, or the cluster has a
-    /// global pull secret. A refusal then tells what nodes will meet.
+    /// Whether nodes have the same credentials: an auth file was given, or the cluster has a global pull
+    /// secret. Nodes will then be refused as well.
     pub fn are_those_of_nodes(&self) -> bool {
         match &self.source {
             CredentialSource::Nothing | CredentialSource::Usual(_) => false,
@@ -209,7 +209,7 @@ impl CredentialSource {
         for file in self.files() {
             match read(&file.path) {
                 Ok(text) => texts.push(AuthFileText { file: file.clone(), text }),
-                Err(error) if matches!(self, Self::Usual(_)) && error.is_not_there() => {}
+                Err(error) if matches!(self, Self::Usual(_)) && error.is_missing() => {}
                 Err(error) => return Err(error),
             }
         }
@@ -241,7 +241,7 @@ mod tests {
 
     use super::*;
 
-    /// What stands in a file: there is nobody to wait for.
+    /// The credential in a file, for which there is nothing to wait.
     fn found(credentials: &Keychain, reference: &ImageReference) -> Option<Credential> {
         credentials.find(reference).now_or_never().unwrap().unwrap()
     }
@@ -251,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn a_broken_file_leaves_what_was_in_force() {
+    fn a_broken_file_does_not_replace_the_previous_credentials() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("auth.json");
         let write = |user: &str| {
@@ -294,7 +294,7 @@ mod tests {
         ] {
             let error = credentials.replace(broken).unwrap_err().to_string();
             assert!(error.starts_with(message), "{error}");
-            assert_eq!(credentials.replace(broken).unwrap(), Reloaded::Same, "a fault is told of once");
+            assert_eq!(credentials.replace(broken).unwrap(), Reloaded::Same, "an error is returned once");
             assert_eq!(in_force(), (Some("two".to_owned()), true));
         }
         assert_eq!(credentials.replace(PullSecretState::Text("{}")).unwrap(), Reloaded::Changed);
@@ -304,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn an_auth_file_wins_over_the_pull_secret() {
+    fn an_auth_file_takes_precedence_over_the_pull_secret() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("auth.json");
         std::fs::write(&path, serde_json::json!({"auths": {"a.b": auth("file")}}).to_string()).unwrap();
@@ -315,7 +315,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_usual_files_are_searched_in_their_order_and_the_first_entry_counts() {
+    async fn the_usual_files_are_searched_in_order_and_the_first_entry_is_used() {
         let folder = tempfile::tempdir().unwrap();
         let at = |name: &str| folder.path().join(name);
         let write = |name: &str, content: serde_json::Value| {

@@ -1,9 +1,8 @@
 //! Tokens for registries (the token authentication of the distribution project), and their cache.
 //!
-//! Owns who is asked for a token, what is shown there, and how long an answer is kept. Who wants the
-//! same token at once gets it from one question. A token
-//! service is only trusted when the registry named it over TLS and it speaks TLS itself, or when
-//! both are on loopback.
+//! Owns which token service is asked, with which credential, and how long a token is kept. Callers that need
+//! the same token share one request. A token service is trusted only if the registry named it over TLS and
+//! it uses TLS itself, or if both are on loopback.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +15,6 @@ use serde::Deserialize;
 use tokio::time::timeout;
 
 use crate::model::facts::Cause;
-use crate::registry::LONGEST_QUESTION;
 use crate::registry::auth::challenge::Bearer;
 use crate::registry::auth::credential::{Credential, Fingerprint};
 use crate::registry::http::Trust;
@@ -26,13 +24,14 @@ use crate::registry::http::transport::{Reply, Transport};
 use crate::registry::single_flight::{Reuse, SingleFlight};
 use crate::text::shown;
 
-/// What was granted before, for the same registry, repository and credentials.
+/// The tokens granted so far.
 #[derive(Debug)]
 pub(crate) struct Tokens {
     kept: Cache<TokenKey, Authorization>,
-    under_way: Arc<SingleFlight<TokenQuestion, Result<Authorization, TokenError>>>,
+    under_way: Arc<SingleFlight<TokenRequestKey, Result<Authorization, TokenError>>>,
 }
 
+/// Whom a token was granted to, and for what.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct TokenKey {
     host: String,
@@ -64,7 +63,7 @@ impl Tokens {
         self.kept.insert(key, authorization);
     }
 
-    /// Forgets what the registry refused, unless something else was granted since.
+    /// Forgets an authorization that the registry refused, unless another was granted since.
     pub(crate) fn forget(&self, key: &TokenKey, refused: &Authorization) {
         self.kept.entry_by_ref(key).and_compute_with(|kept| match kept {
             Some(kept) if kept.value() == refused => Op::Remove,
@@ -72,21 +71,20 @@ impl Tokens {
         });
     }
 
-    /// Asks a token service, or waits for the answer to the same question that is under way, or takes
-    /// what such a question brought since `refused` was shown.
+    /// A token for `request`: one that was granted since `refused` was sent, that of an equal request under
+    /// way, or a new one.
     ///
-    /// It is kept at once for those who come next; who finds that the registry refuses it must call
-    /// [`Tokens::forget`].
-    pub(crate) async fn ask(
+    /// It is kept at once for later callers; a caller that finds it refused must call [`Tokens::forget`].
+    pub(crate) async fn request(
         &self,
-        ask: TokenRequest,
+        request: TokenRequest,
         key: &TokenKey,
         refused: Option<&Authorization>,
         transport: &Transport,
     ) -> Result<Authorization, TokenError> {
-        let host = authority(&ask.realm.url);
+        let host = authority(&request.realm.url);
         let transport = transport.clone();
-        let question = ask.question();
+        let request_key = request.key();
         let granted = || self.recall(key).filter(|kept| refused.is_none_or(|refused| kept != refused));
         let (kept, key) = (self.kept.clone(), key.clone());
         let keep = move |answer: &Result<Authorization, TokenError>| {
@@ -95,21 +93,21 @@ impl Tokens {
             }
             Reuse::Answer
         };
-        let asked = async move {
-            match timeout(LONGEST_QUESTION, ask.token(&transport)).await {
+        let answer = async move {
+            match timeout(LONGEST_REQUEST, request.token(&transport)).await {
                 Ok(answer) => answer,
-                Err(_) => Err(TokenError::Failed(format!("the token service {host} did not answer in time"))),
+                Err(_) => Err(TokenError::Failed(format!("token service {host} did not answer in time"))),
             }
         };
-        let answer = self.under_way.join(|| granted().map(Ok), question, asked, keep).answer().await;
+        let answer = self.under_way.join(|| granted().map(Ok), request_key, answer, keep).answer().await;
         answer.unwrap_or_else(|| {
-            tracing::error!("a question to a token service ended without an answer");
-            Err(TokenError::Failed("layerpin failed while asking; its log has the reason".to_owned()))
+            tracing::error!("a request to a token service ended without a result");
+            Err(TokenError::Failed("internal error; see the log of layerpin".to_owned()))
         })
     }
 }
 
-/// A question to a token service.
+/// A request to a token service.
 pub(crate) struct TokenRequest {
     pub(crate) realm: Realm,
     pub(crate) service: Option<String>,
@@ -117,9 +115,9 @@ pub(crate) struct TokenRequest {
     pub(crate) credential: Option<Credential>,
 }
 
-/// What makes two questions to token services the same.
+/// What makes two requests to token services equal.
 #[derive(Clone, PartialEq, Eq, Hash)]
-struct TokenQuestion {
+struct TokenRequestKey {
     realm: String,
     trust: Trust,
     service: Option<String>,
@@ -130,17 +128,17 @@ struct TokenQuestion {
 /// Why there is no token.
 #[derive(Clone)]
 pub(crate) enum TokenError {
-    /// The token service refused what it was shown.
+    /// The token service refused the credential, or anonymous access.
     Refused(u16),
-    /// The token service wants to be asked later.
+    /// The token service limits the rate of requests.
     Paused(Cause),
-    /// Anything else.
+    /// Any other failure: a phrase that names the token service.
     Failed(String),
 }
 
 impl TokenRequest {
-    fn question(&self) -> TokenQuestion {
-        TokenQuestion {
+    fn key(&self) -> TokenRequestKey {
+        TokenRequestKey {
             realm: self.realm.url.to_string(),
             trust: self.realm.trust,
             service: self.service.clone(),
@@ -149,10 +147,10 @@ impl TokenRequest {
         }
     }
 
-    /// Asks for a token that may pull from the repository.
+    /// Requests a token that may pull from the repository.
     async fn token(self, transport: &Transport) -> Result<Authorization, TokenError> {
         let host = authority(&self.realm.url);
-        let failed = |reason: String| TokenError::Failed(format!("the token service {host} {reason}"));
+        let failed = |reason: String| TokenError::Failed(format!("token service {host} {reason}"));
         let mut parameters = vec![("scope", self.scope.as_str())];
         parameters.extend(self.service.as_deref().map(|service| ("service", service)));
         let mut headers = HeaderMap::new();
@@ -183,7 +181,7 @@ impl TokenRequest {
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
                 return Err(TokenError::Refused(reply.status.as_u16()));
             }
-            status => return Err(failed(format!("answered {}", status.as_u16()))),
+            status => return Err(failed(format!("returned {status}"))),
         }
         let body = transport
             .read(reply, MAX_TOKEN_ANSWER)
@@ -193,7 +191,7 @@ impl TokenRequest {
     }
 }
 
-/// Where `bearer` may be taken to: the realm, when it may be trusted with credentials.
+/// The token service of `bearer`, if credentials may be sent to it.
 pub(crate) fn realm(bearer: &Bearer, reply: &Reply) -> Result<Realm, UntrustedRealm> {
     let shown_realm = || shown(&bearer.realm);
     let mut realm = Url::parse(&bearer.realm).map_err(|_| UntrustedRealm::NotUrl(shown_realm()))?;
@@ -201,12 +199,12 @@ pub(crate) fn realm(bearer: &Bearer, reply: &Reply) -> Result<Realm, UntrustedRe
     let Some(realm_host) = realm_host.filter(|_| matches!(realm.scheme(), "http" | "https")) else {
         return Err(UntrustedRealm::NotUrl(shown_realm()));
     };
-    // Whatever is written there must not become a credential.
+    // A user in the URL must not become a credential.
     let _ = realm.set_username("");
     let _ = realm.set_password(None);
     let both_loopback = is_loopback(&realm) && reply.is_loopback;
-    // Who configures a registry as insecure trusts whoever answers in its place with its credentials,
-    // but not whomever that one names.
+    // A registry that is configured as insecure may get its credentials without TLS, but not another host
+    // that it names.
     let same_insecure_host = reply.is_insecure && Some(realm_host) == host_of(&reply.host);
     let trust = if same_insecure_host { Trust::Insecure } else { Trust::Verified };
     match (reply.is_verified, realm.scheme() == "https") {
@@ -219,7 +217,7 @@ pub(crate) fn realm(bearer: &Bearer, reply: &Reply) -> Result<Realm, UntrustedRe
     Ok(Realm { url: realm, trust })
 }
 
-/// A token service that may be asked.
+/// A token service that is trusted.
 #[derive(Debug)]
 pub(crate) struct Realm {
     url: Url,
@@ -250,16 +248,21 @@ fn granted(body: &[u8]) -> Result<Authorization, &'static str> {
         access_token: Option<String>,
         expires_in: Option<u64>,
     }
-    let granted: TokenResponse = serde_json::from_slice(body).map_err(|_| "answered what is no JSON")?;
+    let granted: TokenResponse =
+        serde_json::from_slice(body).map_err(|_| "returned an invalid response: not JSON")?;
     let token = granted.token.filter(|token| !token.is_empty()).or(granted.access_token);
-    let token = token.filter(|token| !token.is_empty()).ok_or("answered without a token")?;
-    // The specification says a minute where nothing is said, and asks for some slack before the end.
+    let token = token.filter(|token| !token.is_empty()).ok_or("returned an invalid response: no token")?;
+    // The specification sets a default of a minute. A token is not used up to the last second.
     let expires_in = Duration::from_secs(granted.expires_in.unwrap_or(60)).min(LONGEST_KEPT);
     let kept = expires_in.saturating_sub(expires_in / 10 + Duration::from_secs(1));
-    Authorization::bearer(&token, kept).ok_or("answered a token that fits in no header")
+    Authorization::bearer(&token, kept)
+        .ok_or("returned an invalid response: the token cannot be sent in a header")
 }
 
-/// Tokens are a few kilobytes each.
+/// How long a token service that does not answer holds a request. Longer than any webhook waits, so that later
+/// callers still profit.
+const LONGEST_REQUEST: Duration = Duration::from_secs(30);
+/// A token has a few kilobytes.
 const MAX_TOKENS: u64 = 1024;
 const LONGEST_KEPT: Duration = Duration::from_secs(3600);
 const MAX_TOKEN_ANSWER: usize = 256 * 1024;
@@ -299,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn an_insecure_registry_may_be_its_own_token_service_and_name_no_other() {
+    fn an_insecure_registry_may_only_be_its_own_token_service() {
         let insecure = Reply::for_test(false, false, true);
         for (url, trusted) in [
             ("http://registry.example/token", true),
@@ -313,22 +316,25 @@ mod tests {
     }
 
     #[test]
-    fn a_user_in_the_realm_is_no_credential() {
+    fn a_user_in_the_realm_is_removed() {
         let bearer = Bearer { realm: "https://user:pass@auth.example/t".into(), ..Bearer::default() };
         assert_eq!(realm(&bearer, &reply(true, false)).unwrap().url.as_str(), "https://auth.example/t");
     }
 
     #[test]
-    fn tokens_come_under_either_name_and_end() {
+    fn a_token_can_have_either_name_and_expires() {
         let value = |body: &str| {
             granted(body.as_bytes()).map(|granted| granted.header().to_str().unwrap().to_owned())
         };
         assert_eq!(value("{\"token\":\"a\"}"), Ok("Bearer a".into()));
         assert_eq!(value("{\"access_token\":\"b\",\"expires_in\":300}"), Ok("Bearer b".into()));
         assert_eq!(value("{\"token\":\"\",\"access_token\":\"b\"}"), Ok("Bearer b".into()));
-        assert_eq!(value("{}"), Err("answered without a token"));
-        assert_eq!(value("<html>"), Err("answered what is no JSON"));
-        assert_eq!(value("{\"token\":\"a\\nb\"}"), Err("answered a token that fits in no header"));
+        assert_eq!(value("{}"), Err("returned an invalid response: no token"));
+        assert_eq!(value("<html>"), Err("returned an invalid response: not JSON"));
+        assert_eq!(
+            value("{\"token\":\"a\\nb\"}"),
+            Err("returned an invalid response: the token cannot be sent in a header")
+        );
         let ended = granted(b"{\"token\":\"a\",\"expires_in\":1}").unwrap();
         assert!(ended.is_expired());
     }

@@ -1,7 +1,7 @@
 //! Which addresses are contacted, and how names are resolved.
 //!
-//! Link-local and unspecified addresses are never contacted, however they are spelled and whatever name
-//! leads there. Private ones are: registries live there.
+//! Link-local and unspecified addresses are never contacted, in any notation and by any name. Private addresses
+//! are, because registries have them.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -10,26 +10,25 @@ use std::time::Duration;
 use reqwest::Url;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 
-/// Tells whether `url` names an address that is never contacted. What a name leads to is for
-/// [`GuardedResolver`] to see.
+/// Whether `url` has an address that is never contacted. Names are left to [`GuardedResolver`].
 pub(crate) fn is_forbidden(url: &Url) -> bool {
     literal_address(url).is_some_and(is_forbidden_address)
 }
 
-/// Tells whether the name in `url` leads to such addresses alone, for those who have somebody else look
-/// it up. A name that this machine cannot look up in a moment is taken to lead elsewhere.
-pub(crate) async fn leads_to_forbidden(url: &Url) -> bool {
+/// Whether the name in `url` resolves only to addresses that are never contacted, for requests whose proxy resolves
+/// it. A name that this machine cannot resolve in time is allowed.
+pub(crate) async fn resolves_to_forbidden(url: &Url) -> bool {
     let Some(name) = url.host_str().filter(|_| literal_address(url).is_none()) else { return false };
     matches!(tokio::time::timeout(LOOKUP, look_up(name)).await, Ok(Ok(Err(ForbiddenName))))
 }
 
-/// Tells whether `url` names this very machine, by address or by the name `localhost`.
+/// Whether the host of `url` is this machine, by address or by the name `localhost`.
 pub(crate) fn is_loopback(url: &Url) -> bool {
     url.host_str() == Some("localhost")
         || literal_address(url).is_some_and(|address| address.to_canonical().is_loopback())
 }
 
-/// `host` or `host:port` of an URL.
+/// `host` or `host:port` of a URL.
 pub(crate) fn authority(url: &Url) -> String {
     let host = url.host_str().unwrap_or_default();
     match url.port() {
@@ -38,7 +37,7 @@ pub(crate) fn authority(url: &Url) -> String {
     }
 }
 
-/// Resolves names, less the addresses that are never contacted.
+/// Resolves names, without the addresses that are never contacted.
 pub(crate) struct GuardedResolver;
 
 impl Resolve for GuardedResolver {
@@ -47,16 +46,16 @@ impl Resolve for GuardedResolver {
     }
 }
 
-/// A name leads to addresses that are never contacted, and to no others.
+/// A name resolves only to addresses that are never contacted.
 #[derive(Debug, PartialEq, thiserror::Error)]
-#[error("the name leads to an address that is never contacted")]
+#[error("the name resolves to an address that is never contacted")]
 pub(crate) struct ForbiddenName;
 
 async fn look_up(name: &str) -> io::Result<Result<Vec<SocketAddr>, ForbiddenName>> {
     Ok(allowed(tokio::net::lookup_host((name, 0)).await?.collect()))
 }
 
-/// The addresses that may be contacted. Fails when a name leads to others alone.
+/// The addresses that may be contacted. Fails when there are only others.
 fn allowed(found: Vec<SocketAddr>) -> Result<Vec<SocketAddr>, ForbiddenName> {
     let is_empty = found.is_empty();
     let allowed: Vec<_> = found.into_iter().filter(|address| !is_forbidden_address(address.ip())).collect();
@@ -67,7 +66,7 @@ fn literal_address(url: &Url) -> Option<IpAddr> {
     url.host_str()?.trim_start_matches('[').trim_end_matches(']').parse().ok()
 }
 
-/// Link-local addresses lead to the metadata services of clouds, unspecified ones to this machine.
+/// Link-local addresses are those of the metadata services of clouds, unspecified ones are this machine.
 fn is_forbidden_address(address: IpAddr) -> bool {
     let is_forbidden_v4 = |address: Ipv4Addr| address.is_link_local() || address.is_unspecified();
     match address.to_canonical() {
@@ -81,8 +80,8 @@ fn is_forbidden_address(address: IpAddr) -> bool {
     }
 }
 
-/// The address of IPv4 to which a gateway on the way translates one of IPv6: NAT64 (RFC 6052), 6to4 (RFC
-/// 3056), and the form that IPv4-mapped ones replaced.
+/// The IPv4 address to which a gateway translates an IPv6 address: NAT64 (RFC 6052), 6to4 (RFC 3056), and the
+/// deprecated IPv4-compatible form (RFC 4291).
 fn translated(address: Ipv6Addr) -> Option<Ipv4Addr> {
     let (high, low) = match address.segments() {
         [0x64, 0xff9b, 0, 0, 0, 0, high, low] => (high, low),
@@ -93,8 +92,9 @@ fn translated(address: Ipv6Addr) -> Option<Ipv4Addr> {
     Some(Ipv4Addr::from_bits(u32::from(high) << 16 | u32::from(low)))
 }
 
-/// The same by a prefix of one's own (RFC 8215), of 48, 56, 64 or 96 bits, where byte 8 is left out (RFC 6052,
-/// section 2.2). Which it is cannot be seen: three of these are no address, and 0.0.0.0 as often as not.
+/// The IPv4 addresses that a local-use prefix (RFC 8215) of 48, 56, 64 or 96 bits can stand for; byte 8 is left
+/// out (RFC 6052, section 2.2). The length is not in the address, so three of the four are not meant, and they
+/// are often 0.0.0.0.
 fn translated_by_own_prefix(address: Ipv6Addr) -> Vec<Ipv4Addr> {
     match address.octets() {
         [0, 0x64, 0xff, 0x9b, 0, 1, a, b, _, c, d, e, f, g, h, i] => {
@@ -104,8 +104,8 @@ fn translated_by_own_prefix(address: Ipv6Addr) -> Vec<Ipv4Addr> {
     }
 }
 
-/// A name that this machine cannot look up costs no more than this. One that is looked up late, because its
-/// server or this machine is slow, must not get by unseen.
+/// How long a request waits for a name that this machine cannot resolve. Long enough for a slow DNS server, so that
+/// a forbidden address is still found.
 const LOOKUP: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
@@ -113,7 +113,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_that_are_never_contacted_are_known_in_every_spelling() {
+    fn forbidden_addresses_are_found_in_every_notation() {
         for (text, forbidden) in [
             ("169.254.169.254", true),
             ("::ffff:169.254.169.254", true),
@@ -140,13 +140,13 @@ mod tests {
         ] {
             assert_eq!(is_forbidden_address(text.parse().unwrap()), forbidden, "{text}");
         }
-        // The URL parser brings odd spellings of addresses together.
+        // The URL parser normalizes unusual notations of addresses.
         let url = Url::parse("https://0251.0376.0251.0376/v2/").unwrap();
         assert!(is_forbidden(&url));
     }
 
     #[test]
-    fn a_name_that_leads_to_forbidden_addresses_alone_is_not_followed() {
+    fn a_name_that_resolves_only_to_forbidden_addresses_is_an_error() {
         let addresses =
             |texts: &[&str]| -> Vec<SocketAddr> { texts.iter().map(|text| text.parse().unwrap()).collect() };
         let kept = |texts: &[&str]| allowed(addresses(texts));
@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn loopback_is_known() {
+    fn loopback_is_found_by_name_and_address() {
         for (text, expected) in [
             ("http://127.0.0.1:5000/", true),
             ("http://127.1.2.3/", true),

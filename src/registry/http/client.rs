@@ -1,7 +1,7 @@
-//! One HTTP client for each way to speak to a host: its roots of trust, its proxy.
+//! HTTP clients: one for each combination of trusted certificates and proxy.
 //!
-//! Owns TLS settings and who is asked through a proxy. Most hosts share one client; a host with
-//! certificates of its own, or an insecure one, has another. The number of clients is bounded.
+//! Owns TLS settings and which requests use a proxy. Most hosts share one client; a host with its own
+//! certificates and an insecure host have another. The number of clients is limited.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,15 +32,15 @@ pub(crate) struct ClientPool {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct ClientKey {
     generation: u64,
-    /// The host, when something is known of it alone.
+    /// The host, if it has its own certificates.
     host: Option<String>,
     trust: Trust,
     proxy: Option<Proxy>,
 }
 
 impl ClientPool {
-    /// Clients that keep at most `idle` connections to a host open for later. Fails when none can be
-    /// made.
+    /// Clients that keep at most `idle` unused connections to a host open. Fails when the settings of the
+    /// system do not allow any client.
     pub(crate) fn new(
         certificates: Arc<CertDirs>,
         proxies: Arc<Proxies>,
@@ -48,7 +48,7 @@ impl ClientPool {
     ) -> Result<Self, reqwest::Error> {
         let made = Cache::builder().max_capacity(MAX_CLIENTS).build();
         let this = Self { made, roots: system_roots(), certificates, proxies, idle };
-        // What cannot be made for a host without anything of its own cannot be made for any.
+        // If this client can be built, so can those for hosts with their own settings.
         this.make(&ClientKey { generation: 0, host: None, trust: Trust::Verified, proxy: None })?;
         Ok(this)
     }
@@ -69,7 +69,7 @@ impl ClientPool {
         made.map(moka::Entry::into_value)
     }
 
-    /// The proxy that `url` is asked through. A proxy is of no use for this very machine.
+    /// The proxy for `url`. Loopback addresses have none, because a proxy is another machine.
     pub(crate) fn proxy(&self, url: &Url) -> Option<Proxy> {
         if is_loopback(url) { None } else { self.proxies.of(url) }
     }
@@ -82,8 +82,8 @@ impl ClientPool {
             .connect_timeout(CONNECT)
             .pool_idle_timeout(IDLE)
             .pool_max_idle_per_host(self.idle)
-            // All questions to a host share one connection of HTTP/2: one that is dead must be found
-            // out while somebody can still ask again.
+            // All requests to a host share one HTTP/2 connection. A dead one must be detected while there is
+            // time to send the request again.
             .http2_keep_alive_interval(PING)
             .http2_keep_alive_timeout(PONG)
             .referer(false)
@@ -106,9 +106,9 @@ impl ClientPool {
                 ClientConfig::builder().dangerous().with_custom_certificate_verifier(Arc::new(verifier))
             }
         };
-        let shown = identity.and_then(|identity| Some((identity.chain(), identity.key()?)));
-        let mut tls = match shown {
-            // The pair was tried when it was read.
+        let pair = identity.and_then(|identity| Some((identity.chain(), identity.key()?)));
+        let mut tls = match pair {
+            // The pair was checked when it was read.
             Some((chain, key)) => builder
                 .clone()
                 .with_client_auth_cert(chain, key)
@@ -120,8 +120,8 @@ impl ClientPool {
     }
 }
 
-/// Takes any certificate, for registries that are configured as `insecure` and no others. The
-/// handshake itself must still be sound.
+/// Accepts any certificate, for registries that are configured as `insecure`. Signatures of the handshake are
+/// still verified.
 #[derive(Debug)]
 struct Unverified(Arc<CryptoProvider>);
 
@@ -160,16 +160,16 @@ impl ServerCertVerifier for Unverified {
     }
 }
 
-/// The roots of the system. A container without any still starts, and then trusts nobody.
+/// The CA certificates of the system. A container without any still starts, and then trusts no registry.
 fn system_roots() -> RootCertStore {
     let mut roots = RootCertStore::empty();
     let found = rustls_native_certs::load_native_certs();
     for error in &found.errors {
-        tracing::warn!(%error, "a CA certificate of the system cannot be read");
+        tracing::warn!(%error, "cannot read a CA certificate of the system");
     }
     let (_, broken) = roots.add_parsable_certificates(found.certs);
     if broken > 0 {
-        tracing::warn!(broken, "CA certificates of the system cannot be used");
+        tracing::warn!(broken, "some CA certificates of the system cannot be used");
     }
     roots
 }
@@ -178,6 +178,6 @@ const CONNECT: Duration = Duration::from_secs(5);
 const IDLE: Duration = Duration::from_secs(60);
 const PING: Duration = Duration::from_secs(2);
 const PONG: Duration = Duration::from_secs(2);
-/// A client is some hundred kilobytes, most of it roots of trust. A cluster knows a handful of
-/// registries with certificates of their own.
+/// A client has some hundred kilobytes, mostly CA certificates. A cluster has a handful of registries with their
+/// own certificates.
 const MAX_CLIENTS: u64 = 128;

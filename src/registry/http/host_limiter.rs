@@ -1,8 +1,8 @@
-//! Kindness to registries: how much is asked of a host at once, and when it is left alone.
+//! Rate limits: how many requests are sent to a host at once, and when none is sent.
 //!
-//! Owns the cap for each host, the pause that a host asks for (`Retry-After`), and the circuit
-//! breaker: a host that keeps failing is asked less and less often, by one request at a time, until
-//! it answers. Hosts know nothing of each other: one that is frozen holds up no other.
+//! Owns the limit of concurrent requests for each host, the pause that a host asks for (`Retry-After`), and the
+//! circuit breaker: a host that keeps failing gets one request at a time, less and less often, until it answers.
+//! Each host has its own limits, so that one that hangs does not delay the others.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,23 +13,22 @@ use reqwest::header::{HeaderMap, RETRY_AFTER};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
-/// How much is asked of one host.
+/// The limits for one host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HostLimits {
-    /// The most requests in flight to one host. Registries and the proxies before them throttle
-    /// clients by connections; the tools of the field open six. An admission server that judges many
-    /// objects at once gets by with a few more.
+    /// Concurrent requests. Registries and their proxies throttle clients by connections, and common tools
+    /// open six; a server that reviews many objects at once needs a few more.
     pub in_flight: usize,
-    /// The most requests that wait for one of those places; beyond it they fail at once.
+    /// Requests that wait for their turn; further ones fail at once.
     pub waiting: usize,
-    /// How long a host may take to begin an answer. A webhook waits thirty seconds at the most, and
-    /// ten by default.
+    /// How long a host may take until its response begins. A webhook waits at most thirty seconds, by default
+    /// ten.
     pub answer: Duration,
-    /// After how many failures in a row a host is left alone.
+    /// The number of consecutive failures after which the circuit breaker opens.
     pub failures: u32,
-    /// For how long it is left alone at first; each failure after that doubles it.
+    /// How long the circuit breaker stays open at first; each further failure doubles the time.
     pub first_rest: Duration,
-    /// For how long it is left alone at the most.
+    /// The longest time that it stays open.
     pub longest_rest: Duration,
 }
 
@@ -46,7 +45,7 @@ impl Default for HostLimits {
     }
 }
 
-/// The gates of all hosts.
+/// The limiters of all hosts.
 #[derive(Debug)]
 pub(crate) struct HostLimiters {
     hosts: Cache<String, Arc<HostLimiter>>,
@@ -58,10 +57,10 @@ impl HostLimiters {
         Self { hosts: Cache::builder().max_capacity(MAX_HOSTS).time_to_idle(HOST_KEPT).build(), limits }
     }
 
-    /// The gate of `host`.
+    /// The limiter of `host`.
     pub(crate) fn of(&self, host: &str) -> Arc<HostLimiter> {
-        if let Some(gate) = self.hosts.get(host) {
-            return gate;
+        if let Some(limiter) = self.hosts.get(host) {
+            return limiter;
         }
         self.hosts.get_with(host.to_owned(), || Arc::new(HostLimiter::new(self.limits)))
     }
@@ -71,69 +70,69 @@ impl HostLimiters {
     }
 }
 
-/// The way to one host.
+/// The limits of one host and its current state.
 #[derive(Debug)]
 pub(crate) struct HostLimiter {
     limits: HostLimits,
-    places: Arc<Semaphore>,
+    slots: Arc<Semaphore>,
     waiting: AtomicUsize,
     state: Mutex<LimiterState>,
 }
 
 #[derive(Debug, Default)]
 struct LimiterState {
-    /// The host asked not to be asked until then, with this status.
+    /// When the pause that the host asked for ends, and with which status it asked.
     pause: Option<(Instant, u16)>,
     breaker: CircuitBreaker,
 }
 
-/// Why a host is not asked.
+/// Why no request is sent to a host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Rejected {
-    /// It asked for a pause, with this status, that is not over yet.
+    /// It asked for a pause, with this status.
     Paused { status: u16, left: Duration },
-    /// It failed so many times in a row, and is left alone.
-    Resting { failures: u32, left: Duration },
-    /// Too many wait for it already.
-    Crowded,
+    /// The circuit breaker is open after this many consecutive failures.
+    CircuitOpen { failures: u32, left: Duration },
+    /// Too many requests wait for it.
+    QueueFull,
 }
 
 impl HostLimiter {
     fn new(limits: HostLimits) -> Self {
         Self {
             limits,
-            places: Arc::new(Semaphore::new(limits.in_flight)),
+            slots: Arc::new(Semaphore::new(limits.in_flight)),
             waiting: AtomicUsize::new(0),
             state: Mutex::default(),
         }
     }
 
-    /// Waits for a place, and is turned away at once while the host is to be left alone.
+    /// Waits for a slot. Fails at once during a pause and while the circuit breaker is open.
     pub(crate) async fn enter(self: &Arc<Self>) -> Result<Permit, Rejected> {
-        self.state().look(Instant::now())?;
-        let place = match Arc::clone(&self.places).try_acquire_owned() {
-            Ok(place) => place,
+        self.state().check(Instant::now())?;
+        let slot = match Arc::clone(&self.slots).try_acquire_owned() {
+            Ok(slot) => slot,
             Err(_) => self.wait().await?,
         };
-        // Much may have happened while it was waited for.
-        let is_probe = self.state().ask(Instant::now())?;
-        Ok(Permit { gate: Arc::clone(self), is_probe, is_settled: false, place: Some(place) })
+        // The state may have changed during the wait.
+        let is_probe = self.state().reserve(Instant::now())?;
+        Ok(Permit { limiter: Arc::clone(self), is_probe, is_settled: false, slot: Some(slot) })
     }
 
     async fn wait(&self) -> Result<OwnedSemaphorePermit, Rejected> {
-        struct ProbeGuard<'a>(&'a AtomicUsize);
-        impl Drop for ProbeGuard<'_> {
+        struct WaitingGuard<'a>(&'a AtomicUsize);
+        impl Drop for WaitingGuard<'_> {
             fn drop(&mut self) {
                 self.0.fetch_sub(1, Ordering::Relaxed);
             }
         }
         let before = self.waiting.fetch_add(1, Ordering::Relaxed);
-        let _leave = ProbeGuard(&self.waiting);
+        let _guard = WaitingGuard(&self.waiting);
         if before >= self.limits.waiting {
-            return Err(Rejected::Crowded);
+            return Err(Rejected::QueueFull);
         }
         // The semaphore is never closed.
-        Arc::clone(&self.places).acquire_owned().await.map_err(|_| Rejected::Crowded)
+        Arc::clone(&self.slots).acquire_owned().await.map_err(|_| Rejected::QueueFull)
     }
 
     fn state(&self) -> MutexGuard<'_, LimiterState> {
@@ -142,51 +141,51 @@ impl HostLimiter {
 }
 
 impl LimiterState {
-    /// Whether the host may be asked.
-    fn look(&mut self, now: Instant) -> Result<(), Rejected> {
+    /// Fails when no request may be sent.
+    fn check(&mut self, now: Instant) -> Result<(), Rejected> {
         if let Some((until, status)) = self.pause {
             match until.checked_duration_since(now).filter(|left| !left.is_zero()) {
                 Some(left) => return Err(Rejected::Paused { status, left }),
                 None => self.pause = None,
             }
         }
-        self.breaker.look(now)
+        self.breaker.check(now)
     }
 
-    /// As [`Self::look`], and then reserves the probe where one is due. Tells whether it did.
-    fn ask(&mut self, now: Instant) -> Result<bool, Rejected> {
-        self.look(now)?;
-        Ok(self.breaker.reserve())
+    /// Like [`Self::check`], and reserves the probe if one is due. Returns whether it did.
+    fn reserve(&mut self, now: Instant) -> Result<bool, Rejected> {
+        self.check(now)?;
+        Ok(self.breaker.reserve_probe())
     }
 }
 
-/// The right to send one request. It holds a place until it is settled or dropped.
+/// Permission to send one request. It holds a slot until it is released or dropped.
 #[derive(Debug)]
 pub(crate) struct Permit {
-    gate: Arc<HostLimiter>,
+    limiter: Arc<HostLimiter>,
     is_probe: bool,
     is_settled: bool,
-    place: Option<OwnedSemaphorePermit>,
+    slot: Option<OwnedSemaphorePermit>,
 }
 
-/// What became of a request.
+/// The outcome of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum RequestOutcome {
-    /// The host answered, whatever it said.
+    /// The host answered, with any other status.
     Answered,
     /// The host asked for a pause with this status.
     Paused { status: u16, pause: Duration },
-    /// The host failed: no connection, no answer, or an answer of 5xx.
+    /// No connection, no response, or a status of 5xx.
     Failed,
 }
 
 impl Permit {
-    /// Tells what became of the request. The place is kept for the body.
+    /// Records the outcome of the request. The slot is kept for the body.
     pub(crate) fn settle(&mut self, outcome: RequestOutcome) {
         self.is_settled = true;
-        let limits = self.gate.limits;
+        let limits = self.limiter.limits;
         let now = Instant::now();
-        let mut state = self.gate.state();
+        let mut state = self.limiter.state();
         match outcome {
             RequestOutcome::Answered => state.breaker.succeed(),
             RequestOutcome::Paused { status, pause } => {
@@ -197,26 +196,26 @@ impl Permit {
         }
     }
 
-    /// Gives the place back: nothing more is read.
+    /// Frees the slot, because nothing more is read.
     pub(crate) fn release(&mut self) {
-        self.place = None;
+        self.slot = None;
     }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
         if self.is_probe && !self.is_settled {
-            // Whoever asked has left before the answer; the next one may find out.
-            self.gate.state().breaker.abandon();
+            // The caller left before the response; the next request is the probe.
+            self.limiter.state().breaker.abandon_probe();
         }
     }
 }
 
-/// Counts failures in a row.
+/// Counts consecutive failures.
 #[derive(Debug, Default)]
 struct CircuitBreaker {
     failures: u32,
-    rest: Option<OpenCircuit>,
+    open: Option<OpenCircuit>,
 }
 
 #[derive(Debug)]
@@ -226,28 +225,24 @@ struct OpenCircuit {
 }
 
 impl CircuitBreaker {
-    fn look(&self, now: Instant) -> Result<(), Rejected> {
-        let Some(rest) = &self.rest else { return Ok(()) };
-        let left = rest.until.saturating_duration_since(now);
-        if !left.is_zero() || rest.is_probed {
-            return Err(Rejected::Resting { failures: self.failures, left });
+    fn check(&self, now: Instant) -> Result<(), Rejected> {
+        let Some(open) = &self.open else { return Ok(()) };
+        let left = open.until.saturating_duration_since(now);
+        if !left.is_zero() || open.is_probed {
+            return Err(Rejected::CircuitOpen { failures: self.failures, left });
         }
         Ok(())
     }
 
-    fn reserve(&mut self) -> bool {
-        match &mut self.rest {
-            Some(rest) => {
-                rest.is_probed = true;
-                true
-            }
-            None => false,
-        }
+    fn reserve_probe(&mut self) -> bool {
+        let Some(open) = &mut self.open else { return false };
+        open.is_probed = true;
+        true
     }
 
-    fn abandon(&mut self) {
-        if let Some(rest) = &mut self.rest {
-            rest.is_probed = false;
+    fn abandon_probe(&mut self) {
+        if let Some(open) = &mut self.open {
+            open.is_probed = false;
         }
     }
 
@@ -256,21 +251,21 @@ impl CircuitBreaker {
     }
 
     fn fail(&mut self, is_probe: bool, now: Instant, limits: &HostLimits) {
-        if self.rest.is_some() && !is_probe {
-            // It was under way when the rest began, and tells nothing new.
+        if self.open.is_some() && !is_probe {
+            // The request was sent before the circuit breaker opened.
             return;
         }
         self.failures = self.failures.saturating_add(1);
         if self.failures >= limits.failures {
             let doublings = (self.failures - limits.failures).min(31);
-            let rest = limits.first_rest.saturating_mul(1 << doublings).min(limits.longest_rest);
-            self.rest = Some(OpenCircuit { until: now + rest, is_probed: false });
+            let time = limits.first_rest.saturating_mul(1 << doublings).min(limits.longest_rest);
+            self.open = Some(OpenCircuit { until: now + time, is_probed: false });
         }
     }
 }
 
-/// The pause that an answer asks for: seconds or a date (RFC 9110, section 10.2.3). `None` where it
-/// asks for none, or for what is no time. A date that is past asks for none.
+/// The pause that a response asks for, in seconds or as a date (RFC 9110, section 10.2.3). `None` when it has
+/// none, when it is not valid, and when the date is in the past.
 pub(crate) fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
     if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
@@ -281,13 +276,13 @@ pub(crate) fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Durati
     Some(pause.clamp(LEAST_PAUSE, LONGEST_PAUSE))
 }
 
-/// Dates have no fractions of a second, and "at once" would be a way to be asked for ever.
+/// Dates have no fractions of a second, and a pause of zero would allow endless retries.
 const LEAST_PAUSE: Duration = Duration::from_secs(1);
-/// A pause of a year would be a mistake or malice; after an hour a host is asked again.
+/// A pause of a year is an error or an attack; a host gets the next request after an hour.
 const LONGEST_PAUSE: Duration = Duration::from_secs(3600);
-/// Hosts that are remembered; a gate is a few hundred bytes.
+/// Hosts that are remembered. A limiter has a few hundred bytes.
 const MAX_HOSTS: u64 = 1024;
-/// Longer than any pause and any rest.
+/// Longer than any pause and than a circuit breaker stays open.
 const HOST_KEPT: Duration = Duration::from_secs(2 * 3600);
 
 #[cfg(test)]
@@ -307,27 +302,27 @@ mod tests {
         longest_rest: Duration::from_secs(5),
     };
 
-    fn gate() -> Arc<HostLimiter> {
+    fn limiter() -> Arc<HostLimiter> {
         Arc::new(HostLimiter::new(LIMITS))
     }
 
-    async fn ask(gate: &Arc<HostLimiter>, outcome: RequestOutcome) -> Result<(), Rejected> {
-        gate.enter().await?.settle(outcome);
+    async fn send(limiter: &Arc<HostLimiter>, outcome: RequestOutcome) -> Result<(), Rejected> {
+        limiter.enter().await?.settle(outcome);
         Ok(())
     }
 
-    fn resting(failures: u32, seconds: u64) -> Result<(), Rejected> {
-        Err(Rejected::Resting { failures, left: Duration::from_secs(seconds) })
+    fn circuit_open(failures: u32, seconds: u64) -> Result<(), Rejected> {
+        Err(Rejected::CircuitOpen { failures, left: Duration::from_secs(seconds) })
     }
 
     #[tokio::test(start_paused = true)]
-    async fn no_more_than_the_cap_are_in_flight_and_the_crowd_is_bounded() {
-        let gate = gate();
-        let mut first = gate.enter().await.unwrap();
-        let _second = gate.enter().await.unwrap();
-        let mut third = pin!(gate.enter());
+    async fn requests_in_flight_and_in_the_queue_are_limited() {
+        let limiter = limiter();
+        let mut first = limiter.enter().await.unwrap();
+        let _second = limiter.enter().await.unwrap();
+        let mut third = pin!(limiter.enter());
         assert!(third.as_mut().now_or_never().is_none());
-        assert_eq!(gate.enter().await.unwrap_err(), Rejected::Crowded);
+        assert_eq!(limiter.enter().await.unwrap_err(), Rejected::QueueFull);
         first.settle(RequestOutcome::Answered);
         assert!(third.as_mut().now_or_never().is_none(), "the body is not read yet");
         first.release();
@@ -335,25 +330,25 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_keeps_failing_is_asked_less_and_less_often() {
-        let gate = gate();
+    async fn a_host_that_keeps_failing_gets_requests_less_and_less_often() {
+        let limiter = limiter();
         for _ in 0..LIMITS.failures {
-            ask(&gate, RequestOutcome::Failed).await.unwrap();
+            send(&limiter, RequestOutcome::Failed).await.unwrap();
         }
         for (failures, seconds) in [(3, 2), (4, 4), (5, 5), (6, 5)] {
-            assert_eq!(ask(&gate, RequestOutcome::Answered).await, resting(failures, seconds));
+            assert_eq!(send(&limiter, RequestOutcome::Answered).await, circuit_open(failures, seconds));
             tokio::time::advance(Duration::from_secs(seconds)).await;
-            ask(&gate, RequestOutcome::Failed).await.unwrap();
+            send(&limiter, RequestOutcome::Failed).await.unwrap();
         }
         tokio::time::advance(Duration::from_secs(5)).await;
-        ask(&gate, RequestOutcome::Answered).await.unwrap();
-        ask(&gate, RequestOutcome::Failed).await.unwrap();
-        ask(&gate, RequestOutcome::Answered).await.unwrap();
+        send(&limiter, RequestOutcome::Answered).await.unwrap();
+        send(&limiter, RequestOutcome::Failed).await.unwrap();
+        send(&limiter, RequestOutcome::Answered).await.unwrap();
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_answer_ends_the_row_of_failures() {
-        let gate = gate();
+    async fn a_response_resets_the_count_of_failures() {
+        let limiter = limiter();
         for outcome in [
             RequestOutcome::Failed,
             RequestOutcome::Failed,
@@ -361,56 +356,63 @@ mod tests {
             RequestOutcome::Failed,
             RequestOutcome::Failed,
         ] {
-            ask(&gate, outcome).await.unwrap();
+            send(&limiter, outcome).await.unwrap();
         }
-        ask(&gate, RequestOutcome::Answered).await.unwrap();
+        send(&limiter, RequestOutcome::Answered).await.unwrap();
     }
 
     #[tokio::test(start_paused = true)]
-    async fn one_probe_at_a_time_tells_when_a_host_is_back() {
-        let gate = gate();
-        let mut late = gate.enter().await.unwrap();
+    async fn one_probe_at_a_time_checks_whether_a_host_is_back() {
+        let limiter = limiter();
+        let mut late = limiter.enter().await.unwrap();
         for _ in 0..LIMITS.failures {
-            ask(&gate, RequestOutcome::Failed).await.unwrap();
+            send(&limiter, RequestOutcome::Failed).await.unwrap();
         }
         late.settle(RequestOutcome::Failed);
         drop(late);
         assert_eq!(
-            ask(&gate, RequestOutcome::Answered).await,
-            resting(3, 2),
-            "a late failure lengthens no rest"
+            send(&limiter, RequestOutcome::Answered).await,
+            circuit_open(3, 2),
+            "a late failure does not keep the circuit breaker open for longer"
         );
         tokio::time::advance(Duration::from_secs(2)).await;
-        let probe = gate.enter().await.unwrap();
-        assert_eq!(ask(&gate, RequestOutcome::Answered).await, resting(3, 0), "while the probe is under way");
+        let probe = limiter.enter().await.unwrap();
+        assert_eq!(
+            send(&limiter, RequestOutcome::Answered).await,
+            circuit_open(3, 0),
+            "while the probe is under way"
+        );
         drop(probe);
-        let mut probe = gate.enter().await.unwrap();
+        let mut probe = limiter.enter().await.unwrap();
         probe.settle(RequestOutcome::Answered);
-        ask(&gate, RequestOutcome::Answered).await.unwrap();
+        send(&limiter, RequestOutcome::Answered).await.unwrap();
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_pause_is_kept_to_its_end() {
-        let gate = gate();
+    async fn no_request_is_sent_before_a_pause_ends() {
+        let limiter = limiter();
         let pause = Duration::from_secs(7);
-        ask(&gate, RequestOutcome::Paused { status: 429, pause }).await.unwrap();
+        send(&limiter, RequestOutcome::Paused { status: 429, pause }).await.unwrap();
         assert_eq!(
-            ask(&gate, RequestOutcome::Answered).await,
+            send(&limiter, RequestOutcome::Answered).await,
             Err(Rejected::Paused { status: 429, left: pause })
         );
         tokio::time::advance(pause).await;
-        ask(&gate, RequestOutcome::Answered).await.unwrap();
-        ask(&gate, RequestOutcome::Paused { status: 503, pause: Duration::MAX }).await.unwrap();
+        send(&limiter, RequestOutcome::Answered).await.unwrap();
+        send(&limiter, RequestOutcome::Paused { status: 503, pause: Duration::MAX }).await.unwrap();
         let left = LONGEST_PAUSE;
-        assert_eq!(ask(&gate, RequestOutcome::Answered).await, Err(Rejected::Paused { status: 503, left }));
+        assert_eq!(
+            send(&limiter, RequestOutcome::Answered).await,
+            Err(Rejected::Paused { status: 503, left })
+        );
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_waited_is_turned_away_when_the_host_wants_a_pause_meanwhile() {
-        let gate = gate();
-        let mut first = gate.enter().await.unwrap();
-        let _second = gate.enter().await.unwrap();
-        let mut third = pin!(gate.enter());
+    async fn a_waiting_request_fails_when_a_pause_begins() {
+        let limiter = limiter();
+        let mut first = limiter.enter().await.unwrap();
+        let _second = limiter.enter().await.unwrap();
+        let mut third = pin!(limiter.enter());
         assert!(third.as_mut().now_or_never().is_none());
         let pause = Duration::from_secs(1);
         first.settle(RequestOutcome::Paused { status: 429, pause });
@@ -419,18 +421,18 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn hosts_do_not_hold_each_other_up() {
-        let gates = HostLimiters::new(LIMITS);
+    async fn hosts_do_not_delay_each_other() {
+        let limiters = HostLimiters::new(LIMITS);
         let mut held = Vec::new();
         for _ in 0..LIMITS.in_flight {
-            held.push(gates.of("frozen.example").enter().await.unwrap());
+            held.push(limiters.of("frozen.example").enter().await.unwrap());
         }
-        assert!(gates.of("other.example").enter().now_or_never().is_some());
-        assert!(gates.of("frozen.example").enter().now_or_never().is_none());
+        assert!(limiters.of("other.example").enter().now_or_never().is_some());
+        assert!(limiters.of("frozen.example").enter().now_or_never().is_none());
     }
 
     #[test]
-    fn pauses_are_read_in_seconds_and_as_dates() {
+    fn pauses_are_parsed_as_seconds_and_as_dates() {
         let now = httpdate::parse_http_date("Wed, 21 Oct 2015 07:28:00 GMT").unwrap();
         for (text, seconds) in [
             ("120", Some(120)),

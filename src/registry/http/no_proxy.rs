@@ -1,10 +1,9 @@
-//! `NO_PROXY`: who is asked without the proxy.
+//! `NO_PROXY`: hosts that are contacted without a proxy.
 //!
-//! The rules are those of the programs that nodes pull with, which are Go's (`golang.org/x/net`,
-//! `http/httpproxy`): a name is for itself and the domains below it, one that begins with a dot or `*.`
-//! for those below it alone; addresses and networks are for hosts that are written as an address, and
-//! no name is looked up for them; a port narrows an entry; `*` anywhere is for everybody. That no
-//! proxy is asked for loopback is for [`crate::registry::http::client`] to see to.
+//! The rules are those of Go (`golang.org/x/net`, `http/httpproxy`), which nodes pull with: a name matches itself
+//! and its subdomains, one that begins with a dot or `*.` only subdomains; addresses and networks match hosts that
+//! are written as an address, and no name is resolved for them; a port restricts an entry; `*` in any place
+//! matches all hosts. That loopback needs no proxy is in [`crate::registry::http::client`].
 
 use std::net::IpAddr;
 
@@ -16,7 +15,7 @@ pub(crate) struct NoProxy(Vec<NoProxyEntry>);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum NoProxyEntry {
-    Everybody,
+    AllHosts,
     Network {
         address: IpAddr,
         prefix: u8,
@@ -28,20 +27,20 @@ enum NoProxyEntry {
     /// A domain without its leading dot.
     Domain {
         name: String,
-        itself: SubdomainsOnly,
+        apex: ApexDomain,
         port: Option<u16>,
     },
 }
 
-/// Whether a domain counts, or only what is below it.
+/// Whether an entry matches the domain itself, or only its subdomains.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum SubdomainsOnly {
+enum ApexDomain {
     Included,
     Excluded,
 }
 
 impl NoProxy {
-    /// Reads entries that commas separate. What is neither of the forms names nobody.
+    /// Parses entries separated by commas. An entry that is not valid matches no host.
     pub(crate) fn parse(text: &str) -> Self {
         Self(
             text.split(',')
@@ -50,24 +49,24 @@ impl NoProxy {
         )
     }
 
-    /// Whether `url` is asked without a proxy.
-    pub(crate) fn names(&self, url: &Url) -> bool {
+    /// Whether `url` is requested without a proxy.
+    pub(crate) fn matches(&self, url: &Url) -> bool {
         let Some(host) = url.host_str() else { return false };
         let address = address(host);
-        self.0.iter().any(|entry| entry.names(host, address, url.port_or_known_default()))
+        self.0.iter().any(|entry| entry.matches(host, address, url.port_or_known_default()))
     }
 }
 
 impl NoProxyEntry {
     fn parse(text: &str) -> Option<Self> {
         if text == "*" {
-            return Some(Self::Everybody);
+            return Some(Self::AllHosts);
         }
         if let Some(network) = network(text) {
             return Some(network);
         }
         let (host, port) = match text.rsplit_once(':') {
-            // More colons are those of an address of IPv6 without a port.
+            // Several colons without brackets are an IPv6 address without a port.
             Some((host, port)) if !host.contains(':') || host.ends_with(']') => (host, Some(port)),
             _ => (text, None),
         };
@@ -79,24 +78,24 @@ impl NoProxyEntry {
             return Some(Self::Address { address, port });
         }
         let below = host.strip_prefix('*').filter(|rest| rest.starts_with('.')).unwrap_or(host);
-        let (name, itself) = match below.strip_prefix('.') {
-            Some(name) => (name, SubdomainsOnly::Excluded),
-            None => (below, SubdomainsOnly::Included),
+        let (name, apex) = match below.strip_prefix('.') {
+            Some(name) => (name, ApexDomain::Excluded),
+            None => (below, ApexDomain::Included),
         };
-        (!name.is_empty()).then(|| Self::Domain { name: name.to_owned(), itself, port })
+        (!name.is_empty()).then(|| Self::Domain { name: name.to_owned(), apex, port })
     }
 
-    fn names(&self, host: &str, asked: Option<IpAddr>, at: Option<u16>) -> bool {
-        let is_port = |port: &Option<u16>| port.is_none() || *port == at;
+    fn matches(&self, host: &str, host_address: Option<IpAddr>, host_port: Option<u16>) -> bool {
+        let is_port = |port: &Option<u16>| port.is_none() || *port == host_port;
         match self {
-            Self::Everybody => true,
+            Self::AllHosts => true,
             Self::Network { address, prefix } => {
-                asked.is_some_and(|asked| is_in_network(asked, *address, *prefix))
+                host_address.is_some_and(|found| is_in_network(found, *address, *prefix))
             }
-            Self::Address { address, port } => asked == Some(*address) && is_port(port),
-            Self::Domain { name, itself, port } => {
+            Self::Address { address, port } => host_address == Some(*address) && is_port(port),
+            Self::Domain { name, apex, port } => {
                 let is_domain = match host.strip_suffix(name.as_str()) {
-                    Some("") => *itself == SubdomainsOnly::Included,
+                    Some("") => *apex == ApexDomain::Included,
                     Some(rest) => rest.ends_with('.'),
                     None => false,
                 };
@@ -118,15 +117,13 @@ fn network(text: &str) -> Option<NoProxyEntry> {
     (prefix <= longest).then_some(NoProxyEntry::Network { address, prefix })
 }
 
-fn is_in_network(asked: IpAddr, network: IpAddr, prefix: u8) -> bool {
-    match (asked, network) {
-        (IpAddr::V4(asked), IpAddr::V4(network)) => {
-            let differing = asked.to_bits() ^ network.to_bits();
-            differing.leading_zeros() >= u32::from(prefix)
+fn is_in_network(address: IpAddr, network: IpAddr, prefix: u8) -> bool {
+    match (address, network) {
+        (IpAddr::V4(address), IpAddr::V4(network)) => {
+            (address.to_bits() ^ network.to_bits()).leading_zeros() >= u32::from(prefix)
         }
-        (IpAddr::V6(asked), IpAddr::V6(network)) => {
-            let differing = asked.to_bits() ^ network.to_bits();
-            differing.leading_zeros() >= u32::from(prefix)
+        (IpAddr::V6(address), IpAddr::V6(network)) => {
+            (address.to_bits() ^ network.to_bits()).leading_zeros() >= u32::from(prefix)
         }
         _ => false,
     }
@@ -137,7 +134,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn entries_name_whom_they_name_for_nodes() {
+    fn entries_match_the_same_hosts_as_on_nodes() {
         for (entries, url, expected) in [
             ("", "https://quay.io/", false),
             ("corp.test", "https://corp.test/", true),
@@ -173,7 +170,11 @@ mod tests {
             (".", "https://quay.io/", false),
             ("corp.test:x", "https://corp.test/", false),
         ] {
-            assert_eq!(NoProxy::parse(entries).names(&Url::parse(url).unwrap()), expected, "{entries} {url}");
+            assert_eq!(
+                NoProxy::parse(entries).matches(&Url::parse(url).unwrap()),
+                expected,
+                "{entries} {url}"
+            );
         }
     }
 }

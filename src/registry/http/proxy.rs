@@ -1,7 +1,6 @@
-//! Proxies: which one a host is asked through.
+//! Proxies: which one a request uses.
 //!
-//! Owns where they are read from; [`NoProxy`] says whom they are not for. A password in a proxy's URL
-//! prints as nothing.
+//! Owns the settings; [`NoProxy`] has the exceptions. A password in the URL of a proxy is not in `Debug` output.
 
 use std::fmt;
 
@@ -13,7 +12,7 @@ use reqwest::header::HeaderValue;
 use crate::registry::http::no_proxy::NoProxy;
 use crate::reload::Reloaded;
 
-/// The proxies in force; they can be replaced while questions are under way.
+/// The proxies in use; they can be replaced while requests are under way.
 pub struct Proxies(ArcSwap<CurrentProxies>);
 
 struct CurrentProxies {
@@ -22,14 +21,14 @@ struct CurrentProxies {
     no_proxy: NoProxy,
 }
 
-/// Proxies as environment variables or a cluster name them; empty where there is none.
+/// Proxies, from environment variables or a cluster. An empty string stands for none.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct ProxySettings {
     /// The proxy for `http` (`HTTP_PROXY`, `status.httpProxy` of a cluster's Proxy).
     pub http: String,
     /// The proxy for `https` (`HTTPS_PROXY`, `status.httpsProxy`).
     pub https: String,
-    /// Who is asked without (`NO_PROXY`, `status.noProxy`), separated by commas.
+    /// Hosts that need no proxy (`NO_PROXY`, `status.noProxy`), separated by commas.
     pub no_proxy: String,
 }
 
@@ -60,8 +59,8 @@ impl fmt::Debug for Proxy {
 }
 
 impl ProxySettings {
-    /// Those of the environment: `HTTP_PROXY`, `HTTPS_PROXY`, `ALL_PROXY` in place of either, and
-    /// `NO_PROXY`; each in small letters as well, where there is none in capitals.
+    /// Reads the environment: `HTTP_PROXY`, `HTTPS_PROXY`, `ALL_PROXY` if one of them is missing, and
+    /// `NO_PROXY`; each in lower case if it does not exist in upper case.
     pub fn from_environment() -> Self {
         Self::from_variables(|name| std::env::var(name).ok())
     }
@@ -79,12 +78,12 @@ impl ProxySettings {
 }
 
 impl Proxies {
-    /// Asks hosts as `settings` say. What is no URL is no proxy.
+    /// Uses `settings`. A proxy that is not a valid URL is ignored.
     pub fn new(settings: ProxySettings) -> Self {
         Self(ArcSwap::from_pointee(CurrentProxies::new(settings)))
     }
 
-    /// Puts other settings in force.
+    /// Uses other settings from now on.
     pub fn replace(&self, settings: ProxySettings) -> Reloaded {
         if self.0.load().settings == settings {
             return Reloaded::Same;
@@ -93,13 +92,13 @@ impl Proxies {
         Reloaded::Changed
     }
 
-    /// The proxy that `url` is asked through.
+    /// The proxy for `url`.
     pub(crate) fn of(&self, url: &Url) -> Option<Proxy> {
-        let in_force = self.0.load();
-        if in_force.no_proxy.names(url) {
+        let current = self.0.load();
+        if current.no_proxy.matches(url) {
             return None;
         }
-        let found = in_force.matcher.intercept(&url.as_str().parse().ok()?)?;
+        let found = current.matcher.intercept(&url.as_str().parse().ok()?)?;
         Some(Proxy { address: found.uri().to_string(), authorization: found.basic_auth().cloned() })
     }
 }
@@ -118,7 +117,7 @@ impl Proxy {
         self.address.trim_end_matches('/')
     }
 
-    /// As the HTTP client wants it.
+    /// The proxy for the HTTP client.
     pub(crate) fn for_client(&self) -> Result<reqwest::Proxy, reqwest::Error> {
         let proxy = reqwest::Proxy::all(&self.address)?;
         Ok(match &self.authorization {
@@ -141,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_asked_through_which_proxy() {
+    fn each_url_has_the_proxy_of_its_scheme_unless_it_is_excepted() {
         let proxies = proxies();
         for (url, expected) in [
             ("https://quay.io/v2/", Some("http://proxy.example:3129/")),
@@ -168,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn the_environment_is_read_in_capitals_first() {
+    fn variables_in_upper_case_take_precedence() {
         let variables = |given: &[(&str, &str)]| {
             ProxySettings::from_variables(|name| {
                 given.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned())
@@ -192,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn a_password_does_not_print() {
+    fn debug_output_has_no_password() {
         let proxies = proxies();
         let proxy = proxies.of(&Url::parse("https://quay.io/").unwrap()).unwrap();
         let printed = format!("{proxies:?} {proxy:?} {:?}", proxies.0.load().settings);

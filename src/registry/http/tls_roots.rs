@@ -14,7 +14,7 @@ use crate::errors;
 use crate::reload::{Reloadable, Reloaded};
 use crate::tls::pem::{self, CaBundle};
 
-/// The certificates in force; they can be replaced while questions are under way.
+/// The certificates in use; they can be replaced while requests are under way.
 #[derive(Debug)]
 pub struct CertDirs {
     folders: CertDirSource,
@@ -25,9 +25,9 @@ pub struct CertDirs {
 
 #[derive(Debug)]
 enum CertDirSource {
-    /// Named by the user: everything in it must be sound.
+    /// Given by the user: every file in it must be usable.
     Named(PathBuf),
-    /// Those that the tools of the field read. The first that has a folder for a host is for it.
+    /// The folders that Podman and other tools read. For each host, the first folder that has it is used.
     Usual(Vec<PathBuf>),
 }
 
@@ -40,12 +40,12 @@ pub struct ClusterCas {
     pub hosts: BTreeMap<String, HostTrust>,
 }
 
-/// What one host is trusted by, and what is shown to it.
+/// The certificates for one host.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct HostTrust {
-    /// CA certificates, beside those of the system.
+    /// CA certificates in addition to those of the system.
     pub authorities: CaBundle,
-    /// A certificate of our own.
+    /// A client certificate.
     pub identity: Option<Identity>,
 }
 
@@ -63,21 +63,21 @@ impl fmt::Debug for Identity {
 }
 
 impl CertDirs {
-    /// The roots of the system alone, and what somebody else adds with [`Self::replace`].
+    /// Only the CA certificates of the system, and those of [`Self::replace`].
     pub fn of_system() -> Self {
         Self::from_usual(Vec::new())
     }
 
-    /// Reads a folder with one folder for each host in it, `host` or `host:port`: `*.crt` are CA
-    /// certificates, `*.cert` and `*.key` a client certificate. Fails with the file that is broken.
+    /// Reads a folder with one folder for each host, `host` or `host:port`: `*.crt` are CA certificates,
+    /// `*.cert` and `*.key` are a client certificate. Fails with the file that cannot be used.
     pub fn from_dir(folder: &Path) -> Result<Self, CertDirError> {
         let folders = CertDirSource::Named(folder.to_owned());
         let of_folders = Reloadable::from_content(&folders.files()?, parse)?;
         Ok(Self::new(folders, of_folders))
     }
 
-    /// Reads folders of the same layout that need not be there. A host whose files are broken is
-    /// passed over with a word in the log: it may be none of ours.
+    /// Reads folders of the same layout that need not exist. A host whose files cannot be used is logged and
+    /// ignored, because it may never be contacted.
     pub fn from_usual(folders: Vec<PathBuf>) -> Self {
         let folders = CertDirSource::Usual(folders);
         let files = folders.files().unwrap_or_default();
@@ -85,7 +85,7 @@ impl CertDirs {
         for (host, files) in &files {
             match HostTrust::read(files) {
                 Ok(trust) => drop(trusted.hosts.insert(host.clone(), trust)),
-                Err(error) => tracing::warn!(%error, "certificates passed over"),
+                Err(error) => tracing::warn!(%error, "certificates of a registry ignored"),
             }
         }
         Self::new(folders, Reloadable::new(trusted))
@@ -99,7 +99,7 @@ impl CertDirs {
         Ok(self.noted(reloaded))
     }
 
-    /// Uses the certificates of a cluster beside those in folders.
+    /// Uses the certificates of a cluster in addition to those in folders.
     pub fn replace(&self, trusted: ClusterCas) -> Reloaded {
         self.noted(self.of_cluster.replace(trusted))
     }
@@ -116,12 +116,12 @@ impl CertDirs {
         self.generation.load(Ordering::Acquire)
     }
 
-    /// Tells whether something is known of `host` that is not for every host.
+    /// Whether `host` has its own certificates.
     pub(crate) fn knows(&self, host: &str) -> bool {
         [&self.of_folders, &self.of_cluster].iter().any(|trusted| trusted.current().host(host).is_some())
     }
 
-    /// Adds to `roots` what `host` is trusted by, and tells what is shown to it.
+    /// Adds the CA certificates for `host` to `roots`, and returns its client certificate.
     pub(crate) fn complete(&self, roots: &mut RootCertStore, host: &str) -> Option<Identity> {
         let mut identity = None;
         for trusted in [self.of_folders.current(), self.of_cluster.current()] {
@@ -141,8 +141,8 @@ impl CertDirs {
 }
 
 impl ClusterCas {
-    /// What is for `host`, an authority of an URL. Folders and keys may name the default port, and
-    /// Docker Hub by the name that its images have.
+    /// The certificates for `host`, an authority of a URL. Folders and keys may have the default port, and name
+    /// Docker Hub as its images do.
     fn host(&self, host: &str) -> Option<&HostTrust> {
         let name = if host == "registry-1.docker.io" { "docker.io" } else { host };
         self.hosts.get(name).or_else(|| {
@@ -167,7 +167,7 @@ impl Identity {
 type HostFiles = Vec<(PathBuf, String)>;
 
 impl CertDirSource {
-    /// Every file that counts, by host.
+    /// The certificates and keys, by host.
     fn files(&self) -> Result<BTreeMap<String, HostFiles>, CertDirError> {
         let mut found = BTreeMap::new();
         let (folders, is_named) = match self {
@@ -177,13 +177,13 @@ impl CertDirSource {
         for folder in folders {
             let hosts = match list(folder) {
                 Ok(hosts) => hosts,
-                // As `containers/image`: what is not there or not ours to see is passed over.
+                // As in `containers/image`, a folder that is missing or cannot be read is ignored.
                 Err(_) if !is_named => continue,
                 Err(error) => return Err(error),
             };
             for path in hosts.into_iter().filter(|path| path.is_dir()) {
                 let Some(host) = path.file_name().and_then(|name| name.to_str()) else { continue };
-                // The folders of a mounted ConfigMap, `..data` and such, are no hosts.
+                // `..data` and others are folders of a mounted ConfigMap and not hosts.
                 if found.contains_key(host) || host.starts_with("..") {
                     continue;
                 }
@@ -209,7 +209,7 @@ fn list(folder: &Path) -> Result<Vec<PathBuf>, CertDirError> {
 }
 
 fn host_files(folder: &Path) -> Result<HostFiles, CertDirError> {
-    let counts = |path: &PathBuf| {
+    let is_read = |path: &PathBuf| {
         path.extension()
             .is_some_and(|extension| extension == "crt" || extension == "cert" || extension == "key")
     };
@@ -217,7 +217,7 @@ fn host_files(folder: &Path) -> Result<HostFiles, CertDirError> {
         Ok(text) => Ok((path, text)),
         Err(error) => Err(CertDirError::unreadable(&path, error)),
     };
-    list(folder)?.into_iter().filter(counts).map(read).collect()
+    list(folder)?.into_iter().filter(is_read).map(read).collect()
 }
 
 fn parse(files: &BTreeMap<String, HostFiles>) -> Result<ClusterCas, CertDirError> {
@@ -228,7 +228,7 @@ fn parse(files: &BTreeMap<String, HostFiles>) -> Result<ClusterCas, CertDirError
 impl HostTrust {
     fn read(files: &HostFiles) -> Result<Self, CertDirError> {
         let mut trust = Self::default();
-        let beside = |path: &Path, extension: &str| {
+        let other_half = |path: &Path, extension: &str| {
             let wanted = path.with_extension(extension);
             files
                 .iter()
@@ -243,7 +243,7 @@ impl HostTrust {
                     trust.authorities.extend(bundle);
                 }
                 Some("cert") => {
-                    let (key_path, key) = beside(path, "key")?;
+                    let (key_path, key) = other_half(path, "key")?;
                     let chain = pem::certificate_chain(text.as_bytes()).map_err(unusable)?;
                     let key = pem::private_key(key.as_bytes())
                         .map_err(|reason| CertDirError::new(key_path, reason))?;
@@ -254,7 +254,7 @@ impl HostTrust {
                     trust.identity = Some(Identity { chain, key: key.secret_der().to_vec() });
                 }
                 _ => {
-                    beside(path, "cert")?;
+                    other_half(path, "cert")?;
                 }
             }
         }
@@ -262,7 +262,7 @@ impl HostTrust {
     }
 }
 
-/// A file with certificates that cannot be used.
+/// A file that cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[error("{}: {reason}", path.display())]
 pub struct CertDirError {
@@ -294,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_is_read_by_host_and_read_again() {
+    fn a_folder_is_read_by_host_and_reloaded() {
         let folder = tempfile::tempdir().unwrap();
         let write = |name: &str, text: &str| {
             let path = folder.path().join(name);
@@ -334,12 +334,12 @@ mod tests {
         let error = certificates.reload().unwrap_err().to_string();
         let path = folder.path().join("a.example:5000/more.crt");
         assert_eq!(error, format!("{}: line 1: no certificate in PEM format", path.display()));
-        assert_eq!(certificates.reload().unwrap(), Reloaded::Same, "a fault is told of once");
-        assert_eq!(known("a.example:5000"), (2, false), "what was in force stays");
+        assert_eq!(certificates.reload().unwrap(), Reloaded::Same, "an error is returned once");
+        assert_eq!(known("a.example:5000"), (2, false), "the previous certificates stay in use");
     }
 
     #[test]
-    fn a_broken_pair_is_named() {
+    fn a_pair_that_cannot_be_used_is_named() {
         let (certificate, key) = issued();
         let (_, other) = issued();
         let secret = key.lines().nth(1).unwrap();
@@ -366,7 +366,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_of_the_usual_folders_counts_and_broken_hosts_are_passed_over() {
+    fn the_first_of_the_usual_folders_is_used_and_broken_hosts_are_ignored() {
         let folder = tempfile::tempdir().unwrap();
         let (one, _) = issued();
         let (two, _) = issued();

@@ -1,7 +1,7 @@
-//! HTTP to registries and their token services.
+//! Requests to registries and token services.
 //!
-//! Owns redirects, what travels with them, and the caps on what is read. Authorization goes to the host
-//! that it is for and is left behind when a redirect leads to another.
+//! Owns redirects and the limit of what is read. Authorization is sent only to the host that it is for, and not
+//! along a redirect to another.
 
 use std::error::Error;
 use std::sync::Arc;
@@ -25,49 +25,48 @@ use crate::registry::http::proxy::{Proxies, Proxy};
 use crate::registry::http::tls_roots::CertDirs;
 use crate::text::shown;
 
-/// Where a question goes.
+/// What is requested of a registry.
 #[derive(Clone, Debug)]
 pub(crate) struct RequestTarget {
     /// The registry: `host` or `host:port`.
     pub(crate) host: String,
-    /// How it is spoken to.
     pub(crate) trust: Trust,
     /// The repository, as the registry names it.
     pub(crate) repository: String,
-    /// The path, which begins with `/v2/`.
+    /// The path, which starts with `/v2/`.
     pub(crate) path: String,
 }
 
-/// The head of an answer, its body not yet read.
+/// The head of a response, and the body that is still to be read.
 #[derive(Debug)]
 pub(crate) struct Reply {
     pub(crate) status: StatusCode,
     pub(crate) headers: HeaderMap,
-    /// Who answered at the end.
+    /// The host that answered, after redirects.
     pub(crate) host: String,
-    /// Whether that is another than was asked, after a redirect.
-    pub(crate) is_elsewhere: bool,
-    /// Whether it came over TLS from somebody who is trusted.
+    /// Whether that is another host than the one that was asked.
+    pub(crate) is_redirected: bool,
+    /// Whether it came over TLS from a host whose certificate is trusted.
     pub(crate) is_verified: bool,
-    /// Whether the host is configured to be trusted without.
+    /// Whether the host is configured as insecure.
     pub(crate) is_insecure: bool,
     pub(crate) is_loopback: bool,
     body: Option<Response>,
-    /// The place among the requests to the host, kept until the body is read.
-    _pass: Option<Permit>,
+    /// Kept until the body is read.
+    _permit: Option<Permit>,
 }
 
-/// Carries requests. A clone shares connections with the original.
+/// Sends requests. A clone shares connections with the original.
 #[derive(Clone, Debug)]
 pub(crate) struct Transport {
     clients: Arc<ClientPool>,
-    /// Registries that may be asked in the open, and were found to speak no TLS.
+    /// Registries that may be contacted without TLS, and do not have it.
     plain: Cache<String, ()>,
-    gates: Arc<HostLimiters>,
+    limiters: Arc<HostLimiters>,
     metrics: Arc<Metrics>,
 }
 
-/// The client could not be set up.
+/// The HTTP client cannot be set up.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot set up the HTTP client: {0}")]
 pub struct SetUpError(#[source] reqwest::Error);
@@ -83,12 +82,13 @@ impl Transport {
         Ok(Self {
             clients: Arc::new(clients),
             plain: Cache::builder().max_capacity(1024).time_to_live(PLAIN_KEPT).build(),
-            gates: Arc::new(HostLimiters::new(limits)),
+            limiters: Arc::new(HostLimiters::new(limits)),
             metrics,
         })
     }
 
-    /// Asks a registry: over TLS, or in the open when it speaks no TLS and is on loopback or insecure.
+    /// Sends a request to a registry: over TLS, or without it when the registry does not have TLS and is on loopback
+    /// or insecure.
     pub(crate) async fn send(
         &self,
         method: &Method,
@@ -100,7 +100,7 @@ impl Transport {
             let url = Url::parse(&format!("{scheme}://{}{}", target.host, target.path));
             url.map(|url| RequestStart { url, trust: target.trust }).map_err(|error| Cause::Unreachable {
                 host: target.host.clone(),
-                reason: format!("its name makes no URL: {error}"),
+                reason: format!("its name is not valid in a URL: {error}"),
             })
         };
         let encrypted = start("https")?;
@@ -116,13 +116,13 @@ impl Transport {
             Ok(reply) => return Ok(reply),
             Err(error) => error,
         };
-        // An insecure registry may have nothing at all on the port of HTTPS, as on nodes.
-        let speaks_no_tls = match &error {
+        // An insecure registry may not listen on the port of HTTPS at all, as on nodes.
+        let has_no_tls = match &error {
             SendError::NoTls(_) => true,
             SendError::Cause(Cause::Unreachable { .. }) => target.trust == Trust::Insecure,
             SendError::Cause(_) => false,
         };
-        if !may_be_plain || !speaks_no_tls {
+        if !may_be_plain || !has_no_tls {
             return Err(error.into_cause());
         }
         match self.follow(method, start("http")?, &headers, authorization).await {
@@ -131,12 +131,12 @@ impl Transport {
                 Ok(reply)
             }
             Err(plain) if is_loopback => Err(plain.into_cause()),
-            // What went wrong over TLS says more.
+            // The error over TLS is more useful.
             Err(_) => Err(error.into_cause()),
         }
     }
 
-    /// Asks an address.
+    /// Sends a request to a URL.
     pub(crate) async fn send_to(
         &self,
         method: &Method,
@@ -149,7 +149,7 @@ impl Transport {
         self.follow(method, start, &headers, authorization).await.map_err(SendError::into_cause)
     }
 
-    /// Sends a form. It may hold a credential, so no redirect is followed.
+    /// Sends a form. It may contain a credential, so redirects are not followed.
     pub(crate) async fn send_form(
         &self,
         url: &Url,
@@ -166,12 +166,12 @@ impl Transport {
     /// Reads a body of at most `limit` bytes.
     pub(crate) async fn read(&self, mut reply: Reply, limit: usize) -> Result<Vec<u8>, Cause> {
         let mut bytes = Vec::new();
-        while let Some(piece) = reply.piece().await? {
-            if bytes.len() + piece.len() > limit {
-                let reason = format!("its answer is longer than {limit} bytes");
+        while let Some(chunk) = reply.chunk().await? {
+            if bytes.len() + chunk.len() > limit {
+                let reason = format!("the body has more than {limit} bytes");
                 return Err(Cause::InvalidResponse { host: reply.host, reason });
             }
-            bytes.extend_from_slice(&piece);
+            bytes.extend_from_slice(&chunk);
         }
         Ok(bytes)
     }
@@ -209,10 +209,10 @@ impl Transport {
         start: &RequestStart,
     ) -> Result<Reply, SendError> {
         let host = authority(url);
-        let pass = self.gates.of(&host).enter().await;
-        let mut pass = pass.map_err(|closed| SendError::Cause(why_closed(closed, host.clone())))?;
+        let permit = self.limiters.of(&host).enter().await;
+        let mut permit = permit.map_err(|rejected| SendError::Cause(rejection(rejected, host.clone())))?;
         let begun = Instant::now();
-        let sent = tokio::time::timeout(self.gates.limits().answer, send_twice(request)).await;
+        let sent = tokio::time::timeout(self.limiters.limits().answer, send_twice(request)).await;
         let label = match &sent {
             Ok(Ok(response)) => outcome_of(response.status()),
             Ok(Err(error)) if error.is_timeout() => "timeout",
@@ -221,18 +221,18 @@ impl Transport {
         };
         self.metrics.registry_request(&host, label, begun.elapsed());
         let Ok(outcome) = sent else {
-            pass.settle(RequestOutcome::Failed);
+            permit.settle(RequestOutcome::Failed);
             return Err(SendError::Cause(Cause::OutOfTime { host }));
         };
         let response = match outcome {
             Ok(response) => response,
             Err(error) => {
                 let error = SendError::of(&error, host.clone(), self.clients.proxy(url).as_ref());
-                // Who speaks no TLS is there all the same.
-                let is_there = matches!(error, SendError::NoTls(_));
-                pass.settle(if is_there { RequestOutcome::Answered } else { RequestOutcome::Failed });
+                // A host without TLS is reachable.
+                let is_reachable = matches!(error, SendError::NoTls(_));
+                permit.settle(if is_reachable { RequestOutcome::Answered } else { RequestOutcome::Failed });
                 return Err(match error {
-                    // That another host speaks no TLS says nothing of the one that was asked.
+                    // After a redirect, it says nothing about the host that was asked.
                     SendError::NoTls(cause) if !start.is_origin_of(url) => SendError::Cause(cause),
                     error => error,
                 });
@@ -245,34 +245,38 @@ impl Transport {
             .flatten();
         if let Some(pause) = pause {
             let status = status.as_u16();
-            pass.settle(RequestOutcome::Paused { status, pause });
+            permit.settle(RequestOutcome::Paused { status, pause });
             return Err(SendError::Cause(Cause::Paused { host, status, until: after(pause) }));
         }
-        pass.settle(if status.is_server_error() { RequestOutcome::Failed } else { RequestOutcome::Answered });
+        permit.settle(if status.is_server_error() {
+            RequestOutcome::Failed
+        } else {
+            RequestOutcome::Answered
+        });
         let headers = response.headers().clone();
         let body = Some(response).filter(|_| status.is_success() && method != Method::HEAD);
         if body.is_none() {
-            // Nobody reads on, and who has to ask once more must not wait for a place of their own.
-            pass.release();
+            // No body is read, and a caller that repeats the request must not wait for its own slot.
+            permit.release();
         }
         Ok(Reply {
             status,
             headers,
-            is_elsewhere: !start.is_origin_of(url),
+            is_redirected: !start.is_origin_of(url),
             is_verified: url.scheme() == "https" && start.trust_in(url) == Trust::Verified,
             is_insecure: start.trust_in(url) == Trust::Insecure,
             is_loopback: is_loopback(url),
             host,
             body,
-            _pass: Some(pass),
+            _permit: Some(permit),
         })
     }
 
-    /// The client for `url`, unless that leads to an address that is never contacted.
+    /// The client for `url`. Fails for an address that is never contacted.
     async fn client_for(&self, url: &Url, start: &RequestStart) -> Result<Client, SendError> {
         let is_forbidden = address_guard::is_forbidden(url)
-            // A proxy looks names up for itself. Where this machine can tell as well, it does.
-            || self.clients.proxy(url).is_some() && address_guard::leads_to_forbidden(url).await;
+            // A proxy resolves names itself. If this machine can resolve them too, they are checked here.
+            || self.clients.proxy(url).is_some() && address_guard::resolves_to_forbidden(url).await;
         if is_forbidden {
             return Err(SendError::Cause(Cause::ForbiddenAddress { host: authority(url) }));
         }
@@ -282,8 +286,7 @@ impl Transport {
     }
 }
 
-/// Where a question goes first. What was said of that host holds for it alone, not for whom it points
-/// at.
+/// Where a request goes before redirects. Its trust is for that host only.
 struct RequestStart {
     url: Url,
     trust: Trust,
@@ -300,11 +303,11 @@ impl RequestStart {
 }
 
 impl Reply {
-    /// The next piece of the body, as it comes; `None` at its end.
-    pub(crate) async fn piece(&mut self) -> Result<Option<Bytes>, Cause> {
+    /// The next part of the body; `None` at its end.
+    pub(crate) async fn chunk(&mut self) -> Result<Option<Bytes>, Cause> {
         let Some(body) = &mut self.body else { return Ok(None) };
-        let piece = body.chunk().await;
-        piece.map_err(|error| Cause::Unreachable { host: self.host.clone(), reason: reason(&error) })
+        let chunk = body.chunk().await;
+        chunk.map_err(|error| Cause::Unreachable { host: self.host.clone(), reason: reason(&error) })
     }
 
     #[cfg(test)]
@@ -313,18 +316,18 @@ impl Reply {
             status: StatusCode::UNAUTHORIZED,
             headers: HeaderMap::new(),
             host: "registry.example".into(),
-            is_elsewhere: false,
+            is_redirected: false,
             is_verified,
             is_insecure,
             is_loopback,
             body: None,
-            _pass: None,
+            _permit: None,
         }
     }
 }
 
-/// Sends a request, and once more when a connection that was kept for later was closed meanwhile: the
-/// next one is a new one. Every request here may be sent twice.
+/// Sends a request, and sends it again when the server had closed an idle connection. All requests here can be
+/// repeated safely.
 async fn send_twice(request: reqwest::RequestBuilder) -> Result<Response, reqwest::Error> {
     let again = request.try_clone();
     let outcome = request.send().await;
@@ -338,11 +341,11 @@ async fn send_twice(request: reqwest::RequestBuilder) -> Result<Response, reqwes
     outcome
 }
 
-fn why_closed(closed: Rejected, host: String) -> Cause {
-    match closed {
+fn rejection(rejected: Rejected, host: String) -> Cause {
+    match rejected {
         Rejected::Paused { status, left } => Cause::Paused { host, status, until: after(left) },
-        Rejected::Resting { failures, left } => Cause::CircuitOpen { host, failures, until: after(left) },
-        Rejected::Crowded => Cause::QueueFull { host },
+        Rejected::CircuitOpen { failures, left } => Cause::CircuitOpen { host, failures, until: after(left) },
+        Rejected::QueueFull => Cause::QueueFull { host },
     }
 }
 
@@ -351,9 +354,9 @@ fn after(pause: Duration) -> Timestamp {
     Timestamp::now().checked_add(pause).unwrap_or(Timestamp::MAX)
 }
 
-/// Why there is no answer.
+/// Why there is no response.
 enum SendError {
-    /// The other side does not speak TLS.
+    /// The host does not have TLS on this port.
     NoTls(Cause),
     Cause(Cause),
 }
@@ -363,12 +366,12 @@ impl SendError {
         if chain(error).any(|error| error.is::<ForbiddenName>()) {
             return Self::Cause(Cause::ForbiddenAddress { host });
         }
-        let speaks_no_tls = chain(error).any(|error| {
+        let has_no_tls = chain(error).any(|error| {
             let message = error.downcast_ref::<rustls::Error>();
             matches!(message, Some(rustls::Error::InvalidMessage(_))) || is_handshake_cut(error)
         });
         let reason = match proxy {
-            // TLS is spoken with the host, by way of a proxy that does its part.
+            // A TLS error is about the host: the proxy has connected to it.
             Some(proxy) if error.is_connect() && !chain(error).any(is_of_tls) => {
                 format!("through the proxy {}: {}", shown(proxy.address()), reason(error))
             }
@@ -381,7 +384,7 @@ impl SendError {
             true => Cause::Untrusted { host, reason },
             false => Cause::Unreachable { host, reason },
         };
-        if speaks_no_tls { Self::NoTls(cause) } else { Self::Cause(cause) }
+        if has_no_tls { Self::NoTls(cause) } else { Self::Cause(cause) }
     }
 
     fn into_cause(self) -> Cause {
@@ -391,7 +394,7 @@ impl SendError {
     }
 }
 
-/// A server that does not know TLS may simply hang up on the first message.
+/// A server without TLS may close the connection after the first message.
 fn is_handshake_cut(error: &(dyn Error + 'static)) -> bool {
     error.downcast_ref::<std::io::Error>().is_some_and(|error| {
         error.kind() == std::io::ErrorKind::UnexpectedEof && error.to_string().contains("tls handshake")
@@ -402,8 +405,8 @@ fn is_of_tls(error: &(dyn Error + 'static)) -> bool {
     error.is::<rustls::Error>() || is_handshake_cut(error)
 }
 
-/// The connection ended before there was an answer: hyper says so in the open, and over TLS that there
-/// was no farewell.
+/// The connection was closed before the response. Hyper reports an incomplete message, rustls an unexpected
+/// end of file.
 fn is_connection_cut(error: &(dyn Error + 'static)) -> bool {
     use std::io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
     let is_reset =
@@ -412,33 +415,33 @@ fn is_connection_cut(error: &(dyn Error + 'static)) -> bool {
         || error.downcast_ref().is_some_and(is_reset)
 }
 
-/// The innermost cause in words: what surrounds it repeats the URL.
+/// The innermost cause, because the outer ones repeat the URL.
 fn reason(error: &reqwest::Error) -> String {
     if error.is_timeout() {
-        return "no connection in time".to_owned();
+        return "connection timed out".to_owned();
     }
     let is_end = |error: &std::io::Error| error.kind() == std::io::ErrorKind::UnexpectedEof;
     if !error.is_connect() && chain(error).any(|error| error.downcast_ref().is_some_and(is_end)) {
-        // What rustls says of it ends in a link to its manual.
+        // The message of rustls ends with a link to its manual.
         return "connection closed before message completed".to_owned();
     }
     shown(&innermost(error))
 }
 
 fn next(url: &Url, reply: &Reply) -> Result<Url, SendError> {
-    let nonsense = |reason: &str| {
+    let invalid = |reason: &str| {
         SendError::Cause(Cause::InvalidResponse { host: authority(url), reason: reason.to_owned() })
     };
     let location = reply.headers.get(LOCATION).and_then(|location| location.to_str().ok());
-    let location = location.ok_or_else(|| nonsense("a redirect that leads nowhere"))?;
-    let mut next = url.join(location).map_err(|_| nonsense("a redirect to what is no URL"))?;
+    let location = location.ok_or_else(|| invalid("a redirect without a location"))?;
+    let mut next = url.join(location).map_err(|_| invalid("a redirect to an invalid URL"))?;
     if !matches!(next.scheme(), "http" | "https") || next.host_str().is_none() {
-        return Err(nonsense("a redirect to what is no web address"));
+        return Err(invalid("a redirect to a URL that is not HTTP"));
     }
     if url.scheme() == "https" && next.scheme() == "http" {
-        return Err(nonsense("a redirect that leaves TLS"));
+        return Err(invalid("a redirect from HTTPS to HTTP"));
     }
-    // The HTTP client would turn a user in the URL into a credential.
+    // The HTTP client would use a user in the URL as a credential.
     let _ = next.set_username("");
     let _ = next.set_password(None);
     Ok(next)
@@ -456,8 +459,8 @@ fn outcome_of(status: StatusCode) -> &'static str {
     }
 }
 
-/// Statuses by which a host may ask for a pause (RFC 6585, section 4; RFC 9110, section 15.6.4).
+/// Statuses with which a host may ask for a pause (RFC 6585, section 4; RFC 9110, section 15.6.4).
 const MAY_ASK_FOR_A_PAUSE: [StatusCode; 2] = [StatusCode::TOO_MANY_REQUESTS, StatusCode::SERVICE_UNAVAILABLE];
 const MAX_REDIRECTS: usize = 5;
-/// How long it is remembered that a port on loopback speaks no TLS.
+/// How long it is remembered that a port has no TLS.
 const PLAIN_KEPT: Duration = Duration::from_secs(60);

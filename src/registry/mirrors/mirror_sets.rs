@@ -1,8 +1,8 @@
-//! From the cluster's objects to the registries as nodes have them.
+//! From objects of the cluster to the configuration of registries on nodes.
 //!
 //! Owns how the Machine Config Operator merges ImageDigestMirrorSet, ImageTagMirrorSet,
 //! ImageContentSourcePolicy and the image configuration into the `registries.conf` of nodes
-//! (`EditRegistriesConfig` of openshift/runtime-utils). Pure: plain structs in, [`RegistryTable`] out.
+//! (`EditRegistriesConfig` of openshift/runtime-utils).
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -10,7 +10,7 @@ use crate::model::facts::registry_sources::{is_inside, is_scope};
 use crate::registry::http::Trust;
 use crate::registry::mirrors::route::{Mirror, PullAccess, PullFromMirror, RegistryEntry, RegistryTable};
 
-/// What a cluster says of registries.
+/// The configuration of registries in a cluster.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ClusterRegistries {
     /// `spec.imageDigestMirrors` of every ImageDigestMirrorSet, then `spec.repositoryDigestMirrors` of
@@ -24,7 +24,7 @@ pub struct ClusterRegistries {
     pub blocked: Vec<String>,
 }
 
-/// The mirrors of one source, as one object names them.
+/// The mirrors of one source in one object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MirrorSet {
     /// `source`: `host[:port][/namespace…]` or `*.domain`.
@@ -35,18 +35,18 @@ pub struct MirrorSet {
     pub source_policy: SourcePolicy,
 }
 
-/// Whether the source is asked when no mirror has the image (`mirrorSourcePolicy`).
+/// Whether the source is used when no mirror has the image (`mirrorSourcePolicy`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum SourcePolicy {
-    /// It is: `AllowContactingSource`, and where nothing is said.
+    /// `AllowContactingSource`, the default.
     #[default]
     AllowContactingSource,
-    /// It is not, for tags neither: `NeverContactSource` blocks the source as a whole.
+    /// `NeverContactSource`, which blocks the source for tags as well as digests.
     NeverContactSource,
 }
 
 impl ClusterRegistries {
-    /// The registries as the nodes of this cluster have them.
+    /// The registries, as configured on the nodes of this cluster.
     pub fn registries(&self) -> RegistryTable {
         let digests = merge(&self.digest_mirrors);
         let tags = merge(&self.tag_mirrors);
@@ -67,8 +67,8 @@ impl ClusterRegistries {
         for scope in self.blocked.iter().filter(|scope| is_scope(scope)) {
             entry(&mut entries, scope);
         }
-        // Only the entry with the longest prefix counts on nodes, so what holds for a scope must be
-        // written into the entries of the scopes inside it.
+        // Nodes use only the entry with the longest prefix, so the settings of a scope must also be in the entries
+        // of the scopes inside it.
         for scope in self.insecure.iter().filter(|scope| is_scope(scope)) {
             entry(&mut entries, scope);
             for entry in &mut entries {
@@ -92,7 +92,7 @@ impl ClusterRegistries {
     }
 }
 
-/// Gives the mirrors of `source` to the entries inside it that have none of their own.
+/// Adds the mirrors of `source` to the entries inside it that have no mirrors.
 fn inherit(entries: &mut [RegistryEntry], source: &str) {
     let Some(mirrors) =
         entries.iter().find(|entry| entry.prefix == source).map(|entry| entry.mirrors.clone())
@@ -103,7 +103,7 @@ fn inherit(entries: &mut [RegistryEntry], source: &str) {
         if entry.prefix == source || !entry.mirrors.is_empty() || !is_inside(&entry.prefix, source) {
             continue;
         }
-        // The scopes inside a wildcard do not continue its text; the operator gives up on them.
+        // A scope inside a wildcard does not begin with its text; the operator leaves it without mirrors.
         let Some(rest) = entry.prefix.strip_prefix(source) else { continue };
         let moved =
             |mirror: &Mirror| Mirror { location: format!("{}{rest}", mirror.location), ..mirror.clone() };
@@ -111,7 +111,7 @@ fn inherit(entries: &mut [RegistryEntry], source: &str) {
     }
 }
 
-/// The entry for `scope`, made where there is none.
+/// The entry for `scope`, which is added if it is missing.
 fn entry<'a>(entries: &'a mut Vec<RegistryEntry>, scope: &str) -> &'a mut RegistryEntry {
     let index = entries.iter().position(|entry| entry.prefix == scope).unwrap_or_else(|| {
         entries.push(RegistryEntry {
@@ -126,12 +126,12 @@ fn entry<'a>(entries: &'a mut Vec<RegistryEntry>, scope: &str) -> &'a mut Regist
     &mut entries[index]
 }
 
-/// Brings the mirrors of each source together, in an order that keeps that of every set as far as
-/// that is possible. By source.
+/// Merges the mirrors of each source in an order that keeps the order in each set as far as possible. Sorted by
+/// source.
 fn merge(sets: &[MirrorSet]) -> Vec<MirrorSet> {
     let mut by_source: BTreeMap<&str, Vec<&MirrorSet>> = BTreeMap::new();
     for set in sets {
-        // A set that names no other place is none; its policy does not count either.
+        // A set without another place is ignored, together with its policy.
         if is_scope(&set.source) && set.mirrors.iter().any(|mirror| *mirror != set.source) {
             by_source.entry(&set.source).or_default().push(set);
         }
@@ -147,9 +147,9 @@ fn merge(sets: &[MirrorSet]) -> Vec<MirrorSet> {
     merged.collect()
 }
 
-/// The mirrors of several sets for one source, sorted topologically: who stands before another in
-/// any set stands before it here, unless the sets contradict each other. The source comes last of
-/// its own accord, and stands in the list only where a set puts it before a mirror.
+/// The mirrors of several sets for one source, sorted topologically: a mirror that is before another in any set
+/// is before it here, unless the sets contradict each other. The source is last, and is in the list only if a set
+/// has it before a mirror.
 fn in_order(source: &str, sets: &[&MirrorSet]) -> Vec<String> {
     let mut after: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
     let mut before: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
@@ -171,7 +171,7 @@ fn in_order(source: &str, sets: &[&MirrorSet]) -> Vec<String> {
         before.iter().filter(|(_, earlier)| earlier.is_empty()).map(|(place, _)| *place).collect();
     let mut unused = before.keys().copied().collect::<BTreeSet<_>>();
     let mut sorted: Vec<&str> = Vec::new();
-    // Where the sets go in a circle, it is broken at the first name.
+    // A circle of sets is broken at the first name.
     while let Some(place) = ready.pop_front().or_else(|| unused.first().copied()) {
         unused.remove(place);
         sorted.push(place);

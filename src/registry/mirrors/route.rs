@@ -1,55 +1,55 @@
 //! Where an image is pulled from: the endpoints of a reference, in the order in which nodes try them.
 //!
-//! Owns the model of `containers-registries.conf(5)` and how `containers/image` reads it: which entry
-//! is for a reference, which mirrors may answer for a tag and which for a digest, and what is
-//! blocked. Pure; [`crate::registry::mirrors::registries_conf`] and [`crate::registry::mirrors::mirror_sets`] make it. The repository that
-//! the user wrote is never changed by it: an endpoint is where to ask, not what the image is called.
+//! Owns the model of `containers-registries.conf(5)` and how `containers/image` interprets it: which entry is for
+//! a reference, which mirrors are used for a tag and which for a digest, and what is blocked. Plain data, which
+//! [`crate::registry::mirrors::registries_conf`] and [`crate::registry::mirrors::mirror_sets`] make. An endpoint
+//! never changes the repository in a user's reference.
 
 use crate::model::image_reference::ImageReference;
 use crate::model::pull_spec::PullSpec;
 use crate::registry::http::Trust;
 
-/// What is configured of registries: mirrors, blocked and insecure ones.
+/// The configuration of registries: mirrors, blocked and insecure registries.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RegistryTable {
-    /// No two have the same prefix.
+    /// Each prefix is here once.
     entries: Vec<RegistryEntry>,
 }
 
 /// One `[[registry]]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RegistryEntry {
-    /// What it is for: `host[:port][/namespace…]`, or `*.domain` for every host below a domain.
+    /// Which references it is for: `host[:port][/namespace…]`, or `*.domain` for all subdomains.
     pub prefix: String,
-    /// What is asked in place of the prefix. `None`, for wildcards alone: what the reference says.
+    /// What replaces the prefix. `None`, only for wildcards: nothing, the reference stays as it is.
     pub location: Option<String>,
-    /// What is asked before the location, in this order.
+    /// The mirrors, which are tried before the location in this order.
     pub mirrors: Vec<Mirror>,
-    /// How the location is spoken to.
+    /// How the location is connected to.
     pub trust: Trust,
-    /// Whether the location may be pulled from.
+    /// Whether images may be pulled from the location.
     pub access: PullAccess,
 }
 
-/// Somewhere else to ask.
+/// A mirror of a `[[registry]]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mirror {
-    /// What is asked in place of the prefix of the entry.
+    /// What replaces the prefix of the entry.
     pub location: String,
-    /// How it is spoken to.
+    /// How it is connected to.
     pub trust: Trust,
-    /// What it may answer.
+    /// What it is used for.
     pub answers: PullFromMirror,
 }
 
-/// What a mirror may answer (`pull-from-mirror`).
+/// What a mirror is used for (`pull-from-mirror`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PullFromMirror {
     /// Tags and digests.
     All,
-    /// Digests alone.
+    /// Only digests.
     Digests,
-    /// Tags alone.
+    /// Only tags.
     Tags,
 }
 
@@ -65,34 +65,34 @@ pub enum PullAccess {
 /// The endpoints of one reference.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Route {
-    /// Whom to ask, in this order: the mirrors, then the source.
+    /// The mirrors, then the source, in the order in which they are tried.
     pub endpoints: Vec<Endpoint>,
-    /// The prefix of the entry that blocks the source, which is then not among the endpoints.
+    /// The prefix of the entry that blocks the source, which then is not an endpoint.
     pub blocked: Option<String>,
 }
 
-/// Somewhere to ask for one reference.
+/// A place from which the image of one reference can be pulled.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoint {
-    /// The reference as this endpoint has it.
+    /// The reference at this endpoint.
     pub reference: PullSpec,
-    /// How it is spoken to.
+    /// How it is connected to.
     pub trust: Trust,
     /// Whether it is a mirror.
     pub role: Role,
 }
 
-/// What an endpoint is to a reference.
+/// Whether an endpoint is a mirror or the source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
-    /// It holds a copy.
+    /// It has copies of images.
     Mirror,
-    /// It is the registry that the reference names, or what is configured in its place.
+    /// It is the registry in the reference, or the location that replaces it.
     Source,
 }
 
 impl Route {
-    /// Nothing is configured for `reference`.
+    /// The route when nothing is configured for `reference`.
     fn to_source(reference: PullSpec) -> Self {
         let source = Endpoint { reference, trust: Trust::Verified, role: Role::Source };
         Self { endpoints: vec![source], blocked: None }
@@ -100,19 +100,19 @@ impl Route {
 }
 
 impl RegistryTable {
-    /// What `entries` say. Of several with the same prefix the first counts, as on nodes.
+    /// Makes a table. Of several entries with the same prefix the first is used, as on nodes.
     pub fn new(entries: impl IntoIterator<Item = RegistryEntry>) -> Self {
-        let mut registries = Self::default();
+        let mut table = Self::default();
         for entry in entries {
-            if registries.entries.iter().all(|earlier| earlier.prefix != entry.prefix) {
-                registries.entries.push(entry);
+            if table.entries.iter().all(|earlier| earlier.prefix != entry.prefix) {
+                table.entries.push(entry);
             }
         }
-        registries
+        table
     }
 
-    /// Takes the entries of `other` over: one with the same prefix replaces that of before as a
-    /// whole, as a drop-in file does.
+    /// Adds the entries of `other`, each of which replaces a whole entry with the same prefix, as a drop-in file
+    /// does.
     pub fn overlay(&mut self, other: Self) {
         self.entries.retain(|entry| other.entries.iter().all(|later| later.prefix != entry.prefix));
         self.entries.extend(other.entries);
@@ -125,8 +125,8 @@ impl RegistryTable {
 
     /// Where `reference` is pulled from.
     ///
-    /// An endpoint whose name for the image would be no reference is left out. A mirror that is
-    /// blocked itself is left out, too.
+    /// Leaves out mirrors that are blocked themselves, and endpoints at which the image would not have a valid
+    /// reference.
     pub fn route(&self, reference: &PullSpec) -> Route {
         let asked = reference.clone();
         if self.entries.is_empty() {
@@ -152,8 +152,8 @@ impl RegistryTable {
             .filter(|endpoint| self.blocking(&endpoint.reference).is_none())
             .collect();
         let source = entry.location.as_deref().and_then(rewritten).unwrap_or(asked);
-        // Nodes look for the entry of the place that they are about to ask; `containers-registries.conf`
-        // promises that of the prefix. Whoever blocks either means it.
+        // Nodes look up the entry of the location; `containers-registries.conf(5)` documents the entry of the
+        // prefix. Either of them blocks.
         let blocked = match entry.access {
             PullAccess::Blocked => Some(entry),
             PullAccess::Allowed => self.blocking(&source),
@@ -165,24 +165,24 @@ impl RegistryTable {
         Route { endpoints, blocked }
     }
 
-    /// The entry that blocks what is at `reference`.
+    /// The entry that blocks `reference`.
     fn blocking(&self, reference: &ImageReference) -> Option<&RegistryEntry> {
         let (entry, _) = self.find(&name(reference))?;
         (entry.access == PullAccess::Blocked).then_some(entry)
     }
 
-    /// The entry with the longest prefix of `name`, and where that ends.
+    /// The entry with the longest prefix of `name`, and where the prefix ends.
     fn find(&self, name: &str) -> Option<(&RegistryEntry, usize)> {
         let matching = self.entries.iter().filter_map(|entry| Some((entry, matched(name, &entry.prefix)?)));
-        // Of two of one length the one that comes first by name counts; nodes sort them.
+        // Of two with the same length, the first by name is used; nodes sort them.
         matching.max_by(|(one, _), (other, _)| {
             one.prefix.len().cmp(&other.prefix.len()).then_with(|| other.prefix.cmp(&one.prefix))
         })
     }
 }
 
-/// How far `prefix` reaches into `name`; `None` when it does not match (`refMatchingPrefix` of
-/// `containers/image`). That `example.com` matches `example.com:5000` as well is how nodes do it.
+/// Where `prefix` ends in `name`; `None` when it does not match (`refMatchingPrefix` of `containers/image`).
+/// `example.com` also matches `example.com:5000`, as on nodes.
 fn matched(name: &str, prefix: &str) -> Option<usize> {
     let end = match prefix.strip_prefix('*') {
         Some(domain) if domain.starts_with('.') => {
@@ -197,7 +197,7 @@ fn matched(name: &str, prefix: &str) -> Option<usize> {
     name[end..].chars().next().is_none_or(|next| matches!(next, ':' | '/')).then_some(end)
 }
 
-/// Host and repository as nodes write them in full.
+/// Host and repository in full, as nodes write them.
 fn name(reference: &ImageReference) -> String {
     let host = match reference.host() {
         "index.docker.io" => "docker.io",
@@ -226,7 +226,7 @@ mod tests {
         Mirror { location: location.into(), trust: Trust::Verified, answers }
     }
 
-    /// The endpoints as text, mirrors marked by `<`, insecure ones by `!`, and what blocks the source.
+    /// The endpoints as text, with `<` for a mirror and `!` for an insecure one, and what blocks the source.
     fn route(registries: &RegistryTable, reference: &str) -> Vec<String> {
         let route = registries.route(&PullSpec::parse(reference).unwrap());
         let mut lines: Vec<_> = route
@@ -263,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_configured_is_asked_as_it_is_written() {
+    fn without_configuration_the_source_is_used() {
         let registries = RegistryTable::default();
         assert_eq!(route(&registries, "quay.io/acme/os:1"), ["quay.io/acme/os:1"]);
         assert_eq!(route(&registries, "quay.io/acme/os"), ["quay.io/acme/os:latest"]);
@@ -275,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn mirrors_come_first_each_for_what_it_may_answer() {
+    fn mirrors_come_first_each_for_tags_or_digests() {
         let mut quay = entry("quay.io/acme", "quay.io/acme");
         quay.mirrors = vec![
             mirror("all.example/acme", PullFromMirror::All),
@@ -299,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn the_longest_prefix_decides_alone() {
+    fn only_the_longest_prefix_is_used() {
         let mut wide = entry("quay.io", "wide.example");
         wide.trust = Trust::Insecure;
         wide.mirrors = vec![mirror("m.example", PullFromMirror::All)];
@@ -310,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn wildcards_are_for_the_hosts_below() {
+    fn wildcards_match_subdomains() {
         let mut plain = entry("*.example.com", "");
         plain.trust = Trust::Insecure;
         let moved = entry("*.old.example.com", "new.example.com");
@@ -321,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_blocked_is_not_asked_its_mirrors_are() {
+    fn a_blocked_source_is_not_used_but_its_mirrors_are() {
         let mut source = entry("quay.io", "quay.io");
         source.access = PullAccess::Blocked;
         source.mirrors = vec![
@@ -355,7 +355,7 @@ mod tests {
     }
 
     #[test]
-    fn a_drop_in_replaces_entries_and_a_second_one_of_a_file_does_not() {
+    fn a_drop_in_replaces_an_entry_and_a_duplicate_in_the_same_file_does_not() {
         let mut registries = RegistryTable::new([entry("a.b", "one.example"), entry("a.b", "two.example")]);
         assert_eq!(route(&registries, "a.b/os:1"), ["one.example/os:1"]);
         registries.overlay(RegistryTable::new([entry("a.b", "three.example"), entry("c.d", "e.f")]));

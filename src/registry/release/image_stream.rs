@@ -1,9 +1,8 @@
-//! `release-manifests/image-references` of a release payload: bytes in, what it says of the operating
-//! system out; pure.
+//! `release-manifests/image-references` of a release payload: bytes to the operating system images of the release.
 //!
-//! It is an ImageStream (`image.openshift.io/v1`) with a tag for each component of the release. Which
-//! tags are operating systems follows the machine-config-operator's filter
-//! (`pkg/osimagestream/imagestream_source.go`), and takes the tags of OKD's releases in.
+//! It is an ImageStream (`image.openshift.io/v1`) with a tag for each component of the release. Which tags are
+//! operating systems follows the filter of the machine-config-operator
+//! (`pkg/osimagestream/imagestream_source.go`), with the tags of OKD releases in addition.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -16,29 +15,30 @@ use crate::model::facts::image::{OsImage, Payload};
 use crate::model::image_reference::ImageReference;
 use crate::text::shown;
 
-/// Reads an ImageStream. Fails with why it is none of a release: a phrase about the payload.
+/// Parses the ImageStream. Fails with why it is not that of a release: a phrase about the payload.
 pub(crate) fn parse(text: &[u8]) -> Result<Payload, String> {
     let stream: ImageStream<'_> = serde_json::from_slice(text)
-        .map_err(|error| format!("its image-references cannot be read: {}", shown(&error.to_string())))?;
+        .map_err(|error| format!("its image-references cannot be parsed: {}", shown(&error.to_string())))?;
     if stream.kind != KIND {
-        return Err(format!("its image-references are of kind `{}`, not {KIND}", shown(&stream.kind)));
+        return Err(format!("its image-references have kind `{}`, not {KIND}", shown(&stream.kind)));
     }
     let version = stream.metadata.name;
     if version.is_empty() {
-        return Err("its image-references name no version (metadata.name)".to_owned());
+        return Err("its image-references have no version (metadata.name)".to_owned());
     }
     let mut os_images = BTreeMap::new();
     for tag in stream.spec.tags {
-        // The first of a name counts (`oc adm release info --image-for`).
+        // The first of several with the same name is used (`oc adm release info --image-for`).
         if os_images.contains_key(tag.name.as_ref()) {
             continue;
         }
         let name = tag.name.into_owned();
         let written = tag.from.name.unwrap_or_default();
-        let reference = ImageReference::parse(&written)
-            .map_err(|error| format!("the image of its tag `{}` is no reference: {error}", shown(&name)))?;
+        let reference = ImageReference::parse(&written).map_err(|error| {
+            format!("the image of its tag `{}` is not a valid image reference: {error}", shown(&name))
+        })?;
         if !reference.is_pinned() {
-            return Err(format!("its tag `{}` is `{reference}`, which is not by digest", shown(&name)));
+            return Err(format!("its tag `{}` is `{reference}`, which has no digest", shown(&name)));
         }
         let annotations = tag.annotations.unwrap_or_default();
         let os_version = annotations.versions.as_deref().and_then(os_version);
@@ -98,7 +98,7 @@ struct ImageStreamAnnotations<'a> {
     stream: Option<Cow<'a, str>>,
 }
 
-/// The tags of operating systems; the hundreds of others are dropped as they are read.
+/// The tags of operating systems. The hundreds of other tags are not kept.
 fn os_tags<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<ImageStreamTag<'de>>, D::Error> {
     let mut tags = Vec::new();
     bounded::each_item(deserializer, |tag: ImageStreamTag<'de>| {
@@ -121,7 +121,7 @@ impl ImageStreamTag<'_> {
 }
 
 /// `rhel-coreos`, `rhel-coreos-8`, `rhel-9-coreos`, `stream-coreos`, `fedora-coreos`,
-/// `centos-stream-coreos-9` and their like.
+/// `centos-stream-coreos-9` and similar names.
 fn is_os_name(name: &str) -> bool {
     let is_plain =
         |text: &str| text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-'));
@@ -129,7 +129,7 @@ fn is_os_name(name: &str) -> bool {
     FAMILIES.iter().any(|family| before.starts_with(family)) && is_plain(before) && is_plain(after)
 }
 
-/// Whether a source is `github.com/openshift/os`, and not a repository whose name only begins so.
+/// Whether a source is `github.com/openshift/os`, and not a repository whose name only starts with it.
 fn is_os_source(source: &str) -> bool {
     let Some((_, rest)) = source.split_once(SOURCE) else { return false };
     rest.is_empty() || rest.starts_with(['/', '?', '#']) || rest == ".git"
@@ -143,7 +143,7 @@ fn os_version(versions: &str) -> Option<String> {
 }
 
 const KIND: &str = "ImageStream";
-/// The operating system of releases before 4.12: content for a node, and no container that boots.
+/// The operating system of releases before 4.12, which is not a bootable container.
 const NOT_BOOTABLE: &str = "machine-os-content";
 const FAMILIES: [&str; 4] = ["rhel", "stream", "fedora", "centos-stream"];
 const SOURCE: &str = "github.com/openshift/os";
@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn operating_systems_of_every_generation_are_known_by_name() {
+    fn operating_systems_of_every_release_are_found_by_name() {
         for (name, expected) in [
             ("rhel-coreos-8", true),
             ("rhel-coreos", true),
@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn an_operating_system_is_known_by_its_source_too() {
+    fn operating_systems_are_also_found_by_source() {
         for (name, source, expected) in [
             ("new-os", "https://github.com/openshift/os", true),
             ("new-os", "https://github.com/openshift/os.git", true),
@@ -244,23 +244,23 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_list_of_images_is_refused_with_its_reason() {
+    fn what_is_not_a_list_of_images_is_refused_with_the_reason() {
         let tagged =
             json!([{"name": "rhel-coreos", "from": {"kind": "DockerImage", "name": "quay.io/os:1"}}]);
         let short = json!([{"name": "rhel-coreos", "from": {"kind": "DockerImage", "name": "os:1"}}]);
         let nameless = json!({"kind": "ImageStream", "metadata": {}, "spec": {}});
         let other = json!({"kind": "ConfigMap", "metadata": {"name": "x"}, "spec": {}});
         for (text, expected) in [
-            (b"<html>".to_vec(), "its image-references cannot be read: expected value at line 1 column 1"),
-            (serde_json::to_vec(&nameless).unwrap(), "its image-references name no version (metadata.name)"),
+            (b"<html>".to_vec(), "its image-references cannot be parsed: expected value at line 1 column 1"),
+            (serde_json::to_vec(&nameless).unwrap(), "its image-references have no version (metadata.name)"),
             (
                 serde_json::to_vec(&other).unwrap(),
-                "its image-references are of kind `ConfigMap`, not ImageStream",
+                "its image-references have kind `ConfigMap`, not ImageStream",
             ),
-            (stream(tagged), "its tag `rhel-coreos` is `quay.io/os:1`, which is not by digest"),
+            (stream(tagged), "its tag `rhel-coreos` is `quay.io/os:1`, which has no digest"),
             (
                 stream(short),
-                "the image of its tag `rhel-coreos` is no reference: `os:1` names no registry; there is no default one",
+                "the image of its tag `rhel-coreos` is not a valid image reference: `os:1` names no registry; there is no default one",
             ),
         ] {
             assert_eq!(parse(&text), Err(expected.to_owned()));

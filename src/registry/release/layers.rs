@@ -1,8 +1,7 @@
-//! Layers: one file out of a compressed tar that streams by.
+//! Layers: one file from a compressed tar while it is downloaded.
 //!
-//! Owns how much of a layer is borne. Nothing is written to disk, and what is held in memory is
-//! bounded by [`MEMORY`], whatever the layer is. Blocks, so it wants a thread that may.
-//! Sources: the OCI image specification (`layer.md`), POSIX `pax`.
+//! Owns the limits for a layer. Nothing is written to disk, and at most [`MEMORY`] is used for any layer. Blocks,
+//! so it needs a thread for blocking work. Sources: the OCI image specification (`layer.md`), POSIX `pax`.
 
 use std::io::{self, BufRead, Cursor, Read};
 
@@ -13,29 +12,29 @@ use tokio::sync::mpsc;
 
 use crate::bounded::ByteLimit;
 
-/// What a layer does to a file of the layers below it.
+/// What a layer does to a file.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum LayerOutcome {
-    /// It has the file.
+    /// It has the file, with this content.
     Holds(Vec<u8>),
-    /// It takes the file away.
+    /// It removes the file of the layers below.
     Removes,
-    /// Nothing.
-    None,
+    /// It does not change the file.
+    Unchanged,
 }
 
-/// Looks for the regular file `path` in `layer`: a tar that is plain or packed by gzip or zstd.
+/// Finds the regular file `path` in `layer`: a tar, plain or compressed with gzip or zstd.
 ///
-/// Of several with the name the last counts, as it does when a layer is unpacked. Fails with what is
-/// wrong with the layer: a phrase about it.
-pub(crate) fn look_for(path: &str, layer: impl BufRead) -> Result<LayerOutcome, String> {
+/// Of several with the same name the last is used, as when a layer is unpacked. Fails with what is wrong with the
+/// layer: a phrase about it.
+pub(crate) fn find(path: &str, layer: impl BufRead) -> Result<LayerOutcome, String> {
     let unreadable = |error: io::Error| format!("cannot be read: {error}");
     let unpacked = unpack(layer).map_err(unreadable)?;
     let mut archive = tar::Archive::new(ByteLimit::new(unpacked, MAX_UNPACKED, "it unpacks to"));
-    // Raw: the archive would read names of any length into memory.
+    // Raw, because the archive would read names of any length into memory.
     let entries = archive.entries().map_err(unreadable)?.raw(true);
     let removers = removers(path);
-    let (mut effect, mut is_removed) = (LayerOutcome::None, false);
+    let (mut effect, mut is_removed) = (LayerOutcome::Unchanged, false);
     let mut long_name: Option<Vec<u8>> = None;
     for (count, entry) in entries.enumerate() {
         let mut entry = entry.map_err(unreadable)?;
@@ -74,39 +73,39 @@ pub(crate) fn look_for(path: &str, layer: impl BufRead) -> Result<LayerOutcome, 
             is_removed |= is_remover;
         }
     }
-    // A whiteout concerns the layers below, and not what stands beside it.
+    // A whiteout affects the layers below and not the files of its own layer.
     Ok(match (effect, is_removed) {
-        (LayerOutcome::None, true) => LayerOutcome::Removes,
+        (LayerOutcome::Unchanged, true) => LayerOutcome::Removes,
         (effect, _) => effect,
     })
 }
 
-/// The bytes of a layer as they arrive.
+/// The bytes of a layer, as they are downloaded.
 pub(crate) struct LayerChunks {
     receiver: mpsc::Receiver<Bytes>,
-    piece: Bytes,
+    chunk: Bytes,
 }
 
 impl LayerChunks {
-    /// What comes through `receiver`, until its other end is dropped.
+    /// The chunks from `receiver`, until its sender is dropped.
     pub(crate) fn new(receiver: mpsc::Receiver<Bytes>) -> Self {
-        Self { receiver, piece: Bytes::new() }
+        Self { receiver, chunk: Bytes::new() }
     }
 }
 
 impl BufRead for LayerChunks {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
-        while self.piece.is_empty() {
+        while self.chunk.is_empty() {
             match self.receiver.blocking_recv() {
-                Some(piece) => self.piece = piece,
+                Some(chunk) => self.chunk = chunk,
                 None => break,
             }
         }
-        Ok(&self.piece)
+        Ok(&self.chunk)
     }
 
     fn consume(&mut self, amount: usize) {
-        let _ = self.piece.split_to(amount.min(self.piece.len()));
+        let _ = self.chunk.split_to(amount.min(self.chunk.len()));
     }
 }
 
@@ -120,7 +119,7 @@ impl Read for LayerChunks {
     }
 }
 
-/// Unpacks by what the bytes begin with: media types are written by hand too often.
+/// Decompresses by the first bytes, because media types are often wrong.
 fn unpack<'a>(mut packed: impl BufRead + 'a) -> io::Result<Box<dyn Read + 'a>> {
     let mut start = Vec::with_capacity(MAGIC);
     packed.by_ref().take(MAGIC as u64).read_to_end(&mut start)?;
@@ -143,14 +142,14 @@ fn read_entry(entry: impl Read, limit: usize) -> io::Result<Vec<u8>> {
     Ok(content)
 }
 
-/// The name in an extended header, which goes before that of the entry that follows.
+/// The name in an extended header, which replaces that of the next entry.
 fn extended_name(extension: &[u8]) -> Result<Option<Vec<u8>>, String> {
     let mut name = None;
     for record in PaxExtensions::new(extension) {
         let record = record.map_err(|error| format!("cannot be read: {error}"))?;
         match record.key_bytes() {
             b"path" => name = Some(record.value_bytes().to_vec()),
-            // Only files of 8 GiB need it; the end of the entry would be elsewhere than is thought.
+            // Only files of 8 GiB need it. Ignoring it would misplace the end of the entry.
             b"size" => return Err("has an entry with an extended size".to_owned()),
             _ => {}
         }
@@ -158,7 +157,7 @@ fn extended_name(extension: &[u8]) -> Result<Option<Vec<u8>>, String> {
     Ok(name)
 }
 
-/// The name as a path below the root.
+/// The name, relative to the root.
 fn plain(name: &[u8]) -> &[u8] {
     let mut name = name;
     loop {
@@ -170,50 +169,50 @@ fn plain(name: &[u8]) -> &[u8] {
     }
 }
 
-/// What takes a file of the layers below away.
-enum WhiteoutKind {
-    /// A whiteout of the file or a folder above it, or the mark of an opaque folder.
+/// An entry that removes a file of the layers below.
+enum Remover {
+    /// A whiteout of the file or of a parent folder, or the mark of an opaque folder.
     Whiteout(String),
-    /// Anything but a folder where a folder above the file was.
-    NoFolder(String),
+    /// Anything but a folder in place of a parent folder.
+    ReplacedFolder(String),
 }
 
-impl WhiteoutKind {
+impl Remover {
     fn is(&self, name: &[u8], kind: EntryType) -> bool {
         match self {
             Self::Whiteout(whiteout) => name == whiteout.as_bytes(),
-            Self::NoFolder(folder) => name == folder.as_bytes() && kind != EntryType::Directory,
+            Self::ReplacedFolder(folder) => name == folder.as_bytes() && kind != EntryType::Directory,
         }
     }
 }
 
-fn removers(path: &str) -> Vec<WhiteoutKind> {
+fn removers(path: &str) -> Vec<Remover> {
     let mut removers = Vec::new();
     let mut above = String::new();
     for name in path.split('/') {
-        removers.push(WhiteoutKind::Whiteout(format!("{above}.wh.{name}")));
-        removers.push(WhiteoutKind::Whiteout(format!("{above}{OPAQUE}")));
+        removers.push(Remover::Whiteout(format!("{above}.wh.{name}")));
+        removers.push(Remover::Whiteout(format!("{above}{OPAQUE}")));
         let whole = format!("{above}{name}");
         if whole != path {
-            removers.push(WhiteoutKind::NoFolder(whole.clone()));
+            removers.push(Remover::ReplacedFolder(whole.clone()));
         }
         above = format!("{whole}/");
     }
     removers
 }
 
-/// What is held of one layer at most: the window of zstd, the file itself while it grows, an
-/// extended header, and the buffers of the unpackers.
+/// The most memory for one layer: the window of zstd, the file while its buffer grows, an extended header, and the
+/// buffers of the decompressors.
 pub(crate) const MEMORY: usize = (1 << MAX_WINDOW_LOG) + 2 * MAX_FILE + MAX_EXTENSION + 1024 * 1024;
-/// The largest window that encoders in use choose for images (the best compression of `containers/image`).
+/// The largest window in images (the best compression of `containers/image`).
 const MAX_WINDOW_LOG: u32 = 25;
-/// `image-references` of a release with 200 components have 200 KB.
+/// `image-references` of a release with 200 components has 200 KB.
 const MAX_FILE: usize = 4 * 1024 * 1024;
 /// Names and attributes of one entry.
 const MAX_EXTENSION: usize = 64 * 1024;
 /// The manifests of a release unpack to some tens of megabytes.
 const MAX_UNPACKED: u64 = 512 * 1024 * 1024;
-/// A release has some thousand manifests; a whole operating system in one layer has more than this.
+/// A release has some thousand manifests; an operating system in one layer has more files than this.
 const MAX_ENTRIES: usize = 100_000;
 const GZIP: [u8; 2] = [0x1f, 0x8b];
 const ZSTD: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
@@ -259,7 +258,7 @@ mod tests {
     }
 
     fn effect(tar: &[u8]) -> Result<LayerOutcome, String> {
-        look_for(PATH, tar)
+        find(PATH, tar)
     }
 
     fn holds(content: &[u8]) -> Result<LayerOutcome, String> {
@@ -290,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_is_the_same_however_it_is_written() {
+    fn a_file_is_found_with_each_notation_of_its_name() {
         let long =
             |kind, name: &[u8]| Tar::new().entry(kind, "extension", name).file("short", b"found").bytes();
         let record = format!("{} path={PATH}\n", PATH.len() + "00 path=\n".len());
@@ -306,17 +305,17 @@ mod tests {
             .entry(EntryType::XHeader, "extension", b"18 path=elsewhere\n")
             .file(PATH, b"not this")
             .bytes();
-        assert_eq!(effect(&elsewhere), Ok(LayerOutcome::None));
+        assert_eq!(effect(&elsewhere), Ok(LayerOutcome::Unchanged));
     }
 
     #[test]
-    fn of_several_the_last_counts() {
+    fn of_several_files_the_last_is_used() {
         let tar = Tar::new().file(PATH, b"first").file(PATH, b"last").bytes();
         assert_eq!(effect(&tar), holds(b"last"));
     }
 
     #[test]
-    fn whiteouts_concern_the_layers_below() {
+    fn whiteouts_affect_the_layers_below() {
         for name in [
             "release-manifests/.wh.image-references",
             "release-manifests/.wh..wh..opq",
@@ -330,14 +329,14 @@ mod tests {
         }
         let folder = |kind| Tar::new().entry(kind, "release-manifests", b"").bytes();
         assert_eq!(effect(&folder(EntryType::Symlink)), Ok(LayerOutcome::Removes));
-        assert_eq!(effect(&folder(EntryType::Directory)), Ok(LayerOutcome::None));
+        assert_eq!(effect(&folder(EntryType::Directory)), Ok(LayerOutcome::Unchanged));
         for name in ["release-manifests/.wh.other", ".wh.other", "usr/.wh..wh..opq"] {
-            assert_eq!(effect(&Tar::new().file(name, b"").bytes()), Ok(LayerOutcome::None), "{name}");
+            assert_eq!(effect(&Tar::new().file(name, b"").bytes()), Ok(LayerOutcome::Unchanged), "{name}");
         }
     }
 
     #[test]
-    fn what_is_more_than_a_release_is_refused() {
+    fn entries_beyond_the_limits_are_refused() {
         let big = vec![0; MAX_FILE + 1];
         let entry_of = |limit: usize| Err(format!("cannot be read: an entry has more than {limit} bytes"));
         assert_eq!(effect(&Tar::new().file(PATH, &big).bytes()), entry_of(MAX_FILE));
@@ -353,7 +352,7 @@ mod tests {
     }
 
     #[test]
-    fn a_layer_of_too_many_entries_is_left() {
+    fn a_layer_with_too_many_entries_is_refused() {
         let mut tar = Tar::new();
         for _ in 0..=MAX_ENTRIES {
             tar = tar.file("a", b"");
@@ -362,7 +361,7 @@ mod tests {
     }
 
     #[test]
-    fn a_layer_that_unpacks_without_end_is_left() {
+    fn a_layer_that_decompresses_without_end_is_refused() {
         let mut header = Header::new_ustar();
         header.set_path("zeros").unwrap();
         header.set_size(MAX_UNPACKED * 4);
@@ -370,13 +369,13 @@ mod tests {
         let endless = header.as_bytes().chain(io::repeat(0));
         let bomb = zstd::stream::read::Encoder::new(endless.take(MAX_UNPACKED + 1), 1).unwrap();
         assert_eq!(
-            look_for(PATH, io::BufReader::new(bomb)),
+            find(PATH, io::BufReader::new(bomb)),
             Err("cannot be read: it unpacks to more than 536870912 bytes".into())
         );
     }
 
     #[test]
-    fn a_window_that_takes_too_much_memory_is_refused() {
+    fn a_window_that_needs_too_much_memory_is_refused() {
         let mut encoder = zstd::Encoder::new(Vec::new(), 1).unwrap();
         encoder.window_log(MAX_WINDOW_LOG + 1).unwrap();
         encoder.write_all(&Tar::new().file(PATH, b"found").bytes()).unwrap();
@@ -386,23 +385,23 @@ mod tests {
     }
 
     #[test]
-    fn a_layer_that_is_cut_off_or_no_tar_is_told_apart_from_one_without_the_file() {
+    fn a_truncated_layer_is_an_error_and_one_without_the_file_is_not() {
         let tar = Tar::new().file("a", &[b'x'; 2000]).file(PATH, b"found").bytes();
         let packed = zstd::encode_all(&*tar, 3).unwrap();
         assert!(effect(&tar[..1000]).is_err());
         assert!(effect(&packed[..packed.len() - 8]).is_err());
         assert!(effect(&[b'x'; 1024]).is_err());
-        assert_eq!(effect(b""), Ok(LayerOutcome::None));
+        assert_eq!(effect(b""), Ok(LayerOutcome::Unchanged));
     }
 
     #[test]
-    fn pieces_are_read_as_one() {
+    fn chunks_are_read_as_one_stream() {
         let tar = Tar::new().file(PATH, b"found").bytes();
         let (sender, receiver) = mpsc::channel(2);
-        let reading = std::thread::spawn(|| look_for(PATH, LayerChunks::new(receiver)));
-        for piece in tar.chunks(3) {
-            // The reader leaves at the end of the archive, before its padding.
-            let _ = sender.blocking_send(Bytes::copy_from_slice(piece));
+        let reading = std::thread::spawn(|| find(PATH, LayerChunks::new(receiver)));
+        for chunk in tar.chunks(3) {
+            // The reader stops at the end of the archive, before its padding.
+            let _ = sender.blocking_send(Bytes::copy_from_slice(chunk));
         }
         drop(sender);
         assert_eq!(reading.join().unwrap(), holds(b"found"));

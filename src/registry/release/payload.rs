@@ -1,8 +1,8 @@
-//! Release payloads: the one file of theirs that names the operating system, out of their layers.
+//! Release payloads: the file in their layers that has the operating system images.
 //!
-//! The layers are read from the last backwards, each as it streams by, until one holds the file. A
-//! layer that is read is read to its end: only then is its digest known, and only then is what it
-//! held believed. Nothing goes to disk, and all reading together holds at most [`MEMORY`].
+//! The layers are read from the last to the first until one has the file, each while it is downloaded. A layer is
+//! read to its end, because its content is used only if its digest is right. Nothing is written to disk, and all
+//! readers together use at most [`MEMORY`].
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,11 +22,11 @@ use crate::registry::repository_client::{RepositoryResource, RequestFailure};
 use crate::registry::{Pauses, RegistryClient, answer_by};
 
 impl RegistryClient {
-    /// Tells what the release payload `reference` says of the operating system, by `deadline`.
+    /// The operating system images of the release payload `reference`, by `deadline`.
     ///
-    /// A payload of several platforms says the same on each, because what it names are images of
-    /// several platforms too; `linux/amd64` is read where there is one. An answer from before may
-    /// serve; what takes longer than the deadline goes on being read for those who come after.
+    /// A payload with several platforms has the same images on each, because those have several platforms too;
+    /// `linux/amd64` is preferred. An earlier answer is used if there is one. Reading continues after the
+    /// deadline, for later callers.
     pub async fn payload(self: &Arc<Self>, reference: &PullSpec, deadline: Instant) -> Fact<Payload> {
         let mut pauses = Pauses::until(deadline);
         loop {
@@ -65,8 +65,8 @@ impl ImageReader {
     }
 
     async fn fetch_payload(&self) -> Fact<Payload> {
-        // It fails only when the semaphore is closed, which nobody does.
-        let _turn = self.client.payload_turns.acquire().await;
+        // The semaphore is never closed.
+        let _permit = self.client.payload_turns.acquire().await;
         match timeout(LONGEST_READ, self.read_payload()).await {
             Ok(outcome) => RequestFailure::fact(outcome),
             Err(_) => Fact::Unknown(Cause::OutOfTime { host: self.reference.host().to_owned() }),
@@ -78,12 +78,13 @@ impl ImageReader {
         match &document.content {
             OciContent::Image(manifest) => self.payload_in(&manifest.layers).await,
             OciContent::Index(entries) => {
-                let entry = preferred(entries).ok_or_else(|| no_release("its index lists no linux image"))?;
+                let entry =
+                    preferred(entries).ok_or_else(|| not_a_release("its index has no linux image"))?;
                 let child = self.pinned_to(&entry.digest);
                 let document = known(child.document().await)?;
                 match &document.content {
                     OciContent::Image(manifest) => child.payload_in(&manifest.layers).await,
-                    OciContent::Index(_) => Err(no_release("its index lists another index")),
+                    OciContent::Index(_) => Err(not_a_release("its index has another index")),
                 }
             }
         }
@@ -93,73 +94,72 @@ impl ImageReader {
         let mut left = MAX_PACKED;
         for (index, layer) in layers.iter().enumerate().rev() {
             left = left.checked_sub(layer.size).ok_or_else(|| {
-                no_release(format!(
-                    "the last {MAX_PACKED} bytes of its layers hold no {IMAGE_REFERENCES}; it is layer {} of {} that exceeds them",
+                not_a_release(format!(
+                    "the last {MAX_PACKED} bytes of its layers do not have {IMAGE_REFERENCES}; layer {} of {} exceeds them",
                     index + 1,
                     layers.len()
                 ))
             })?;
             match self.search(layer).await? {
-                LayerOutcome::Holds(text) => return image_stream::parse(&text).map_err(no_release),
+                LayerOutcome::Holds(text) => return image_stream::parse(&text).map_err(not_a_release),
                 LayerOutcome::Removes => break,
-                LayerOutcome::None => {}
+                LayerOutcome::Unchanged => {}
             }
         }
-        Err(no_release(format!("its layers hold no {IMAGE_REFERENCES}")))
+        Err(not_a_release(format!("its layers do not have {IMAGE_REFERENCES}")))
     }
 
-    /// What a layer does to the file. Believed, because the whole layer has its digest.
+    /// What a layer does to the file. Fails when the layer does not have its digest.
     async fn search(&self, layer: &Descriptor) -> Result<LayerOutcome, RequestFailure> {
-        let dialogue = self.dialogue();
-        let mut reply = dialogue.ask(Method::GET, RepositoryResource::Blob(&layer.digest)).await?;
+        let repository = self.dialogue();
+        let mut reply = repository.request(Method::GET, RepositoryResource::Blob(&layer.digest)).await?;
         match reply.status {
             StatusCode::OK => {}
             StatusCode::NOT_FOUND => {
                 let layer = layer.digest.short();
-                return Err(dialogue.nonsense(format!("it has the manifest but not the layer {layer}")));
+                return Err(repository.invalid(format!("it has the manifest but not layer {layer}")));
             }
-            _ => return Err(dialogue.failure(&reply)),
+            _ => return Err(repository.failure(&reply)),
         }
-        let (sender, receiver) = mpsc::channel(PIECES);
-        let reading = tokio::task::spawn_blocking(move || {
-            layers::look_for(IMAGE_REFERENCES, LayerChunks::new(receiver))
-        });
+        let (sender, receiver) = mpsc::channel(CHUNKS);
+        let reading =
+            tokio::task::spawn_blocking(move || layers::find(IMAGE_REFERENCES, LayerChunks::new(receiver)));
         let mut hasher = layer.digest.hasher();
         let mut left = layer.size;
-        while let Some(piece) = reply.piece().await.map_err(RequestFailure::Unknown)? {
-            left = left.checked_sub(piece.len() as u64).ok_or_else(|| {
-                dialogue.nonsense(format!(
-                    "the layer {} is longer than the {} bytes that its manifest says",
+        while let Some(chunk) = reply.chunk().await.map_err(RequestFailure::Unknown)? {
+            left = left.checked_sub(chunk.len() as u64).ok_or_else(|| {
+                repository.invalid(format!(
+                    "layer {} has more than the {} bytes in its manifest",
                     layer.digest.short(),
                     layer.size
                 ))
             })?;
-            hasher.update(&piece);
-            // Whoever reads may have seen enough; the digest is of the whole.
-            let _ = sender.send(piece).await;
+            hasher.update(&chunk);
+            // The reader may have stopped; the digest is that of the whole layer.
+            let _ = sender.send(chunk).await;
         }
         drop(sender);
         let found = hasher.finish();
         if found != layer.digest {
-            return Err(dialogue.mismatch(layer.digest.clone(), found));
+            return Err(repository.mismatch(layer.digest.clone(), found));
         }
         match reading.await {
-            Ok(Ok(effect)) => Ok(effect),
-            Ok(Err(reason)) => Err(no_release(format!("its layer {} {reason}", layer.digest.short()))),
+            Ok(Ok(outcome)) => Ok(outcome),
+            Ok(Err(reason)) => Err(not_a_release(format!("its layer {} {reason}", layer.digest.short()))),
             Err(error) => {
-                tracing::error!(%error, "a layer could not be read");
+                tracing::error!(%error, "reading a layer panicked");
                 Err(Cause::Internal.into())
             }
         }
     }
 }
 
-/// Turns that readers of payloads take.
-pub(crate) fn turns() -> Semaphore {
-    Semaphore::new(READS_AT_ONCE)
+/// Limits how many payloads are read at once.
+pub(crate) fn permits() -> Semaphore {
+    Semaphore::new(CONCURRENT_READS)
 }
 
-/// About what it takes to keep a payload.
+/// About how many bytes a cached payload takes.
 pub(crate) fn weight(payload: &Payload) -> usize {
     let of_image = |(name, image): (&String, &crate::model::facts::image::OsImage)| {
         name.len() + 4 * image.reference.as_str().len() + 256
@@ -182,25 +182,25 @@ fn preferred(entries: &[IndexEntry]) -> Option<&IndexEntry> {
     entries.iter().find(is_amd64).or(entries.first())
 }
 
-fn no_release(reason: impl Into<String>) -> RequestFailure {
+fn not_a_release(reason: impl Into<String>) -> RequestFailure {
     Cause::NotARelease { reason: reason.into() }.into()
 }
 
-/// Room for hundreds of payloads: of each only the operating systems are kept.
+/// Hundreds of payloads, of which only the operating systems are kept.
 pub(crate) const MAX_PAYLOADS: u64 = 1024 * 1024;
-/// Where a payload lists its images.
+/// The list of images in a payload.
 const IMAGE_REFERENCES: &str = "release-manifests/image-references";
-/// The layer with the manifests has some ten megabytes, and some tens where it is not packed. Somebody
-/// who names another image than a release's must not make us read gigabytes.
+/// The layer with the manifests has some ten megabytes, and some tens if it is not compressed. A reference to another
+/// image than a release must not cost gigabytes.
 const MAX_PACKED: u64 = 128 * 1024 * 1024;
-/// Pieces of a body on their way from the connection to the one who unpacks.
-const PIECES: usize = 4;
-/// What the HTTP client reads at once at most (`hyper`).
-const PIECE: usize = 512 * 1024;
-const READS_AT_ONCE: usize = 2;
-/// What the readers of payloads hold together at most.
+/// Chunks of a body between the connection and the decompressor.
+const CHUNKS: usize = 4;
+/// The most that the HTTP client reads at once (`hyper`).
+const CHUNK: usize = 512 * 1024;
+const CONCURRENT_READS: usize = 2;
+/// The most memory for all readers of payloads together.
 const MEMORY: usize = 96 * 1024 * 1024;
-const _: () = assert!(READS_AT_ONCE * (layers::MEMORY + PIECES * PIECE) <= MEMORY);
-/// Nobody waits for it: admissions know what was read before. Ten megabytes come in this time over
-/// a slow line.
+const _: () = assert!(CONCURRENT_READS * (layers::MEMORY + CHUNKS * CHUNK) <= MEMORY);
+/// No review waits this long, because payloads are read in advance. Enough for ten megabytes over a slow
+/// connection.
 const LONGEST_READ: Duration = Duration::from_secs(120);
