@@ -7,6 +7,7 @@ pub(crate) mod client;
 pub(crate) mod host_limiter;
 pub(crate) mod no_proxy;
 pub mod proxy;
+pub(crate) mod send_error;
 pub mod tls_roots;
 pub(crate) mod transport;
 

@@ -37,7 +37,7 @@ async fn a_redirect_is_followed_without_the_credentials() {
 }
 
 #[tokio::test]
-async fn who_is_redirected_to_shows_no_challenge_to_the_credentials() {
+async fn the_host_of_a_redirect_gets_no_credentials_for_its_challenge() {
     let other = Registry::builder().basic_auth("alice", "s3cr3t-word").start().unwrap();
     other.push("acme/os", Some("1"), &Image::base("4.18.1"));
     let registry = Registry::start().unwrap();
@@ -52,7 +52,7 @@ async fn who_is_redirected_to_shows_no_challenge_to_the_credentials() {
 }
 
 #[tokio::test]
-async fn a_redirect_with_a_user_in_it_makes_no_credential() {
+async fn a_user_in_the_url_of_a_redirect_is_not_sent() {
     let other = Registry::start().unwrap();
     let digest = other.push("acme/os", Some("1"), &Image::base("4.18.1"));
     let registry = Registry::start().unwrap();
@@ -63,7 +63,7 @@ async fn a_redirect_with_a_user_in_it_makes_no_credential() {
 }
 
 #[tokio::test]
-async fn a_redirect_in_a_circle_is_left_after_five() {
+async fn no_more_than_five_redirects_are_followed() {
     let registry = Registry::start().unwrap();
     let host = registry.host();
     registry.set_fault(Fault::RedirectLoop);
@@ -73,7 +73,7 @@ async fn a_redirect_in_a_circle_is_left_after_five() {
 }
 
 #[tokio::test]
-async fn a_redirect_that_leads_nowhere_is_nonsense() {
+async fn an_invalid_redirect_is_an_invalid_response() {
     let registry = Registry::start().unwrap();
     let host = registry.host();
     let location = |to: &str| Fault::StatusWithHeader(307, "Location".into(), to.into());
@@ -108,7 +108,7 @@ async fn some_addresses_are_never_contacted() {
 }
 
 #[tokio::test]
-async fn no_redirect_leads_to_an_address_that_is_never_contacted() {
+async fn redirects_to_forbidden_addresses_are_not_followed() {
     let registry = Registry::start().unwrap();
     let other = Registry::start().unwrap();
     let host = registry.host();
@@ -133,7 +133,7 @@ async fn no_redirect_leads_to_an_address_that_is_never_contacted() {
 }
 
 #[tokio::test]
-async fn loopback_is_asked_in_the_open_by_name_too() {
+async fn loopback_needs_no_tls_by_name_or_address() {
     let OsRegistry { registry, digest, .. } = OsRegistry::start();
     let host = registry.host().replace("127.0.0.1", "localhost");
     assert_eq!(Asker::anonymous().ask(&format!("{host}/acme/os:1")).await, image(&digest, &host));

@@ -26,7 +26,7 @@ fn only(registry: &Registry, entry: Value) -> Asker {
 }
 
 #[tokio::test]
-async fn basic_credentials_are_shown_when_asked_for_and_then_at_once() {
+async fn basic_credentials_are_sent_after_a_challenge_and_then_at_once() {
     let registry = Registry::builder().basic_auth("alice", "s3cr3t-word").start().unwrap();
     let (host, digest) = (registry.host(), push(&registry));
     for entry in
@@ -47,7 +47,7 @@ async fn basic_credentials_are_shown_when_asked_for_and_then_at_once() {
 }
 
 #[tokio::test]
-async fn the_entry_of_the_repository_is_shown_and_no_other() {
+async fn only_the_entry_of_the_repository_is_sent() {
     let registry = Registry::builder().basic_auth("alice", "s3cr3t-word").start().unwrap();
     let (host, digest) = (registry.host(), push(&registry));
     let asker = Asker::with(&json!({
@@ -60,7 +60,7 @@ async fn the_entry_of_the_repository_is_shown_and_no_other() {
 }
 
 #[tokio::test]
-async fn a_refusal_says_what_was_shown_and_whether_nodes_would_show_it() {
+async fn a_refusal_says_which_credentials_were_sent_and_whether_nodes_have_them() {
     let registry = Registry::builder().basic_auth("alice", "s3cr3t-word").start().unwrap();
     let host = registry.host();
     push(&registry);
@@ -88,7 +88,7 @@ async fn a_refusal_says_what_was_shown_and_whether_nodes_would_show_it() {
 }
 
 #[tokio::test]
-async fn a_registry_that_is_never_content_is_left_after_one_round() {
+async fn authentication_is_tried_once() {
     let registry = Registry::builder().basic_auth("alice", "s3cr3t-word").start().unwrap();
     let host = registry.host();
     push(&registry);
@@ -113,7 +113,7 @@ async fn a_registry_that_is_never_content_is_left_after_one_round() {
 }
 
 #[tokio::test]
-async fn a_token_is_had_once_and_serves_the_whole_repository() {
+async fn one_token_is_used_for_the_whole_repository() {
     for (field, is_anonymous) in
         [(TokenField::Token, true), (TokenField::AccessToken, true), (TokenField::Both, false)]
     {
@@ -144,7 +144,7 @@ async fn a_token_is_had_once_and_serves_the_whole_repository() {
 }
 
 #[tokio::test]
-async fn each_repository_has_a_token_of_its_own() {
+async fn each_repository_has_its_own_token() {
     let tokens = TokenService::start().unwrap();
     let registry = Registry::builder().bearer_auth(&tokens).start().unwrap();
     let host = registry.host();
@@ -164,7 +164,7 @@ async fn each_repository_has_a_token_of_its_own() {
 }
 
 #[tokio::test]
-async fn an_identity_token_is_exchanged_and_never_shown_to_the_registry() {
+async fn an_identity_token_is_never_sent_to_the_registry() {
     let tokens = TokenService::builder().user("alice", "s3cr3t-word").start().unwrap();
     let registry = Registry::builder().bearer_auth(&tokens).start().unwrap();
     let (host, digest) = (registry.host(), push(&registry));
@@ -181,7 +181,7 @@ async fn an_identity_token_is_exchanged_and_never_shown_to_the_registry() {
 }
 
 #[tokio::test]
-async fn a_token_that_was_revoked_is_dropped_once_and_asked_for_again() {
+async fn a_revoked_token_is_replaced_once() {
     let tokens = TokenService::start().unwrap();
     let registry = Registry::builder().bearer_auth(&tokens).start().unwrap();
     let (host, digest) = (registry.host(), push(&registry));
@@ -203,7 +203,7 @@ async fn a_token_that_was_revoked_is_dropped_once_and_asked_for_again() {
 }
 
 #[tokio::test]
-async fn a_token_that_has_ended_is_not_shown() {
+async fn an_expired_token_is_not_sent() {
     let tokens = TokenService::builder().anonymous_pull().expires_in(Duration::from_secs(1)).start().unwrap();
     let registry = Registry::builder().bearer_auth(&tokens).start().unwrap();
     let (host, digest) = (registry.host(), push(&registry));
@@ -218,7 +218,7 @@ async fn a_token_that_has_ended_is_not_shown() {
 }
 
 #[tokio::test]
-async fn a_token_without_an_end_serves_for_a_while() {
+async fn a_token_without_an_expiry_is_used_for_a_while() {
     let tokens = TokenService::builder().anonymous_pull().without_expires_in().start().unwrap();
     let registry = Registry::builder().bearer_auth(&tokens).start().unwrap();
     let (host, digest) = (registry.host(), push(&registry));
@@ -277,7 +277,7 @@ async fn a_token_service_that_fails_is_named_with_its_failure() {
 }
 
 #[tokio::test]
-async fn a_realm_that_is_not_to_be_trusted_is_never_asked() {
+async fn a_token_service_that_is_not_trusted_gets_no_request() {
     let registry = Registry::start().unwrap();
     let host = registry.host();
     let asker = only(&registry, password("alice", "s3cr3t-word"));
@@ -299,7 +299,7 @@ async fn a_realm_that_is_not_to_be_trusted_is_never_asked() {
 }
 
 #[tokio::test]
-async fn of_two_challenges_the_token_is_preferred() {
+async fn a_bearer_challenge_takes_precedence_over_basic() {
     let tokens = TokenService::builder().user("alice", "s3cr3t-word").start().unwrap();
     let registry = Registry::builder().bearer_auth(&tokens).start().unwrap();
     let (host, digest) = (registry.host(), push(&registry));
@@ -316,7 +316,7 @@ async fn of_two_challenges_the_token_is_preferred() {
 }
 
 #[tokio::test]
-async fn a_challenge_of_an_unknown_scheme_gets_nothing() {
+async fn a_challenge_with_an_unknown_scheme_gets_no_credentials() {
     let registry = Registry::start().unwrap();
     let host = registry.host();
     registry.set_fault(Fault::StatusWithHeader(401, "WWW-Authenticate".into(), "Negotiate".into()));
@@ -326,9 +326,9 @@ async fn a_challenge_of_an_unknown_scheme_gets_nothing() {
 }
 
 #[tokio::test]
-async fn nothing_secret_is_printed_logged_or_counted() {
+async fn no_secret_is_printed_logged_or_in_metrics() {
     if !is_alone() {
-        return run_alone("authentication::nothing_secret_is_printed_logged_or_counted", &[]);
+        return run_alone("authentication::no_secret_is_printed_logged_or_in_metrics", &[]);
     }
     let log = Log::default();
     let writer = log.clone();

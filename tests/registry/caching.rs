@@ -12,7 +12,7 @@ use serde_json::json;
 use crate::support::{Asker, image, lines, out_of_time, password, refused};
 
 #[tokio::test]
-async fn equal_questions_that_come_together_are_asked_once() {
+async fn equal_concurrent_requests_are_sent_once() {
     let OsRegistry { registry, host, digest } = OsRegistry::start();
     let asker = Asker::anonymous();
     let reference = format!("{host}/acme/os:1");
@@ -22,7 +22,7 @@ async fn equal_questions_that_come_together_are_asked_once() {
 }
 
 #[tokio::test]
-async fn who_leaves_early_does_not_take_the_answer_along() {
+async fn a_request_continues_when_its_first_caller_leaves() {
     let OsRegistry { registry, host, digest } = OsRegistry::start();
     // The answer is not there yet when the first one leaves.
     registry.set_fault(Fault::Latency(Duration::from_millis(500)));
@@ -34,7 +34,7 @@ async fn who_leaves_early_does_not_take_the_answer_along() {
 }
 
 #[tokio::test]
-async fn an_answer_serves_again_until_a_fresh_one_is_asked_for() {
+async fn an_answer_is_used_again_until_a_fresh_one_is_requested() {
     let registry = Registry::start().unwrap();
     let host = registry.host();
     let before = registry.push("acme/os", Some("1"), &Image::base("4.18.1"));
@@ -51,7 +51,7 @@ async fn an_answer_serves_again_until_a_fresh_one_is_asked_for() {
 }
 
 #[tokio::test]
-async fn what_is_not_there_is_not_asked_for_twice_at_once() {
+async fn a_missing_image_is_not_requested_again_at_once() {
     let registry = Registry::start().unwrap();
     let reference = format!("{}/acme/os:1", registry.host());
     let asker = Asker::anonymous();
@@ -63,7 +63,7 @@ async fn what_is_not_there_is_not_asked_for_twice_at_once() {
 }
 
 #[tokio::test]
-async fn an_answer_is_for_the_credentials_that_had_it() {
+async fn an_answer_is_used_only_for_the_same_credentials() {
     let registry = Registry::builder().basic_auth("alice", "s3cr3t-word").start().unwrap();
     let host = registry.host();
     let digest = registry.push("acme/os", Some("1"), &Image::base("4.18.1"));
@@ -88,7 +88,7 @@ async fn an_answer_is_for_the_credentials_that_had_it() {
 }
 
 #[tokio::test]
-async fn a_fresh_answer_is_not_replaced_by_that_of_an_older_question() {
+async fn a_fresh_answer_is_not_replaced_by_that_of_an_older_request() {
     let OsRegistry { registry, host, .. } = OsRegistry::start();
     let asker = Asker::anonymous();
     let reference = format!("{host}/acme/os:1");
@@ -107,7 +107,7 @@ async fn a_fresh_answer_is_not_replaced_by_that_of_an_older_question() {
 }
 
 #[tokio::test]
-async fn fresh_looks_that_come_together_cost_two_questions_at_most() {
+async fn concurrent_fresh_requests_cost_at_most_two() {
     let OsRegistry { registry, host, digest } = OsRegistry::start();
     let asker = Asker::anonymous();
     let reference = format!("{host}/acme/os:1");
@@ -121,7 +121,7 @@ async fn fresh_looks_that_come_together_cost_two_questions_at_most() {
 }
 
 #[tokio::test]
-async fn a_failed_look_leaves_the_answer_from_before() {
+async fn a_failure_does_not_replace_an_earlier_answer() {
     let OsRegistry { registry, host, digest } = OsRegistry::start();
     let asker = Asker::anonymous();
     let reference = format!("{host}/acme/os:1");
@@ -136,7 +136,7 @@ async fn a_failed_look_leaves_the_answer_from_before() {
 }
 
 #[tokio::test]
-async fn questions_that_need_the_same_token_ask_for_it_once() {
+async fn requests_that_need_the_same_token_share_it() {
     let tokens = TokenService::start().unwrap();
     let registry = Registry::builder().bearer_auth(&tokens).start().unwrap();
     let host = registry.host();

@@ -33,7 +33,7 @@ fn registry(authority: &Authority) -> (Registry, String, String) {
 }
 
 #[tokio::test]
-async fn an_authority_is_trusted_for_its_host_alone() {
+async fn a_ca_is_trusted_only_for_its_host() {
     let authority = Authority::new();
     let (_one, trusted, digest) = registry(&authority);
     let (_two, other, _) = registry(&authority);
@@ -45,7 +45,7 @@ async fn an_authority_is_trusted_for_its_host_alone() {
 }
 
 #[tokio::test]
-async fn an_authority_that_comes_later_is_trusted_from_then_on() {
+async fn a_ca_that_is_added_later_is_trusted_from_then_on() {
     let authority = Authority::new();
     let (_registry, host, digest) = registry(&authority);
     let folder = tempfile::tempdir().unwrap();
@@ -59,7 +59,7 @@ async fn an_authority_that_comes_later_is_trusted_from_then_on() {
 }
 
 #[tokio::test]
-async fn the_docker_registry_lets_clients_in_by_their_certificate() {
+async fn the_docker_registry_accepts_a_client_certificate() {
     needs!("docker-registry");
     let (authority, clients) = (Authority::new(), Authority::named("clients"));
     let registry = DockerRegistry::builder()

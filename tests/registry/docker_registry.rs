@@ -33,7 +33,7 @@ pub(crate) fn digest_by_skopeo(reference: &str, options: &[&str]) -> String {
 }
 
 #[tokio::test]
-async fn genuine_images_have_the_digests_that_skopeo_tells() {
+async fn images_have_the_digests_that_skopeo_prints() {
     needs!("docker-registry", "skopeo");
     let registry = DockerRegistry::start().unwrap();
     let host = registry.host();
@@ -51,7 +51,7 @@ async fn genuine_images_have_the_digests_that_skopeo_tells() {
 }
 
 #[tokio::test]
-async fn an_index_has_the_digest_that_skopeo_tells() {
+async fn an_index_has_the_digest_that_skopeo_prints() {
     needs!("docker-registry", "skopeo");
     let registry = DockerRegistry::start().unwrap();
     let host = registry.host();

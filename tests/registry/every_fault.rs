@@ -423,17 +423,17 @@ async fn every_fault_has_its_answer() {
 }
 
 #[tokio::test]
-async fn every_fault_behind_a_proxy_is_told_as_without() {
+async fn every_fault_behind_a_proxy_has_the_same_answer() {
     run_all(Way::ThroughAProxy).await;
 }
 
 #[tokio::test]
-async fn a_mirror_under_any_fault_is_passed_by_and_asked_once_for_all_who_ask() {
+async fn a_mirror_with_any_fault_is_skipped_and_gets_one_request_for_all_callers() {
     run_all(Way::AsAMirror).await;
 }
 
 #[tokio::test]
-async fn what_is_wrong_with_a_mirror_is_told_when_the_source_has_nothing() {
+async fn the_fault_of_a_mirror_is_reported_when_the_source_has_no_image() {
     run_all(Way::AsTheLastMirror).await;
 }
 

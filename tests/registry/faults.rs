@@ -52,7 +52,7 @@ enum Patience {
 const HEAD: &str = "HEAD /v2/acme/os/manifests/1 -";
 
 #[tokio::test]
-async fn statuses_are_told_as_they_are() {
+async fn statuses_are_reported_unchanged() {
     let status = |host: &str, status| Fact::Unknown(Cause::Status { host: host.to_owned(), status });
     let refused =
         |host: &str, status| refused(host, status, CredentialsSent::NoEntry, NodeCredentials::NotAtHand);
@@ -75,7 +75,7 @@ async fn statuses_are_told_as_they_are() {
 }
 
 #[tokio::test]
-async fn a_status_of_get_is_told_where_head_is_unknown() {
+async fn the_status_of_get_is_reported_where_head_is_not_supported() {
     for status in [400, 405] {
         let (answer, host, requests) = under(Fault::Status(status), "1", Patience::Enough).await;
         assert_eq!(answer, Fact::Unknown(Cause::Status { host, status }));
@@ -84,7 +84,7 @@ async fn a_status_of_get_is_told_where_head_is_unknown() {
 }
 
 #[tokio::test]
-async fn a_manifest_of_schema_1_is_no_image_for_nodes() {
+async fn a_manifest_of_schema_1_is_refused() {
     let (answer, host, requests) = under(Fault::Schema1, "1", Patience::Enough).await;
     let reason = "it only has a manifest of Docker schema 1, which nodes cannot boot";
     assert_eq!(answer, nonsense(&host, reason));
@@ -99,14 +99,14 @@ async fn a_body_without_end_is_read_to_the_limit() {
 }
 
 #[tokio::test]
-async fn the_length_that_head_states_is_of_no_account() {
+async fn the_length_in_the_response_to_head_is_ignored() {
     let (answer, host, requests) = under(Fault::OversizedHeadLength, "1", Patience::Enough).await;
     assert_eq!(answer, image(&Image::base("4.18.1").digest(), &host));
     assert_eq!(requests, [HEAD]);
 }
 
 #[tokio::test]
-async fn who_freezes_is_not_waited_for_beyond_the_deadline() {
+async fn a_registry_that_hangs_costs_no_more_than_the_deadline() {
     let for_ever = Duration::from_secs(3600);
     for (fault, tag, methods) in [
         (Fault::FreezeAfterAccept, "1", &["HEAD"][..]),
@@ -124,7 +124,7 @@ async fn who_freezes_is_not_waited_for_beyond_the_deadline() {
 }
 
 #[tokio::test]
-async fn who_freezes_at_first_sight_is_not_waited_for_beyond_the_deadline() {
+async fn a_registry_that_hangs_from_the_start_costs_no_more_than_the_deadline() {
     let OsRegistry { registry, host, digest } = OsRegistry::start();
     registry.set_fault(Fault::FreezeAfterAccept);
     let asker = Asker::anonymous();
@@ -144,14 +144,14 @@ async fn a_body_in_pieces_is_put_together() {
 }
 
 #[tokio::test]
-async fn what_is_not_http_is_told_as_the_network_tells_it() {
+async fn a_response_that_is_not_http_is_reported() {
     let (answer, host, requests) = under(Fault::GarbageResponse, "1", Patience::Enough).await;
     assert_eq!(answer, unreachable(&host, "invalid HTTP version parsed"));
     assert_eq!(requests, [HEAD]);
 }
 
 #[tokio::test]
-async fn a_registry_that_hangs_up_is_asked_once_more() {
+async fn a_request_is_repeated_once_when_the_connection_is_closed() {
     // A connection from before may end at any time, through no fault of the registry.
     let (answer, host, requests) = under(Fault::CloseAfterAccept.times(1), "1", Patience::Enough).await;
     assert_eq!(answer, image(&Image::base("4.18.1").digest(), &host));
@@ -159,7 +159,7 @@ async fn a_registry_that_hangs_up_is_asked_once_more() {
 }
 
 #[tokio::test]
-async fn a_registry_that_hangs_up_again_cannot_be_reached() {
+async fn a_registry_that_closes_the_connection_again_cannot_be_reached() {
     // On paths only, so that connections are accepted and the requests arrive.
     let fault = Fault::CloseAfterAccept.on("/manifests/");
     let (answer, host, requests) = under(fault, "1", Patience::Enough).await;

@@ -44,9 +44,9 @@ fn no_credential(host: &str, reason: &str) -> Fact<layerpin::model::facts::Manif
 }
 
 #[tokio::test]
-async fn the_helper_of_a_host_is_asked_once_for_all_questions() {
+async fn the_helper_of_a_host_runs_once_for_all_requests() {
     let script = "echo '{\"ServerURL\":\"x\",\"Username\":\"alice\",\"Secret\":\"s3cr3t-word\"}'";
-    let Some(folder) = alone("the_helper_of_a_host_is_asked_once_for_all_questions", script) else { return };
+    let Some(folder) = alone("the_helper_of_a_host_runs_once_for_all_requests", script) else { return };
     // An entry for the same host is of no account beside its helper.
     let (_registry, host, asker) = parts(
         |host| json!({"auths": {host: password("alice", "wrong")}, "credHelpers": {host: "sample", "other.example": "none"}}),
@@ -60,9 +60,9 @@ async fn the_helper_of_a_host_is_asked_once_for_all_questions() {
 }
 
 #[tokio::test]
-async fn the_store_is_asked_where_there_is_no_entry() {
+async fn the_helper_for_all_hosts_runs_where_there_is_no_entry() {
     let script = "echo 'credentials not found in native keychain'; exit 1";
-    let Some(folder) = alone("the_store_is_asked_where_there_is_no_entry", script) else { return };
+    let Some(folder) = alone("the_helper_for_all_hosts_runs_where_there_is_no_entry", script) else { return };
     let (_registry, host, asker) = parts(|_| json!({"credsStore": "sample"}));
     let reference = format!("{host}/acme/os:1");
     assert_eq!(
@@ -79,9 +79,9 @@ async fn the_store_is_asked_where_there_is_no_entry() {
 }
 
 #[tokio::test]
-async fn a_helper_that_fails_is_told_without_what_it_said() {
+async fn the_error_of_a_helper_does_not_contain_its_output() {
     let script = "echo 'planted-secret'; echo 'planted-secret' >&2; exit 3";
-    let Some(_) = alone("a_helper_that_fails_is_told_without_what_it_said", script) else { return };
+    let Some(_) = alone("the_error_of_a_helper_does_not_contain_its_output", script) else { return };
     let (registry, host, asker) = parts(|host| json!({"credHelpers": {host: "sample"}}));
     let answer = asker.ask(&format!("{host}/acme/os:1")).await;
     assert_eq!(answer, no_credential(&host, "docker-credential-sample failed (exit status: 3)"));
@@ -89,9 +89,9 @@ async fn a_helper_that_fails_is_told_without_what_it_said() {
 }
 
 #[tokio::test]
-async fn a_helper_that_never_ends_and_one_that_never_stops_talking_are_left() {
+async fn a_helper_that_hangs_or_prints_without_end_is_killed() {
     let script = "case \"$host\" in *:*) exec sleep 3600;; *) exec cat /dev/zero;; esac";
-    let Some(_) = alone("a_helper_that_never_ends_and_one_that_never_stops_talking_are_left", script) else {
+    let Some(_) = alone("a_helper_that_hangs_or_prints_without_end_is_killed", script) else {
         return;
     };
     let (_registry, host, asker) =
@@ -99,14 +99,20 @@ async fn a_helper_that_never_ends_and_one_that_never_stops_talking_are_left() {
     let answer = asker.ask(&format!("{host}/acme/os:1")).await;
     assert_eq!(answer, no_credential(&host, "docker-credential-sample did not answer within 5 seconds"));
     let answer = asker.ask("talks.example/acme/os:1").await;
-    assert_eq!(answer, no_credential("talks.example", "docker-credential-sample printed more than 65536 bytes"));
+    assert_eq!(
+        answer,
+        no_credential("talks.example", "docker-credential-sample printed more than 65536 bytes")
+    );
 }
 
 #[tokio::test]
-async fn what_a_helper_started_ends_with_it_at_the_deadline() {
+async fn programs_that_a_helper_started_are_killed_with_it_at_the_deadline() {
     // Not `exec`: it is a child of the helper that hangs.
     let script = "sleep 3600 > \"${0%/*}/held\"; true";
-    let Some(folder) = alone("what_a_helper_started_ends_with_it_at_the_deadline", script) else { return };
+    let Some(folder) = alone("programs_that_a_helper_started_are_killed_with_it_at_the_deadline", script)
+    else {
+        return;
+    };
     // It has this open for writing as long as it runs.
     let held = Reading::begin(make_pipe(&folder, "held"));
     let (_registry, host, asker) = parts(|host| json!({"credHelpers": {host: "sample"}}));
@@ -116,11 +122,13 @@ async fn what_a_helper_started_ends_with_it_at_the_deadline() {
 }
 
 #[tokio::test]
-async fn what_a_helper_started_goes_on_when_it_answered() {
+async fn programs_that_a_helper_started_continue_when_it_has_answered() {
     // As `gpg` leaves its agent behind.
     let script = "{ read word < \"${0%/*}/asked\"; echo \"$word\" > \"${0%/*}/held\"; } > /dev/null & \
                   echo '{\"Username\":\"alice\",\"Secret\":\"s3cr3t-word\"}'";
-    let Some(folder) = alone("what_a_helper_started_goes_on_when_it_answered", script) else { return };
+    let Some(folder) = alone("programs_that_a_helper_started_continue_when_it_has_answered", script) else {
+        return;
+    };
     let (asked, held) = (make_pipe(&folder, "asked"), Reading::begin(make_pipe(&folder, "held")));
     let (_registry, host, asker) = parts(|host| json!({"credHelpers": {host: "sample"}}));
     let digest = Image::base("4.18.1").digest();

@@ -41,7 +41,7 @@ enum Patience {
 }
 
 #[tokio::test]
-async fn every_fault_has_its_own_words() {
+async fn every_fault_has_its_own_message() {
     let image = Image::base("4.18.1");
     let config = Digest::parse(&image.config_digest()).unwrap();
     let manifest = Digest::parse(&image.digest()).unwrap();
@@ -92,14 +92,14 @@ async fn every_fault_has_its_own_words() {
 }
 
 #[tokio::test]
-async fn a_config_is_never_fetched_from_addresses_that_lead_to_the_metadata_of_clouds() {
+async fn a_config_is_never_fetched_from_metadata_services_of_clouds() {
     let plan = Fault::RedirectTo("http://169.254.169.254".into()).on(BLOBS);
     let (answer, _) = under(plan, Patience::Enough).await;
     assert_eq!(answer, Fact::Unknown(Cause::ForbiddenAddress { host: "169.254.169.254".into() }));
 }
 
 #[tokio::test]
-async fn a_refusal_by_a_storage_host_is_no_refusal_of_the_registry() {
+async fn a_refusal_by_a_storage_host_is_not_one_by_the_registry() {
     let storage = Registry::start().unwrap();
     storage.set_fault(Fault::ForbiddenForEver.on(BLOBS));
     let plan = Fault::RedirectTo(storage.base_url()).on(BLOBS);
@@ -108,7 +108,7 @@ async fn a_refusal_by_a_storage_host_is_no_refusal_of_the_registry() {
 }
 
 #[tokio::test]
-async fn who_freezes_is_not_waited_for_beyond_the_deadline() {
+async fn a_registry_that_hangs_costs_no_more_than_the_deadline() {
     let for_ever = Duration::from_secs(3600);
     for plan in [
         Fault::FreezeAfterHeaders.on(MANIFESTS),

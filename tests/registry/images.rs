@@ -98,7 +98,7 @@ fn push_index(registry: &Registry, tag: &str, entries: &[(&str, Option<&str>)]) 
 }
 
 #[tokio::test]
-async fn two_small_answers_tell_an_image_and_none_tell_it_again() {
+async fn an_image_costs_two_small_requests_and_none_when_cached() {
     for media_types in [MediaTypes::Oci, MediaTypes::Docker] {
         let registry = Registry::start().unwrap();
         let image = Image::derived(&Image::base("4.18.1"), &[("etc/motd", b"hello")]);
@@ -119,7 +119,7 @@ async fn two_small_answers_tell_an_image_and_none_tell_it_again() {
 }
 
 #[tokio::test]
-async fn a_tag_costs_no_more_and_means_what_it_was_just_found_to_mean() {
+async fn a_tag_costs_the_same_and_has_the_digest_found_just_before() {
     let registry = Registry::start().unwrap();
     let (first, second) = (Image::base("4.18.1"), Image::base("4.18.2"));
     registry.push("acme/os", Some("1"), &first);
@@ -145,7 +145,7 @@ async fn a_tag_costs_no_more_and_means_what_it_was_just_found_to_mean() {
 }
 
 #[tokio::test]
-async fn equal_questions_that_come_together_are_asked_once() {
+async fn equal_concurrent_requests_are_sent_once() {
     let registry = Registry::start().unwrap();
     let image = Image::base("4.18.1");
     registry.push("acme/os", Some("1"), &image);
@@ -157,7 +157,7 @@ async fn equal_questions_that_come_together_are_asked_once() {
 }
 
 #[tokio::test]
-async fn who_leaves_early_leaves_the_reading_to_those_who_stay() {
+async fn reading_continues_when_its_first_caller_leaves() {
     let registry = Registry::start().unwrap();
     let host = registry.host();
     let image = Image::base("4.18.1");
@@ -173,7 +173,7 @@ async fn who_leaves_early_leaves_the_reading_to_those_who_stay() {
 }
 
 #[tokio::test]
-async fn an_index_is_told_for_the_platforms_that_were_asked_for() {
+async fn an_index_is_read_for_the_requested_platforms() {
     let registry = Registry::start().unwrap();
     let amd64 = Image::base_for("4.18.1", Architecture::Amd64);
     let arm64 = Image::base_for("4.18.1", Architecture::Arm64);
@@ -198,7 +198,7 @@ async fn an_index_is_told_for_the_platforms_that_were_asked_for() {
 }
 
 #[tokio::test]
-async fn an_image_of_one_platform_is_told_whatever_was_asked_for() {
+async fn an_image_with_one_platform_is_read_for_any_request() {
     let registry = Registry::start().unwrap();
     let arm64 = Image::base_for("4.18.1", Architecture::Arm64);
     registry.push("acme/os", Some("1"), &arm64);
@@ -208,7 +208,7 @@ async fn an_image_of_one_platform_is_told_whatever_was_asked_for() {
 }
 
 #[tokio::test]
-async fn a_platform_that_an_index_lists_in_vain_does_not_cost_the_others() {
+async fn a_platform_that_cannot_be_read_does_not_affect_the_others() {
     let registry = Registry::start().unwrap();
     let host = registry.host();
     let amd64 = Image::base("4.18.1");
@@ -255,7 +255,7 @@ async fn a_platform_that_an_index_lists_in_vain_does_not_cost_the_others() {
 }
 
 #[tokio::test]
-async fn of_two_images_for_one_platform_neither_is_taken_unless_they_are_the_same() {
+async fn two_different_images_for_one_platform_are_unknown() {
     let registry = Registry::start().unwrap();
     let host = registry.host();
     let image = Image::base("4.18.1");
@@ -271,7 +271,7 @@ async fn of_two_images_for_one_platform_neither_is_taken_unless_they_are_the_sam
 }
 
 #[tokio::test]
-async fn an_entry_without_platform_is_of_the_platform_that_its_config_names() {
+async fn an_entry_without_a_platform_has_that_of_its_config() {
     let registry = Registry::start().unwrap();
     let host = registry.host();
     let amd64 = Image::base("4.18.1");
@@ -313,7 +313,7 @@ async fn a_config_that_disagrees_with_its_manifest_makes_its_platform_unknown() 
 }
 
 #[tokio::test]
-async fn what_is_no_image_is_told_as_what_it_is() {
+async fn what_is_not_an_image_is_reported_as_what_it_is() {
     let registry = Registry::start().unwrap();
     let host = registry.host();
     let artifact = json!({
@@ -338,7 +338,7 @@ fn not_an_image<T>(reason: &str) -> Fact<T> {
 }
 
 #[tokio::test]
-async fn what_is_not_there_is_absent() {
+async fn a_missing_image_is_absent() {
     let registry = Registry::start().unwrap();
     let host = registry.host();
     let image = Image::base("4.18.1");
@@ -356,7 +356,7 @@ async fn what_is_not_there_is_absent() {
 }
 
 #[tokio::test]
-async fn documents_are_for_the_credentials_that_had_them() {
+async fn documents_are_used_only_for_the_same_credentials() {
     let registry = Registry::builder().basic_auth("alice", "s3cr3t-word").start().unwrap();
     let host = registry.host();
     let image = Image::base("4.18.1");
@@ -381,7 +381,7 @@ async fn documents_are_for_the_credentials_that_had_them() {
 }
 
 #[tokio::test]
-async fn a_config_kept_elsewhere_is_fetched_there_without_credentials() {
+async fn a_config_on_another_host_is_fetched_without_credentials() {
     let storage = Registry::start().unwrap();
     let registry = Registry::builder().basic_auth("alice", "s3cr3t-word").start().unwrap();
     let host = registry.host();

@@ -11,7 +11,7 @@ use layerpin_test_support::os_registry::OsRegistry;
 use crate::support::{Asker, image, known, lines, nonsense};
 
 #[tokio::test]
-async fn head_alone_names_every_kind_of_manifest() {
+async fn head_is_enough_for_every_kind_of_manifest() {
     let registry = Registry::start().unwrap();
     let host = registry.host();
     let base = |media_types| Image::base("4.18.1").with_media_types(media_types);
@@ -47,7 +47,7 @@ async fn head_alone_names_every_kind_of_manifest() {
 }
 
 #[tokio::test]
-async fn what_the_registry_does_not_have_is_absent() {
+async fn a_manifest_that_the_registry_does_not_have_is_absent() {
     let OsRegistry { registry, host, .. } = OsRegistry::start();
     let other = Digest::of(b"another");
     let asker = Asker::anonymous();
@@ -61,7 +61,7 @@ async fn what_the_registry_does_not_have_is_absent() {
 }
 
 #[tokio::test]
-async fn the_body_is_fetched_where_head_tells_too_little() {
+async fn the_body_is_fetched_where_head_is_not_enough() {
     let OsRegistry { registry, host, digest } = OsRegistry::start();
     for fault in [
         FaultPlan::from(Fault::NoHead),
@@ -88,7 +88,7 @@ async fn the_body_is_fetched_where_head_tells_too_little() {
 }
 
 #[tokio::test]
-async fn a_body_says_what_it_is_where_its_type_does_not() {
+async fn the_kind_is_taken_from_the_body_where_the_header_does_not_have_it() {
     let registry = Registry::start().unwrap();
     let host = registry.host();
     let unknown_kind = "neither its Content-Type nor its body has the kind of manifest";
@@ -119,7 +119,7 @@ async fn a_body_says_what_it_is_where_its_type_does_not() {
 }
 
 #[tokio::test]
-async fn a_media_type_with_parameters_is_known() {
+async fn a_media_type_can_have_parameters() {
     let registry = Registry::start().unwrap();
     let host = registry.host();
     let media_type = format!("{OCI_MANIFEST}; charset=utf-8");
@@ -129,7 +129,7 @@ async fn a_media_type_with_parameters_is_known() {
 }
 
 #[tokio::test]
-async fn a_body_that_has_another_digest_than_it_should_is_found_out() {
+async fn a_body_with_a_wrong_digest_is_detected() {
     let registry = Registry::start().unwrap();
     let host = registry.host();
     let manifest = Image::base("4.18.1").manifest();
@@ -150,7 +150,7 @@ async fn a_body_that_has_another_digest_than_it_should_is_found_out() {
 }
 
 #[tokio::test]
-async fn a_wrong_digest_of_head_does_not_stand_for_the_digest_that_was_asked() {
+async fn a_wrong_digest_in_the_response_to_head_is_detected() {
     let OsRegistry { registry, host, digest } = OsRegistry::start();
     registry.set_fault(Fault::WrongDigest);
     let wrong = Digest::of(b"another manifest");
@@ -165,7 +165,7 @@ async fn a_wrong_digest_of_head_does_not_stand_for_the_digest_that_was_asked() {
 }
 
 #[tokio::test]
-async fn a_digest_header_that_is_no_digest_is_told_without_its_text() {
+async fn an_invalid_digest_header_is_reported_without_its_text() {
     let registry = Registry::start().unwrap();
     let host = registry.host();
     registry.set_fault(Fault::StatusWithHeader(

@@ -19,7 +19,7 @@ fn series(asker: &Asker, name: &str, host: &str) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn questions_and_their_outcomes_are_counted() {
+async fn requests_and_their_outcomes_are_counted() {
     let OsRegistry { registry, host, .. } = OsRegistry::start();
     let asker = Asker::anonymous();
     let ask = async |tag: &str| asker.ask(&format!("{host}/acme/os:{tag}")).await;

@@ -49,7 +49,7 @@ const REFERENCE: &str = "registry.example/acme/os:1";
 const HEAD: &str = "HEAD /v2/acme/os/manifests/1 -";
 
 #[tokio::test]
-async fn mirrors_answer_before_the_source_and_only_what_they_may() {
+async fn mirrors_are_used_before_the_source_each_for_tags_or_digests() {
     let (tags, tag_host, by_tag) = registry("1", "4.18.1");
     let (digests, digest_host, by_digest) = registry("1", "4.18.2");
     let (source, source_host, by_source) = registry("1", "4.18.3");
@@ -80,7 +80,7 @@ async fn mirrors_answer_before_the_source_and_only_what_they_may() {
 }
 
 #[tokio::test]
-async fn a_frozen_mirror_leaves_the_source_its_part_of_the_time() {
+async fn a_mirror_that_hangs_leaves_time_for_the_source() {
     let (mirror, mirror_host, _) = registry("1", "4.18.1");
     let (_source, source_host, digest) = registry("1", "4.18.2");
     mirror.set_fault(Fault::FreezeAfterAccept);
@@ -92,7 +92,7 @@ async fn a_frozen_mirror_leaves_the_source_its_part_of_the_time() {
 }
 
 #[tokio::test]
-async fn equal_questions_cost_a_mirror_one_request() {
+async fn equal_requests_cost_a_mirror_one_request() {
     let (mirror, mirror_host, digest) = registry("1", "4.18.1");
     let asker = asker(&conf("registry.example", &[(&mirror_host, "")]), &json!({}));
     asker.ask("registry.example/acme/os:0").await;
@@ -103,7 +103,7 @@ async fn equal_questions_cost_a_mirror_one_request() {
 }
 
 #[tokio::test]
-async fn a_blocked_source_is_not_asked_its_mirrors_are() {
+async fn a_blocked_source_gets_no_request_but_its_mirrors_do() {
     let (mirror, mirror_host, digest) = registry("1", "4.18.1");
     let (source, source_host, _) = registry("1", "4.18.1");
     let text = conf(&source_host, &[(&mirror_host, "pull-from-mirror = \"digest-only\"")])
@@ -125,7 +125,7 @@ async fn a_blocked_source_is_not_asked_its_mirrors_are() {
 }
 
 #[tokio::test]
-async fn each_endpoint_is_shown_its_own_credentials() {
+async fn each_endpoint_gets_its_own_credentials() {
     let mirror = Registry::builder().basic_auth("mirror", "m-secret").start().unwrap();
     let source = Registry::builder().basic_auth("source", "s-secret").start().unwrap();
     let digest = source.push("acme/os", Some("1"), &Image::base("4.18.1"));
@@ -145,7 +145,7 @@ async fn each_endpoint_is_shown_its_own_credentials() {
 }
 
 #[tokio::test]
-async fn what_nobody_answers_is_told_endpoint_by_endpoint() {
+async fn without_an_answer_each_endpoint_is_reported() {
     let (mirror, mirror_host, _) = registry("1", "4.18.1");
     let (source, source_host, _) = registry("1", "4.18.1");
     mirror.set_fault(Fault::ForbiddenForEver);
@@ -166,7 +166,7 @@ async fn what_nobody_answers_is_told_endpoint_by_endpoint() {
 }
 
 #[tokio::test]
-async fn an_image_is_read_at_the_first_mirror_that_has_all_of_it() {
+async fn an_image_is_read_from_the_first_mirror_that_has_all_of_it() {
     let base = Image::base("4.18.1");
     let (broken, broken_host, digest) = registry("1", "4.18.1");
     let (_mirror, mirror_host, _) = registry("1", "4.18.1");
@@ -183,7 +183,7 @@ async fn an_image_is_read_at_the_first_mirror_that_has_all_of_it() {
 }
 
 #[tokio::test]
-async fn an_insecure_registry_is_asked_without_verification_and_only_it() {
+async fn only_an_insecure_registry_is_contacted_without_verification() {
     let authority = Authority::new();
     let start = || Registry::builder().tls(authority.issue(&["other.example"])).start().unwrap();
     let (one, other) = (start(), start());

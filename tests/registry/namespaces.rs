@@ -188,9 +188,9 @@ impl Trap {
 }
 
 #[tokio::test]
-async fn a_registry_beyond_loopback_is_asked_over_tls_unless_it_is_insecure() {
+async fn a_registry_beyond_loopback_needs_tls_unless_it_is_insecure() {
     let hosts = ["10.1.0.1 registry.test", "10.1.0.2 other.test"];
-    let test = "a_registry_beyond_loopback_is_asked_over_tls_unless_it_is_insecure";
+    let test = "a_registry_beyond_loopback_needs_tls_unless_it_is_insecure";
     let Some(machine) = Machine::apart(test, &hosts) else { return };
     let open = Registry::builder().address(at("10.1.0.1:80")).start().unwrap();
     let digest = open.push("acme/os", Some("1"), &Image::base("4.18.1"));
@@ -207,9 +207,9 @@ async fn a_registry_beyond_loopback_is_asked_over_tls_unless_it_is_insecure() {
 }
 
 #[tokio::test]
-async fn a_certificate_is_good_for_the_name_that_was_asked_for() {
+async fn a_certificate_must_have_the_requested_name() {
     let hosts = ["10.1.0.1 registry.test alias.test"];
-    let test = "a_certificate_is_good_for_the_name_that_was_asked_for";
+    let test = "a_certificate_must_have_the_requested_name";
     let Some(machine) = Machine::apart(test, &hosts) else { return };
     let (_registry, digest) = machine.registry("10.1.0.1:443", &["registry.test"], "4.18.1");
     let untrusted = untrusted("registry.test", "UnknownIssuer");
@@ -225,7 +225,7 @@ async fn a_certificate_is_good_for_the_name_that_was_asked_for() {
 }
 
 #[tokio::test]
-async fn a_name_that_leads_to_a_forbidden_address_is_never_contacted() {
+async fn a_name_that_resolves_to_a_forbidden_address_is_not_contacted() {
     let names = ["meta.test", "mapped.test", "link.test", "zero.test", "zero-6.test", "all.test"];
     let hosts = [
         "169.254.169.254 meta.test",
@@ -237,7 +237,7 @@ async fn a_name_that_leads_to_a_forbidden_address_is_never_contacted() {
         "fe80::1 all.test",
         "0.0.0.0 all.test",
     ];
-    let test = "a_name_that_leads_to_a_forbidden_address_is_never_contacted";
+    let test = "a_name_that_resolves_to_a_forbidden_address_is_not_contacted";
     let Some(machine) = Machine::apart(test, &hosts) else { return };
     let trap = Trap::set(&machine, &names);
     for name in names {
@@ -261,7 +261,7 @@ async fn a_name_that_leads_to_a_forbidden_address_is_never_contacted() {
 }
 
 #[tokio::test]
-async fn of_several_addresses_the_forbidden_ones_are_passed_by() {
+async fn forbidden_addresses_among_several_are_skipped() {
     let hosts = [
         "169.254.169.254 first.test",
         "10.1.0.1 first.test",
@@ -272,7 +272,7 @@ async fn of_several_addresses_the_forbidden_ones_are_passed_by() {
         "10.1.0.2 dead.test",
         "169.254.169.254 dead.test",
     ];
-    let test = "of_several_addresses_the_forbidden_ones_are_passed_by";
+    let test = "forbidden_addresses_among_several_are_skipped";
     let Some(machine) = Machine::apart(test, &hosts) else { return };
     let names = ["first.test", "last.test", "dead.test"];
     let (registry, digest) = machine.registry("10.1.0.1:443", &names, "4.18.1");
@@ -291,9 +291,9 @@ async fn of_several_addresses_the_forbidden_ones_are_passed_by() {
 }
 
 #[tokio::test]
-async fn nothing_that_a_registry_says_leads_to_a_forbidden_address() {
+async fn no_response_of_a_registry_leads_to_a_forbidden_address() {
     let hosts = ["10.1.0.1 registry.test", "169.254.169.254 meta.test", "0.0.0.0 zero.test"];
-    let test = "nothing_that_a_registry_says_leads_to_a_forbidden_address";
+    let test = "no_response_of_a_registry_leads_to_a_forbidden_address";
     let Some(machine) = Machine::apart(test, &hosts) else { return };
     let (registry, digest) = machine.registry("10.1.0.1:443", &["registry.test"], "4.18.1");
     let names = ["meta.test", "zero.test"];
@@ -322,9 +322,9 @@ async fn nothing_that_a_registry_says_leads_to_a_forbidden_address() {
 }
 
 #[tokio::test]
-async fn a_token_service_must_be_asked_over_tls_when_the_registry_is() {
+async fn a_token_service_needs_tls_if_the_registry_has_it() {
     let hosts = ["10.1.0.1 registry.test", "10.1.0.2 tokens.test"];
-    let test = "a_token_service_must_be_asked_over_tls_when_the_registry_is";
+    let test = "a_token_service_needs_tls_if_the_registry_has_it";
     let Some(machine) = Machine::apart(test, &hosts) else { return };
     let (registry, _) = machine.registry("10.1.0.1:443", &["registry.test"], "4.18.1");
     let open = Registry::builder().address(at("10.1.0.2:80")).start().unwrap();
@@ -338,9 +338,9 @@ async fn a_token_service_must_be_asked_over_tls_when_the_registry_is() {
 }
 
 #[tokio::test]
-async fn no_proxy_is_for_domains_addresses_and_networks() {
+async fn no_proxy_matches_domains_addresses_and_networks() {
     let hosts = ["10.1.0.1 registry.corp.test", "10.1.0.2 corp.test", "10.1.0.3 notcorp.test"];
-    let test = "no_proxy_is_for_domains_addresses_and_networks";
+    let test = "no_proxy_matches_domains_addresses_and_networks";
     let Some(machine) = Machine::apart(test, &hosts) else { return };
     let hosts = [
         ("registry.corp.test", "10.1.0.1:443"),
@@ -393,10 +393,10 @@ async fn no_proxy_is_for_domains_addresses_and_networks() {
 }
 
 #[tokio::test]
-async fn a_mirror_that_no_packet_reaches_leaves_the_next_its_part_of_the_time() {
+async fn an_unreachable_mirror_leaves_time_for_the_next() {
     let lost = format!("{LOST} lost.test");
     let hosts = [&*lost, "10.9.0.1 hole.test", "10.10.0.1 none.test", "10.1.0.1 source.test"];
-    let test = "a_mirror_that_no_packet_reaches_leaves_the_next_its_part_of_the_time";
+    let test = "an_unreachable_mirror_leaves_time_for_the_next";
     let Some(machine) = Machine::apart(test, &hosts) else { return };
     let (_source, digest) = machine.registry("10.1.0.1:443", &["source.test"], "4.18.1");
     machine.trust("source.test");
@@ -430,7 +430,7 @@ async fn a_mirror_that_no_packet_reaches_leaves_the_next_its_part_of_the_time() 
 }
 
 #[tokio::test]
-async fn of_two_addresses_a_dead_one_costs_no_answer() {
+async fn one_dead_address_of_two_does_not_prevent_an_answer() {
     let hosts = [
         format!("{LOST} v6-lives.test"),
         "fd00::1 v6-lives.test".to_owned(),
@@ -442,7 +442,7 @@ async fn of_two_addresses_a_dead_one_costs_no_answer() {
         "10.1.0.1 one-lives.test".to_owned(),
     ];
     let hosts: Vec<_> = hosts.iter().map(String::as_str).collect();
-    let test = "of_two_addresses_a_dead_one_costs_no_answer";
+    let test = "one_dead_address_of_two_does_not_prevent_an_answer";
     let Some(machine) = Machine::apart(test, &hosts) else { return };
     let names = ["v6-lives.test", "v4-lives.test", "v4-serves.test", "one-lives.test"];
     let (_four, by_four) = machine.registry("10.1.0.1:443", &names, "4.18.4");
@@ -455,9 +455,9 @@ async fn of_two_addresses_a_dead_one_costs_no_answer() {
 }
 
 #[tokio::test]
-async fn credentials_are_for_the_host_by_whose_name_it_is_asked() {
+async fn credentials_are_those_of_the_requested_name() {
     let hosts = ["10.1.0.1 one.test sub.one.test", "10.1.0.2 two.test"];
-    let test = "credentials_are_for_the_host_by_whose_name_it_is_asked";
+    let test = "credentials_are_those_of_the_requested_name";
     let Some(machine) = Machine::apart(test, &hosts) else { return };
     let registry = |address: &str, user: &str| {
         let names = ["one.test", "sub.one.test", "two.test", "10.1.0.1"];
@@ -506,10 +506,10 @@ async fn credentials_are_for_the_host_by_whose_name_it_is_asked() {
 }
 
 #[tokio::test]
-async fn the_docker_registry_is_known_by_its_name_and_its_authority() {
+async fn the_docker_registry_is_trusted_by_its_name_and_ca() {
     needs!("docker-registry", "skopeo", "htpasswd");
     let hosts = ["10.1.0.1 registry.test", "10.1.0.2 mirror.test"];
-    let test = "the_docker_registry_is_known_by_its_name_and_its_authority";
+    let test = "the_docker_registry_is_trusted_by_its_name_and_ca";
     let Some(machine) = Machine::apart(test, &hosts) else { return };
     let registry = DockerRegistry::builder()
         .address(at("10.1.0.1:5000"))

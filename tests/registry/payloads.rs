@@ -54,7 +54,7 @@ fn last_layer(image: &Image) -> String {
 }
 
 #[tokio::test]
-async fn the_last_layer_tells_it_once_and_for_all() {
+async fn a_payload_is_read_from_its_last_layer_and_cached() {
     let registry = Registry::start().unwrap();
     let image = release();
     let pushed = registry.push("ocp/release", Some("4.21.3"), &image);
@@ -77,7 +77,7 @@ async fn the_last_layer_tells_it_once_and_for_all() {
 }
 
 #[tokio::test]
-async fn every_packing_and_family_says_the_same() {
+async fn every_compression_and_format_gives_the_same_answer() {
     let registry = Registry::start().unwrap();
     for packing in [Packing::Gzip, Packing::Zstd, Packing::Plain] {
         for media_types in [MediaTypes::Oci, MediaTypes::Docker] {
@@ -118,7 +118,7 @@ async fn of_several_platforms_amd64_is_read_or_else_the_first() {
 }
 
 #[tokio::test]
-async fn layers_above_are_searched_first_and_may_take_the_file_away() {
+async fn upper_layers_are_searched_first_and_can_remove_the_file() {
     let registry = Registry::start().unwrap();
     let none = || no_release("its layers do not have release-manifests/image-references");
     for (top, expected, blobs) in [
@@ -136,7 +136,7 @@ async fn layers_above_are_searched_first_and_may_take_the_file_away() {
 }
 
 #[tokio::test]
-async fn what_is_no_release_is_told_as_such_and_not_read_again() {
+async fn what_is_not_a_release_is_reported_and_cached() {
     let registry = Registry::start().unwrap();
     let base = Image::base("4.18.1");
     let tagged = Image::release_payload("4.18.1", &[("rhel-coreos", "quay.io/ocp/os:4.18")]);
@@ -149,7 +149,8 @@ async fn what_is_no_release_is_told_as_such_and_not_read_again() {
         (tagged, "its tag `rhel-coreos` is `quay.io/ocp/os:4.18`, which is not by digest".to_owned()),
         (
             broken,
-            "its image-references cannot be parsed: EOF while parsing an object at line 1 column 1".to_owned(),
+            "its image-references cannot be parsed: EOF while parsing an object at line 1 column 1"
+                .to_owned(),
         ),
         (
             garbage,
@@ -171,7 +172,7 @@ async fn what_is_no_release_is_told_as_such_and_not_read_again() {
 }
 
 #[tokio::test]
-async fn an_image_of_gigabytes_is_not_read_in_search_of_a_release() {
+async fn an_image_of_gigabytes_is_not_downloaded_to_find_a_release() {
     let registry = Registry::start().unwrap();
     let layer = |size: u64| json!({"digest": Digest::of(b"layer"), "size": size});
     let manifest = json!({
@@ -190,7 +191,7 @@ async fn an_image_of_gigabytes_is_not_read_in_search_of_a_release() {
 }
 
 #[tokio::test]
-async fn equal_questions_that_come_together_are_asked_once() {
+async fn equal_concurrent_requests_are_sent_once() {
     let registry = Registry::start().unwrap();
     registry.push("ocp/release", Some("1"), &release());
     let asker = Asker::anonymous();
@@ -201,7 +202,7 @@ async fn equal_questions_that_come_together_are_asked_once() {
 }
 
 #[tokio::test]
-async fn who_leaves_early_leaves_the_reading_to_those_who_stay() {
+async fn reading_continues_when_its_first_caller_leaves() {
     let registry = Registry::start().unwrap();
     let host = registry.host();
     registry.push("ocp/release", Some("1"), &release());
@@ -215,7 +216,7 @@ async fn who_leaves_early_leaves_the_reading_to_those_who_stay() {
 }
 
 #[tokio::test]
-async fn a_layer_kept_elsewhere_is_fetched_there_without_credentials() {
+async fn a_layer_on_another_host_is_fetched_without_credentials() {
     let storage = Registry::start().unwrap();
     let registry = Registry::builder().basic_auth("alice", "s3cr3t-word").start().unwrap();
     let host = registry.host();
@@ -254,7 +255,7 @@ enum Patience {
 }
 
 #[tokio::test]
-async fn who_freezes_is_not_waited_for_beyond_the_deadline() {
+async fn a_registry_that_hangs_costs_no_more_than_the_deadline() {
     let for_ever = Duration::from_secs(3600);
     for plan in
         [Fault::FreezeAfterHeaders.on("/blobs/"), Fault::SlowBody { bytes: 1, every: for_ever }.on("/blobs/")]
@@ -265,7 +266,7 @@ async fn who_freezes_is_not_waited_for_beyond_the_deadline() {
 }
 
 #[tokio::test]
-async fn every_fault_has_its_own_words() {
+async fn every_fault_has_its_own_message() {
     let layer = Digest::parse(&last_layer(&release())).unwrap();
     let mut altered = release().layers().last().unwrap().blob().to_vec();
     let end = altered.len() - 1;

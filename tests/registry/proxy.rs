@@ -40,7 +40,7 @@ async fn behind_a_proxy(no_proxy: &str) -> (Registry, Proxy, Asker) {
 }
 
 #[tokio::test]
-async fn a_registry_is_asked_through_the_proxy_over_tls_of_its_own() {
+async fn tls_ends_at_the_registry_and_not_at_the_proxy() {
     let (registry, proxy, asker) = behind_a_proxy("other.example").await;
     let digest = registry.push("acme/os", Some("1"), &Image::base("4.18.1"));
     let answer = asker.ask("registry.example:5000/acme/os:1").await;
@@ -52,7 +52,7 @@ async fn a_registry_is_asked_through_the_proxy_over_tls_of_its_own() {
 }
 
 #[tokio::test]
-async fn no_proxy_is_asked_for_whom_it_is_not_for() {
+async fn hosts_in_no_proxy_are_contacted_directly() {
     let (_registry, proxy, asker) = behind_a_proxy(".example").await;
     let answer = asker.ask("registry.example:5000/acme/os:1").await;
     assert!(
@@ -63,7 +63,7 @@ async fn no_proxy_is_asked_for_whom_it_is_not_for() {
 }
 
 #[tokio::test]
-async fn loopback_and_forbidden_addresses_are_not_asked_through_a_proxy() {
+async fn loopback_and_forbidden_addresses_do_not_use_a_proxy() {
     let (_registry, proxy, asker) = behind_a_proxy("").await;
     let open = Registry::start().unwrap();
     let digest = open.push("acme/os", Some("1"), &Image::base("4.18.1"));
@@ -76,7 +76,7 @@ async fn loopback_and_forbidden_addresses_are_not_asked_through_a_proxy() {
 }
 
 #[tokio::test]
-async fn a_proxy_can_come_and_go_while_questions_are_asked() {
+async fn a_proxy_can_be_added_and_removed() {
     let (registry, proxy, asker) = behind_a_proxy("*").await;
     let digest = registry.push("acme/os", Some("1"), &Image::base("4.18.1"));
     let reference = "registry.example:5000/acme/os:1";
@@ -88,7 +88,7 @@ async fn a_proxy_can_come_and_go_while_questions_are_asked() {
 }
 
 #[tokio::test]
-async fn beyond_loopback_only_an_insecure_registry_is_asked_in_the_open() {
+async fn beyond_loopback_only_an_insecure_registry_is_contacted_without_tls() {
     let OsRegistry { registry, digest, .. } = OsRegistry::start();
     let ask = async |conf: &str| {
         let proxy = Proxy::start(&registry.host()).await;
@@ -116,7 +116,7 @@ async fn beyond_loopback_only_an_insecure_registry_is_asked_in_the_open() {
 }
 
 #[tokio::test]
-async fn what_is_wrong_with_the_proxy_is_told_with_its_address_and_without_its_password() {
+async fn an_error_of_a_proxy_has_its_address_and_not_its_password() {
     let (_registry, _, asker) = behind_a_proxy("").await;
     let ask = async |address: &str| {
         let https = format!("http://alice:s3cr3t-word@{address}");

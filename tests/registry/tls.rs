@@ -17,7 +17,7 @@ use crate::support::{
 };
 
 #[tokio::test]
-async fn a_registry_that_is_not_trusted_is_not_asked_in_the_open_instead() {
+async fn a_registry_that_is_not_trusted_is_not_contacted_without_tls() {
     let registry = Registry::builder().tls(Authority::new().issue(&["127.0.0.1"])).start().unwrap();
     let host = registry.host();
     registry.push("acme/os", Some("1"), &Image::base("4.18.1"));
@@ -28,8 +28,10 @@ async fn a_registry_that_is_not_trusted_is_not_asked_in_the_open_instead() {
 }
 
 #[tokio::test]
-async fn a_registry_with_a_trusted_certificate_is_asked_over_tls() {
-    let Some(authority) = alone("a_registry_with_a_trusted_certificate_is_asked_over_tls") else { return };
+async fn a_registry_with_a_trusted_certificate_is_contacted_over_tls() {
+    let Some(authority) = alone("a_registry_with_a_trusted_certificate_is_contacted_over_tls") else {
+        return;
+    };
     let registry = Registry::builder()
         .tls(authority.issue(&["127.0.0.1"]))
         .basic_auth("alice", "s3cr3t-word")
@@ -43,7 +45,7 @@ async fn a_registry_with_a_trusted_certificate_is_asked_over_tls() {
 }
 
 #[tokio::test]
-async fn both_versions_of_http_are_offered_to_registries() {
+async fn registries_are_offered_http_2_and_http_1_1() {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let address = listener.local_addr().unwrap();
     let offered = std::thread::spawn(move || {
@@ -75,8 +77,8 @@ async fn a_certificate_for_another_name_is_not_trusted() {
 }
 
 #[tokio::test]
-async fn a_redirect_does_not_leave_tls() {
-    let Some(authority) = alone("a_redirect_does_not_leave_tls") else { return };
+async fn a_redirect_from_https_to_http_is_not_followed() {
+    let Some(authority) = alone("a_redirect_from_https_to_http_is_not_followed") else { return };
     let registry = Registry::builder().tls(authority.issue(&["127.0.0.1"])).start().unwrap();
     let open = Registry::start().unwrap();
     open.push("acme/os", Some("1"), &Image::base("4.18.1"));
@@ -88,9 +90,8 @@ async fn a_redirect_does_not_leave_tls() {
 }
 
 #[tokio::test]
-async fn a_redirect_to_who_speaks_no_tls_does_not_put_the_question_in_the_open() {
-    let Some(authority) = alone("a_redirect_to_who_speaks_no_tls_does_not_put_the_question_in_the_open")
-    else {
+async fn a_redirect_to_a_host_without_tls_is_not_followed_without_tls() {
+    let Some(authority) = alone("a_redirect_to_a_host_without_tls_is_not_followed_without_tls") else {
         return;
     };
     let registry = Registry::builder().tls(authority.issue(&["127.0.0.1"])).start().unwrap();
@@ -104,8 +105,8 @@ async fn a_redirect_to_who_speaks_no_tls_does_not_put_the_question_in_the_open()
 }
 
 #[tokio::test]
-async fn a_token_service_must_speak_tls_where_the_registry_does() {
-    let Some(authority) = alone("a_token_service_must_speak_tls_where_the_registry_does") else { return };
+async fn a_token_service_must_have_tls_where_the_registry_does() {
+    let Some(authority) = alone("a_token_service_must_have_tls_where_the_registry_does") else { return };
     let identity = || authority.issue(&["127.0.0.1"]);
     let entry = password("alice", "s3cr3t-word");
 
@@ -129,9 +130,9 @@ async fn a_token_service_must_speak_tls_where_the_registry_does() {
 }
 
 #[tokio::test]
-async fn the_docker_registry_is_asked_over_tls() {
+async fn the_docker_registry_is_contacted_over_tls() {
     needs!("docker-registry", "skopeo");
-    let Some(authority) = alone("the_docker_registry_is_asked_over_tls") else { return };
+    let Some(authority) = alone("the_docker_registry_is_contacted_over_tls") else { return };
     let registry = DockerRegistry::builder().tls(authority.issue(&["127.0.0.1"])).start().unwrap();
     let host = registry.host();
     registry.skopeo_copy(&archive("derived"), "rhcos/os:1", None).unwrap();

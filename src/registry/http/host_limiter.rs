@@ -20,27 +20,27 @@ pub struct HostLimits {
     /// open six; a server that reviews many objects at once needs a few more.
     pub in_flight: usize,
     /// Requests that wait for their turn; further ones fail at once.
-    pub waiting: usize,
+    pub queued: usize,
     /// How long a host may take until its response begins. A webhook waits at most thirty seconds, by default
     /// ten.
-    pub answer: Duration,
+    pub response_timeout: Duration,
     /// The number of consecutive failures after which the circuit breaker opens.
     pub failures: u32,
     /// How long the circuit breaker stays open at first; each further failure doubles the time.
-    pub first_rest: Duration,
+    pub initial_backoff: Duration,
     /// The longest time that it stays open.
-    pub longest_rest: Duration,
+    pub max_backoff: Duration,
 }
 
 impl Default for HostLimits {
     fn default() -> Self {
         Self {
             in_flight: 16,
-            waiting: 4096,
-            answer: Duration::from_secs(15),
+            queued: 4096,
+            response_timeout: Duration::from_secs(15),
             failures: 5,
-            first_rest: Duration::from_secs(2),
-            longest_rest: Duration::from_secs(60),
+            initial_backoff: Duration::from_secs(2),
+            max_backoff: Duration::from_secs(60),
         }
     }
 }
@@ -128,7 +128,7 @@ impl HostLimiter {
         }
         let before = self.waiting.fetch_add(1, Ordering::Relaxed);
         let _guard = WaitingGuard(&self.waiting);
-        if before >= self.limits.waiting {
+        if before >= self.limits.queued {
             return Err(Rejected::QueueFull);
         }
         // The semaphore is never closed.
@@ -258,7 +258,7 @@ impl CircuitBreaker {
         self.failures = self.failures.saturating_add(1);
         if self.failures >= limits.failures {
             let doublings = (self.failures - limits.failures).min(31);
-            let time = limits.first_rest.saturating_mul(1 << doublings).min(limits.longest_rest);
+            let time = limits.initial_backoff.saturating_mul(1 << doublings).min(limits.max_backoff);
             self.open = Some(OpenCircuit { until: now + time, is_probed: false });
         }
     }
@@ -295,11 +295,11 @@ mod tests {
 
     const LIMITS: HostLimits = HostLimits {
         in_flight: 2,
-        waiting: 1,
-        answer: Duration::from_secs(1),
+        queued: 1,
+        response_timeout: Duration::from_secs(1),
         failures: 3,
-        first_rest: Duration::from_secs(2),
-        longest_rest: Duration::from_secs(5),
+        initial_backoff: Duration::from_secs(2),
+        max_backoff: Duration::from_secs(5),
     };
 
     fn limiter() -> Arc<HostLimiter> {

@@ -13,17 +13,17 @@ use moka::sync::Cache;
 use reqwest::header::{AUTHORIZATION, HeaderMap, LOCATION};
 use reqwest::{Client, Method, Response, StatusCode, Url};
 
-use crate::errors::{chain, innermost};
+use crate::errors::chain;
 use crate::metrics::Metrics;
 use crate::model::facts::Cause;
 use crate::registry::http::Trust;
-use crate::registry::http::address_guard::{self, ForbiddenName, authority, is_loopback};
+use crate::registry::http::address_guard::{self, authority, is_loopback};
 use crate::registry::http::authorization::Authorization;
 use crate::registry::http::client::ClientPool;
 use crate::registry::http::host_limiter::{self, HostLimiters, HostLimits, Permit, Rejected, RequestOutcome};
-use crate::registry::http::proxy::{Proxies, Proxy};
+use crate::registry::http::proxy::Proxies;
+use crate::registry::http::send_error::{SendError, reason};
 use crate::registry::http::tls_roots::CertDirs;
-use crate::text::shown;
 
 /// What is requested of a registry.
 #[derive(Clone, Debug)]
@@ -198,7 +198,7 @@ impl Transport {
         }
         let host = authority(&start.url);
         let reason = format!("more than {MAX_REDIRECTS} redirects");
-        Err(SendError::Cause(Cause::InvalidResponse { host, reason }))
+        Err(Cause::InvalidResponse { host, reason }.into())
     }
 
     async fn exchange(
@@ -210,9 +210,9 @@ impl Transport {
     ) -> Result<Reply, SendError> {
         let host = authority(url);
         let permit = self.limiters.of(&host).enter().await;
-        let mut permit = permit.map_err(|rejected| SendError::Cause(rejection(rejected, host.clone())))?;
+        let mut permit = permit.map_err(|rejected| rejection(rejected, host.clone()))?;
         let begun = Instant::now();
-        let sent = tokio::time::timeout(self.limiters.limits().answer, send_twice(request)).await;
+        let sent = tokio::time::timeout(self.limiters.limits().response_timeout, send_twice(request)).await;
         let label = match &sent {
             Ok(Ok(response)) => outcome_of(response.status()),
             Ok(Err(error)) if error.is_timeout() => "timeout",
@@ -222,7 +222,7 @@ impl Transport {
         self.metrics.registry_request(&host, label, begun.elapsed());
         let Ok(outcome) = sent else {
             permit.settle(RequestOutcome::Failed);
-            return Err(SendError::Cause(Cause::OutOfTime { host }));
+            return Err(Cause::OutOfTime { host }.into());
         };
         let response = match outcome {
             Ok(response) => response,
@@ -246,7 +246,7 @@ impl Transport {
         if let Some(pause) = pause {
             let status = status.as_u16();
             permit.settle(RequestOutcome::Paused { status, pause });
-            return Err(SendError::Cause(Cause::Paused { host, status, until: after(pause) }));
+            return Err(Cause::Paused { host, status, until: after(pause) }.into());
         }
         permit.settle(if status.is_server_error() {
             RequestOutcome::Failed
@@ -278,11 +278,11 @@ impl Transport {
             // A proxy resolves names itself. If this machine can resolve them too, they are checked here.
             || self.clients.proxy(url).is_some() && address_guard::resolves_to_forbidden(url).await;
         if is_forbidden {
-            return Err(SendError::Cause(Cause::ForbiddenAddress { host: authority(url) }));
+            return Err(Cause::ForbiddenAddress { host: authority(url) }.into());
         }
-        self.clients.of(url, start.trust_in(url)).map_err(|error| {
-            SendError::Cause(Cause::Unreachable { host: authority(url), reason: reason(&error) })
-        })
+        self.clients
+            .of(url, start.trust_in(url))
+            .map_err(|error| Cause::Unreachable { host: authority(url), reason: reason(&error) }.into())
     }
 }
 
@@ -341,6 +341,16 @@ async fn send_twice(request: reqwest::RequestBuilder) -> Result<Response, reqwes
     outcome
 }
 
+/// The connection was closed before the response. Hyper reports an incomplete message, rustls an unexpected
+/// end of file.
+fn is_connection_cut(error: &(dyn Error + 'static)) -> bool {
+    use std::io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
+    let is_reset =
+        |error: &std::io::Error| matches!(error.kind(), ConnectionReset | BrokenPipe | UnexpectedEof);
+    error.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_incomplete_message)
+        || error.downcast_ref().is_some_and(is_reset)
+}
+
 fn rejection(rejected: Rejected, host: String) -> Cause {
     match rejected {
         Rejected::Paused { status, left } => Cause::Paused { host, status, until: after(left) },
@@ -354,83 +364,9 @@ fn after(pause: Duration) -> Timestamp {
     Timestamp::now().checked_add(pause).unwrap_or(Timestamp::MAX)
 }
 
-/// Why there is no response.
-enum SendError {
-    /// The host does not have TLS on this port.
-    NoTls(Cause),
-    Cause(Cause),
-}
-
-impl SendError {
-    fn of(error: &reqwest::Error, host: String, proxy: Option<&Proxy>) -> Self {
-        if chain(error).any(|error| error.is::<ForbiddenName>()) {
-            return Self::Cause(Cause::ForbiddenAddress { host });
-        }
-        let has_no_tls = chain(error).any(|error| {
-            let message = error.downcast_ref::<rustls::Error>();
-            matches!(message, Some(rustls::Error::InvalidMessage(_))) || is_handshake_cut(error)
-        });
-        let reason = match proxy {
-            // A TLS error is about the host: the proxy has connected to it.
-            Some(proxy) if error.is_connect() && !chain(error).any(is_of_tls) => {
-                format!("through the proxy {}: {}", shown(proxy.address()), reason(error))
-            }
-            _ => reason(error),
-        };
-        let is_of_certificate = |error: &(dyn Error + 'static)| {
-            matches!(error.downcast_ref(), Some(rustls::Error::InvalidCertificate(_)))
-        };
-        let cause = match chain(error).any(is_of_certificate) {
-            true => Cause::Untrusted { host, reason },
-            false => Cause::Unreachable { host, reason },
-        };
-        if has_no_tls { Self::NoTls(cause) } else { Self::Cause(cause) }
-    }
-
-    fn into_cause(self) -> Cause {
-        match self {
-            Self::NoTls(cause) | Self::Cause(cause) => cause,
-        }
-    }
-}
-
-/// A server without TLS may close the connection after the first message.
-fn is_handshake_cut(error: &(dyn Error + 'static)) -> bool {
-    error.downcast_ref::<std::io::Error>().is_some_and(|error| {
-        error.kind() == std::io::ErrorKind::UnexpectedEof && error.to_string().contains("tls handshake")
-    })
-}
-
-fn is_of_tls(error: &(dyn Error + 'static)) -> bool {
-    error.is::<rustls::Error>() || is_handshake_cut(error)
-}
-
-/// The connection was closed before the response. Hyper reports an incomplete message, rustls an unexpected
-/// end of file.
-fn is_connection_cut(error: &(dyn Error + 'static)) -> bool {
-    use std::io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
-    let is_reset =
-        |error: &std::io::Error| matches!(error.kind(), ConnectionReset | BrokenPipe | UnexpectedEof);
-    error.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_incomplete_message)
-        || error.downcast_ref().is_some_and(is_reset)
-}
-
-/// The innermost cause, because the outer ones repeat the URL.
-fn reason(error: &reqwest::Error) -> String {
-    if error.is_timeout() {
-        return "connection timed out".to_owned();
-    }
-    let is_end = |error: &std::io::Error| error.kind() == std::io::ErrorKind::UnexpectedEof;
-    if !error.is_connect() && chain(error).any(|error| error.downcast_ref().is_some_and(is_end)) {
-        // The message of rustls ends with a link to its manual.
-        return "connection closed before message completed".to_owned();
-    }
-    shown(&innermost(error))
-}
-
 fn next(url: &Url, reply: &Reply) -> Result<Url, SendError> {
     let invalid = |reason: &str| {
-        SendError::Cause(Cause::InvalidResponse { host: authority(url), reason: reason.to_owned() })
+        SendError::from(Cause::InvalidResponse { host: authority(url), reason: reason.to_owned() })
     };
     let location = reply.headers.get(LOCATION).and_then(|location| location.to_str().ok());
     let location = location.ok_or_else(|| invalid("a redirect without a location"))?;

@@ -47,7 +47,7 @@ async fn a_pause_inside_the_budget_is_waited_for() {
 }
 
 #[tokio::test]
-async fn a_pause_beyond_the_budget_is_named_and_kept_for_every_question() {
+async fn a_pause_beyond_the_budget_is_reported_and_no_request_is_sent() {
     let asker = Asker::anonymous();
     let (registry, host) = known(&asker).await;
     registry.set_fault(retry_after(429, "600"));
@@ -67,7 +67,7 @@ async fn a_pause_beyond_the_budget_is_named_and_kept_for_every_question() {
 }
 
 #[tokio::test]
-async fn a_pause_that_never_ends_is_given_up_after_five() {
+async fn no_more_than_five_pauses_are_waited_for() {
     let asker = Asker::anonymous();
     let (registry, host) = known(&asker).await;
     registry.set_fault(retry_after(429, "0"));
@@ -77,7 +77,7 @@ async fn a_pause_that_never_ends_is_given_up_after_five() {
 }
 
 #[tokio::test]
-async fn a_pause_of_the_token_service_is_one_of_its_own() {
+async fn a_pause_of_the_token_service_does_not_pause_the_registry() {
     let asker = Asker::anonymous();
     let (registry, host) = known(&asker).await;
     // Any server will do that asks for a pause.
@@ -93,10 +93,11 @@ async fn a_pause_of_the_token_service_is_one_of_its_own() {
 }
 
 #[tokio::test]
-async fn who_keeps_failing_is_left_alone_until_a_probe_succeeds() {
+async fn after_consecutive_failures_no_request_is_sent_until_a_probe_succeeds() {
     // Longer than the test takes, whatever else this machine does.
     let rest = Duration::from_secs(3600);
-    let limits = HostLimits { failures: 3, first_rest: rest, longest_rest: rest, ..HostLimits::default() };
+    let limits =
+        HostLimits { failures: 3, initial_backoff: rest, max_backoff: rest, ..HostLimits::default() };
     let asker = Asker::with_limits(Keychain::none(), limits);
     let (registry, host) = known(&asker).await;
     registry.set_fault(Fault::Status(500));
@@ -123,7 +124,7 @@ async fn who_keeps_failing_is_left_alone_until_a_probe_succeeds() {
 }
 
 #[tokio::test]
-async fn a_frozen_registry_holds_up_no_other() {
+async fn a_registry_that_hangs_does_not_delay_another() {
     let limits = HostLimits { in_flight: 4, ..HostLimits::default() };
     let asker = Asker::with_limits(Keychain::none(), limits);
     let (frozen, frozen_host) = known(&asker).await;
@@ -143,7 +144,7 @@ async fn a_frozen_registry_holds_up_no_other() {
 }
 
 #[tokio::test]
-async fn a_thousand_questions_stay_inside_the_cap() {
+async fn a_thousand_requests_stay_within_the_limit() {
     let asker = Asker::anonymous();
     let (registry, host) = known(&asker).await;
     let digest = Image::base("4.18.1").digest();
