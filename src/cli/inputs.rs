@@ -1,8 +1,8 @@
 //! From paths on a command line to texts: files, folders, standard input.
 //!
-//! Owns which files of a folder are looked at, in which order, and what is refused: a text that is
-//! too large or not UTF-8. What one file lacks never keeps the others from being read. What the texts
-//! mean is the reader's to say.
+//! Owns which files of a folder are read, in which order, and what is refused: a text that is too large or
+//! not UTF-8. An unreadable file does not keep the others from being read. [`crate::manifests`] parses the
+//! texts.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -24,10 +24,10 @@ use crate::text::escaped;
 /// so this is room for a dump of every MachineConfig of a large cluster.
 pub const MAX_BYTES: u64 = 64 << 20;
 
-/// What standard input is called in messages.
+/// The name of standard input in messages.
 pub const STANDARD_INPUT: &str = "<stdin>";
 
-/// Where a text comes from.
+/// A text to read.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Input {
     /// Standard input.
@@ -38,21 +38,21 @@ pub enum Input {
     Found(PathBuf),
 }
 
-/// A file or folder that could not be read, or a place in a file that could not be understood.
+/// A file, a folder or a part of a file that could not be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReadError {
-    /// The file as messages name it.
+    /// The name of the file in messages.
     pub file: String,
-    /// The place, when there is one.
+    /// The position in it, when there is one.
     pub position: Option<Position>,
     /// What is wrong.
     pub message: String,
-    /// One thing to do about it, where there is more to say than the message does.
+    /// One thing to do about it.
     pub help: Option<String>,
 }
 
 impl ReadError {
-    /// A place in `file` that could not be understood.
+    /// A part of `file` that could not be read.
     pub fn of(file: &str, fault: DocumentFault) -> Self {
         Self {
             file: file.to_owned(),
@@ -73,14 +73,14 @@ impl fmt::Display for ReadError {
     }
 }
 
-/// Finds what `paths` name, in the order in which they name it; the files of a folder by name. What
-/// is named twice is there once.
+/// Finds the inputs that `paths` name, in their order; the files of a folder sorted by name. An input that
+/// is named twice is returned once.
 ///
-/// A file that is named, and `-` for standard input, is taken whatever it is called. Of a folder, the
-/// files are taken that end in `.yaml`, `.yml` or `.json`, hidden ones too, because Git keeps them as
-/// any other; what Git ignores, `.git` itself, and `..data` and its like, which the kubelet puts
-/// behind the files of a mounted ConfigMap, are passed over. A link to a file is taken for the file.
-/// A link to a folder is not entered: what it holds is in the tree already, or outside it.
+/// A file that is named, and `-` for standard input, is read whatever its name is. In a folder, files that
+/// end in `.yaml`, `.yml` or `.json` are read, hidden ones too, because Git tracks them like any other.
+/// Skipped are files that Git ignores, `.git` itself, and names that begin with `..`, which the kubelet
+/// creates in a mounted ConfigMap. Links to files are followed. Links to folders are not: their files are in
+/// the tree already, or outside it.
 pub fn find(paths: &[PathBuf]) -> (Vec<Input>, Vec<ReadError>) {
     let mut inputs = Vec::new();
     let mut unread = Vec::new();
@@ -99,7 +99,7 @@ pub fn find(paths: &[PathBuf]) -> (Vec<Input>, Vec<ReadError>) {
 }
 
 impl Input {
-    /// What messages call it: the path as it was named or found, without a leading `./`.
+    /// Its name in messages: the path as it was named or found, without a leading `./`.
     pub fn name(&self) -> String {
         match self {
             Self::Standard => STANDARD_INPUT.to_owned(),
@@ -129,7 +129,7 @@ impl Input {
         Some(format!("layerpin pin --write {end_of_options}{argument}"))
     }
 
-    /// How it came to be read, which decides what a fault in it comes to.
+    /// How it was selected, which decides the severity of a fault in it.
     pub fn selection(&self) -> FileSelection {
         match self {
             Self::Standard | Self::Named(_) => FileSelection::ByName,
@@ -160,9 +160,8 @@ impl Input {
         match bytes {
             Err(error) => Err(refusal(None, errors::words(&error), None)),
             Ok(ReadOutcome::TooLarge) => {
-                let message =
-                    format!("larger than {} MiB, the most that is read of one file", MAX_BYTES >> 20);
-                Err(refusal(None, message, Some("split the file, or leave it out")))
+                let message = format!("larger than {} MiB, the limit for one file", MAX_BYTES >> 20);
+                Err(refusal(None, message, Some("split or exclude the file")))
             }
             Ok(ReadOutcome::Whole(bytes)) if is_utf_16(&bytes) => {
                 Err(refusal(None, "the text is UTF-16".to_owned(), Some(SAVE_AS_UTF_8)))
@@ -176,16 +175,16 @@ impl Input {
         }
     }
 
-    /// The bytes of the file as the file system tells them; zero where it does not.
+    /// The size of the file in bytes; zero where the file system does not report it.
     fn size(&self) -> u64 {
         self.path().and_then(|path| path.metadata().ok()).map_or(0, |metadata| metadata.len())
     }
 }
 
-/// Does `work` on every input, side by side on a few threads, and returns what came of it in the
-/// order of the inputs. Of large files only one is worked on at a time, so that memory stays bounded.
+/// Runs `work` on every input, in parallel on a few threads, and returns the results in the order of the
+/// inputs. Only one large file is processed at a time, to bound memory.
 ///
-/// `done` counts the inputs that are done with, for whoever watches.
+/// `done` counts the inputs that are processed, for a progress bar.
 pub fn side_by_side<T: Send>(
     inputs: &[Input],
     done: &AtomicUsize,
@@ -223,7 +222,7 @@ pub fn side_by_side<T: Send>(
 fn walk(folder: &Path, inputs: &mut Vec<Input>, unread: &mut Vec<ReadError>) {
     let entries = WalkBuilder::new(folder)
         .hidden(false)
-        // `.ignore` is a file of search tools: it says what is not worth a look, not what is not there.
+        // `.ignore` is for search tools; it does not say what belongs to the repository.
         .ignore(false)
         .filter_entry(|entry| {
             let name = entry.file_name().as_encoded_bytes();
@@ -236,7 +235,7 @@ fn walk(folder: &Path, inputs: &mut Vec<Input>, unread: &mut Vec<ReadError>) {
             Ok(entry) => {
                 let path = entry.path();
                 let is_link = entry.file_type().is_some_and(|kind| kind.is_symlink());
-                // A link that leads nowhere is kept, so that reading it says so.
+                // A broken link is kept, so that reading it reports an error.
                 let is_file = entry.file_type().is_some_and(|kind| kind.is_file())
                     || is_link && path.metadata().map_or(true, |metadata| metadata.is_file());
                 if is_file && has_known_ending(path) {
@@ -261,7 +260,7 @@ fn walk_fault(folder: &Path, error: &ignore::Error) -> ReadError {
         }
     }
     let path = path_of(error).unwrap_or(folder);
-    // The system's own words are the innermost; those around them name the path again.
+    // The innermost message is that of the system; the outer ones repeat the path.
     let message = error.io_error().map_or_else(|| error.to_string(), |error| errors::innermost(error));
     ReadError { file: name(path), position: None, message, help: None }
 }
@@ -277,14 +276,14 @@ fn bounded(source: impl Read, size: u64) -> io::Result<ReadOutcome> {
     Ok(if bytes.len() as u64 > MAX_BYTES { ReadOutcome::TooLarge } else { ReadOutcome::Whole(bytes) })
 }
 
-/// Tells whether a text is UTF-16 by its mark, else by its first characters: where every other byte is
-/// zero it is no YAML in UTF-8.
+/// Tells whether a text is UTF-16: by its byte order mark, or by its first characters, of which every other
+/// byte is zero.
 fn is_utf_16(bytes: &[u8]) -> bool {
     let begins_with_mark = bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]);
     begins_with_mark || matches!(bytes, [a, 0, b, 0, ..] | [0, a, 0, b, ..] if *a != 0 && *b != 0)
 }
 
-/// The place after `text`, which is UTF-8.
+/// The position after `text`, which is UTF-8.
 fn end_of(text: &[u8]) -> Position {
     let line_begins = text.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
     let line = text.iter().filter(|byte| **byte == b'\n').count() as u64 + 1;
@@ -292,7 +291,7 @@ fn end_of(text: &[u8]) -> Position {
     Position { line, column }
 }
 
-/// The path without a leading `./`, as people write it.
+/// The path without a leading `./`.
 fn plain(path: &Path) -> PathBuf {
     let short = path.strip_prefix(".").ok().filter(|short| !short.as_os_str().is_empty());
     short.unwrap_or(path).to_owned()
@@ -302,11 +301,11 @@ fn name(path: &Path) -> String {
     plain(path).to_string_lossy().into_owned()
 }
 
-const SAVE_AS_UTF_8: &str = "save the file as UTF-8 text";
+const SAVE_AS_UTF_8: &str = "save the file as UTF-8";
 const ENDINGS: [&str; 3] = ["yaml", "yml", "json"];
-/// Reading and parsing is bound by the disk and by memory before it is bound by more cores.
+/// More threads do not help: the disk and memory are the limit.
 const MAX_THREADS: usize = 8;
-/// Files of more bytes than this are worked on one at a time.
+/// Files of more bytes than this are processed one at a time.
 const LARGE: u64 = 4 << 20;
 
 #[cfg(test)]
@@ -418,7 +417,7 @@ mod tests {
             (write("b.yaml", b"\xff\xfea\0"), None, "the text is UTF-16"),
             (write("c.yaml", b"k\0i\0n\0d\0"), None, "the text is UTF-16"),
             (write("d.yaml", b"\0k\0i\0n\0d"), None, "the text is UTF-16"),
-            (large, None, "larger than 64 MiB, the most that is read of one file"),
+            (large, None, "larger than 64 MiB, the limit for one file"),
             (Input::Named(folder.path().join("gone.yaml")), None, "No such file or directory"),
             (Input::Named(folder.path().to_owned()), None, "Is a directory"),
         ] {

@@ -1,9 +1,9 @@
-//! Writes a plan into the text that the object was read from, byte by byte.
+//! Writes a plan into the text that the object was read from.
 //!
-//! Owns which bytes change: those of the image values, and those of the records among the
-//! annotations, in the style of their neighbours. All others stay as they are, line ends and
-//! comments too. What cannot be done that way is refused with its place, and never half done: the
-//! text that comes out has been read again and says what the plan says.
+//! Owns which bytes change: those of the image values, and those of the records among the annotations,
+//! in the style of the text around them. All other bytes are kept, line ends and comments too. An edit that
+//! is not possible in this way is refused with its position, and nothing is changed: the new text is read
+//! again and must match the plan.
 
 pub(crate) mod annotations;
 
@@ -12,15 +12,15 @@ use std::ops::Range;
 
 use granit_parser::ScalarStyle;
 
-use crate::manifests::{self, EditBlocker, EditBlockerKind, ManifestDocument, NodeKind, Span};
+use crate::manifests::spans::{EditBlocker, EditBlockerKind, NodeKind, Span};
+use crate::manifests::{self, ManifestDocument};
 use crate::model::machine_config::{Field, Position};
 use crate::pin::Plan;
 use crate::text::escaped;
 
-/// Writes each plan into `text`, at the document that stands beside it. Gives the whole text as it
-/// is afterwards.
+/// Writes each plan into `text`, at the document beside it. Returns the whole new text.
 ///
-/// `documents` are all those of `text`, in its order, as [`manifests::read`] gives them.
+/// `documents` are all those of `text`, in its order, as [`manifests::read`] returns them.
 pub fn write<'t, 'a>(
     text: &'t str,
     documents: impl IntoIterator<Item = (&'a ManifestDocument, &'a Plan)>,
@@ -38,12 +38,12 @@ pub fn write<'t, 'a>(
     Ok(Cow::Owned(after))
 }
 
-/// Why a text cannot be changed exactly.
+/// Why a text cannot be edited in place.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EditError {
-    /// Where the reason stands.
+    /// Where the reason is.
     pub position: Position,
-    /// What it is: one phrase.
+    /// What is wrong: one phrase.
     pub message: String,
     /// One thing to do about it.
     pub help: String,
@@ -68,76 +68,76 @@ fn changes_of(text: &str, document: &ManifestDocument, plan: &Plan) -> Result<Ve
     for field in Field::ALL {
         let Some(reference) = plan.pinned(field) else { continue };
         let name = format!("`spec.{}`", field.key());
-        let Some(spot) = &spans.images[field as usize] else { return Err(lost(document)) };
+        let Some(span) = &spans.images[field as usize] else { return Err(lost(document)) };
         let value = reference.as_str();
-        changes.push(Change { range: scalar(text, spot, &name, value)?, text: value.to_owned() });
+        changes.push(Change { range: scalar(text, span, &name, value)?, text: value.to_owned() });
     }
     annotations::change(text, document, plan, &mut changes)?;
     Ok(changes)
 }
 
 /// The bytes inside the quotes of a scalar that may be replaced by `value`.
-fn scalar(text: &str, spot: &Span, name: &str, value: &str) -> Result<Range<usize>, EditError> {
-    clear(spot, name, value)?;
-    let NodeKind::Scalar { style, .. } = spot.form else {
-        return Err(EditError::new(spot.position, format!("{name} is not one value"), by_hand(value)));
+fn scalar(text: &str, span: &Span, name: &str, value: &str) -> Result<Range<usize>, EditError> {
+    check_editable(span, name, value)?;
+    let NodeKind::Scalar { style, .. } = span.kind else {
+        return Err(EditError::new(span.position, format!("{name} is not a scalar"), by_hand(value)));
     };
-    let written = text.get(spot.value.clone()).unwrap_or_default();
-    let Range { start, end } = spot.value;
+    let written = text.get(span.value.clone()).unwrap_or_default();
+    let Range { start, end } = span.value;
     let quoted = |quote: char| written.len() >= 2 && written.starts_with(quote) && written.ends_with(quote);
     match style {
         ScalarStyle::Plain if !written.contains(['\n', '\r']) => Ok(start..end),
         ScalarStyle::SingleQuoted if quoted('\'') => Ok(start + 1..end - 1),
         ScalarStyle::DoubleQuoted if quoted('"') => Ok(start + 1..end - 1),
         ScalarStyle::Literal | ScalarStyle::Folded => {
-            let message = format!("{name} is a block scalar, which cannot be edited exactly");
-            Err(EditError::new(spot.position, message, format!("write it on one line: {value}")))
+            let message = format!("{name} is a block scalar, which cannot be edited in place");
+            Err(EditError::new(span.position, message, format!("write it on one line: {value}")))
         }
         _ => Err(EditError::new(
-            spot.position,
-            format!("{name} goes over several lines"),
+            span.position,
+            format!("{name} spans several lines"),
             format!("write it on one line: {value}"),
         )),
     }
 }
 
-/// Fails when something stands in the way of changing a value.
-fn clear(spot: &Span, name: &str, value: &str) -> Result<(), EditError> {
-    let Some(EditBlocker { kind, position }) = spot.obstacle else { return Ok(()) };
+/// Fails when the value must not be changed.
+fn check_editable(span: &Span, name: &str, value: &str) -> Result<(), EditError> {
+    let Some(EditBlocker { kind, position }) = span.blocker else { return Ok(()) };
     let (message, help) = match kind {
         EditBlockerKind::Alias => (
-            format!("{name} is reached through an alias, so its text stands for other values too"),
-            format!("write it out in place of the alias: {value}"),
+            format!("{name} comes from an alias, so an edit would change other values too"),
+            format!("replace the alias with the value: {value}"),
         ),
         EditBlockerKind::SharedAnchor => (
-            format!("{name} has an anchor that an alias refers to, so its text stands for other values too"),
-            format!("take the anchor away and write it out at each place: {value}"),
+            format!("{name} has an anchor that an alias refers to, so an edit would change other values too"),
+            format!("remove the anchor and write the value everywhere: {value}"),
         ),
         EditBlockerKind::Merge => (
-            format!("{name} comes from a merge key (`<<`), so its text stands for other values too"),
-            format!("write it out in the object itself: {value}"),
+            format!("{name} comes from a merge key (`<<`), so an edit would change other values too"),
+            format!("write it in the object itself: {value}"),
         ),
         EditBlockerKind::Tag => (
-            format!("{name} has a YAML tag that may change what it means"),
-            format!("take the tag away, or write by hand: {value}"),
+            format!("{name} has a YAML tag that may change its meaning"),
+            format!("remove the tag, or set by hand: {value}"),
         ),
         EditBlockerKind::JsonPatch => (
-            format!("{name} is set by a JSON patch, which has no place for the record of the pin"),
-            format!("write by hand: {value}; a strategic merge patch layerpin can pin"),
+            format!("{name} is set by a JSON patch, which cannot hold the record of the pin"),
+            format!("set by hand: {value}; layerpin can pin a strategic merge patch"),
         ),
         EditBlockerKind::QuotedText => (
-            format!("{name} stands in a text that is quoted or folded, which cannot be edited exactly"),
-            format!("write by hand: {value}; in a literal block (`key: |`) layerpin can edit it"),
+            format!("{name} is in a quoted or folded text, which cannot be edited in place"),
+            format!("set by hand: {value}; layerpin can edit a literal block (`key: |`)"),
         ),
     };
     Err(EditError::new(position, message, help))
 }
 
 fn by_hand(value: &str) -> String {
-    format!("write by hand: {value}")
+    format!("set by hand: {value}")
 }
 
-/// The plan speaks of a value that the text does not have. It comes from another text.
+/// The plan is for a value that the text does not have: it was made for another text.
 fn lost(document: &ManifestDocument) -> EditError {
     unexpected(Some((document, &Plan::default())))
 }
@@ -150,11 +150,11 @@ fn unexpected(pair: Option<(&ManifestDocument, &Plan)>) -> EditError {
         first.unwrap_or(Position { line: origin.line().unwrap_or(1), column: 1 })
     });
     let value = pair.and_then(|(_, plan)| Field::ALL.into_iter().find_map(|field| plan.pinned(field)));
-    let help = value.map_or("change it by hand".to_owned(), |value| by_hand(value.as_str()));
-    EditError::new(position, "cannot be edited exactly in the style in which it is written".to_owned(), help)
+    let help = value.map_or("edit by hand".to_owned(), |value| by_hand(value.as_str()));
+    EditError::new(position, "cannot be edited in place in this YAML style".to_owned(), help)
 }
 
-/// Makes the changes, which must not overlap. Of two at one byte the earlier comes first.
+/// Makes the changes, which must not overlap. Of two at the same byte the shorter comes first.
 fn apply(text: &str, mut changes: Vec<Change>) -> Option<String> {
     changes.sort_by_key(|change| (change.range.start, change.range.end));
     let mut after = String::with_capacity(text.len() + changes.len() * 200);
@@ -168,7 +168,7 @@ fn apply(text: &str, mut changes: Vec<Change>) -> Option<String> {
     Some(after)
 }
 
-/// Reads the text again: every object must say what its plan says.
+/// Reads the new text: every object must match its plan.
 fn verify(after: &str, pairs: &[(&ManifestDocument, &Plan)]) -> Result<(), EditError> {
     let read = manifests::read(after);
     for (index, (document, plan)) in pairs.iter().enumerate() {
@@ -186,7 +186,7 @@ fn verify(after: &str, pairs: &[(&ManifestDocument, &Plan)]) -> Result<(), EditE
     Ok(())
 }
 
-/// The end of the line that holds `offset`, behind its line break; and whether it has one.
+/// The end of the line that holds `offset`, after its line break, and which line break it is.
 fn after_line(text: &str, offset: usize) -> (usize, LineBreak) {
     match text[offset..].find('\n') {
         Some(at) if text[..offset + at].ends_with('\r') => {
@@ -206,7 +206,7 @@ enum LineBreak {
     Missing,
 }
 
-/// The line break of `text`, as its first line has it.
+/// The line break of `text`: that of its first line.
 fn line_break(text: &str) -> &'static str {
     match after_line(text, 0).1 {
         LineBreak::CarriageReturnLineFeed => "\r\n",

@@ -1,8 +1,7 @@
-//! JSON texts that hold several objects, one after another, as `kubectl` and `jq` write them.
+//! JSON texts with several objects, one after another, as `kubectl` and `jq` write them.
 //!
-//! Owns only where each object begins and ends. JSON is YAML, so what an object says is read by
-//! the reader of YAML, which knows the place of every value; but one YAML document cannot follow
-//! another without a marker between them.
+//! Owns only where each object begins and ends. JSON is YAML, so the YAML reader reads the objects and
+//! knows the position of every value; but YAML needs a marker between two documents.
 
 use serde::de::IgnoredAny;
 use serde_json::Deserializer;
@@ -10,16 +9,16 @@ use serde_json::Deserializer;
 use crate::manifests::tree::{SyntaxFault, TextOrigin};
 use crate::model::machine_config::Position;
 
-/// The objects of a JSON text, and the fault that ended them, when there was one.
+/// The objects of a JSON text, and the syntax error after them, when there is one.
 pub(crate) struct JsonObjects<'t> {
     pub(crate) objects: Vec<(&'t str, TextOrigin)>,
-    pub(crate) broken: Option<SyntaxFault>,
+    pub(crate) error: Option<SyntaxFault>,
 }
 
-/// Parts `text` into its JSON objects. `None` when it does not even begin like JSON.
+/// Splits `text` into its JSON objects. `None` when it does not begin like JSON.
 pub(crate) fn objects(text: &str) -> Option<JsonObjects<'_>> {
     let body = text.trim_start_matches(['\u{feff}', ' ', '\t', '\r', '\n']);
-    // `{{` begins a template, and `{name: a}` is YAML and no JSON.
+    // `{{` begins a template, and `{name: a}` is YAML but not JSON.
     let inner = body.strip_prefix(['{', '['])?.trim_start();
     if body.starts_with("{{") || !inner.starts_with(['"', '{', '[', '}', ']']) {
         return None;
@@ -31,7 +30,7 @@ pub(crate) fn objects(text: &str) -> Option<JsonObjects<'_>> {
     loop {
         let before = stream.byte_offset();
         match stream.next() {
-            None => return Some(JsonObjects { objects, broken: None }),
+            None => return Some(JsonObjects { objects, error: None }),
             Some(Ok(_)) => {
                 let slice = &body[before..stream.byte_offset()];
                 let object = slice.trim_start();
@@ -47,10 +46,7 @@ pub(crate) fn objects(text: &str) -> Option<JsonObjects<'_>> {
                 let base = counter.base_at(offset);
                 let position = Position { line: base.line + 1, column: base.column + 1 };
                 let message = crate::model::machine_config::json_message(&error);
-                return Some(JsonObjects {
-                    objects,
-                    broken: Some(SyntaxFault { offset, position, message }),
-                });
+                return Some(JsonObjects { objects, error: Some(SyntaxFault { offset, position, message }) });
             }
         }
     }

@@ -1,7 +1,7 @@
-//! Where the values stand that a pin may touch, and what stands in the way of touching them.
+//! The bytes of the values that a pin may change, and what keeps them from being changed.
 //!
-//! Owns the walk from an object to its fields through aliases and merge keys. A value whose bytes
-//! stand for more than the one field is marked, because changing them would change the others.
+//! Owns the walk from an object to its fields through aliases and merge keys. A value whose bytes are used
+//! for more than the one field gets a blocker, because an edit would change the others too.
 
 use std::ops::Range;
 
@@ -11,7 +11,7 @@ use crate::manifests::tree::{NodeContent, NodeId, Tree};
 use crate::manifests::value::{follow, is_merge};
 use crate::model::machine_config::{Field, Position, REPIN_ANNOTATION};
 
-/// Where one MachineConfig keeps what a pin may touch.
+/// The values of one MachineConfig that a pin may change.
 #[derive(Clone, Debug, Default)]
 pub struct EditSpans {
     /// The values of the image fields.
@@ -22,14 +22,14 @@ pub struct EditSpans {
     pub(crate) annotations: Option<Span>,
     /// The records of earlier pins.
     pub(crate) records: [Option<Span>; 2],
-    /// The annotation that asks for a fresh look.
+    /// The annotation that asks for the tag to be resolved again.
     pub(crate) repin: Option<Span>,
 }
 
-/// A value of a mapping, and where it stands.
+/// A value of a mapping, and where it is written.
 #[derive(Clone, Debug)]
 pub(crate) struct Span {
-    /// Where the value stands in this object: an alias where there is one.
+    /// Where the value is written in this object: the alias where there is one.
     pub(crate) position: Position,
     /// Where the key begins.
     pub(crate) key_position: Position,
@@ -38,9 +38,9 @@ pub(crate) struct Span {
     /// The bytes of the value, with its quotes. Of a mapping in block style only the start counts.
     pub(crate) value: Range<usize>,
     /// What the value is.
-    pub(crate) form: NodeKind,
+    pub(crate) kind: NodeKind,
     /// Why the bytes must not be changed.
-    pub(crate) obstacle: Option<EditBlocker>,
+    pub(crate) blocker: Option<EditBlocker>,
 }
 
 /// What a value is, as far as an edit must know.
@@ -58,7 +58,7 @@ pub(crate) enum NodeKind {
     Sequence,
 }
 
-/// What stands in the way of changing a value's bytes.
+/// Why the bytes of a value must not be changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct EditBlocker {
     pub(crate) kind: EditBlockerKind,
@@ -76,46 +76,46 @@ pub(crate) enum EditBlockerKind {
     Merge,
     /// The value, or something around it, has a tag that may change its meaning.
     Tag,
-    /// The value stands in a JSON patch.
+    /// The value is in a JSON patch.
     JsonPatch,
-    /// The object is the text of a scalar that is not a literal block.
+    /// The object is in a text that is not a literal block.
     QuotedText,
 }
 
 impl EditSpans {
-    /// Finds what a pin may touch in the object at which `object` stands.
+    /// The values of `object`.
     pub(crate) fn of(object: NodeRef<'_, '_>) -> Self {
         let spec = object.entry("spec");
         let metadata = object.entry("metadata");
         let annotations = metadata.as_ref().and_then(|metadata| metadata.entry("annotations"));
-        let image = |field: Field| spec.as_ref()?.entry(field.key())?.spot();
-        let annotation = |key: &str| annotations.as_ref()?.entry(key)?.spot();
+        let image = |field: Field| spec.as_ref()?.entry(field.key())?.span();
+        let annotation = |key: &str| annotations.as_ref()?.entry(key)?.span();
         Self {
             images: Field::ALL.map(image),
             records: Field::ALL.map(|field| annotation(field.record_annotation())),
             repin: annotation(REPIN_ANNOTATION),
-            annotations: annotations.as_ref().and_then(NodeRef::spot),
-            metadata: metadata.as_ref().and_then(NodeRef::spot),
+            annotations: annotations.as_ref().and_then(NodeRef::span),
+            metadata: metadata.as_ref().and_then(NodeRef::span),
         }
     }
 
-    /// The site of what a JSON patch puts into `field`: it has no place for a record.
-    pub(crate) fn of_patched(field: Field, value: NodeRef<'_, '_>) -> Self {
+    /// The value that a JSON patch sets `field` to. A patch has no place for a record.
+    pub(crate) fn of_patch(field: Field, value: NodeRef<'_, '_>) -> Self {
         let mut spans = Self::default();
-        spans.images[field as usize] = value.spot();
-        spans.mark(EditBlocker { kind: EditBlockerKind::JsonPatch, position: value.position() });
+        spans.images[field as usize] = value.span();
+        spans.block(EditBlocker { kind: EditBlockerKind::JsonPatch, position: value.position() });
         spans
     }
 
-    /// Marks every spot with what stands in the way of the whole object.
-    pub(crate) fn mark(&mut self, obstacle: EditBlocker) {
-        for spot in self.spots() {
-            spot.obstacle.get_or_insert(obstacle);
+    /// Blocks every span that has no blocker yet.
+    pub(crate) fn block(&mut self, blocker: EditBlocker) {
+        for span in self.all_mut() {
+            span.blocker.get_or_insert(blocker);
         }
     }
 
-    /// Every spot, to be moved or marked.
-    pub(crate) fn spots(&mut self) -> impl Iterator<Item = &mut Span> {
+    /// Every span.
+    pub(crate) fn all_mut(&mut self) -> impl Iterator<Item = &mut Span> {
         let [os, extensions] = &mut self.images;
         let [os_record, extensions_record] = &mut self.records;
         [
@@ -132,29 +132,36 @@ impl EditSpans {
     }
 }
 
-/// A value on the way from an object to a field.
+/// A value, with what blocks an edit on the way from the object to it.
 #[derive(Clone, Copy)]
 pub(crate) struct NodeRef<'a, 't> {
     tree: &'a Tree<'t>,
     key: Option<NodeId>,
     written: NodeId,
     node: NodeId,
-    obstacle: Option<EditBlocker>,
+    blocker: Option<EditBlocker>,
 }
 
 impl<'a, 't> NodeRef<'a, 't> {
-    /// Stands at `id`. `None` when it is an alias to nowhere.
+    /// The value `id`. `None` when it is an alias without an anchor.
     pub(crate) fn at(tree: &'a Tree<'t>, id: NodeId) -> Option<Self> {
-        Self { tree, key: None, written: id, node: id, obstacle: None }.arrive(id)
+        Self { tree, key: None, written: id, node: id, blocker: None }.resolve(id)
     }
 
-    /// The value `id` in the sequence or mapping at which it stands. `None` when it is an alias to nowhere.
-    pub(crate) fn item(&self, id: NodeId) -> Option<Self> {
-        Self { key: None, ..*self }.arrive(id)
+    /// The items of a sequence. An item is `None` when it is an alias without an anchor.
+    pub(crate) fn items(&self) -> Vec<Option<Self>> {
+        match &self.tree.node(self.node).content {
+            NodeContent::Sequence(items) => items.iter().map(|item| self.item(*item)).collect(),
+            _ => Vec::new(),
+        }
     }
 
-    /// The entries of the mapping at which it stands, without what merge keys bring. A value is `None`
-    /// when it is an alias to nowhere.
+    fn item(&self, id: NodeId) -> Option<Self> {
+        Self { key: None, ..*self }.resolve(id)
+    }
+
+    /// The entries of a mapping, without those of merge keys. A value is `None` when it is an alias without
+    /// an anchor.
     pub(crate) fn entries(&self) -> Vec<(&'a str, Option<Self>)> {
         let NodeContent::Mapping { entries, .. } = &self.tree.node(self.node).content else {
             return Vec::new();
@@ -163,12 +170,12 @@ impl<'a, 't> NodeRef<'a, 't> {
         entries.iter().map(|(key, value)| (text(*key), self.item(*value))).collect()
     }
 
-    /// What stands in the way of changing the bytes of the value.
-    pub(crate) fn obstacle(&self) -> Option<EditBlocker> {
-        self.obstacle
+    /// Why the bytes of the value must not be changed.
+    pub(crate) fn blocker(&self) -> Option<EditBlocker> {
+        self.blocker
     }
 
-    /// The value of `key` in the mapping at which it stands, also when a merge key brings it.
+    /// The value of `key` in a mapping, from a merge key too.
     pub(crate) fn entry(&self, key: &str) -> Option<Self> {
         self.entry_at(key, 0)
     }
@@ -179,22 +186,22 @@ impl<'a, 't> NodeRef<'a, 't> {
             follow(self.tree, *id).is_ok_and(|id| self.tree.node(id).content.text() == Some(key))
         });
         if let Some((key, value)) = own {
-            return Self { key: Some(*key), ..*self }.arrive(*value);
+            return Self { key: Some(*key), ..*self }.resolve(*value);
         }
         if depth > MAX_MERGE_DEPTH || !self.tree.may_follow_merge() {
             return None;
         }
         let merges = entries.iter().filter(|(key, _)| is_merge(&self.tree.node(*key).content));
         for (_, source) in merges {
-            let obstacle =
+            let blocker =
                 EditBlocker { kind: EditBlockerKind::Merge, position: self.tree.node(*source).position };
-            let merged = Self { obstacle: self.obstacle.or(Some(obstacle)), ..*self };
-            let source = merged.arrive(*source)?;
+            let merged = Self { blocker: self.blocker.or(Some(blocker)), ..*self };
+            let source = merged.resolve(*source)?;
             let sources = match &self.tree.node(source.node).content {
                 NodeContent::Sequence(sources) => sources.clone(),
                 _ => vec![source.node],
             };
-            let found = sources.into_iter().find_map(|id| source.arrive(id)?.entry_at(key, depth + 1));
+            let found = sources.into_iter().find_map(|id| source.resolve(id)?.entry_at(key, depth + 1));
             if found.is_some() {
                 return found;
             }
@@ -202,7 +209,7 @@ impl<'a, 't> NodeRef<'a, 't> {
         None
     }
 
-    /// The node at which it stands; an alias has been followed.
+    /// The node of the value; an alias has been followed.
     pub(crate) fn node(&self) -> NodeId {
         self.node
     }
@@ -212,35 +219,40 @@ impl<'a, 't> NodeRef<'a, 't> {
         self.written
     }
 
-    /// The scalar at which it stands.
+    /// The text of the scalar at `key`. Empty where there is none.
+    pub(crate) fn text_of(&self, key: &str) -> &'a str {
+        self.entry(key).and_then(|entry| entry.text()).unwrap_or_default()
+    }
+
+    /// The text, when it is a scalar.
     pub(crate) fn text(&self) -> Option<&'a str> {
         self.tree.node(self.node).content.text()
     }
 
-    /// Where the value stands in the object: the alias where there is one.
+    /// Where the value is written in the object: the alias where there is one.
     pub(crate) fn position(&self) -> Position {
         self.tree.node(self.written).position
     }
 
-    fn arrive(&self, id: NodeId) -> Option<Self> {
+    fn resolve(&self, id: NodeId) -> Option<Self> {
         let node = follow(self.tree, id).ok()?;
         let found = |kind| Some(EditBlocker { kind, position: self.tree.node(id).position });
-        let obstacle = if node != id {
+        let blocker = if node != id {
             found(EditBlockerKind::Alias)
         } else if self.tree.is_shared(node) {
             found(EditBlockerKind::SharedAnchor)
-        } else if self.tree.node(node).has_odd_tag() {
+        } else if self.tree.node(node).has_other_tag() {
             found(EditBlockerKind::Tag)
         } else {
             None
         };
-        Some(Self { written: id, node, obstacle: self.obstacle.or(obstacle), ..*self })
+        Some(Self { written: id, node, blocker: self.blocker.or(blocker), ..*self })
     }
 
-    fn spot(&self) -> Option<Span> {
+    fn span(&self) -> Option<Span> {
         let key = self.tree.node(self.key?);
         let node = self.tree.node(self.node);
-        let form = match &node.content {
+        let kind = match &node.content {
             NodeContent::Scalar { text, style, is_string, .. } => NodeKind::Scalar {
                 style: *style,
                 is_null: *style == ScalarStyle::Plain
@@ -261,11 +273,11 @@ impl<'a, 't> NodeRef<'a, 't> {
             key_position: key.position,
             key: key.span.clone(),
             value: node.span.clone(),
-            form,
-            obstacle: self.obstacle,
+            kind,
+            blocker: self.blocker,
         })
     }
 }
 
-/// Merge keys that bring merge keys that bring merge keys: nobody writes more.
+/// Merge keys in merge keys.
 const MAX_MERGE_DEPTH: usize = 8;

@@ -1,6 +1,8 @@
 //! Texts as people write them, and what is read in them.
 
 use super::*;
+use crate::manifests::read::declares_machine_config;
+use crate::model::machine_config::Field;
 
 const HEAD: &str = "apiVersion: machineconfiguration.openshift.io/v1\nkind: MachineConfig\n";
 
@@ -39,9 +41,9 @@ fn told(text: &str) -> Vec<String> {
         let position = fault
             .position
             .map_or("-".to_owned(), |position| format!("{}:{}", position.line, position.column));
-        format!("{:?} {position} {} {}", fault.kind, fault.concerns_a_machine_config, fault.message)
+        format!("{:?} {position} {} {}", fault.kind, fault.declares_machine_config, fault.message)
     });
-    let others = (read.passed_over > 0).then(|| format!("{} others", read.passed_over));
+    let others = (read.skipped > 0).then(|| format!("{} others", read.skipped));
     documents.chain(faults).chain(others).collect()
 }
 
@@ -160,7 +162,7 @@ fn a_secret_carries_machine_configs_as_text_and_what_is_base64_is_told() {
         ["a 6 /stringData/x.yaml r.io/a:1 11:19"]
     );
     assert_eq!(told(&format!("{head}data:\n  x.yaml: |\n{text}")), ["1 others"]);
-    let message = "base64 that speaks of a MachineConfig, and is not decoded";
+    let message = "a MachineConfig in base64, which is not decoded";
     // `kind: MachineConfig` at each of the three places in a group, and with broken lines.
     for encoded in [
         "a2luZDogTWFjaGluZUNvbmZpZwo=",
@@ -244,7 +246,7 @@ fn a_template_carries_objects_and_parameters_in_what_is_judged_are_told() {
             [
                 "a 5 /objects/0 r.io/a:1 10:17",
                 "${TAG} 18 /objects/3 r.io/c:1 23:17",
-                "Parameter 16:17 true `r.io/b:${TAG}` has a parameter of the template in it",
+                "Parameter 16:17 true `r.io/b:${TAG}` contains a parameter of the template",
                 "1 others",
             ]
         );
@@ -254,7 +256,7 @@ fn a_template_carries_objects_and_parameters_in_what_is_judged_are_told() {
     let map = format!("kind: ConfigMap\ndata:\n  x: |\n{}", indented(&yaml("a", "r.io/a:${TAG}"), "    "));
     assert_eq!(told(&map), ["a 4 /data/x r.io/a:${TAG} 9:19"]);
     let inside = format!("kind: Template\nobjects:\n- {}", indented(&map, "  ").trim_start());
-    assert_eq!(told(&inside), ["Parameter 11:21 true `r.io/a:${TAG}` has a parameter of the template in it"]);
+    assert_eq!(told(&inside), ["Parameter 11:21 true `r.io/a:${TAG}` contains a parameter of the template"]);
 }
 
 #[test]
@@ -286,14 +288,11 @@ fn policies_carry_the_objects_that_they_define() {
     };
     assert_eq!(
         told(&raw("{{ range }}\nkind: MachineConfig\n")),
-        ["PolicyTemplate 6:5 true a template, which says nothing before it is rendered"]
+        ["PolicyTemplate 6:5 true a template that is not rendered"]
     );
     for value in ["'{{hub .ManagedClusterName hub}}'", "'r.io/a:{{ .Tag }}'"] {
         let open = configuration.replace("r.io/a:1", value);
-        assert_eq!(
-            told(&open),
-            ["PolicyTemplate 13:21 true a template, which says nothing before it is rendered"]
-        );
+        assert_eq!(told(&open), ["PolicyTemplate 13:21 true a template that is not rendered"]);
     }
     assert!(!read(&raw("{{ range }}\nkind: MachineConfig\n")).faults[0].help().contains("helm"));
     assert_eq!(told(&raw("{{ range }}\nkind: Pod\n")), ["1 others"]);
@@ -388,7 +387,7 @@ fn what_an_alias_bomb_would_unfold_to_is_never_built() {
     assert_eq!(told(&format!("{bomb}{}", yaml("a", "r.io/a:1"))).len(), 1);
     let used =
         format!("{bomb}{HEAD}metadata: {{name: a}}\nspec:\n  osImageURL: r.io/a:1\n  extensions: *a39\n");
-    assert!(told(&used)[0].contains("the aliases unfold to more than 1000000 values"), "{:?}", told(&used));
+    assert!(told(&used)[0].contains("the aliases expand to more than 1000000 values"), "{:?}", told(&used));
     let cycle =
         format!("{HEAD}metadata: {{name: a}}\nspec: &s\n  osImageURL: r.io/a:1\n  extensions: [*s]\n");
     assert!(told(&cycle)[0].contains("the aliases nest deeper than 600 values"), "{:?}", told(&cycle));
@@ -403,7 +402,7 @@ fn what_an_alias_bomb_would_unfold_to_is_never_built() {
         "m0: &m0 {{a: b}}\n{}{HEAD}metadata: {{name: a}}\nspec:\n  <<: *m39\n",
         (1..40).map(|n| format!("m{n}: &m{n} {{<<: [*m{0}, *m{0}, *m{0}]}}\n", n - 1)).collect::<String>()
     );
-    assert!(told(&merges)[0].contains("the aliases unfold to"), "{:?}", told(&merges));
+    assert!(told(&merges)[0].contains("the aliases expand to"), "{:?}", told(&merges));
 }
 
 #[test]
@@ -417,7 +416,7 @@ fn a_text_that_aliases_bring_again_and_again_is_read_a_bounded_number_of_times()
     let seen = told(&map(1000));
     assert!(seen.len() < 60, "{}", seen.len());
     assert!(
-        seen.last().unwrap().ends_with(" true the aliases bring more than 16 times the text of the file"),
+        seen.last().unwrap().ends_with(" true the aliases repeat more than 16 times the text of the file"),
         "{seen:?}"
     );
     // Also when each of them is a text in a text.
@@ -447,7 +446,7 @@ fn a_document_that_cannot_be_read_does_not_hide_the_others() {
         ),
         (
             &format!("{HEAD}metadata: {{name: a}}\nspec:\n  osImageURL: *gone"),
-            "Object 5:15 true the alias `*gone` refers to no anchor",
+            "Object 5:15 true the alias `*gone` has no anchor",
         ),
         (&format!("{HEAD}metadata: {{name: a}}\nspec: [a]"), "Object 4:7 true `spec` is not a mapping"),
         (
@@ -476,7 +475,7 @@ fn a_machine_config_of_no_or_of_a_mistyped_group_is_told_and_one_of_others_passe
         "v1",
     ] {
         let expected = format!(
-            "ApiVersion 1:13 true `kind: MachineConfig` with the `apiVersion` `{group}`, which no MachineConfig has"
+            "ApiVersion 1:13 true `apiVersion` is `{group}`; a MachineConfig has `machineconfiguration.openshift.io/v1`"
         );
         assert_eq!(told(&text(&format!("apiVersion: {group}\n"))), [expected]);
     }
@@ -484,7 +483,7 @@ fn a_machine_config_of_no_or_of_a_mistyped_group_is_told_and_one_of_others_passe
     assert_eq!(told(&text("")), [missing]);
     assert_eq!(
         told(&text("apiVersion: '{{ .Values.api }}'\n")),
-        ["Template 1:13 true a template, which says nothing before it is rendered"]
+        ["Template 1:13 true a template that is not rendered"]
     );
     for group in ["machineconfig.talos.dev/v1alpha1", "cluster.x-k8s.io/v1beta1", "example.com/v1"] {
         assert_eq!(told(&text(&format!("apiVersion: {group}\n"))), ["1 others"], "{group}");
@@ -526,11 +525,11 @@ fn templates_are_told_apart_from_broken_yaml() {
 
 #[test]
 fn a_folder_may_hold_templates_and_relatives_of_json_but_no_broken_yaml() {
-    let fault = |kind, concerns_a_machine_config| DocumentFault {
+    let fault = |kind, declares_machine_config| DocumentFault {
         kind,
         position: None,
         message: String::new(),
-        concerns_a_machine_config,
+        declares_machine_config,
     };
     for (kind, concerns, in_folder, as_json) in [
         (FaultKind::Syntax, true, Severity::Error, Severity::Error),
@@ -556,7 +555,7 @@ fn a_folder_may_hold_templates_and_relatives_of_json_but_no_broken_yaml() {
         ("kind: MachineConfigPool", false),
         ("name: MachineConfig", false),
     ] {
-        assert_eq!(says_machine_config(text), says, "{text}");
+        assert_eq!(declares_machine_config(text), says, "{text}");
     }
 }
 
@@ -592,7 +591,7 @@ fn deep_and_wide_texts_are_read_or_refused() {
         "{HEAD}metadata: {{name: a}}\nspec:\n  osImageURL: r.io/a:1\n  extensions: [{}]\n",
         "a,".repeat(600_000)
     );
-    assert_eq!(told(&wide), ["Object 1:1 true the document holds more values than can be kept"]);
+    assert_eq!(told(&wide), ["Object 1:1 true the document has more values than the limit"]);
 }
 
 #[test]
@@ -601,7 +600,7 @@ fn what_is_no_mapping_at_all_is_passed_over() {
         assert_eq!(read(text).documents.len() + read(text).faults.len(), 0, "{text}");
     }
     let commented = format!("// ours\n{}", json("a", "r.io/a:1"));
-    assert_eq!(told(&commented), ["Object 1:1 true a text, not an object"]);
+    assert_eq!(told(&commented), ["Object 1:1 true a string, not an object"]);
 }
 
 const WORKER: &str = "apiVersion: machineconfiguration.openshift.io/v1
@@ -666,7 +665,7 @@ fn a_text_that_is_not_exactly_one_machine_config_is_refused() {
         ),
         (
             "apiVersion: v1\nkind: MachineConfig\nspec: {}\n",
-            "line 1, column 13: `kind: MachineConfig` with the `apiVersion` `v1`, which no MachineConfig has",
+            "line 1, column 13: `apiVersion` is `v1`; a MachineConfig has `machineconfiguration.openshift.io/v1`",
         ),
         (
             "apiVersion: machineconfiguration.openshift.io/v1\nkind: MachineConfig\nspec: {}\n",
@@ -681,7 +680,7 @@ fn a_text_that_is_not_exactly_one_machine_config_is_refused() {
         (&format!("{WORKER}---\nkind: Pod\n"), "expected one MachineConfig, found 2 objects"),
         (&map, "expected one MachineConfig, found one inside another object"),
         (&list, "expected one MachineConfig, found one inside another object"),
-        (&many, "line 1, column 1: the document holds more values than can be kept"),
+        (&many, "line 1, column 1: the document has more values than the limit"),
     ] {
         assert_eq!(read_one(text).unwrap_err().to_string(), message);
     }

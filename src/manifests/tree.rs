@@ -1,8 +1,8 @@
-//! One pass over the events of a YAML text, keeping only what can matter to a MachineConfig.
+//! One pass over the events of a YAML text, which keeps only what can matter to a MachineConfig.
 //!
-//! Owns which parts of a document are kept: the Ignition config under `spec.config`, and whatever
-//! stands in documents of other kinds, is read past and never held. Aliases are kept as aliases;
-//! what they come to is [`crate::manifests::value`]'s to say, within a bound.
+//! Owns which parts of a document are kept: the Ignition config under `spec.config` and documents of other
+//! kinds are parsed but not kept. Aliases are kept as aliases; [`crate::manifests::value`] expands them,
+//! within a bound.
 
 use std::borrow::Cow;
 use std::cell::Cell;
@@ -11,6 +11,7 @@ use std::ops::Range;
 
 use granit_parser::{Event, Marker, Options, Parser, ScalarStyle, Span, StrInput, StructureStyle, Tag};
 
+use crate::manifests::embeddings::{EmbeddedPart, PartForm, may_hold};
 use crate::model::machine_config::{Field, Position};
 
 /// The number of a node in its tree.
@@ -26,7 +27,7 @@ pub(crate) struct Tree<'t> {
     /// The top of the document.
     pub(crate) root: NodeId,
     /// There was more to keep than the limit.
-    pub(crate) is_cut: bool,
+    pub(crate) is_truncated: bool,
     merges_followed: Cell<usize>,
 }
 
@@ -51,7 +52,7 @@ impl<'t> Tree<'t> {
     }
 }
 
-/// A value, and where it stands.
+/// A value, and where it is in the text.
 #[derive(Debug)]
 pub(crate) struct YamlNode<'t> {
     /// The bytes of the value: for a mapping or sequence in block style, from its first entry.
@@ -64,13 +65,13 @@ pub(crate) struct YamlNode<'t> {
 }
 
 impl YamlNode<'_> {
-    /// Tells whether a tag may make it something else than it looks like.
-    pub(crate) fn has_odd_tag(&self) -> bool {
-        self.properties.tag == NodeTag::Odd
+    /// Tells whether it has a tag that may change its meaning.
+    pub(crate) fn has_other_tag(&self) -> bool {
+        self.properties.tag == NodeTag::Other
     }
 }
 
-/// What stands before a value.
+/// The anchor and the tag of a value.
 #[derive(Clone, Copy, Debug)]
 struct Properties {
     /// Zero for none.
@@ -84,8 +85,8 @@ impl Properties {
     fn new(anchor: usize, tag: Option<&Cow<'_, Tag>>, own: &str) -> Self {
         let tag = match tag {
             None => NodeTag::None,
-            Some(tag) if tag.is_yaml_core_schema_tag(own) => NodeTag::Own,
-            Some(_) => NodeTag::Odd,
+            Some(tag) if tag.is_yaml_core_schema_tag(own) => NodeTag::Standard,
+            Some(_) => NodeTag::Other,
         };
         Self { anchor, tag }
     }
@@ -95,9 +96,9 @@ impl Properties {
 enum NodeTag {
     None,
     /// `!!str` on a scalar, `!!seq` on a sequence, `!!map` on a mapping.
-    Own,
+    Standard,
     /// Any other.
-    Odd,
+    Other,
 }
 
 /// What a node is.
@@ -120,7 +121,7 @@ pub(crate) enum NodeContent<'t> {
     Alias(usize),
     /// An alias of an anchor that the document does not have.
     Dangling(String),
-    /// Read past.
+    /// Not kept.
     Skipped,
 }
 
@@ -142,7 +143,7 @@ pub(crate) enum TreeError {
     Syntax(SyntaxFault),
 }
 
-/// A fault of syntax.
+/// A syntax error.
 #[derive(Debug)]
 pub(crate) struct SyntaxFault {
     pub(crate) offset: usize,
@@ -150,7 +151,7 @@ pub(crate) struct SyntaxFault {
     pub(crate) message: String,
 }
 
-/// Where a text begins that is a part of a larger one.
+/// Where a part of a larger text begins.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct TextOrigin {
     pub(crate) offset: usize,
@@ -193,7 +194,7 @@ impl<'t> Trees<'t> {
     pub(crate) fn new(text: &'t str, base: TextOrigin, max_nodes: usize) -> Self {
         let mut options = Options::default();
         options.set_emit_comments(false);
-        // A dangling alias in a value that is not judged is nobody's concern.
+        // An alias without an anchor does not matter in a value that is not judged.
         options.emit_unresolved_aliases = true;
         Self {
             parser: Parser::new_from_str_with_options(text, options),
@@ -242,7 +243,7 @@ impl<'t> Trees<'t> {
                 return Err(TreeError::Syntax(SyntaxFault {
                     offset: self.base.offset(span.start),
                     position: self.base.position(span.start),
-                    message: "the document goes on after its end".to_owned(),
+                    message: "content after the end of the document".to_owned(),
                 }));
             }
         }
@@ -263,10 +264,10 @@ impl<'t> Trees<'t> {
         }
     }
 
-    /// Reads the node that begins with an event, and keeps of it what `keep` says.
+    /// Reads the node that begins with an event. `keep` says what is kept of it.
     fn node(&mut self, (event, span): (Event<'t>, Span), keep: Retention) -> Result<NodeId, TreeError> {
         let anchor = event.anchor_id().unwrap_or_default();
-        // An alias may bring it back in a place that matters.
+        // An alias may use it where it matters.
         let keep = if anchor != 0 && keep == Retention::Nothing { Retention::Whole } else { keep };
         match event {
             Event::Scalar(text, style, _, tag) => {
@@ -274,7 +275,7 @@ impl<'t> Trees<'t> {
                     return Ok(SKIPPED);
                 }
                 let properties = Properties::new(anchor, tag.as_ref(), "str");
-                let is_string = properties.tag == NodeTag::Own;
+                let is_string = properties.tag == NodeTag::Standard;
                 let indent = span.indent.unwrap_or_default();
                 let content = NodeContent::Scalar { text, style, indent, is_string };
                 Ok(self.leaf(span, content, keep, properties))
@@ -342,7 +343,7 @@ impl<'t> Trees<'t> {
                 }
                 keep = Retention::Nothing;
             }
-            // What is read past is left out, so that no list of it grows.
+            // Entries that are not kept would make the list grow without bound.
             if inner != Retention::Nothing {
                 entries.push((key, value));
             }
@@ -368,7 +369,7 @@ impl<'t> Trees<'t> {
         }
         let tree = &mut self.building;
         if tree.nodes.len() >= self.max_nodes {
-            tree.is_cut = true;
+            tree.is_truncated = true;
             return SKIPPED;
         }
         let id = tree.nodes.len();
@@ -406,40 +407,30 @@ impl Tree<'_> {
             anchors: HashMap::new(),
             aliased: HashSet::new(),
             root: SKIPPED,
-            is_cut: false,
+            is_truncated: false,
             merges_followed: Cell::new(0),
         }
     }
 }
 
-/// What to keep of a node, by where it stands.
+/// What to keep of a node, by where it is in the document.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Retention {
     /// The top of a document.
     Root,
-    /// An object of Kubernetes inside a list.
+    /// An object inside another.
     Object,
-    /// The items of a list.
-    Items,
-    /// The objects that a policy defines.
-    Definitions,
-    /// One of them, with what is wanted of it.
-    Definition,
-    /// The `spec` of an object.
-    Spec,
-    /// What a `ManifestWork` brings.
-    Workload,
-    /// The data of a ConfigMap or Secret.
-    Data,
-    /// The patches of a kustomization.
-    Patches,
-    /// One of them.
+    /// The mapping at this path of an object, on the way to embedded objects.
+    Path(&'static [&'static str]),
+    /// The embedded objects.
+    Part(PartForm),
+    /// An entry of [`PartForm::PolicyObjects`].
+    PolicyObject,
+    /// An entry of [`PartForm::Patches`].
     Patch,
     /// A value where only a scalar matters.
     Scalar,
-    /// Texts in a row.
-    Texts,
-    /// A text that may hold documents of its own.
+    /// A text that may hold documents.
     Text,
     /// All of it.
     Whole,
@@ -455,73 +446,54 @@ impl Retention {
     /// What to keep of the items of a sequence.
     fn item(self) -> Self {
         match self {
-            Self::Root | Self::Items => Self::Object,
-            Self::Definitions => Self::Definition,
-            Self::Patches => Self::Patch,
-            Self::Texts => Self::Text,
+            Self::Root | Self::Part(PartForm::Objects) => Self::Object,
+            Self::Part(PartForm::PolicyObjects) => Self::PolicyObject,
+            Self::Part(PartForm::Patches) => Self::Patch,
+            Self::Part(PartForm::PatchTexts) => Self::Text,
             Self::Whole => Self::Whole,
             _ => Self::Nothing,
         }
     }
 
-    /// What to keep of the value of `key`.
+    /// What to keep of the value of `key`. Merge keys add entries of other mappings.
     fn entry(self, key: Option<&str>) -> Self {
         match (self, key) {
             (Self::Whole, _) => Self::Whole,
-            // Merge keys bring entries of other mappings.
             (Self::Root | Self::Object, Some("apiVersion" | "kind" | "metadata" | "<<")) => Self::Whole,
-            (Self::Root | Self::Object, Some("spec")) => Self::Spec,
-            (Self::Root | Self::Object, Some("items" | "objects")) => Self::Items,
-            (Self::Root | Self::Object, Some("data" | "stringData" | "binaryData")) => Self::Data,
-            (Self::Root | Self::Object, Some("patches" | "patchesJson6902")) => Self::Patches,
             (Self::Object, Some("op" | "path" | "value")) => Self::Scalar,
-            (Self::Root | Self::Object, Some("patchesStrategicMerge")) => Self::Texts,
-            (Self::Spec, Some("config")) => Self::Nothing,
-            (Self::Spec, Some("policy-templates" | "object-templates")) => Self::Definitions,
-            (Self::Spec, Some("resources")) | (Self::Workload, Some("manifests")) => Self::Items,
-            (Self::Spec, Some("workload")) => Self::Workload,
-            (Self::Spec, Some("manifestWorkTemplate")) => Self::Spec,
-            (Self::Workload, Some("<<")) => Self::Whole,
-            (Self::Spec, Some("object-templates-raw")) | (Self::Patch, Some("patch")) => Self::Text,
-            (Self::Spec, _) => Self::Whole,
-            (Self::Definition, Some("objectDefinition")) => Self::Object,
-            (Self::Definition, Some("complianceType" | "<<")) => Self::Whole,
+            (Self::Root | Self::Object, Some(key)) => Self::below(&[], key).unwrap_or(Self::Nothing),
+            // The Ignition config of a MachineConfig, which is most of its bytes.
+            (Self::Path(SPEC), Some("config")) => Self::Nothing,
+            (Self::Path(path), Some(key)) if let Some(below) = Self::below(path, key) => below,
+            (Self::Path(SPEC), _) | (Self::Path(_), Some("<<")) => Self::Whole,
+            (Self::PolicyObject, Some("objectDefinition")) => Self::Object,
+            (Self::PolicyObject, Some("complianceType" | "<<")) => Self::Whole,
+            (Self::Patch, Some("patch")) => Self::Text,
             (Self::Patch, Some("target" | "<<")) => Self::Whole,
-            (Self::Data, _) => Self::Text,
+            (Self::Part(PartForm::Texts | PartForm::EncodedTexts), _) => Self::Text,
             _ => Self::Nothing,
         }
     }
+
+    /// What to keep at `path` followed by `key`. `None` where there is nothing embedded.
+    fn below(path: &[&str], key: &str) -> Option<Self> {
+        let part = EmbeddedPart::at_or_below(path, key)?;
+        Some(match (part.path.len() == path.len() + 1, part.form) {
+            (false, _) => Self::Path(&part.path[..=path.len()]),
+            (true, PartForm::PolicyText) => Self::Text,
+            (true, form) => Self::Part(form),
+        })
+    }
 }
 
-/// Tells whether an object of `kind` may be or hold a MachineConfig.
-fn may_hold(kind: &str) -> bool {
-    // Whatever ends so and has `items` is a list to the tools of the cluster.
-    kind.ends_with("List")
-        || matches!(
-            kind,
-            "MachineConfig"
-                | "ConfigMap"
-                | "Secret"
-                | "Template"
-                | "Policy"
-                | "ConfigurationPolicy"
-                | "ManifestWork"
-                | "ManifestWorkReplicaSet"
-                | "SyncSet"
-                | "SelectorSyncSet"
-                | "Kustomization"
-                | "Component"
-        )
-}
-
-/// Tells whether `text` speaks of MachineConfigs at all, be it in base64, or of what is judged in them, as
-/// a JSON patch does; where it does not, it holds none.
+/// Tells whether `text` contains the word MachineConfig, in base64 too, or the name of a field that is
+/// judged, as a JSON patch does. A text that does not has no MachineConfig in it.
 pub fn mentions(text: &str) -> bool {
     let names_a_field = || Field::ALL.iter().any(|field| text.contains(field.key()));
     text.contains(NAME) || names_a_field() || ENCODED_NAME.iter().any(|encoded| text.contains(encoded))
 }
 
-/// Tells whether `text` is base64 that speaks of MachineConfigs. Its lines may be broken anywhere.
+/// Tells whether `text` contains the word MachineConfig in base64, which may have line breaks anywhere.
 pub(crate) fn mentions_encoded(text: &str) -> bool {
     let text = match text.contains('\n') {
         true => Cow::Owned(text.replace(['\r', '\n'], "")),
@@ -531,8 +503,11 @@ pub(crate) fn mentions_encoded(text: &str) -> bool {
 }
 
 const NAME: &str = "MachineConfig";
-/// What stays of it in base64, by how many of the bytes before it share a group of three with it.
+/// The same in base64, for each of the three offsets in a group of three bytes; without the digits that
+/// depend on the bytes around it.
 const ENCODED_NAME: [&str; 3] = ["TWFjaGluZUNvbmZpZ", "1hY2hpbmVDb25maW", "NYWNoaW5lQ29uZmln"];
 const SKIPPED: NodeId = 0;
+/// The path of the fields of a MachineConfig, and of the objects in some embeddings.
+const SPEC: &[&str] = &["spec"];
 /// The merge keys that are followed in one document when values are looked for.
 const MAX_MERGES: usize = 100_000;

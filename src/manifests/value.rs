@@ -1,6 +1,6 @@
-//! What the nodes of a tree come to: aliases followed, merge keys merged, scalars resolved.
+//! The values of the nodes of a tree: aliases followed, merge keys merged, scalars resolved.
 //!
-//! Owns the bound on what aliases may unfold to, and the refusal of duplicate keys.
+//! Bounds what aliases may expand to, and refuses duplicate keys.
 
 use granit_parser::ScalarStyle;
 use serde_json::{Map, Number, Value};
@@ -15,7 +15,7 @@ pub(crate) struct ValueFault {
     pub(crate) message: String,
 }
 
-/// Makes values of the nodes of one tree.
+/// The values of the nodes of one tree.
 pub(crate) struct Values<'a, 't> {
     tree: &'a Tree<'t>,
     made: usize,
@@ -26,7 +26,7 @@ impl<'a, 't> Values<'a, 't> {
         Self { tree, made: 0 }
     }
 
-    /// The value of `id`, without the entries of mappings that were read past.
+    /// The value of `id`, without the entries of mappings that were not kept.
     pub(crate) fn value(&mut self, id: NodeId) -> Result<Value, ValueFault> {
         self.value_at(id, 0)
     }
@@ -38,7 +38,7 @@ impl<'a, 't> Values<'a, 't> {
             let message = if depth > MAX_DEPTH {
                 format!("the aliases nest deeper than {MAX_DEPTH} values")
             } else {
-                format!("the aliases unfold to more than {MAX_VALUES} values")
+                format!("the aliases expand to more than {MAX_VALUES} values")
             };
             return Err(ValueFault { at: id, message });
         }
@@ -89,7 +89,7 @@ impl<'a, 't> Values<'a, 't> {
         Ok(Value::Object(map))
     }
 
-    /// Adds what a merge key brings: earlier sources win, and the mapping's own entries above all.
+    /// Adds the entries of a merge key: those of the mapping take precedence, then those of earlier sources.
     fn merge(
         &mut self,
         map: &mut Map<String, Value>,
@@ -113,7 +113,10 @@ impl<'a, 't> Values<'a, 't> {
                 }
                 Ok(())
             }
-            _ => Err(ValueFault { at: source, message: "the merge key `<<` wants a mapping".to_owned() }),
+            _ => Err(ValueFault {
+                at: source,
+                message: "the value of the merge key `<<` is not a mapping".to_owned(),
+            }),
         }
     }
 }
@@ -124,11 +127,11 @@ pub(crate) fn follow(tree: &Tree<'_>, id: NodeId) -> Result<NodeId, ValueFault> 
     match &node.content {
         NodeContent::Alias(anchor) => tree.anchored(*anchor).ok_or_else(|| ValueFault {
             at: id,
-            message: "the alias refers to a value that was not kept".to_owned(),
+            message: "the alias refers to a value that is not read".to_owned(),
         }),
         NodeContent::Dangling(name) => Err(ValueFault {
             at: id,
-            message: format!("the alias `*{}` refers to no anchor of this document", shown(name)),
+            message: format!("the alias `*{}` has no anchor in this document", shown(name)),
         }),
         _ => Ok(id),
     }
@@ -158,8 +161,7 @@ fn resolve(text: &str) -> Value {
     Value::String(text.to_owned())
 }
 
-/// The values that one document's objects may come to with every alias unfolded. Each is small, so
-/// this bounds memory; no real document comes near.
+/// The values of one document's objects with every alias expanded. Each is small, so this bounds memory.
 const MAX_VALUES: usize = 1_000_000;
-/// As deep as aliases may nest: more than the reader lets collections nest by themselves.
+/// How deep aliases may nest: deeper than the parser lets collections nest.
 const MAX_DEPTH: usize = 600;

@@ -19,15 +19,15 @@ fn what_cannot_be_read_is_told_with_its_place_and_the_rest_is_explained() {
     assert!(explained.output.contains(&image), "{explained:?}");
     assert_eq!(
         explained.error,
-        "warning: tree/chart.yaml:1:1: a template, which says nothing before it is rendered\n  \
-         help: render it first, and give what comes out: helm template CHART, or kustomize build DIR, writes YAML\n\
+        "warning: tree/chart.yaml:1:1: a template that is not rendered\n  \
+         help: render it and check the output of `helm template CHART` or `kustomize build DIR`\n\
          error: tree/short.yaml:8:15: `os:4.18` names no registry; there is no default one \
          (/spec/osImageURL of MachineConfig short)\n  \
          help: put the registry in front: registry.example.com/path@sha256:<digest>\n\
          error: tree/tab.yaml:2:2: tabs disallowed within this context (block indentation)\n  \
-         help: mend the YAML there\n\
+         help: fix the syntax at this position\n\
          error: tree/utf16.yaml: the text is UTF-16\n  \
-         help: save the file as UTF-8 text\n"
+         help: save the file as UTF-8\n"
     );
 }
 

@@ -30,9 +30,9 @@ fn unreadable_files_are_named_and_the_rest_is_judged() {
     assert_eq!(
         tab,
         "error: absent.yaml: No such file or directory\n\
-         error: bytes.yaml:2:7: not UTF-8: byte 0xff\n  help: save the file as UTF-8 text\n\
-         error: large.yaml: larger than 64 MiB, the most that is read of one file\n  \
-         help: split the file, or leave it out\n\
+         error: bytes.yaml:2:7: not UTF-8: byte 0xff\n  help: save the file as UTF-8\n\
+         error: large.yaml: larger than 64 MiB, the limit for one file\n  \
+         help: split or exclude the file\n\
          error: self.yaml: Too many levels of symbolic links\n"
     );
     let last = rest.lines().last().unwrap();
@@ -185,8 +185,8 @@ fn objects_of_a_template_are_judged_and_one_with_a_parameter_is_skipped_with_a_w
     assert!(found.output.contains("--> t/template.yaml:11:17 ("), "{}", found.output);
     assert_eq!(
         found.error,
-        "warning: t/template.yaml:19:17: `quay.io/acme/os:${TAG}` has a parameter of the template in it\n  \
-         help: fill it in first, and give what comes out: oc process --local -f FILE -o yaml\n\
+        "warning: t/template.yaml:19:17: `quay.io/acme/os:${TAG}` contains a parameter of the template\n  \
+         help: check the output of `oc process --local -f FILE -o yaml`\n\
          1 MachineConfig in 1 file: 1 denied\n"
     );
     let named = tree.check(["--facts", "facts.json", "t/template.yaml"]);
@@ -206,8 +206,8 @@ fn a_missing_api_version_is_a_warning_in_a_folder_and_an_error_in_a_named_file()
             0,
             "warning: t/headless.yaml:1:1: `kind: MachineConfig` without an `apiVersion`\n  \
              help: write `apiVersion: machineconfiguration.openshift.io/v1`\n\
-             warning: t/other.yaml:1:13: `kind: MachineConfig` with the `apiVersion` \
-             `machineconfig.openshift.io/v1`, which no MachineConfig has\n  \
+             warning: t/other.yaml:1:13: `apiVersion` is `machineconfig.openshift.io/v1`; \
+             a MachineConfig has `machineconfiguration.openshift.io/v1`\n  \
              help: write `apiVersion: machineconfiguration.openshift.io/v1`\n\
              no MachineConfigs in 2 files\n"
         )

@@ -29,12 +29,12 @@ fn a_file_that_is_not_yaml_is_named_with_line_and_column() {
     for (text, words) in [
         (
             "kind: MachineConfig\nspec:\n\tosImageURL: a\n",
-            "error: bad.yaml:3:2: tabs disallowed within this context (block indentation)\n  help: mend the YAML there\n",
+            "error: bad.yaml:3:2: tabs disallowed within this context (block indentation)\n  help: fix the syntax at this position\n",
         ),
-        ("a: [1, 2\n", "error: bad.yaml:1:4: unclosed bracket '['\n  help: mend the YAML there\n"),
+        ("a: [1, 2\n", "error: bad.yaml:1:4: unclosed bracket '['\n  help: fix the syntax at this position\n"),
         (
             "{\"a\": 1,\n \"b\": tru",
-            "error: bad.yaml:2:9: EOF while parsing a value\n  help: mend the YAML there\n",
+            "error: bad.yaml:2:9: EOF while parsing a value\n  help: fix the syntax at this position\n",
         ),
     ] {
         assert_eq!(said(text.as_bytes()), words, "{text}");
@@ -45,19 +45,19 @@ fn a_file_that_is_not_yaml_is_named_with_line_and_column() {
 fn a_file_that_is_not_text_is_named_with_line_and_column() {
     assert_eq!(
         said(b"a: b\nc: \xff\n"),
-        "error: bad.yaml:2:4: not UTF-8: byte 0xff\n  help: save the file as UTF-8 text\n"
+        "error: bad.yaml:2:4: not UTF-8: byte 0xff\n  help: save the file as UTF-8\n"
     );
     assert_eq!(
         said(b"\xff\xfea\0"),
-        "error: bad.yaml: the text is UTF-16\n  help: save the file as UTF-8 text\n"
+        "error: bad.yaml: the text is UTF-16\n  help: save the file as UTF-8\n"
     );
 }
 
 #[test]
 fn a_template_is_named_and_in_a_folder_only_noted() {
     let text = format!("{HEAD}metadata:\n  name: os\nspec:\n  osImageURL: {{{{ .Values.image }}}}\n");
-    let help = "  help: render it first, and give what comes out: helm template CHART, or kustomize build DIR, writes YAML\n";
-    let words = "bad.yaml:6:15: a template, which says nothing before it is rendered";
+    let help = "  help: render it and check the output of `helm template CHART` or `kustomize build DIR`\n";
+    let words = "bad.yaml:6:15: a template that is not rendered";
     assert_eq!(said(text.as_bytes()), format!("error: {words}\n{help}"));
     let workplace = Workplace::new();
     workplace.write("chart/bad.yaml", &text);
@@ -73,23 +73,23 @@ fn what_cannot_be_edited_exactly_is_named_with_the_value_to_write() {
     for (text, words) in [
         (
             format!("x: &os {TAG}\n{HEAD}metadata: {{name: os}}\nspec: {{osImageURL: *os}}\n"),
-            "error: bad.yaml:5:20: `spec.osImageURL` is reached through an alias, so its text stands for other values too\n\
-             \x20 help: write it out in place of the alias: REGISTRY/acme/os@DIGEST\n",
+            "error: bad.yaml:5:20: `spec.osImageURL` comes from an alias, so an edit would change other values too\n\
+             \x20 help: replace the alias with the value: REGISTRY/acme/os@DIGEST\n",
         ),
         (
             format!("{HEAD}metadata: {{name: os}}\nspec:\n  osImageURL: >-\n    {TAG}\n"),
-            "error: bad.yaml:6:5: `spec.osImageURL` is a block scalar, which cannot be edited exactly\n\
+            "error: bad.yaml:6:5: `spec.osImageURL` is a block scalar, which cannot be edited in place\n\
              \x20 help: write it on one line: REGISTRY/acme/os@DIGEST\n",
         ),
         (
             format!("x: &os {{osImageURL: {TAG}}}\n{HEAD}metadata: {{name: os}}\nspec:\n  <<: *os\n"),
-            "error: bad.yaml:6:7: `spec.osImageURL` comes from a merge key (`<<`), so its text stands for other values too\n\
-             \x20 help: write it out in the object itself: REGISTRY/acme/os@DIGEST\n",
+            "error: bad.yaml:6:7: `spec.osImageURL` comes from a merge key (`<<`), so an edit would change other values too\n\
+             \x20 help: write it in the object itself: REGISTRY/acme/os@DIGEST\n",
         ),
         (
             format!("{HEAD}metadata: {{name: os}}\nspec:\n  osImageURL: {TAG}\n  osImageURL: {TAG}\n"),
             "error: bad.yaml:6:3: duplicate key `osImageURL`\n\
-             \x20 help: mend the object there; `oc apply --dry-run=server -f FILE` says what it wants\n",
+             \x20 help: fix the object at this position; `oc apply --dry-run=server -f FILE` shows what the API server expects\n",
         ),
     ] {
         let bad = workplace.write("bad.yaml", &text);
@@ -110,7 +110,7 @@ fn an_alias_bomb_is_refused_at_its_place() {
         "{HEAD}metadata: {{name: os}}\nspec:\n  osImageURL: a.io/os:1\n  extensions: *a39\n"
     ));
     let words = said(text.as_bytes());
-    assert!(words.contains("the aliases unfold to more than 1000000 values"), "{words}");
+    assert!(words.contains("the aliases expand to more than 1000000 values"), "{words}");
 }
 
 #[test]
@@ -129,7 +129,7 @@ fn a_huge_file_is_refused_with_the_limit() {
     let file = fs::File::create(workplace.path("huge.yaml")).unwrap();
     file.set_len(200 << 20).unwrap();
     let ended = workplace.pin(&["huge.yaml"]);
-    let words = "error: huge.yaml: larger than 64 MiB, the most that is read of one file\n  help: split the file, or leave it out\n";
+    let words = "error: huge.yaml: larger than 64 MiB, the limit for one file\n  help: split or exclude the file\n";
     assert_eq!((ended.status, ended.error.as_str()), (2, words));
 }
 
@@ -138,7 +138,7 @@ fn deep_nesting_is_refused_at_its_place() {
     let text = format!("a: {}{}\n", "[".repeat(100_000), "]".repeat(100_000));
     assert_eq!(
         said(text.as_bytes()),
-        "error: bad.yaml:1:259: recursion limit exceeded\n  help: mend the YAML there\n"
+        "error: bad.yaml:1:259: recursion limit exceeded\n  help: fix the syntax at this position\n"
     );
 }
 

@@ -1,17 +1,19 @@
-//! Records among the annotations: set, brought up to date, taken away.
+//! Records among the annotations: added, updated, removed.
 //!
-//! Owns where a new entry goes and how it looks. It goes first, right below the line of its parent,
-//! because there it comes between no comment and what the comment is about; it is indented, quoted
-//! and broken into lines as its neighbours are.
+//! Owns where a new entry goes and how it looks. It becomes the first one, right below the line of its
+//! parent, so that it does not separate a comment from the entry that the comment is about; it is indented,
+//! quoted and broken into lines like the entries around it.
 
 use std::ops::Range;
 
 use granit_parser::{ScalarStyle, StructureStyle};
 
+use crate::manifests::ManifestDocument;
 use crate::manifests::edit::{
-    Change, EditError, LineBreak, after_line, annotation_name, by_hand, clear, line_break, line_start, scalar,
+    Change, EditError, LineBreak, after_line, annotation_name, by_hand, check_editable, line_break,
+    line_start, scalar,
 };
-use crate::manifests::{ManifestDocument, NodeKind, Span};
+use crate::manifests::spans::{NodeKind, Span};
 use crate::model::machine_config::{Field, Position, REPIN_ANNOTATION};
 use crate::pin::Plan;
 
@@ -26,20 +28,20 @@ pub(crate) fn change(
     let mut new = Vec::new();
     let mut gone = Vec::new();
     for field in Field::ALL {
-        let spot = spans.records[field as usize].as_ref();
+        let span = spans.records[field as usize].as_ref();
         let key = field.record_annotation();
-        match (plan.record(field), spot) {
+        match (plan.record(field), span) {
             (None, _) | (Some(None), None) => {}
-            (Some(Some(record)), Some(spot)) => changes.push(update(text, spot, key, &record.to_string())?),
+            (Some(Some(record)), Some(span)) => changes.push(update(text, span, key, &record.to_string())?),
             (Some(Some(record)), None) => {
-                let quote = Quote::of(text, spans.images[field as usize].as_ref().map(|spot| &spot.value));
+                let quote = Quote::of(text, spans.images[field as usize].as_ref().map(|span| &span.value));
                 new.push(AnnotationEdit { key, value: record.to_string(), quote });
             }
-            (Some(None), Some(spot)) => gone.push((key, spot)),
+            (Some(None), Some(span)) => gone.push((key, span)),
         }
     }
-    if let (true, Some(spot)) = (plan.removes_repin(), spans.repin.as_ref()) {
-        gone.push((REPIN_ANNOTATION, spot));
+    if let (true, Some(span)) = (plan.removes_repin(), spans.repin.as_ref()) {
+        gone.push((REPIN_ANNOTATION, span));
     }
     if new.is_empty() && gone.is_empty() {
         return Ok(());
@@ -49,7 +51,7 @@ pub(crate) fn change(
     editor.change(&new, &gone, changes)
 }
 
-/// An entry that is to be there.
+/// An annotation that the plan adds.
 struct AnnotationEdit {
     key: &'static str,
     value: String,
@@ -73,7 +75,7 @@ impl Quote {
         }
     }
 
-    /// Keys and records of ours hold nothing that would need an escape.
+    /// Our keys and records contain nothing that would need an escape.
     fn around(self, text: &str) -> String {
         match self {
             Self::None => text.to_owned(),
@@ -83,28 +85,28 @@ impl Quote {
     }
 }
 
-fn update(text: &str, spot: &Span, key: &str, value: &str) -> Result<Change, EditError> {
+fn update(text: &str, span: &Span, key: &str, value: &str) -> Result<Change, EditError> {
     let name = annotation_name(key);
-    if let NodeKind::Scalar { is_null: true, .. } = spot.form {
-        clear(spot, &name, value)?;
-        return put(text, spot, value)
-            .ok_or_else(|| EditError::new(spot.position, format!("{name} has no value"), by_hand(value)));
+    if let NodeKind::Scalar { is_null: true, .. } = span.kind {
+        check_editable(span, &name, value)?;
+        return put(text, span, value)
+            .ok_or_else(|| EditError::new(span.position, format!("{name} has no value"), by_hand(value)));
     }
-    Ok(Change { range: scalar(text, spot, &name, value)?, text: value.to_owned() })
+    Ok(Change { range: scalar(text, span, &name, value)?, text: value.to_owned() })
 }
 
-/// Puts a value in the place of null, which may be written as nothing at all.
-fn put(text: &str, spot: &Span, value: &str) -> Option<Change> {
-    if !spot.value.is_empty() {
-        return Some(Change { range: spot.value.clone(), text: value.to_owned() });
+/// Replaces null, which may be written as nothing at all, by a value.
+fn put(text: &str, span: &Span, value: &str) -> Option<Change> {
+    if !span.value.is_empty() {
+        return Some(Change { range: span.value.clone(), text: value.to_owned() });
     }
-    let at = behind_colon(text, spot)?;
+    let at = behind_colon(text, span)?;
     Some(Change { range: at..at, text: format!(" {value}") })
 }
 
-/// The byte behind the colon of a key.
-fn behind_colon(text: &str, spot: &Span) -> Option<usize> {
-    let rest = text.get(spot.key.end..)?.trim_start_matches([' ', '\t']);
+/// The byte after the colon of a key.
+fn behind_colon(text: &str, span: &Span) -> Option<usize> {
+    let rest = text.get(span.key.end..)?.trim_start_matches([' ', '\t']);
     rest.starts_with(':').then(|| text.len() - rest.len() + 1)
 }
 
@@ -123,13 +125,13 @@ impl Editor<'_> {
         changes: &mut Vec<Change>,
     ) -> Result<(), EditError> {
         let first = &wanted(new);
-        clear(self.metadata, "`metadata`", &format!("metadata, with the annotation {first}"))?;
+        check_editable(self.metadata, "`metadata`", &format!("metadata, with the annotation {first}"))?;
         let Some(annotations) = self.annotations else {
             changes.push(self.add_map(new)?);
             return Ok(());
         };
-        clear(annotations, "`metadata.annotations`", &format!("annotations, with {first}"))?;
-        match &annotations.form {
+        check_editable(annotations, "`metadata.annotations`", &format!("annotations, with {first}"))?;
+        match &annotations.kind {
             NodeKind::Scalar { is_null: true, .. } => changes.push(self.fill(annotations, new)?),
             NodeKind::Mapping { style: StructureStyle::Block, keys, .. } => {
                 if !new.is_empty() {
@@ -137,8 +139,8 @@ impl Editor<'_> {
                     let lines = entries_in_lines(new, &self.key_quote(keys), &spaces(at.column - 1));
                     changes.push(self.below(annotations, &lines, first)?);
                 }
-                for (key, spot) in gone {
-                    changes.push(self.without_lines(key, spot)?);
+                for (key, span) in gone {
+                    changes.push(self.without_lines(key, span)?);
                 }
                 if new.is_empty() && gone.len() == keys.len() {
                     // An empty value would be null.
@@ -155,10 +157,10 @@ impl Editor<'_> {
         Ok(())
     }
 
-    /// Puts a map of annotations into metadata that has none.
+    /// Adds annotations to metadata that has none.
     fn add_map(&self, new: &[AnnotationEdit]) -> Result<Change, EditError> {
         let first = &wanted(new);
-        let NodeKind::Mapping { style, keys, .. } = &self.metadata.form else {
+        let NodeKind::Mapping { style, keys, .. } = &self.metadata.kind else {
             return Err(self.refusal(self.metadata.position, first));
         };
         let Some((_, at)) = keys.first() else { return Err(self.refusal(self.metadata.position, first)) };
@@ -180,11 +182,11 @@ impl Editor<'_> {
         }
     }
 
-    /// Gives annotations that are null their first entries.
+    /// Replaces annotations that are null.
     fn fill(&self, annotations: &Span, new: &[AnnotationEdit]) -> Result<Change, EditError> {
         let first = &wanted(new);
         let quote = Quote::of(self.text, Some(&annotations.key));
-        let NodeKind::Mapping { style, keys, .. } = &self.metadata.form else {
+        let NodeKind::Mapping { style, keys, .. } = &self.metadata.kind else {
             return Err(self.refusal(self.metadata.position, first));
         };
         if *style == StructureStyle::Block && annotations.value.is_empty() {
@@ -206,13 +208,13 @@ impl Editor<'_> {
         changes: &mut Vec<Change>,
     ) -> Result<(), EditError> {
         let first = &wanted(new);
-        for (key, spot) in gone {
-            clear(spot, &annotation_name(key), "")?;
+        for (key, span) in gone {
+            check_editable(span, &annotation_name(key), "")?;
         }
         let is_gone =
-            |key: &Range<usize>| gone.iter().find(|(_, spot)| spot.key == *key).map(|(_, spot)| *spot);
+            |key: &Range<usize>| gone.iter().find(|(_, span)| span.key == *key).map(|(_, span)| *span);
         if keys.is_empty() {
-            let parents = match &self.metadata.form {
+            let parents = match &self.metadata.kind {
                 NodeKind::Mapping { keys, .. } => keys,
                 _ => return Err(self.refusal(self.metadata.position, first)),
             };
@@ -232,20 +234,20 @@ impl Editor<'_> {
         let quote = self.key_quote(keys);
         let entries: Vec<_> = new.iter().map(|entry| flow.entry(entry, quote)).collect();
         if keys.iter().all(|(key, _)| is_gone(key).is_some()) {
-            let end = keys.last().and_then(|(key, _)| is_gone(key)).map_or(0, |spot| spot.value.end);
+            let end = keys.last().and_then(|(key, _)| is_gone(key)).map_or(0, |span| span.value.end);
             changes.push(Change { range: keys[0].0.start..end, text: entries.join(flow.comma()) });
             return Ok(());
         }
         for entry in &entries {
             changes.push(flow.first_entry(entry, self.line_break()));
         }
-        // Entries that go and stand side by side go together, with the comma on one side.
+        // Adjacent entries are removed together, with the comma on one side.
         let mut index = 0;
         while index < keys.len() {
             let begins = index;
             let mut ends = None;
-            while let Some(spot) = keys.get(index).and_then(|(key, _)| is_gone(key)) {
-                ends = Some(spot.value.end);
+            while let Some(span) = keys.get(index).and_then(|(key, _)| is_gone(key)) {
+                ends = Some(span.value.end);
                 index += 1;
             }
             if let Some(ends) = ends {
@@ -261,14 +263,14 @@ impl Editor<'_> {
         Ok(())
     }
 
-    /// Puts lines right below the line of a key whose value begins on a later line.
+    /// Adds lines right below the line of a key whose value begins on a later line.
     fn below(&self, parent: &Span, lines: &[String], value: &str) -> Result<Change, EditError> {
         let (at, ends) = after_line(self.text, parent.key.end);
         let margin = &self.text[line_start(self.text, parent.key.start)..parent.key.start];
         let margin = margin.trim_start_matches('\u{feff}');
         let is_plain = margin.chars().all(|character| matches!(character, ' ' | '-'));
         let begins = parent.value.start.max(parent.key.end);
-        // Anchors and tags may stand on lines of their own, before the value that they are for.
+        // Anchors and tags may be on lines of their own before their value.
         let between = self.text.get(at..begins).unwrap_or_default();
         let is_clear = between.lines().all(|line| {
             let line = line.trim();
@@ -286,24 +288,24 @@ impl Editor<'_> {
         Ok(Change { range: at..at, text })
     }
 
-    /// Takes the lines of an entry away.
-    fn without_lines(&self, key: &str, spot: &Span) -> Result<Change, EditError> {
-        clear(spot, &annotation_name(key), "")?;
-        let start = line_start(self.text, spot.key.start);
-        let (end, ends) = after_line(self.text, spot.value.end);
-        let is_alone = self.text[start..spot.key.start].chars().all(|character| character == ' ');
-        let rest = self.text[spot.value.end..end].trim();
+    /// Removes the lines of an entry.
+    fn without_lines(&self, key: &str, span: &Span) -> Result<Change, EditError> {
+        check_editable(span, &annotation_name(key), "")?;
+        let start = line_start(self.text, span.key.start);
+        let (end, ends) = after_line(self.text, span.value.end);
+        let is_alone = self.text[start..span.key.start].chars().all(|character| character == ' ');
+        let rest = self.text[span.value.end..end].trim();
         let is_block = matches!(
-            spot.form,
+            span.kind,
             NodeKind::Scalar { style: ScalarStyle::Literal | ScalarStyle::Folded, .. }
                 | NodeKind::Mapping { .. }
         );
         if !is_alone || is_block || !(rest.is_empty() || rest.starts_with('#')) {
-            let message = format!("{} cannot be taken away exactly", annotation_name(key));
-            return Err(EditError::new(spot.key_position, message, "take it away by hand"));
+            let message = format!("{} cannot be removed in place", annotation_name(key));
+            return Err(EditError::new(span.key_position, message, "remove it by hand"));
         }
         let start = match ends {
-            // The last line of the text goes with the line break before it.
+            // The last line of the text is removed with the line break before it.
             LineBreak::Missing => self.text[..start].trim_end_matches(['\n', '\r']).len(),
             LineBreak::LineFeed | LineBreak::CarriageReturnLineFeed => start,
         };
@@ -340,10 +342,9 @@ impl Editor<'_> {
     }
 
     fn refusal(&self, position: Position, wanted: &str) -> EditError {
-        let message =
-            "the annotations cannot be edited exactly in the style in which they are written".to_owned();
+        let message = "the annotations cannot be edited in place in this YAML style".to_owned();
         let help = match wanted {
-            "" => "change them by hand".to_owned(),
+            "" => "edit by hand".to_owned(),
             wanted => by_hand(&format!("the annotation {wanted}")),
         };
         EditError::new(position, message, help)
@@ -355,17 +356,17 @@ struct Flow<'a> {
     text: &'a str,
     /// The byte of the opening brace.
     start: usize,
-    /// The byte of the first key, or behind the brace where there is none.
+    /// The byte of the first key, or the one after the brace where there is none.
     first: usize,
-    /// What stands before each key on its line. `None` when the mapping is not broken into lines.
+    /// The indentation of each key. `None` when the mapping is not broken into lines.
     margin: Option<&'a str>,
-    /// What a level of nesting adds to the margin.
+    /// What a level of nesting adds to the indentation.
     step: Option<&'a str>,
     colon: &'static str,
 }
 
 impl Flow<'_> {
-    /// The change that puts `entry` before the first.
+    /// The change that adds `entry` before the first.
     fn first_entry(&self, entry: &str, line_break: &str) -> Change {
         match self.margin {
             Some(margin) => {
@@ -390,7 +391,7 @@ impl Flow<'_> {
     }
 
     fn entry(&self, entry: &AnnotationEdit, key_quote: Quote) -> String {
-        // A plain key wants white space behind its colon, and JSON wants its values quoted.
+        // A plain key needs white space after its colon, and JSON needs quoted values.
         let (colon, quote) = match (self.colon, key_quote) {
             (":", Quote::None) => (": ", entry.quote),
             (":", _) => (":", Quote::Double),

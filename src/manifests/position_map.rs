@@ -1,8 +1,7 @@
-//! Documents inside the text of a scalar, as a ConfigMap carries them: back to the outer places.
+//! From positions in the text of a scalar, such as an entry of a ConfigMap, to positions in the file.
 //!
-//! Owns the way from a line and column of the inner text to those of the file. A literal block
-//! (`|`) holds its text letter for letter, indented, so its places and bytes are found exactly; of
-//! a double-quoted text on one line the places are found, and of any other only where it begins.
+//! A literal block (`|`) holds its text unchanged but for the indentation, so positions and bytes are exact.
+//! In a double-quoted text on one line, positions are exact; in any other text, only its start is known.
 
 use std::ops::Range;
 
@@ -12,29 +11,29 @@ use crate::manifests::spans::{EditBlocker, EditBlockerKind, EditSpans, NodeKind}
 use crate::manifests::tree::{NodeContent, YamlNode};
 use crate::model::machine_config::Position;
 
-/// How an inner text stands in its file.
-pub(crate) enum Embedding {
+/// How the positions of an inner text relate to those of the file.
+pub(crate) enum PositionMap {
     /// Line for line, each indented.
     Literal {
         /// For each line of the inner text: where it begins, in both texts, in bytes.
         lines: Vec<(usize, usize)>,
-        /// The line of the file on which the first of them stands.
+        /// The line of the file that holds the first of them.
         first_line: u64,
         indent: usize,
     },
     /// On one line, with escapes.
     Quoted {
-        /// Where the inner text and the outer column go apart: after each escape.
-        steps: Vec<(Position, u64)>,
+        /// The inner position and the outer column after each escape.
+        shifts: Vec<(Position, u64)>,
         line: u64,
-        begins: Position,
+        start: Position,
     },
-    /// In some other way.
+    /// Only the start is known.
     Opaque(Position),
 }
 
-impl Embedding {
-    /// Finds how the scalar `node` of the file `outer` stands there.
+impl PositionMap {
+    /// The map for the scalar `node` of the file `outer`.
     pub(crate) fn of(node: &YamlNode<'_>, outer: &str) -> Self {
         let NodeContent::Scalar { text, style, indent, .. } = &node.content else {
             return Self::Opaque(node.position);
@@ -47,39 +46,39 @@ impl Embedding {
         found.unwrap_or(Self::Opaque(node.position))
     }
 
-    /// The place in the file.
+    /// The position in the file.
     pub(crate) fn position(&self, inner: Position) -> Position {
         match self {
             Self::Literal { first_line, indent, .. } => {
                 Position { line: first_line + inner.line - 1, column: inner.column + *indent as u64 }
             }
-            Self::Quoted { steps, line, begins } => {
+            Self::Quoted { shifts, line, start } => {
                 let next =
-                    steps.partition_point(|(at, _)| (at.line, at.column) <= (inner.line, inner.column));
-                match next.checked_sub(1).map(|index| steps[index]) {
+                    shifts.partition_point(|(at, _)| (at.line, at.column) <= (inner.line, inner.column));
+                match next.checked_sub(1).map(|index| shifts[index]) {
                     Some((at, column)) if at.line == inner.line => {
                         Position { line: *line, column: column + inner.column - at.column }
                     }
-                    _ => *begins,
+                    _ => *start,
                 }
             }
             Self::Opaque(position) => *position,
         }
     }
 
-    /// Moves a site into the file, or marks it where that cannot be done exactly.
-    pub(crate) fn move_site(&self, spans: &mut EditSpans) {
-        for spot in spans.spots() {
-            spot.position = self.position(spot.position);
-            spot.key_position = self.position(spot.key_position);
-            if let Some(obstacle) = &mut spot.obstacle {
-                obstacle.position = self.position(obstacle.position);
+    /// Moves spans into the file, and blocks them where their bytes are not exact.
+    pub(crate) fn move_spans(&self, spans: &mut EditSpans) {
+        for span in spans.all_mut() {
+            span.position = self.position(span.position);
+            span.key_position = self.position(span.key_position);
+            if let Some(blocker) = &mut span.blocker {
+                blocker.position = self.position(blocker.position);
             }
             match self {
                 Self::Literal { lines, .. } => {
-                    spot.key = range(lines, &spot.key);
-                    spot.value = range(lines, &spot.value);
-                    if let NodeKind::Mapping { keys, .. } = &mut spot.form {
+                    span.key = range(lines, &span.key);
+                    span.value = range(lines, &span.value);
+                    if let NodeKind::Mapping { keys, .. } = &mut span.kind {
                         for (key, position) in keys {
                             *key = range(lines, key);
                             *position = self.position(*position);
@@ -87,8 +86,8 @@ impl Embedding {
                     }
                 }
                 Self::Quoted { .. } | Self::Opaque(_) => {
-                    let obstacle = EditBlocker { kind: EditBlockerKind::QuotedText, position: spot.position };
-                    spot.obstacle.get_or_insert(obstacle);
+                    let blocker = EditBlocker { kind: EditBlockerKind::QuotedText, position: span.position };
+                    span.blocker.get_or_insert(blocker);
                 }
             }
         }
@@ -103,13 +102,13 @@ fn range(lines: &[(usize, usize)], inner: &Range<usize>) -> Range<usize> {
 }
 
 fn offset(lines: &[(usize, usize)], inner: usize) -> usize {
-    let next = lines.partition_point(|(begins, _)| *begins <= inner);
-    let (begins, outer) = lines[next.saturating_sub(1)];
-    outer + (inner - begins)
+    let next = lines.partition_point(|(start, _)| *start <= inner);
+    let (start, outer) = lines[next.saturating_sub(1)];
+    outer + (inner - start)
 }
 
-/// `None` when the lines of the file are not those of the text, whatever the reason.
-fn literal(text: &str, node: &YamlNode<'_>, indent: usize, outer: &str) -> Option<Embedding> {
+/// `None` when the lines of the file are not those of the text.
+fn literal(text: &str, node: &YamlNode<'_>, indent: usize, outer: &str) -> Option<PositionMap> {
     let blank = text.len() - text.trim_start_matches('\n').len();
     let first_line = node.position.line.checked_sub(blank as u64)?;
     let mut lines: Vec<_> = (0..blank).map(|line| (line, node.span.start)).collect();
@@ -135,15 +134,15 @@ fn literal(text: &str, node: &YamlNode<'_>, indent: usize, outer: &str) -> Optio
         }
     }
     lines.push((inner, at));
-    Some(Embedding::Literal { lines, first_line, indent })
+    Some(PositionMap::Literal { lines, first_line, indent })
 }
 
-/// `None` when the text is not on one line, or has an escape that is not understood here.
-fn quoted(text: &str, node: &YamlNode<'_>, outer: &str) -> Option<Embedding> {
+/// `None` when the text is not on one line, or has an escape that is not known here.
+fn quoted(text: &str, node: &YamlNode<'_>, outer: &str) -> Option<PositionMap> {
     let raw = outer.get(node.span.clone())?.strip_prefix('"')?.strip_suffix('"')?;
     let mut inner = Position { line: 1, column: 1 };
     let mut column = node.position.column + 1;
-    let mut steps = vec![(inner, column)];
+    let mut shifts = vec![(inner, column)];
     let mut expected = text.chars();
     let mut rest = raw.chars();
     while let Some(character) = rest.next() {
@@ -158,18 +157,18 @@ fn quoted(text: &str, node: &YamlNode<'_>, outer: &str) -> Option<Embedding> {
         column += width;
         if value == '\n' {
             inner = Position { line: inner.line + 1, column: 1 };
-            steps.push((inner, column));
+            shifts.push((inner, column));
         } else {
             inner.column += 1;
             if width > 1 {
-                steps.push((inner, column));
+                shifts.push((inner, column));
             }
         }
     }
-    expected.next().is_none().then_some(Embedding::Quoted {
-        steps,
+    expected.next().is_none().then_some(PositionMap::Quoted {
+        shifts,
         line: node.position.line,
-        begins: node.position,
+        start: node.position,
     })
 }
 

@@ -1,0 +1,573 @@
+//! From the documents of a text to the MachineConfigs in them.
+//!
+//! Owns what is read of which object: MachineConfigs themselves, JSON patches of their image fields, and
+//! what is inside the objects of [`Embedding`]'s table. What is wrong with one object never hides another.
+
+use std::ops::Range;
+
+use serde_json::json;
+
+use crate::manifests::embeddings::{EmbeddedPart, Embedding, PartForm, Renderer};
+use crate::manifests::json::{self, JsonObjects};
+use crate::manifests::position_map::PositionMap;
+use crate::manifests::spans::{EditSpans, NodeRef};
+use crate::manifests::tree::{
+    NodeContent, SyntaxFault, TextOrigin, Tree, TreeError, Trees, mentions_encoded,
+};
+use crate::manifests::value::{ValueFault, Values};
+use crate::manifests::{DocumentFault, Documents, FaultKind, ManifestDocument};
+use crate::model::machine_config::{Field, GROUP, Origin, Position, Subject};
+use crate::text::shown;
+
+/// What is known of a text from the objects around it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct TextContext {
+    /// How many texts it is inside.
+    depth: usize,
+    /// It is in an OpenShift Template, so `${NAME}` and `${{NAME}}` in it are parameters.
+    has_parameters: bool,
+    /// It is in a policy of Advanced Cluster Management, whose controller renders `{{…}}` in it.
+    is_in_policy: bool,
+    /// The bytes of embedded texts that were read before it.
+    embedded_bytes: usize,
+    /// The most of them that are read.
+    max_embedded_bytes: usize,
+    /// The most values that are kept of one document.
+    max_nodes: usize,
+}
+
+impl TextContext {
+    /// The context of `text` when it is a file.
+    pub(crate) fn of_file(text: &str) -> Self {
+        Self {
+            depth: 0,
+            has_parameters: false,
+            is_in_policy: false,
+            embedded_bytes: 0,
+            max_embedded_bytes: text.len() * MAX_COPIES,
+            max_nodes: MAX_NODES,
+        }
+    }
+
+    /// The context of `text` when it is to be one MachineConfig.
+    pub(crate) fn of_one_object(text: &str) -> Self {
+        Self { max_nodes: MAX_NODES_OF_ONE, ..Self::of_file(text) }
+    }
+
+    /// The fault of a value that has to be rendered.
+    fn template_fault(self) -> FaultKind {
+        if self.is_in_policy { FaultKind::PolicyTemplate } else { FaultKind::Template }
+    }
+
+    /// Tells whether `text` changes before a cluster gets it.
+    fn has_placeholders(self, text: &str) -> bool {
+        text.contains("{{") || self.has_parameters && text.contains("${")
+    }
+}
+
+/// Reads a text that is a file, or is inside another text.
+pub(crate) fn read_text(text: &str, context: TextContext) -> Documents {
+    match json::objects(text) {
+        Some(json) if json.error.is_none() && json.objects.len() > 1 => read_objects(text, &json, context),
+        Some(json) if json.error.is_some() => {
+            // It may be YAML that looks like JSON at first. If it is neither, the error that comes later in
+            // the text is the better one.
+            let (yaml, yaml_error) = DocumentReader::new(text, context).read([(text, TextOrigin::START)]);
+            match json.error.as_ref() {
+                Some(error) if yaml_error.is_some_and(|offset| offset <= error.offset) => {
+                    read_objects(text, &json, context)
+                }
+                _ => yaml,
+            }
+        }
+        _ => DocumentReader::new(text, context).read([(text, TextOrigin::START)]).0,
+    }
+}
+
+fn read_objects(text: &str, json: &JsonObjects<'_>, context: TextContext) -> Documents {
+    let mut documents = DocumentReader::new(text, context).read(json.objects.iter().copied()).0;
+    if let Some(error) = &json.error {
+        let from = json.objects.last().map_or(0, |(object, base)| base.offset + object.len());
+        documents.faults.push(syntax_fault(text, error, from..text.len()));
+    }
+    documents
+}
+
+/// Reads the documents of one text.
+struct DocumentReader<'t> {
+    text: &'t str,
+    context: TextContext,
+    read: Documents,
+}
+
+impl<'t> DocumentReader<'t> {
+    fn new(text: &'t str, context: TextContext) -> Self {
+        Self { text, context, read: Documents::default() }
+    }
+
+    /// Reads the `parts` of the text. Returns the byte of the first syntax error as well.
+    fn read(mut self, parts: impl IntoIterator<Item = (&'t str, TextOrigin)>) -> (Documents, Option<usize>) {
+        let mut first_error = None;
+        for (part, base) in parts {
+            let mut trees = Trees::new(part, base, self.context.max_nodes);
+            while let Some((span, outcome)) = trees.next() {
+                match outcome {
+                    Ok(tree) => ObjectReader::new(&tree, self.text, self.context, &mut self.read).read(),
+                    Err(TreeError::OtherKind(kind)) => self.read.skip(&kind),
+                    Err(TreeError::Syntax(error)) => {
+                        first_error.get_or_insert(error.offset);
+                        self.read.faults.push(syntax_fault(self.text, &error, span));
+                    }
+                }
+            }
+        }
+        (self.read, first_error)
+    }
+}
+
+/// Reads the objects of one document.
+struct ObjectReader<'a, 't> {
+    tree: &'a Tree<'t>,
+    values: Values<'a, 't>,
+    text: &'a str,
+    context: TextContext,
+    objects: usize,
+    read: &'a mut Documents,
+}
+
+/// The kind and version of a list's items that have none: the API server leaves them out in its own lists.
+/// Both are empty where there is no default.
+#[derive(Clone, Copy)]
+struct DefaultKind<'p> {
+    kind: &'p str,
+    api_version: &'p str,
+}
+
+impl<'p> DefaultKind<'p> {
+    const NONE: Self = Self { kind: "", api_version: "" };
+
+    /// The default for what is in an object of `kind`.
+    fn of_items(kind: &'p str, api_version: &'p str) -> Self {
+        match kind.strip_suffix("List") {
+            None | Some("") => Self::NONE,
+            Some(kind) => Self { kind, api_version },
+        }
+    }
+}
+
+impl<'a, 't> ObjectReader<'a, 't> {
+    fn new(tree: &'a Tree<'t>, text: &'a str, context: TextContext, read: &'a mut Documents) -> Self {
+        Self { tree, values: Values::new(tree), text, context, objects: 0, read }
+    }
+
+    fn read(mut self) {
+        let Some(root) = NodeRef::at(self.tree, self.tree.root) else { return };
+        let outcome = match &self.tree.node(root.node()).content {
+            NodeContent::Sequence(_) => self.objects(root, "", 0, DefaultKind::NONE),
+            _ => self.object(root, String::new(), 0, DefaultKind::NONE),
+        };
+        self.report(outcome);
+    }
+
+    fn object(
+        &mut self,
+        object: NodeRef<'_, '_>,
+        path: String,
+        nesting: usize,
+        default: DefaultKind<'_>,
+    ) -> Result<(), ValueFault> {
+        self.objects += 1;
+        if self.objects > MAX_OBJECTS || nesting > MAX_NESTING {
+            let message =
+                format!("more than {MAX_OBJECTS} objects, or lists nested deeper than {MAX_NESTING}");
+            return Err(ValueFault { at: object.written(), message });
+        }
+        // JSON after a comment is one string to a YAML reader.
+        let is_outermost = nesting == 0 && self.context.depth == 0;
+        if is_outermost && object.text().is_some_and(declares_machine_config) {
+            let message = "a string, not an object".to_owned();
+            return Err(ValueFault { at: object.written(), message });
+        }
+        let (kind, api_version) = match (object.text_of("kind"), object.text_of("apiVersion")) {
+            ("", "") => (default.kind, default.api_version),
+            (kind, "") if kind == default.kind => (kind, default.api_version),
+            written => written,
+        };
+        let group = api_version.split_once('/').map_or("", |(group, _)| group);
+        match kind {
+            "MachineConfig" if group == GROUP => {
+                let outcome = self.machine_config(object, path, default);
+                self.report(outcome);
+            }
+            "MachineConfig" if may_mean_ours(group) && is_object(object) => {
+                self.other_api_version(object, api_version);
+            }
+            "" if api_version.is_empty() && object.entry("op").is_some() => {
+                let outcome = self.json_patch(object, path);
+                self.report(outcome);
+            }
+            _ => {
+                let before = self.count();
+                if let Some(embedding) = Embedding::of(kind, group) {
+                    let outside = self.context;
+                    self.context.has_parameters |= embedding.renderer == Renderer::Template;
+                    self.context.is_in_policy |= embedding.renderer == Renderer::Policy;
+                    let default = DefaultKind::of_items(kind, api_version);
+                    let mut parts = embedding.parts.iter();
+                    let outcome = parts.try_for_each(|part| self.part(object, part, &path, nesting, default));
+                    self.context = outside;
+                    outcome?;
+                }
+                if before == self.count() {
+                    self.read.skip(kind);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn count(&self) -> usize {
+        self.read.documents.len() + self.read.faults.len() + self.read.skipped
+    }
+
+    /// Reads the objects of the sequence at `path`.
+    fn objects(
+        &mut self,
+        list: NodeRef<'_, '_>,
+        path: &str,
+        nesting: usize,
+        default: DefaultKind<'_>,
+    ) -> Result<(), ValueFault> {
+        for (index, item) in list.items().into_iter().enumerate() {
+            match item {
+                Some(item) => self.object(item, format!("{path}/{index}"), nesting + 1, default)?,
+                None => self.read.skip(""),
+            }
+        }
+        Ok(())
+    }
+
+    fn other_api_version(&mut self, object: NodeRef<'_, '_>, api_version: &str) {
+        let (at, message) = match object.entry("apiVersion") {
+            None => (object, "`kind: MachineConfig` without an `apiVersion`".to_owned()),
+            Some(entry) => {
+                let message =
+                    format!("`apiVersion` is `{}`; a MachineConfig has `{GROUP}/v1`", shown(api_version));
+                (entry, message)
+            }
+        };
+        self.add_fault(FaultKind::ApiVersion, ValueFault { at: at.written(), message });
+    }
+
+    fn machine_config(
+        &mut self,
+        object: NodeRef<'_, '_>,
+        path: String,
+        default: DefaultKind<'_>,
+    ) -> Result<(), ValueFault> {
+        let id = object.written();
+        if self.tree.is_truncated {
+            let message = "the document has more values than the limit".to_owned();
+            return Err(ValueFault { at: id, message });
+        }
+        let mut value = self.values.value(id)?;
+        if !default.kind.is_empty()
+            && let Some(map) = value.as_object_mut()
+        {
+            map.entry("apiVersion").or_insert_with(|| default.api_version.into());
+            map.entry("kind").or_insert_with(|| default.kind.into());
+        }
+        for path in [&["metadata"][..], &["metadata", "labels"], &["metadata", "annotations"], &["spec"]] {
+            let inner = path.iter().try_fold(&value, |value, key| value.get(key));
+            // serde would read a list as a struct.
+            if let Some(at) = path.iter().try_fold(object, |at, key| at.entry(key))
+                && !inner.is_none_or(|inner| inner.is_object() || inner.is_null())
+            {
+                let message = format!("`{}` is not a mapping", path.join("."));
+                return Err(ValueFault { at: at.written(), message });
+            }
+        }
+        let image = |field: Field| object.entry("spec")?.entry(field.key());
+        let positions = Field::ALL.map(|field| image(field).map(|at| at.position()));
+        let origin = Origin::new(object.position().line, positions, path);
+        let mut subject = Subject::from_value(value, origin).map_err(|refused| {
+            let mut at = Some(object);
+            let mut nearest = id;
+            for key in &refused.path {
+                at = at.and_then(|at| at.entry(key));
+                nearest = at.map_or(nearest, |at| at.written());
+            }
+            ValueFault { at: nearest, message: refused.message }
+        })?;
+        for field in Field::ALL {
+            let Some(at) = image(field) else { continue };
+            let text = subject.object.text(field);
+            if text.contains("{{") {
+                return Err(ValueFault { at: at.written(), message: TEMPLATE.to_owned() });
+            }
+            if self.context.has_placeholders(text) {
+                let message = format!("`{}` contains a parameter of the template", shown(text));
+                self.read.faults.push(DocumentFault::new(FaultKind::Parameter, at.position(), message));
+                return Ok(());
+            }
+        }
+        // `${ROLE}` is not the name of a pool: which pools it selects is not known.
+        subject.object.labels.retain(|_, value| !self.context.has_placeholders(value));
+        self.read.documents.push(ManifestDocument { subject, spans: EditSpans::of(object) });
+        Ok(())
+    }
+
+    /// Reads one operation of a JSON patch (RFC 6902). A value for a field that only MachineConfigs have is
+    /// judged as if it were the only field of one; the object that is patched is somewhere else.
+    fn json_patch(&mut self, operation: NodeRef<'_, '_>, path: String) -> Result<(), ValueFault> {
+        let field = Field::ALL.into_iter().find(|field| field.pointer() == operation.text_of("path"));
+        let (Some(field), "add" | "replace", Some(value)) =
+            (field, operation.text_of("op"), operation.entry("value"))
+        else {
+            self.read.skip("");
+            return Ok(());
+        };
+        if self.context.has_placeholders(operation.text_of("value")) {
+            return Err(ValueFault { at: value.written(), message: TEMPLATE.to_owned() });
+        }
+        let object = json!({
+            "apiVersion": format!("{GROUP}/v1"),
+            "kind": "MachineConfig",
+            "metadata": {"name": ANY_NAME},
+            "spec": {field.key(): self.values.value(value.written())?},
+        });
+        let positions = Field::ALL.map(|other| (other == field).then(|| value.position()));
+        let origin = Origin::new(operation.position().line, positions, path).in_json_patch();
+        let subject = Subject::from_value(object, origin)
+            .map_err(|refused| ValueFault { at: value.written(), message: refused.message })?;
+        self.read.documents.push(ManifestDocument { subject, spans: EditSpans::of_patch(field, value) });
+        Ok(())
+    }
+
+    /// Reads the objects in one part of an object.
+    fn part(
+        &mut self,
+        object: NodeRef<'_, '_>,
+        part: &EmbeddedPart,
+        path: &str,
+        nesting: usize,
+        default: DefaultKind<'_>,
+    ) -> Result<(), ValueFault> {
+        let Some(value) = part.path.iter().try_fold(object, |at, key| at.entry(key)) else { return Ok(()) };
+        let path = &format!("{path}/{}", part.path.join("/"));
+        match part.form {
+            PartForm::Objects => self.objects(value, path, nesting, default),
+            PartForm::PolicyObjects => self.policy_objects(value, path, nesting),
+            PartForm::PolicyText => {
+                if value.text().is_some_and(declares_machine_config) {
+                    let kind = self.context.template_fault();
+                    self.read.faults.push(DocumentFault::new(kind, value.position(), TEMPLATE.to_owned()));
+                }
+                Ok(())
+            }
+            PartForm::Texts => value.entries().into_iter().try_for_each(|(name, value)| {
+                let name = name.replace('~', "~0").replace('/', "~1");
+                self.embedded_text(value, &format!("{path}/{name}"))
+            }),
+            PartForm::EncodedTexts => {
+                self.encoded_texts(value);
+                Ok(())
+            }
+            PartForm::Patches => self.patches(value, path),
+            PartForm::PatchTexts => {
+                let mut texts = value.items().into_iter().enumerate();
+                texts.try_for_each(|(index, text)| self.embedded_text(text, &format!("{path}/{index}")))
+            }
+        }
+    }
+
+    /// Reports base64 that has a MachineConfig in it. It is not decoded: it may be a secret, and positions
+    /// in it are not positions in the file.
+    fn encoded_texts(&mut self, texts: NodeRef<'_, '_>) {
+        for value in texts.entries().into_iter().filter_map(|(_, value)| value) {
+            if value.text().is_some_and(mentions_encoded) {
+                let message = "a MachineConfig in base64, which is not decoded".to_owned();
+                self.read.faults.push(DocumentFault::new(FaultKind::Encoded, value.position(), message));
+            }
+        }
+    }
+
+    fn policy_objects(
+        &mut self,
+        list: NodeRef<'_, '_>,
+        path: &str,
+        nesting: usize,
+    ) -> Result<(), ValueFault> {
+        for (index, item) in list.items().into_iter().enumerate() {
+            let Some(item) = item else { continue };
+            // The policy deletes an object that must not exist.
+            if item.text_of("complianceType").eq_ignore_ascii_case("mustnothave") {
+                continue;
+            }
+            if let Some(definition) = item.entry("objectDefinition") {
+                let path = format!("{path}/{index}/objectDefinition");
+                self.object(definition, path, nesting + 1, DefaultKind::NONE)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads the patches of a kustomization that are texts.
+    fn patches(&mut self, list: NodeRef<'_, '_>, path: &str) -> Result<(), ValueFault> {
+        for (index, item) in list.items().into_iter().enumerate() {
+            let Some(item) = item else { continue };
+            let before = self.read.documents.len();
+            self.embedded_text(item.entry("patch"), &format!("{path}/{index}/patch"))?;
+            let target = |key: &str| item.entry("target")?.entry(key)?.text();
+            let is_other = target("kind").is_some_and(is_another_kind);
+            let mut read = self.read.documents.split_off(before);
+            read.retain_mut(|document| {
+                let is_json_patch = document.subject.name == ANY_NAME;
+                if is_json_patch {
+                    document.subject.name = target("name").unwrap_or(ANY_NAME).to_owned();
+                }
+                !(is_json_patch && is_other)
+            });
+            self.read.documents.append(&mut read);
+        }
+        Ok(())
+    }
+
+    /// Reads the documents in the text of a scalar at `path`.
+    fn embedded_text(&mut self, value: Option<NodeRef<'_, '_>>, path: &str) -> Result<(), ValueFault> {
+        let Some(value) = value else { return Ok(()) };
+        let node = self.tree.node(value.node());
+        let Some(inner) = node.content.text() else { return Ok(()) };
+        if self.context.depth >= MAX_EMBEDDING {
+            return Ok(());
+        }
+        let embedded_bytes = self.context.embedded_bytes + self.read.embedded_bytes + inner.len();
+        if embedded_bytes > self.context.max_embedded_bytes {
+            let message = format!("the aliases repeat more than {MAX_COPIES} times the text of the file");
+            return Err(ValueFault { at: value.written(), message });
+        }
+        let context = TextContext { depth: self.context.depth + 1, embedded_bytes, ..self.context };
+        let Documents { mut documents, mut faults, embedded_bytes, .. } = read_text(inner, context);
+        self.read.embedded_bytes += inner.len() + embedded_bytes;
+        // A ConfigMap may hold any text: a script is not broken YAML.
+        faults.retain(|fault| fault.declares_machine_config);
+        if documents.is_empty() && faults.is_empty() {
+            return Ok(());
+        }
+        let map = PositionMap::of(node, self.text);
+        for document in &mut documents {
+            document.subject.origin.move_into(path, |position| map.position(position));
+            map.move_spans(&mut document.spans);
+            if let Some(blocker) = value.blocker() {
+                document.spans.block(blocker);
+            }
+        }
+        for fault in &mut faults {
+            fault.position = fault.position.map(|position| map.position(position));
+        }
+        self.read.documents.append(&mut documents);
+        self.read.faults.append(&mut faults);
+        Ok(())
+    }
+
+    fn report(&mut self, outcome: Result<(), ValueFault>) {
+        if let Err(fault) = outcome {
+            self.add_fault(FaultKind::Object, fault);
+        }
+    }
+
+    /// Adds a fault of `kind`, or of a template when the value has template marks.
+    fn add_fault(&mut self, kind: FaultKind, fault: ValueFault) {
+        let node = self.tree.node(fault.at);
+        let written = self.text.get(node.span.clone()).unwrap_or_default();
+        let (kind, message) = match written.contains("{{") {
+            true => (self.context.template_fault(), TEMPLATE.to_owned()),
+            false => (kind, fault.message),
+        };
+        self.read.faults.push(DocumentFault::new(kind, node.position, message));
+    }
+}
+
+/// Tells whether the author of a `kind: MachineConfig` in `group` may have meant OpenShift's: the group is
+/// missing or resembles the right one. Talos and others have a kind of that name too.
+fn may_mean_ours(group: &str) -> bool {
+    let group = group.to_ascii_lowercase();
+    group.is_empty() || ["openshift", "machineconfiguration"].iter().any(|word| group.contains(word))
+}
+
+/// Tells whether `value` is an object, not a reference to one such as the target of a patch.
+fn is_object(value: NodeRef<'_, '_>) -> bool {
+    value.entry("metadata").is_some() || value.entry("spec").is_some()
+}
+
+/// Tells whether a target of `kind`, which may be a regular expression, cannot be a MachineConfig.
+fn is_another_kind(kind: &str) -> bool {
+    kind != "MachineConfig" && !kind.is_empty() && kind.bytes().all(|byte| byte.is_ascii_alphanumeric())
+}
+
+/// The fault of a document at `span` of `text` that is not YAML: a template where it has template marks.
+fn syntax_fault(text: &str, error: &SyntaxFault, span: Range<usize>) -> DocumentFault {
+    let document = text.get(span.clone()).unwrap_or_default();
+    let mut declares = declares_machine_config(document);
+    let mark = |text: &str| TEMPLATE_MARKS.iter().filter_map(|mark| text.find(mark)).min();
+    let at = mark(document).map(|at| span.start + at).or_else(|| {
+        // `{{ x }}` alone reads as a mapping, after which nothing more is expected.
+        let blank = text.len() - text.trim_start().len();
+        let begins_with_mark = TEMPLATE_MARKS.iter().any(|mark| text[blank..].starts_with(mark));
+        declares |= begins_with_mark && declares_machine_config(text);
+        begins_with_mark.then_some(blank)
+    });
+    let (kind, position, message) = match at {
+        Some(at) => (FaultKind::Template, position_near(text, at, error), TEMPLATE.to_owned()),
+        None => (FaultKind::Syntax, error.position, shown(&error.message)),
+    };
+    DocumentFault { declares_machine_config: declares, ..DocumentFault::new(kind, position, message) }
+}
+
+/// The position of a byte, counted from a known one, so that each byte of a file with many faults is
+/// counted once.
+fn position_near(text: &str, offset: usize, known: &SyntaxFault) -> Position {
+    let lines = |range: Range<usize>| text.get(range).unwrap_or_default().matches('\n').count() as u64;
+    let line = if offset < known.offset {
+        known.position.line - lines(offset..known.offset).min(known.position.line - 1)
+    } else {
+        known.position.line + lines(known.offset..offset)
+    };
+    let before = text.get(..offset).unwrap_or_default();
+    let begins = before.rfind('\n').map_or(0, |at| at + 1);
+    let column = before[begins..].chars().filter(|character| *character != '\u{feff}').count() as u64 + 1;
+    Position { line, column }
+}
+
+/// Tells whether `text` has `kind: MachineConfig`, in YAML or JSON, so that a fault in it hides one.
+pub(crate) fn declares_machine_config(text: &str) -> bool {
+    text.match_indices("MachineConfig").any(|(at, word)| {
+        let quote = |c: char| c == '"' || c == '\'' || c == '\\';
+        let before = text[..at].trim_end_matches(quote).trim_end_matches([' ', '\t']);
+        let key =
+            before.strip_suffix(':').map(|key| key.trim_end_matches([' ', '\t']).trim_end_matches(quote));
+        let ends = !text[at + word.len()..].starts_with(|c: char| c.is_alphanumeric());
+        ends && key.is_some_and(|key| key.ends_with("kind"))
+    })
+}
+
+const TEMPLATE: &str = "a template that is not rendered";
+
+/// How the actions of Go's and Jinja's templates begin.
+const TEMPLATE_MARKS: [&str; 2] = ["{{", "{%"];
+
+/// The name of the object that a JSON patch is for, where nothing names it.
+const ANY_NAME: &str = "*";
+/// The objects that are read of one document. Lists in aliases of lists multiply.
+const MAX_OBJECTS: usize = 200_000;
+/// Lists in lists.
+const MAX_NESTING: usize = 32;
+/// ConfigMaps in ConfigMaps: that of a node pool among install-time manifests makes two.
+const MAX_EMBEDDING: usize = 4;
+/// Each embedded text is in the file once for each text that it is inside, unless aliases repeat it.
+const MAX_COPIES: usize = 16;
+/// The values that are kept of one document. A MachineConfig without its Ignition config has some thirty,
+/// and a cluster some hundred MachineConfigs; this bounds what a hostile document costs.
+const MAX_NODES: usize = 500_000;
+/// The same of a text that is to be one MachineConfig, which has at most 1,024 labels.
+const MAX_NODES_OF_ONE: usize = 20_000;
