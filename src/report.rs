@@ -1,8 +1,8 @@
 //! The report: what was found, for programs and for people.
 //!
-//! Owns the report's form as JSON, which is part of the contract: fields may be added, none renamed.
-//! What does not apply is `null` or an empty list, never left out. The other forms are made from the
-//! same values: [`text`] for people, [`sarif`] for code scanners, [`github`] for annotations.
+//! Owns the report as JSON, which is part of the contract: fields may be added, none renamed. What does not
+//! apply is `null` or an empty list, never left out. The other formats are made from the same values:
+//! [`text`] for people, [`sarif`] for code scanners, [`github`] for annotations.
 
 pub mod github;
 pub mod lineage;
@@ -15,7 +15,7 @@ use serde::Serialize;
 use crate::cli::inputs::ReadError;
 use crate::engine::DryRun;
 use crate::evaluate::{Finding, Suppressed, Verdict, VerdictLevel};
-use crate::model::facts::{Fact, Facts};
+use crate::model::facts::Facts;
 use crate::model::machine_config::{Field, Position, Subject};
 use crate::pin::Plan;
 use crate::policy::Policy;
@@ -45,7 +45,7 @@ struct PolicyReport {
     hash: String,
 }
 
-/// What a report says of one object.
+/// The report on one object.
 #[derive(Debug, Serialize)]
 pub struct ObjectReport {
     name: String,
@@ -54,7 +54,7 @@ pub struct ObjectReport {
     verdict: &'static str,
     image: Option<String>,
     pinned: Option<String>,
-    /// The registry that answered for the image: its own, or a mirror.
+    /// The registry or mirror that answered for the image.
     endpoint: Option<String>,
     lineage: Vec<LineageReport>,
     findings: Vec<FindingReport>,
@@ -70,9 +70,8 @@ struct FindingReport {
     rule: &'static str,
     level: &'static str,
     message: String,
-    pointer: &'static str,
-    line: Option<u64>,
-    column: Option<u64>,
+    #[serde(flatten)]
+    location: FieldLocation,
     notes: Vec<String>,
     help: String,
     fixed: bool,
@@ -82,24 +81,38 @@ struct FindingReport {
 struct SuppressedReport {
     rule: &'static str,
     message: String,
-    pointer: &'static str,
-    line: Option<u64>,
-    column: Option<u64>,
+    #[serde(flatten)]
+    location: FieldLocation,
     reason: String,
     expires: String,
 }
 
-/// What could not be judged.
+/// Where a field is.
+#[derive(Debug, Serialize)]
+struct FieldLocation {
+    pointer: &'static str,
+    #[serde(flatten)]
+    position: PositionReport,
+}
+
+/// A line and a column; both are `null` when they are not known.
+#[derive(Clone, Copy, Debug, Serialize)]
+struct PositionReport {
+    line: Option<u64>,
+    column: Option<u64>,
+}
+
+/// A file, or a part of one, that could not be judged.
 #[derive(Debug, Serialize)]
 struct ErrorReport {
     file: String,
-    line: Option<u64>,
-    column: Option<u64>,
+    #[serde(flatten)]
+    position: PositionReport,
     message: String,
     help: Option<String>,
 }
 
-/// How many objects came to which verdict.
+/// How many objects have which verdict.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Summary {
     /// All of them.
@@ -115,30 +128,27 @@ pub struct Summary {
 impl Report {
     /// The report on what the cluster would do with one object.
     ///
-    /// The verdict is that of the object after the patch. The findings are those of the object as it
-    /// came, each marked `fixed` where the patch mends it, and those that the patch brings.
-    pub fn of_rehearsal(rehearsal: DryRun) -> Self {
-        let DryRun { subject, policy, facts, plan, before, verdict } = rehearsal;
-        let mut findings: Vec<FindingReport> = before
-            .findings
-            .iter()
-            .map(|finding| {
-                let remains = verdict.findings.iter().any(|after| same_fault(after, finding));
-                FindingReport::new(finding, &subject, !remains)
-            })
-            .collect();
-        let new =
-            verdict.findings.iter().filter(|after| !before.findings.iter().any(|old| same_fault(old, after)));
-        findings.extend(new.map(|finding| FindingReport::new(finding, &subject, false)));
+    /// The verdict is that of the object after the patch. The findings are those before the patch, each
+    /// marked `fixed` where the patch fixes it, and those that only the patched object has.
+    pub fn of_dry_run(dry_run: DryRun) -> Self {
+        let DryRun { subject, policy, facts, plan, before, verdict } = dry_run;
+        let remains = |finding: &Finding, findings: &[Finding]| {
+            findings.iter().any(|other| is_same_fault(finding, other))
+        };
+        let old = before.findings.iter().map(|finding| {
+            let fixed = !remains(finding, &verdict.findings);
+            FindingReport { fixed, ..FindingReport::new(finding, &subject) }
+        });
+        let new = verdict.findings.iter().filter(|finding| !remains(finding, &before.findings));
         let object = ObjectReport {
-            findings,
+            findings: old.chain(new.map(|finding| FindingReport::new(finding, &subject))).collect(),
             warnings: plan.warnings.clone(),
             ..ObjectReport::new(&subject, &verdict, &plan, &facts)
         };
         Self { facts: Some(facts), ..Self::of_files(&policy, vec![object], Vec::new()) }
     }
 
-    /// The report on what lies in files: the objects that were judged, and what could not be.
+    /// The report on files: the objects that were judged, and what could not be.
     pub fn of_files(policy: &Policy, objects: Vec<ObjectReport>, unread: Vec<ReadError>) -> Self {
         Self {
             api_version: "layerpin.io/v1alpha1",
@@ -151,17 +161,16 @@ impl Report {
         }
     }
 
-    /// How many objects came to which verdict.
+    /// How many objects have which verdict.
     pub fn summary(&self) -> Summary {
         self.summary
     }
 
-    /// What a reader of text is told once, however many objects there are: that lineage was to be judged
-    /// and nothing names a base. `None` where one is named, or no rule of the policy asks for it. In the
-    /// other forms the `lineage` of each object says so.
+    /// A note for the end of the text: that a rule needs a base image and none is known. In the other formats
+    /// the `lineage` of each object has the reason.
     pub fn remark(&self) -> Option<&'static str> {
         self.objects.iter().any(|object| object.lacks_base).then_some(
-            "lineage was not judged, because nothing names a base: neither a cluster nor --release-image, \
+            "lineage was not checked, because no base image is known: no cluster, and no --release-image, \
              --base-image or `acceptedBases`",
         )
     }
@@ -176,26 +185,27 @@ impl Report {
         self.objects.first().map_or("", |object| &object.name)
     }
 
-    /// The rules that found something, one entry for each finding.
+    /// The rule of each finding.
     pub fn rules(&self) -> Vec<&'static str> {
         self.objects.iter().flat_map(|object| &object.findings).map(|finding| finding.rule).collect()
     }
 
-    /// The report as JSON, indented, with an end of line.
+    /// The report as JSON, indented, with a line break at the end.
     pub fn to_json(&self) -> String {
         json(self)
     }
 }
 
 impl ObjectReport {
-    /// What a report says of an object that was judged as it stands in a file.
+    /// The report on an object that was judged as it is in a file.
     pub fn of_judgement(subject: &Subject, judgement: &ObjectAssessment) -> Self {
         Self::new(subject, &judgement.verdict, &judgement.plan, &judgement.facts)
     }
 
     fn new(subject: &Subject, verdict: &Verdict, plan: &Plan, facts: &Facts) -> Self {
-        let manifest =
-            subject.object.reference(Field::OsImage).map(|image| facts.manifest(&image.pull_spec()));
+        let reference = subject.object.reference(Field::OsImage);
+        let manifest = reference.and_then(|image| facts.manifest(&image.pull_spec()).known());
+        let findings = verdict.findings.iter().map(|finding| FindingReport::new(finding, subject));
         Self {
             name: subject.name.clone(),
             file: subject.origin.file().map(str::to_owned),
@@ -203,16 +213,9 @@ impl ObjectReport {
             verdict: verdict.outcome().as_str(),
             image: subject.object.image(Field::OsImage).map(|image| image.text.clone()),
             pinned: plan.pinned(Field::OsImage).map(ToString::to_string),
-            endpoint: match manifest {
-                Some(Fact::Known(manifest)) => Some(manifest.endpoint.clone()),
-                _ => None,
-            },
+            endpoint: manifest.map(|manifest| manifest.endpoint.clone()),
             lineage: verdict.lineage.iter().map(LineageReport::from).collect(),
-            findings: verdict
-                .findings
-                .iter()
-                .map(|finding| FindingReport::new(finding, subject, false))
-                .collect(),
+            findings: findings.collect(),
             excepted: verdict
                 .excepted
                 .iter()
@@ -226,47 +229,58 @@ impl ObjectReport {
 }
 
 impl FindingReport {
-    fn new(finding: &Finding, subject: &Subject, fixed: bool) -> Self {
-        let position = subject.origin.position(finding.field);
+    fn new(finding: &Finding, subject: &Subject) -> Self {
         Self {
             rule: finding.rule.id,
             level: finding.level.as_str(),
             message: finding.message.clone(),
-            pointer: finding.field.pointer(),
-            line: position.map(|position| position.line),
-            column: position.map(|position| position.column),
+            location: FieldLocation::new(finding.field, subject),
             notes: finding.notes.clone(),
             help: finding.help.clone(),
-            fixed,
+            fixed: false,
         }
+    }
+
+    /// `error` or `warning`, as the formats for scanners have it.
+    fn severity(&self) -> &'static str {
+        if self.level == "deny" { "error" } else { "warning" }
+    }
+
+    /// The message with notes and help, a line each.
+    fn lines(&self) -> String {
+        let notes = self.notes.iter().map(|note| format!("\nnote: {note}"));
+        format!("{}{}\nhelp: {}", self.message, notes.collect::<String>(), self.help)
     }
 }
 
 impl SuppressedReport {
     fn new(excepted: &Suppressed, subject: &Subject) -> Self {
-        let position = subject.origin.position(excepted.field);
         Self {
             rule: excepted.rule.id,
             message: excepted.message.clone(),
-            pointer: excepted.field.pointer(),
-            line: position.map(|position| position.line),
-            column: position.map(|position| position.column),
+            location: FieldLocation::new(excepted.field, subject),
             reason: excepted.reason.clone(),
             expires: excepted.expires.to_string(),
         }
     }
 }
 
+impl FieldLocation {
+    fn new(field: Field, subject: &Subject) -> Self {
+        Self { pointer: field.pointer(), position: subject.origin.position(field).into() }
+    }
+}
+
+impl From<Option<Position>> for PositionReport {
+    fn from(position: Option<Position>) -> Self {
+        Self { line: position.map(|at| at.line), column: position.map(|at| at.column) }
+    }
+}
+
 impl From<ReadError> for ErrorReport {
     fn from(unread: ReadError) -> Self {
         let ReadError { file, position, message, help } = unread;
-        Self {
-            file,
-            line: position.map(|Position { line, .. }| line),
-            column: position.map(|Position { column, .. }| column),
-            message,
-            help,
-        }
+        Self { file, position: position.into(), message, help }
     }
 }
 
@@ -284,15 +298,15 @@ impl Summary {
     }
 }
 
-/// A finding before and one after the patch are the same when the rule still finds fault with the
-/// field; their words differ, because the value does.
-fn same_fault(one: &Finding, other: &Finding) -> bool {
+/// Whether two findings are of the same rule and field. Their messages differ after a patch, because the
+/// value does.
+fn is_same_fault(one: &Finding, other: &Finding) -> bool {
     one.rule.id == other.rule.id && one.field == other.field
 }
 
-/// A document as JSON that a terminal can bear too: what JSON lets stand in a string and a terminal
-/// would obey is written as an escape, which means the same to a program.
-fn json(document: &impl Serialize) -> String {
+/// A document as indented JSON with a line break at the end. Characters that a terminal obeys, and that JSON
+/// allows in a string, are escaped.
+pub(crate) fn json(document: &impl Serialize) -> String {
     // Strings, numbers and maps with text keys always serialize.
     let text = serde_json::to_string_pretty(document).unwrap_or_default();
     let mut json = String::with_capacity(text.len() + 1);

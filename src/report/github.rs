@@ -1,22 +1,19 @@
-//! The report as workflow commands of GitHub Actions, which become annotations on the lines of a
-//! change.
+//! The report as workflow commands of GitHub Actions, which become annotations on the lines of a change.
 //!
-//! The form and its escapes are those of GitHub's page *Workflow commands for GitHub Actions* and of
-//! `@actions/core`.
+//! Format and escapes follow GitHub's page *Workflow commands for GitHub Actions* and `@actions/core`.
 
 use std::fmt::Write as _;
 
-use crate::report::{ErrorReport, FindingReport, ObjectReport, Report, SuppressedReport};
+use crate::report::{ErrorReport, ObjectReport, PositionReport, Report};
 use crate::text::is_unprintable;
 
 impl Report {
-    /// One command a line: `error` for what denies and for what could not be judged, `warning` for
-    /// what warns, `notice` for what is excepted.
+    /// One command a line: `error` for what denies or could not be judged, `warning` for what warns,
+    /// `notice` for what is excepted.
     pub fn to_github(&self) -> String {
         let mut out = String::new();
-        for object in &self.objects {
-            object.findings.iter().for_each(|finding| object.finding_command(finding).write(&mut out));
-            object.excepted.iter().for_each(|excepted| object.excepted_command(excepted).write(&mut out));
+        for command in self.objects.iter().flat_map(ObjectReport::commands) {
+            command.write(&mut out);
         }
         self.errors.iter().for_each(|error| error.command().write(&mut out));
         out
@@ -24,36 +21,24 @@ impl Report {
 }
 
 impl ObjectReport {
-    fn finding_command(&self, finding: &FindingReport) -> WorkflowCommand<'_> {
-        let mut message = finding.message.clone();
-        for note in &finding.notes {
-            let _ = write!(message, "\nnote: {note}");
-        }
-        let _ = write!(message, "\nhelp: {}", finding.help);
-        WorkflowCommand {
-            name: if finding.level == "deny" { "error" } else { "warning" },
+    fn commands(&self) -> impl Iterator<Item = WorkflowCommand<'_>> {
+        let command = |name, rule, position, message| WorkflowCommand {
+            name,
             file: self.file.as_deref(),
-            line: finding.line,
-            column: finding.column,
-            title: self.title(finding.rule),
+            position,
+            title: format!("{rule} in MachineConfig {}", self.name),
             message,
-        }
-    }
-
-    fn excepted_command(&self, excepted: &SuppressedReport) -> WorkflowCommand<'_> {
-        let SuppressedReport { message, expires, reason, .. } = excepted;
-        WorkflowCommand {
-            name: "notice",
-            file: self.file.as_deref(),
-            line: excepted.line,
-            column: excepted.column,
-            title: self.title(excepted.rule),
-            message: format!("excepted until {expires}: {message}\nnote: {reason}"),
-        }
-    }
-
-    fn title(&self, rule: &str) -> String {
-        format!("{rule} in MachineConfig {}", self.name)
+        };
+        let findings = self.findings.iter().map(move |finding| {
+            command(finding.severity(), finding.rule, finding.location.position, finding.lines())
+        });
+        findings.chain(self.excepted.iter().map(move |excepted| {
+            let message = format!(
+                "excepted until {}: {}\nnote: {}",
+                excepted.expires, excepted.message, excepted.reason
+            );
+            command("notice", excepted.rule, excepted.location.position, message)
+        }))
     }
 }
 
@@ -62,8 +47,7 @@ impl ErrorReport {
         WorkflowCommand {
             name: "error",
             file: Some(&self.file),
-            line: self.line,
-            column: self.column,
+            position: self.position,
             title: "not judged".to_owned(),
             message: match &self.help {
                 Some(help) => format!("{}\nhelp: {help}", self.message),
@@ -77,31 +61,26 @@ impl ErrorReport {
 struct WorkflowCommand<'a> {
     name: &'static str,
     file: Option<&'a str>,
-    line: Option<u64>,
-    column: Option<u64>,
+    position: PositionReport,
     title: String,
     message: String,
 }
 
 impl WorkflowCommand<'_> {
     fn write(&self, out: &mut String) {
-        let mut properties = Vec::new();
-        if let Some(file) = self.file {
-            properties.push(format!("file={}", property(file)));
-        }
-        if let Some(line) = self.line {
-            properties.push(format!("line={line}"));
-        }
-        if let Some(column) = self.column {
-            properties.push(format!("col={column}"));
-        }
-        properties.push(format!("title={}", property(&self.title)));
+        let properties = [
+            self.file.map(|file| format!("file={}", property(file))),
+            self.position.line.map(|line| format!("line={line}")),
+            self.position.column.map(|column| format!("col={column}")),
+            Some(format!("title={}", property(&self.title))),
+        ];
+        let properties: Vec<_> = properties.into_iter().flatten().collect();
         // Writing to a string does not fail.
         let _ = writeln!(out, "::{} {}::{}", self.name, properties.join(","), data(&self.message));
     }
 }
 
-/// A message: whatever would end it is escaped, and so is what a terminal would obey in a log.
+/// A message: line breaks are escaped, and so are characters that a terminal obeys, as it shows the log.
 fn data(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for character in text.chars() {
@@ -116,7 +95,7 @@ fn data(text: &str) -> String {
     escaped
 }
 
-/// The value of a property, which `:` and `,` would end too.
+/// The value of a property, which `:` and `,` end too.
 fn property(text: &str) -> String {
     data(text).replace(':', "%3A").replace(',', "%2C")
 }

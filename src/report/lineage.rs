@@ -1,4 +1,4 @@
-//! The lineage of an object's image, as reports write it.
+//! The lineage of an image in reports and drawings.
 
 use serde::Serialize;
 
@@ -9,22 +9,24 @@ use crate::text::shown;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct LineageReport {
-    pool: Option<String>,
-    platform: Option<String>,
+    /// `None` when no pool is known.
+    pub(crate) pool: Option<String>,
+    /// `None` when no platform is known.
+    pub(crate) platform: Option<String>,
     /// `same`, `derived`, `foreign`, `unprovable` or `unknown`.
-    result: &'static str,
-    /// The base that it is built on; where it is built on none that counts, the known one that it
-    /// agrees with most.
-    base: Option<String>,
+    pub(crate) result: &'static str,
+    /// The base that the image is built on, or else the known one with the most layers in common.
+    pub(crate) base: Option<String>,
     /// The release of that base.
-    release: Option<String>,
-    /// The layers above the base, where that is one that counts.
+    pub(crate) release: Option<String>,
+    /// The number of layers above an accepted base.
     own_layers: Option<usize>,
-    reason: Option<String>,
+    /// Why the image is not in order. `None` when it is.
+    pub(crate) reason: Option<String>,
     /// The base to build on.
-    expected_base: Option<String>,
+    pub(crate) expected_base: Option<String>,
     /// The release of the base to build on.
-    expected_release: Option<String>,
+    pub(crate) expected_release: Option<String>,
 }
 
 impl From<&Lineage> for LineageReport {
@@ -47,52 +49,5 @@ impl From<&Lineage> for LineageReport {
             expected_base: expected.map(reference),
             expected_release: expected.and_then(release),
         }
-    }
-}
-
-impl LineageReport {
-    /// The pool. `None` when none is known.
-    pub fn pool(&self) -> Option<&str> {
-        self.pool.as_deref()
-    }
-
-    /// The platform. `None` when none is known.
-    pub fn platform(&self) -> Option<&str> {
-        self.platform.as_deref()
-    }
-
-    /// `same`, `derived`, `foreign`, `unprovable` or `unknown`.
-    pub fn result(&self) -> &'static str {
-        self.result
-    }
-
-    /// The base that the image is built on or agrees with most.
-    pub fn base(&self) -> Option<&str> {
-        self.base.as_deref()
-    }
-
-    /// The release of that base.
-    pub fn release(&self) -> Option<&str> {
-        self.release.as_deref()
-    }
-
-    /// What is not in order. `None` when nothing is.
-    pub fn reason(&self) -> Option<&str> {
-        self.reason.as_deref()
-    }
-
-    /// The base to build on.
-    pub fn expected_base(&self) -> Option<&str> {
-        self.expected_base.as_deref()
-    }
-
-    /// The release of the base to build on.
-    pub fn expected_release(&self) -> Option<&str> {
-        self.expected_release.as_deref()
-    }
-
-    /// The same, of no pool in particular.
-    pub fn without_pool(self) -> Self {
-        Self { pool: None, ..self }
     }
 }

@@ -1,16 +1,16 @@
 //! The report as SARIF 2.1.0 (OASIS), which code scanners read.
 //!
-//! Rules carry their page as help. Files are named by URI references, relative when the file was
-//! named so. Excepted findings are results that are suppressed, with the exception's reason.
+//! Each rule has its page as help. Files are URI references, relative when the path was relative. Excepted
+//! findings are suppressed results with the reason of the exception.
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use crate::policy::Level;
-use crate::report::{ErrorReport, FindingReport, ObjectReport, Report, SuppressedReport, json};
+use crate::report::{ErrorReport, FieldLocation, ObjectReport, PositionReport, Report, json};
 use crate::rules::{self, Rule};
 
 impl Report {
-    /// One SARIF log with one run of this program, which ended with `exit_code`.
+    /// One SARIF log with one run of this program, which exited with `exit_code`.
     pub fn to_sarif(&self, exit_code: u8) -> String {
         let results: Vec<Value> = self.objects.iter().flat_map(ObjectReport::results).collect();
         json(&json!({
@@ -38,54 +38,39 @@ impl Report {
 
 impl ObjectReport {
     fn results(&self) -> Vec<Value> {
-        let findings = self.findings.iter().map(|finding| self.finding_result(finding));
-        findings.chain(self.excepted.iter().map(|excepted| self.excepted_result(excepted))).collect()
-    }
-
-    fn finding_result(&self, finding: &FindingReport) -> Value {
-        let mut message = finding.message.clone();
-        for note in &finding.notes {
-            message.push_str(&format!("\nnote: {note}"));
-        }
-        message.push_str(&format!("\nhelp: {}", finding.help));
-        json!({
-            "ruleId": finding.rule,
-            "ruleIndex": rule_index(finding.rule),
-            "level": if finding.level == "deny" { "error" } else { "warning" },
-            "message": {"text": message},
-            "locations": [self.location(finding.pointer, finding.line.zip(finding.column))],
-        })
-    }
-
-    fn excepted_result(&self, excepted: &SuppressedReport) -> Value {
-        json!({
-            "ruleId": excepted.rule,
-            "ruleIndex": rule_index(excepted.rule),
-            "level": "note",
-            "message": {"text": excepted.message},
-            "locations": [self.location(excepted.pointer, excepted.line.zip(excepted.column))],
-            "suppressions": [{
+        let findings = self.findings.iter().map(|finding| {
+            self.result(finding.rule, finding.severity(), &finding.lines(), &finding.location)
+        });
+        let excepted = self.excepted.iter().map(|excepted| {
+            let mut result = self.result(excepted.rule, "note", &excepted.message, &excepted.location);
+            result["suppressions"] = json!([{
                 "kind": "external",
                 "status": "accepted",
                 "justification": format!("until {}: {}", excepted.expires, excepted.reason),
-            }],
-        })
+            }]);
+            result
+        });
+        findings.chain(excepted).collect()
     }
 
-    fn location(&self, pointer: &str, position: Option<(u64, u64)>) -> Value {
-        let mut location = Map::new();
-        if let Some(file) = &self.file {
-            location.insert("physicalLocation".into(), physical_location(file, position));
-        }
-        location.insert(
-            "logicalLocations".into(),
-            json!([{
+    fn result(&self, rule: &str, level: &str, message: &str, at: &FieldLocation) -> Value {
+        let mut location = json!({
+            "logicalLocations": [{
                 "name": self.name,
-                "fullyQualifiedName": format!("MachineConfig/{}{pointer}", self.name),
+                "fullyQualifiedName": format!("MachineConfig/{}{}", self.name, at.pointer),
                 "kind": "resource",
-            }]),
-        );
-        Value::Object(location)
+            }],
+        });
+        if let Some(file) = &self.file {
+            location["physicalLocation"] = physical_location(file, at.position);
+        }
+        json!({
+            "ruleId": rule,
+            "ruleIndex": rules::ALL.iter().position(|other| other.id == rule),
+            "level": level,
+            "message": {"text": message},
+            "locations": [location],
+        })
     }
 }
 
@@ -94,19 +79,19 @@ impl ErrorReport {
         json!({
             "level": "error",
             "message": {"text": self.message},
-            "locations": [{"physicalLocation": physical_location(&self.file, self.line.zip(self.column))}],
+            "locations": [{"physicalLocation": physical_location(&self.file, self.position)}],
         })
     }
 }
 
 fn descriptor(rule: &Rule) -> Value {
     let page = rule.documentation.trim();
-    // The first paragraph says what the rule looks at; scanners cut what is longer.
-    let (sees, _) = page.split_once("\n\n").unwrap_or((page, ""));
+    // The first paragraph says what the rule checks; scanners cut longer texts.
+    let (summary, _) = page.split_once("\n\n").unwrap_or((page, ""));
     json!({
         "id": rule.id,
         "shortDescription": {"text": capitalised(rule.fault)},
-        "fullDescription": {"text": sees.trim()},
+        "fullDescription": {"text": summary.trim()},
         "help": {"text": page, "markdown": page},
         "defaultConfiguration": {
             "level": if rule.recommended == Level::Deny { "error" } else { "warning" },
@@ -114,13 +99,12 @@ fn descriptor(rule: &Rule) -> Value {
     })
 }
 
-fn physical_location(file: &str, position: Option<(u64, u64)>) -> Value {
-    let mut location = Map::new();
-    location.insert("artifactLocation".into(), json!({"uri": uri(file)}));
-    if let Some((line, column)) = position {
-        location.insert("region".into(), json!({"startLine": line, "startColumn": column}));
+fn physical_location(file: &str, position: PositionReport) -> Value {
+    let mut location = json!({"artifactLocation": {"uri": uri(file)}});
+    if let PositionReport { line: Some(line), column: Some(column) } = position {
+        location["region"] = json!({"startLine": line, "startColumn": column});
     }
-    Value::Object(location)
+    location
 }
 
 /// A path as a URI reference (RFC 3986): relative as it is, absolute with the scheme `file`.
@@ -134,10 +118,6 @@ fn uri(path: &str) -> String {
         }
     }
     uri
-}
-
-fn rule_index(id: &str) -> Option<usize> {
-    rules::ALL.iter().position(|rule| rule.id == id)
 }
 
 fn capitalised(phrase: &str) -> String {

@@ -1,38 +1,40 @@
 //! The report as text for people: what is wrong, where, why at this level, and one thing to do.
 //!
-//! Readable without colour. Nothing that came from a file reaches the terminal raw.
+//! Readable without colour. All text from files is escaped before it is printed.
 
 use std::fmt::Write as _;
 
-use crate::report::{FindingReport, ObjectReport, Report, Summary, SuppressedReport};
+use crate::report::{
+    FieldLocation, FindingReport, ObjectReport, PositionReport, Report, Summary, SuppressedReport,
+};
 use crate::text::escaped;
 
-/// How text looks.
+/// Whether text has colours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Style {
-    /// As it is.
+    /// No colours.
     Plain,
     /// With the colours of a terminal (ECMA-48).
     Colour,
 }
 
 impl Style {
-    /// The words of an error.
+    /// Text in the colour of errors.
     pub fn error(self, text: &str) -> String {
         self.paint("1;31", text)
     }
 
-    /// The words of a warning.
+    /// Text in the colour of warnings.
     pub fn warning(self, text: &str) -> String {
         self.paint("1;33", text)
     }
 
-    /// The words of a remark.
+    /// Text in the colour of notes.
     pub fn note(self, text: &str) -> String {
         self.paint("1;36", text)
     }
 
-    /// The words of what is well.
+    /// Text in the colour of success.
     pub fn good(self, text: &str) -> String {
         self.paint("1;32", text)
     }
@@ -59,9 +61,8 @@ impl Report {
         text
     }
 
-    /// The report on a rehearsal: the findings, what would be changed, the verdict, and a remark where
-    /// there is one.
-    pub fn to_rehearsal_text(&self, style: Style) -> String {
+    /// The report on a dry run: the findings, the changes, the verdict, and the remark when there is one.
+    pub fn to_dry_run_text(&self, style: Style) -> String {
         let mut text = String::new();
         for object in &self.objects {
             object.write_findings(&mut text, style);
@@ -85,14 +86,14 @@ impl ObjectReport {
     }
 
     fn write_finding(&self, finding: &FindingReport, out: &mut String, style: Style) {
-        let severity = match (finding.fixed, finding.level) {
+        let severity = match (finding.fixed, finding.severity()) {
             (true, _) => style.good(&format!("fixed[{}]", finding.rule)),
-            (false, "deny") => style.error(&format!("error[{}]", finding.rule)),
+            (false, "error") => style.error(&format!("error[{}]", finding.rule)),
             (false, _) => style.warning(&format!("warning[{}]", finding.rule)),
         };
         let message = style.bold(&escaped(&finding.message));
         line(out, format_args!("{severity}: {message}"));
-        self.write_place(finding.pointer, finding.line.zip(finding.column), out, style);
+        self.write_location(&finding.location, out, style);
         for note in &finding.notes {
             line(out, format_args!("  {}: {}", style.note("note"), escaped(note)));
         }
@@ -105,19 +106,24 @@ impl ObjectReport {
     fn write_excepted(&self, excepted: &SuppressedReport, out: &mut String, style: Style) {
         let severity = style.note(&format!("excepted[{}]", excepted.rule));
         line(out, format_args!("{severity}: {}", escaped(&excepted.message)));
-        self.write_place(excepted.pointer, excepted.line.zip(excepted.column), out, style);
+        self.write_location(&excepted.location, out, style);
         let (expires, reason) = (&excepted.expires, escaped(&excepted.reason));
         line(out, format_args!("  {}: until {expires}: {reason}\n", style.note("note")));
     }
 
-    fn write_place(&self, pointer: &str, position: Option<(u64, u64)>, out: &mut String, style: Style) {
+    fn write_location(
+        &self,
+        FieldLocation { pointer, position }: &FieldLocation,
+        out: &mut String,
+        style: Style,
+    ) {
         let file = escaped(self.file.as_deref().unwrap_or("<request>"));
         let position = match position {
-            Some((line, column)) => format!("{file}:{line}:{column}"),
-            None => file,
+            PositionReport { line: Some(line), column: Some(column) } => format!(":{line}:{column}"),
+            _ => String::new(),
         };
-        let arrow = style.note("-->");
-        line(out, format_args!("  {arrow} {position} ({pointer} of MachineConfig {})", escaped(&self.name)));
+        let (arrow, name) = (style.note("-->"), escaped(&self.name));
+        line(out, format_args!("  {arrow} {file}{position} ({pointer} of MachineConfig {name})"));
     }
 
     fn write_outcome(&self, out: &mut String) {

@@ -111,7 +111,7 @@ async fn rehearse(state: &ServerState, request: Request<Body>) -> Result<(&'stat
     let (operation, subject) = subject(&accepted.body).map_err(refuse)?;
     let policy = state.policy.current();
     let rehearsal = state.engine.rehearse(subject, policy, accepted.deadline).await;
-    Ok((operation, Report::of_rehearsal(rehearsal)))
+    Ok((operation, Report::of_dry_run(rehearsal)))
 }
 
 /// The object of a review, or the bare object, which counts as created.
@@ -161,11 +161,10 @@ impl ReportFormat {
 
     fn render(&self, report: &Report) -> Response {
         match self {
-            Self::Text => (
-                [(header::CONTENT_TYPE, "text/plain; charset=utf-8")],
-                report.to_rehearsal_text(Style::Plain),
-            )
-                .into_response(),
+            Self::Text => {
+                ([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], report.to_dry_run_text(Style::Plain))
+                    .into_response()
+            }
             Self::Json => ([(header::CONTENT_TYPE, "application/json")], report.to_json()).into_response(),
         }
     }

@@ -265,8 +265,8 @@ fn facts_that_cannot_be_written_are_an_error_beside_the_drawing() {
 async fn where_nothing_names_a_base_the_text_says_so_once_and_it_is_no_finding() {
     let shelf = Shelf::fill();
     let image = shelf.push(&shelf.derived()[0]);
-    let remark = "note: lineage was not judged, because nothing names a base: neither a cluster nor \
-                  --release-image, --base-image or `acceptedBases`\n";
+    let remark = "note: lineage was not checked, because no base image is known: no cluster, and no --release-image, \
+                  --base-image or `acceptedBases`\n";
     let check = |arguments: &[&str], policy: &str| {
         let setup =
             Setup::verb("check").policy(policy).arguments(["one.json", "two.json"]).arguments(arguments);
