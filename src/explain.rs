@@ -1,8 +1,7 @@
-//! The lineage of an image, told at length to somebody who asked: every layer, where it is from, and
-//! what is wrong.
+//! The lineage of an image in full: every layer, where it comes from, and what is wrong.
 //!
-//! Owns what is drawn and its form as JSON; [`text`] draws it for a terminal, [`graph`] for those who
-//! would rather look at a picture. Pure. Everything that an image says of itself is cleaned here.
+//! Owns what is drawn and its form as JSON; [`text`] draws it for a terminal, [`graph`] for Graphviz and
+//! Mermaid. No I/O. All text from an image is escaped here.
 
 pub mod graph;
 pub mod text;
@@ -12,14 +11,15 @@ use serde::Serialize;
 use crate::lineage::layers::Agreement;
 use crate::lineage::{Ancestry, Lineage};
 use crate::messages;
+use crate::model::digest::Digest;
+use crate::model::facts::Facts;
 use crate::model::facts::image::{Layer, PlatformImage};
-use crate::model::facts::{Fact, Facts};
 use crate::model::image_reference::ImageReference;
 use crate::model::machine_config::EntryPoint;
-use crate::report::LineageReport;
+use crate::report::{self, LineageReport};
 use crate::text::{escaped, shown};
 
-/// What is told of images.
+/// The explanation of some images.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Explanation {
@@ -28,16 +28,16 @@ pub struct Explanation {
     images: Vec<ImageExplanation>,
 }
 
-/// What is told of one image.
+/// The explanation of one image.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ImageExplanation {
-    /// The MachineConfig that names it, when it was found in one.
+    /// The MachineConfig that the image is in.
     machine_config: Option<String>,
     image: String,
     /// The digest of its manifest or index.
     digest: Option<String>,
-    /// The registry that answered: the image's own, or a mirror. `None` where that is not known.
+    /// The registry or mirror that answered. `None` when it is not known.
     endpoint: Option<String>,
     #[serde(skip)]
     is_mirrored: bool,
@@ -50,30 +50,39 @@ pub struct ImageExplanation {
 struct Drawing {
     #[serde(flatten)]
     report: LineageReport,
-    /// How much of `base` is below the image.
+    /// How much of `base` the image contains.
     #[serde(skip)]
-    below: BaseExtent,
+    extent: BaseExtent,
     /// The layers, the lowest first. Empty when they are not known.
     layers: Vec<DrawnLayer>,
-    /// Where the bases are from, as far as a reader should know.
+    /// Where the bases come from.
     notes: Vec<String>,
     /// One thing to do. `None` for an image that is in order.
     help: Option<String>,
 }
 
-/// How much of a base is below an image.
+/// How much of a base an image contains.
 #[derive(Clone, Debug, PartialEq)]
 enum BaseExtent {
-    /// All of it.
+    /// All layers.
     Whole,
-    /// All of it, but what it has for another platform, this one.
+    /// All layers, but those for this other platform.
     OfPlatform(String),
-    /// The lowest layers, and not all.
+    /// Some of the lowest layers.
     Part,
-    /// None of it.
+    /// None.
     Nothing,
-    /// Nobody knows.
+    /// Not known.
     Unknown,
+}
+
+/// A base as it is drawn.
+struct DrawnBase<'a> {
+    reference: &'a str,
+    release: Option<&'a str>,
+    extent: &'a BaseExtent,
+    /// It is the base that was found, not one that is only expected.
+    is_found: bool,
 }
 
 impl BaseExtent {
@@ -104,7 +113,7 @@ struct DrawnLayer {
     size: u64,
     created: Option<String>,
     created_by: Option<String>,
-    /// Whether it is one of the layers of `base`, counted from the lowest.
+    /// Whether it is a layer of `base`.
     of_base: bool,
 }
 
@@ -114,36 +123,27 @@ impl Explanation {
         Self { api_version: "layerpin.io/v1alpha1", kind: "Explanation", images }
     }
 
-    /// The explanation as JSON, indented, with an end of line.
+    /// The explanation as JSON, indented, with a line break at the end.
     pub fn to_json(&self) -> String {
-        let text = serde_json::to_string_pretty(self).unwrap_or_default();
-        text + "\n"
+        report::json(self)
     }
 }
 
 impl ImageExplanation {
-    /// What is told of `image`, which `machine_config` names, when its lineage is `lineage`.
+    /// The explanation of `image`, which is in `machine_config` and has this lineage.
     pub fn new(
         machine_config: Option<&str>,
         image: &ImageReference,
         lineage: &[Lineage],
         facts: &Facts,
     ) -> Self {
-        let known = match facts.image(&image.pull_spec()) {
-            Fact::Known(known) => Some(known),
-            Fact::Absent | Fact::Unknown(_) => None,
-        };
+        let known = facts.image(&image.pull_spec()).known();
         let drawings = lineage.iter().map(|lineage| {
-            let of = lineage.platform.as_ref().and_then(|platform| known?.platforms.get(platform));
-            match of {
-                Some(Fact::Known(of)) => Drawing::new(lineage, of),
-                _ => Drawing::without_layers(lineage),
-            }
+            let of = lineage.platform.as_ref().and_then(|platform| known?.platforms.get(platform)?.known());
+            Drawing::new(lineage, of)
         });
-        let endpoint = match facts.manifest(&image.pull_spec()) {
-            Fact::Known(manifest) => Some(manifest.endpoint.as_str()),
-            Fact::Absent | Fact::Unknown(_) => None,
-        };
+        let manifest = facts.manifest(&image.pull_spec()).known();
+        let endpoint = manifest.map(|manifest| manifest.endpoint.as_str());
         Self {
             machine_config: machine_config.map(shown),
             image: image.to_string(),
@@ -156,66 +156,84 @@ impl ImageExplanation {
 }
 
 impl Drawing {
-    fn without_layers(lineage: &Lineage) -> Self {
-        let in_order = matches!(lineage.ancestry, Ancestry::Same { .. } | Ancestry::Derived { .. })
-            && lineage.reason().is_none();
+    /// The drawing of a lineage. `image` is `None` when its layers are not known.
+    fn new(lineage: &Lineage, image: Option<&PlatformImage>) -> Self {
+        let mut notes = lineage.notes.clone();
         let help = match &lineage.ancestry {
-            Ancestry::Unknown(why) => messages::help_to_know(why, EntryPoint::Run),
-            _ => lineage.rebuild(),
+            Ancestry::Same { .. } | Ancestry::Derived { .. } => lineage.reason().map(|_| lineage.rebuild()),
+            Ancestry::Foreign { .. } | Ancestry::Unprovable { .. } => {
+                let claim = image.and_then(crate::lineage::claim);
+                notes.extend(claim.map(|claim| format!("its labels claim {claim}, which proves nothing")));
+                Some(lineage.rebuild())
+            }
+            Ancestry::Unknown(reason) => Some(messages::help_to_know(reason, EntryPoint::Run)),
         };
         Self {
             report: LineageReport::from(lineage),
-            below: BaseExtent::of(lineage),
-            layers: Vec::new(),
-            notes: lineage.notes.clone(),
-            help: (!in_order).then_some(help),
+            extent: BaseExtent::of(lineage),
+            layers: image.map(|image| drawn_layers(lineage, image)).unwrap_or_default(),
+            notes,
+            help,
         }
     }
 
-    fn new(lineage: &Lineage, image: &PlatformImage) -> Self {
-        let of_base = match &lineage.ancestry {
-            Ancestry::Same { .. } => image.layers.len(),
-            Ancestry::Derived { own_layers, .. } => image.layers.len() - own_layers,
-            Ancestry::Foreign { closest: Some(closest), .. } => match closest.agreement {
-                Agreement::Scattered { .. } | Agreement::Nothing => 0,
-                agreement => agreement.shared(closest.layers),
-            },
-            Ancestry::Foreign { .. } | Ancestry::Unprovable { .. } | Ancestry::Unknown(_) => 0,
-        };
-        let mut steps = image.history.iter().filter(|step| !step.empty_layer);
-        // A history of another length is of other layers.
-        let tells = steps.clone().count() == image.layers.len();
-        let layers = image.layers.iter().enumerate().map(|(index, layer)| {
-            let step = steps.next().filter(|_| tells);
-            let Layer { diff_id, digest, size } = layer;
-            DrawnLayer {
-                diff_id: diff_id.to_string(),
-                digest: digest.to_string(),
-                size: *size,
-                created: step.and_then(|step| step.created.as_deref()).map(shown),
-                created_by: step.map(|step| command(&step.created_by)).filter(|command| !command.is_empty()),
-                of_base: index < of_base,
-            }
-        });
-        let mut notes = lineage.notes.clone();
-        if matches!(lineage.ancestry, Ancestry::Foreign { .. } | Ancestry::Unprovable { .. }) {
-            let claim = crate::lineage::claim(image);
-            notes.extend(claim.map(|claim| format!("its labels claim {claim}, which proves nothing")));
+    /// The bases, the expected one first.
+    fn bases(&self) -> Vec<DrawnBase<'_>> {
+        let LineageReport { base, release, expected_base, expected_release, .. } = &self.report;
+        let mut bases = Vec::new();
+        if let Some(reference) = expected_base.as_ref().filter(|_| base != expected_base) {
+            let is_known = self.extent != BaseExtent::Unknown;
+            let extent = if is_known { &BaseExtent::Nothing } else { &BaseExtent::Unknown };
+            let release = expected_release.as_deref();
+            bases.push(DrawnBase { reference, release, extent, is_found: false });
         }
-        Self { layers: layers.collect(), notes, ..Self::without_layers(lineage) }
+        if let Some(reference) = base {
+            let (release, extent) = (release.as_deref(), &self.extent);
+            bases.push(DrawnBase { reference, release, extent, is_found: true });
+        }
+        bases
     }
 
-    /// The layers that are not those of the base.
-    fn own(&self) -> &[DrawnLayer] {
-        &self.layers[self.base_layers()..]
-    }
-
-    fn base_layers(&self) -> usize {
-        self.layers.iter().take_while(|layer| layer.of_base).count()
+    /// The layers of the base, and those above them.
+    fn split_layers(&self) -> (&[DrawnLayer], &[DrawnLayer]) {
+        self.layers.split_at(self.layers.iter().take_while(|layer| layer.of_base).count())
     }
 }
 
-/// The command of a step as its author wrote it, on one line.
+fn drawn_layers(lineage: &Lineage, image: &PlatformImage) -> Vec<DrawnLayer> {
+    let of_base = match &lineage.ancestry {
+        Ancestry::Same { .. } => image.layers.len(),
+        Ancestry::Derived { own_layers, .. } => image.layers.len() - own_layers,
+        Ancestry::Foreign { closest: Some(closest), .. } => match closest.agreement {
+            Agreement::Scattered { .. } | Agreement::Nothing => 0,
+            agreement => agreement.shared(closest.layers),
+        },
+        Ancestry::Foreign { .. } | Ancestry::Unprovable { .. } | Ancestry::Unknown(_) => 0,
+    };
+    let mut steps = image.history.iter().filter(|step| !step.empty_layer);
+    // A history of another length does not match the layers.
+    let has_steps = steps.clone().count() == image.layers.len();
+    let layers = image.layers.iter().enumerate().map(|(index, Layer { diff_id, digest, size })| {
+        let step = steps.next().filter(|_| has_steps);
+        DrawnLayer {
+            diff_id: diff_id.to_string(),
+            digest: digest.to_string(),
+            size: *size,
+            created: step.and_then(|step| step.created.as_deref()).map(shown),
+            created_by: step.map(|step| command(&step.created_by)).filter(|command| !command.is_empty()),
+            of_base: index < of_base,
+        }
+    });
+    layers.collect()
+}
+
+impl DrawnLayer {
+    fn short_diff_id(&self) -> String {
+        Digest::parse(&self.diff_id).map(|digest| digest.short()).unwrap_or_default()
+    }
+}
+
+/// The command of a build step on one line.
 fn command(created_by: &str) -> String {
     let cut: String = created_by.chars().take(MAX_COMMAND).collect();
     let text = match cut.strip_prefix("/bin/sh -c ") {
@@ -228,5 +246,7 @@ fn command(created_by: &str) -> String {
     escaped(&text.split_whitespace().collect::<Vec<_>>().join(" "))
 }
 
-/// The bytes of a command that are told; a heredoc can have thousands.
+/// The characters of a command that are kept; a heredoc can have thousands.
 const MAX_COMMAND: usize = 1000;
+/// The layers above the base that are drawn one by one.
+const MAX_LAYERS: usize = 24;

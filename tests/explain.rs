@@ -1,4 +1,4 @@
-//! What `layerpin explain` draws: whole outputs, from facts that are written here.
+//! What `layerpin explain` draws: whole outputs, from facts in this file.
 //!
 //! `INSTA_UPDATE=always cargo test --test explain` makes the snapshots again; look at the difference.
 
@@ -39,7 +39,7 @@ fn a_stale_image_is_drawn_narrow_and_no_line_of_prose_is_wider() {
 }
 
 #[test]
-fn colour_marks_what_is_wrong_and_changes_no_word() {
+fn colour_marks_what_is_wrong_and_changes_no_text() {
     let explanation = stale().explained();
     let (plain, coloured) = (explanation.to_text(100, Style::Plain), explanation.to_text(100, Style::Colour));
     assert!(coloured.contains("\u{1b}[1;31mforeign\u{1b}[0m"), "{coloured}");
@@ -61,7 +61,7 @@ fn a_stale_image_is_a_graph_for_mermaid() {
 }
 
 #[test]
-fn a_stale_image_is_told_as_json() {
+fn a_stale_image_is_explained_as_json() {
     insta::assert_snapshot!(stale().explained().to_json());
 }
 
@@ -73,13 +73,13 @@ fn every_other_result_is_drawn() {
     for (what, image, base_fact) in [
         ("the base itself", Some(platform(&base, &["base"; 3])), None),
         ("one layer above the base", Some(platform(&derived, &["base", "base", "base", own])), None),
-        ("another image of the same make", Some(platform(&["rhel", "x", "y"], &["base", "x", "y"])), None),
+        ("another image with the same lowest layer", Some(platform(&["rhel", "x", "y"], &["base", "x", "y"])), None),
         ("nothing in common", Some(platform(&["alpine", "y"], &["ADD alpine", "COPY y"])), None),
         ("squashed", Some(squashed()), None),
-        ("forty layers of its own", Some(many()), None),
+        ("forty layers above the base", Some(many()), None),
         ("an image that is not there", None, None),
         ("a base that is not known", Some(platform(&derived, &[])), Some(Fact::Unknown(Cause::Offline))),
-        ("words that would steer a terminal", Some(hostile(&derived)), None),
+        ("control characters", Some(hostile(&derived)), None),
     ] {
         let mut world = World::new();
         if let Some(fact) = base_fact {
@@ -93,13 +93,13 @@ fn every_other_result_is_drawn() {
 }
 
 #[test]
-fn a_base_that_is_not_whole_below_is_not_drawn_as_if_it_were() {
+fn a_partly_included_base_is_drawn_as_such() {
     let shuffled = platform(&["x", "packages of 4.18.14", "meta of 4.18.14"], &[]);
     for (what, image, base_fact, arrow) in [
         ("whole", platform(&["rhel", "packages of 4.18.14", "meta of 4.18.14", "own"], &[]), None, "-->"),
         ("in part", platform(&["rhel", "x"], &[]), None, "-. only in part .->"),
-        ("scattered", shuffled, None, "-. not below .->"),
-        ("nothing", platform(&["alpine"], &[]), None, "-. not below .->"),
+        ("scattered", shuffled, None, "-. not included .->"),
+        ("nothing", platform(&["alpine"], &[]), None, "-. not included .->"),
         ("not known", platform(&["rhel"], &[]), Some(Fact::Unknown(Cause::Offline)), "-. not known .->"),
     ] {
         let mut world = World::new();
@@ -113,7 +113,7 @@ fn a_base_that_is_not_whole_below_is_not_drawn_as_if_it_were() {
 }
 
 #[test]
-fn the_layers_of_another_platform_are_drawn_as_what_they_are() {
+fn the_layers_of_another_platform_are_named_as_such() {
     let mut world = World::new();
     let layers = ["rhel for arm64", "packages for arm64"];
     let base = platform(&layers, &[]);
@@ -127,7 +127,7 @@ fn the_layers_of_another_platform_are_drawn_as_what_they_are() {
     assert!(
         text.contains(
             "  expected  4.18.14  quay.io/ocp/os@sha256:141414141414…\n  \
-             ╳  its layers for linux/arm64, and not those for linux/amd64\n  │\n  \
+             ╳  this image contains its layers for linux/arm64, not for linux/amd64\n  │\n  \
              ├─ 2 layers of the base, 688.4 MiB\n  └─ "
         ),
         "{text}"
@@ -137,7 +137,7 @@ fn the_layers_of_another_platform_are_drawn_as_what_they_are() {
 }
 
 #[test]
-fn a_machine_config_is_drawn_once_for_pools_that_fare_alike_and_apart_for_others() {
+fn a_machine_config_is_drawn_once_for_all_pools_with_the_same_result() {
     let mut world = World::new();
     let pool = |name: &str, stream: Option<&str>, nodes: Value| {
         json!({
@@ -176,7 +176,7 @@ fn a_machine_config_is_drawn_once_for_pools_that_fare_alike_and_apart_for_others
 }
 
 #[test]
-fn without_anything_to_judge_by_the_drawing_says_so() {
+fn without_a_known_base_the_drawing_says_so() {
     let mut world = World::new();
     world.facts.cluster = Default::default();
     world.image(Some(platform(&["a", "b"], &["a", "b"])));
@@ -184,7 +184,7 @@ fn without_anything_to_judge_by_the_drawing_says_so() {
 }
 
 #[test]
-fn texts_of_an_image_cannot_break_out_of_a_graph() {
+fn texts_of_an_image_are_escaped_in_a_graph() {
     let mut world = World::new();
     world.image(Some(platform(&["alpine"], &["RUN echo \"]; n [label=\\\"x<b>`#"])));
     let explanation = world.explained();

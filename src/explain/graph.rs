@@ -1,45 +1,34 @@
 //! The explanation as a graph, in the languages of Graphviz and Mermaid.
 //!
-//! A node for the base that was expected, one for the one that was found, one for the layers that are
-//! shared and one for each own layer; an arrow points to what is built on top. Texts from outside are
-//! escaped as each language wants it.
+//! One node for the expected base, one for the base that was found, one for the layers of the base and one
+//! for each layer above; an arrow points to what is built on top. Texts are escaped as each language needs.
 
 use std::fmt::Write as _;
 
-use crate::explain::{BaseExtent, Drawing, Explanation};
+use crate::explain::{BaseExtent, Drawing, Explanation, MAX_LAYERS};
 use crate::messages;
-use crate::model::digest::Digest;
 
 /// A node: what it is, and the lines of its text.
-struct GraphNode {
-    shape: Shape,
+struct GraphNode<'a> {
+    kind: GraphNodeKind<'a>,
     lines: Vec<String>,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Shape {
-    /// A base that was looked for and is not there.
-    Missing,
-    /// A base of which the lowest layers alone are there.
-    Part,
-    /// A base that may be there or not.
-    Doubtful,
-    /// A base.
-    Base,
-    /// Layers.
+#[derive(Clone, Copy)]
+enum GraphNodeKind<'a> {
+    Base(&'a BaseExtent),
     Layers,
-    /// The image.
     Image,
 }
 
-impl Shape {
-    /// What stands on the arrow from it, where that is not to be followed.
-    fn breach(self) -> Option<&'static str> {
-        match self {
-            Self::Missing => Some("not below"),
-            Self::Part => Some("only in part"),
-            Self::Doubtful => Some("not known"),
-            Self::Base | Self::Layers | Self::Image => None,
+impl GraphNode<'_> {
+    /// The text on the arrow from the node. `None` when what follows is built on it.
+    fn gap(&self) -> Option<&'static str> {
+        match self.kind {
+            GraphNodeKind::Base(BaseExtent::Nothing) => Some("not included"),
+            GraphNodeKind::Base(BaseExtent::Part) => Some("only in part"),
+            GraphNodeKind::Base(BaseExtent::Unknown) => Some("not known"),
+            _ => None,
         }
     }
 }
@@ -52,21 +41,23 @@ impl Explanation {
         self.write(&mut out, |out, chain, nodes| {
             for (index, node) in nodes.iter().enumerate() {
                 let text: Vec<_> = node.lines.iter().map(|line| dot(line)).collect();
-                let style = match node.shape {
-                    Shape::Missing | Shape::Part => ", style=dashed, color=red",
-                    Shape::Doubtful => ", style=dashed",
-                    Shape::Base => ", style=bold",
-                    Shape::Layers => "",
-                    Shape::Image => ", shape=folder",
+                let style = match node.kind {
+                    GraphNodeKind::Base(BaseExtent::Nothing | BaseExtent::Part) => {
+                        ", style=dashed, color=red"
+                    }
+                    GraphNodeKind::Base(BaseExtent::Unknown) => ", style=dashed",
+                    GraphNodeKind::Base(_) => ", style=bold",
+                    GraphNodeKind::Layers => "",
+                    GraphNodeKind::Image => ", shape=folder",
                 };
                 let _ = writeln!(out, "  n{chain}_{index} [label=\"{}\"{style}];", text.join("\\n"));
                 if index > 0 {
-                    let before = nodes[index - 1].shape;
-                    let color = if before == Shape::Doubtful { "" } else { ", color=red" };
-                    let broken =
-                        before.breach().map(|why| format!(" [style=dashed{color}, label=\"{why}\"]"));
-                    let broken = broken.unwrap_or_default();
-                    let _ = writeln!(out, "  n{chain}_{} -> n{chain}_{index}{broken};", index - 1);
+                    let before = &nodes[index - 1];
+                    let is_unknown = matches!(before.kind, GraphNodeKind::Base(BaseExtent::Unknown));
+                    let color = if is_unknown { "" } else { ", color=red" };
+                    let gap = before.gap().map(|gap| format!(" [style=dashed{color}, label=\"{gap}\"]"));
+                    let gap = gap.unwrap_or_default();
+                    let _ = writeln!(out, "  n{chain}_{} -> n{chain}_{index}{gap};", index - 1);
                 }
             }
         });
@@ -82,8 +73,8 @@ impl Explanation {
                 let text: Vec<_> = node.lines.iter().map(|line| mermaid(line)).collect();
                 let _ = writeln!(out, "  n{chain}_{index}[\"{}\"]", text.join("<br/>"));
                 if index > 0 {
-                    let broken = nodes[index - 1].shape.breach().map(|why| format!("-. {why} .->"));
-                    let arrow = broken.as_deref().unwrap_or("-->");
+                    let gap = nodes[index - 1].gap().map(|gap| format!("-. {gap} .->"));
+                    let arrow = gap.as_deref().unwrap_or("-->");
                     let _ = writeln!(out, "  n{chain}_{} {arrow} n{chain}_{index}", index - 1);
                 }
             }
@@ -91,7 +82,7 @@ impl Explanation {
         out
     }
 
-    fn write(&self, out: &mut String, chain_of: impl Fn(&mut String, usize, &[GraphNode])) {
+    fn write(&self, out: &mut String, chain_of: impl Fn(&mut String, usize, &[GraphNode<'_>])) {
         let mut chain = 0;
         for image in &self.images {
             for drawing in &image.lineage {
@@ -103,57 +94,45 @@ impl Explanation {
 }
 
 impl Drawing {
-    fn nodes(&self, image: &str) -> Vec<GraphNode> {
-        let report = &self.report;
-        let mut nodes = Vec::new();
-        let base = |shape, release: Option<&str>, reference: &str| {
-            let release = release.map(|release| format!("release {release}"));
-            GraphNode { shape, lines: release.into_iter().chain([reference.to_owned()]).collect() }
-        };
-        if report.base() != report.expected_base()
-            && let Some(expected) = report.expected_base()
-        {
-            let shape = if self.below == BaseExtent::Unknown { Shape::Doubtful } else { Shape::Missing };
-            nodes.push(base(shape, report.expected_release(), expected));
+    fn nodes(&self, image: &str) -> Vec<GraphNode<'_>> {
+        let layers = |lines| GraphNode { kind: GraphNodeKind::Layers, lines };
+        let mut nodes: Vec<_> = self
+            .bases()
+            .into_iter()
+            .map(|base| {
+                let release = base.release.map(|release| format!("release {release}"));
+                let platform = match base.extent {
+                    BaseExtent::OfPlatform(platform) => Some(format!("for {platform}")),
+                    _ => None,
+                };
+                let lines = [release, Some(base.reference.to_owned()), platform];
+                GraphNode {
+                    kind: GraphNodeKind::Base(base.extent),
+                    lines: lines.into_iter().flatten().collect(),
+                }
+            })
+            .collect();
+        let (of_base, own) = self.split_layers();
+        if !of_base.is_empty() {
+            nodes.push(layers(vec![format!("{} of the base", messages::layers(of_base.len()))]));
         }
-        if let Some(found) = report.base() {
-            let shape = match self.below {
-                BaseExtent::Whole | BaseExtent::OfPlatform(_) => Shape::Base,
-                BaseExtent::Part => Shape::Part,
-                BaseExtent::Nothing => Shape::Missing,
-                BaseExtent::Unknown => Shape::Doubtful,
-            };
-            let mut node = base(shape, report.release(), found);
-            if let BaseExtent::OfPlatform(other) = &self.below {
-                node.lines.push(format!("for {other}"));
-            }
-            nodes.push(node);
-        }
-        let shared = self.base_layers();
-        if shared > 0 {
-            nodes.push(GraphNode {
-                shape: Shape::Layers,
-                lines: vec![format!("{} of the base", messages::layers(shared))],
-            });
-        }
-        for layer in self.own().iter().take(MAX_LAYERS) {
-            let digest = Digest::parse(&layer.diff_id).map(|digest| digest.short()).unwrap_or_default();
+        for layer in own.iter().take(MAX_LAYERS) {
+            let size = format!("{} {} bytes", layer.short_diff_id(), layer.size);
             let command = layer.created_by.as_ref().map(|command| command.chars().take(MAX_TEXT).collect());
-            let lines = [format!("{digest} {} bytes", layer.size)].into_iter().chain(command);
-            nodes.push(GraphNode { shape: Shape::Layers, lines: lines.collect() });
+            nodes.push(layers([size].into_iter().chain(command).collect()));
         }
-        if self.own().len() > MAX_LAYERS {
-            let more = messages::layers(self.own().len() - MAX_LAYERS);
-            nodes.push(GraphNode { shape: Shape::Layers, lines: vec![format!("and {more} more")] });
+        if own.len() > MAX_LAYERS {
+            nodes.push(layers(vec![format!("and {} more", messages::layers(own.len() - MAX_LAYERS))]));
         }
-        let place = [report.platform().map(str::to_owned), report.pool().map(|pool| format!("pool {pool}"))];
-        let place = place.into_iter().flatten().collect::<Vec<_>>().join(", ");
-        let verdict = match report.reason() {
-            Some(reason) => format!("{}: {reason}", report.result()),
-            None => report.result().to_owned(),
+        let report = &self.report;
+        let of = [report.platform.clone(), report.pool.as_ref().map(|pool| format!("pool {pool}"))];
+        let of = of.into_iter().flatten().collect::<Vec<_>>().join(", ");
+        let result = match &report.reason {
+            Some(reason) => format!("{}: {reason}", report.result),
+            None => report.result.to_owned(),
         };
-        let lines = [image.to_owned(), place, verdict].into_iter().filter(|line| !line.is_empty());
-        nodes.push(GraphNode { shape: Shape::Image, lines: lines.collect() });
+        let lines = [image.to_owned(), of, result].into_iter().filter(|line| !line.is_empty());
+        nodes.push(GraphNode { kind: GraphNodeKind::Image, lines: lines.collect() });
         nodes
     }
 }
@@ -178,7 +157,5 @@ fn mermaid(text: &str) -> String {
     out
 }
 
-/// The own layers that have a node each.
-const MAX_LAYERS: usize = 24;
 /// The characters of a command that a node shows.
 const MAX_TEXT: usize = 80;

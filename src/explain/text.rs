@@ -1,27 +1,24 @@
-//! The explanation as a drawing of characters, for terminals wide and narrow.
+//! The explanation as a drawing of characters, for wide and narrow terminals.
 //!
-//! From the top down: the base that was expected, the one that was found, the layers that are shared
-//! (as one line), the image's own with size, time and command. Readable without colour; only commands
-//! are ever cut, and only to the width of the terminal.
+//! From top to bottom: the expected base, the base that was found, its layers (one line), the layers above
+//! with size, time and command. Readable without colour; only commands are cut, to the width of the
+//! terminal.
 
 use std::fmt::Write as _;
 
-use crate::explain::{BaseExtent, Drawing, DrawnLayer, Explanation, ImageExplanation};
+use crate::explain::{BaseExtent, Drawing, DrawnBase, DrawnLayer, Explanation, ImageExplanation, MAX_LAYERS};
 use crate::messages;
-use crate::model::digest::Digest;
 use crate::model::image_reference::ImageReference;
-use crate::report::Style;
+use crate::report::{LineageReport, Style};
 
 /// The widths that a drawing may have, in columns.
 const WIDTHS: std::ops::RangeInclusive<usize> = 40..=160;
 /// From this width on a layer and its command share a line.
 const WIDE: usize = 90;
-/// The layers of an image that are drawn one by one.
-const MAX_LAYERS: usize = 24;
 
 impl Explanation {
-    /// The drawing, `width` columns wide (at least 40, at most 160). Pull specs that are to be copied
-    /// are whole, whatever the width.
+    /// The drawing, `width` columns wide (at least 40, at most 160). Pull specs to copy are never cut or
+    /// wrapped.
     pub fn to_text(&self, width: usize, style: Style) -> String {
         let width = width.clamp(*WIDTHS.start(), *WIDTHS.end());
         let mut out = String::new();
@@ -47,7 +44,7 @@ impl Canvas<'_> {
         let _ = writeln!(self.out, "{}", text.trim_end());
     }
 
-    /// Text in lines of the width, each `indent` columns in.
+    /// Wraps text to the width, indented by `indent` columns.
     fn wrapped(&mut self, indent: usize, text: &str) {
         let mut line = String::new();
         let mut columns = 0;
@@ -76,14 +73,14 @@ impl ImageExplanation {
         }
         canvas.line(&self.image);
         if let Some(digest) = self.digest.as_ref().filter(|digest| !self.image.ends_with(*digest)) {
-            canvas.line(&format!("  is {digest}"));
+            canvas.line(&format!("  digest {digest}"));
         }
         if let Some(mirror) = self.endpoint.as_ref().filter(|_| self.is_mirrored) {
             canvas.line(&format!("  read from the mirror {mirror}"));
         }
         let mut drawn: Vec<(&Drawing, Vec<&str>)> = Vec::new();
         for drawing in &self.lineage {
-            let pool = drawing.report.pool().into_iter();
+            let pool = drawing.report.pool.as_deref().into_iter();
             match drawn.iter_mut().find(|(earlier, _)| earlier.is_like(drawing)) {
                 Some((_, pools)) => pools.extend(pool),
                 None => drawn.push((drawing, pool.collect())),
@@ -97,28 +94,24 @@ impl ImageExplanation {
 }
 
 impl Drawing {
-    /// Tells whether both are drawn alike, but for the pool.
+    /// Tells whether both drawings differ in the pool alone.
     fn is_like(&self, other: &Self) -> bool {
-        let alike = |one: &Self| Self { report: one.report.clone().without_pool(), ..one.clone() };
-        alike(self) == alike(other)
+        let mut other = other.clone();
+        other.report.pool.clone_from(&self.report.pool);
+        *self == other
     }
 
     fn write(&self, pools: &[&str], canvas: &mut Canvas<'_>) {
         let style = canvas.style;
-        let place = [self.report.platform().map(str::to_owned), of_pools(pools)];
-        let place: Vec<_> = place.into_iter().flatten().collect();
-        let result = self.report.result();
-        let painted = match result {
-            "same" | "derived" if self.help.is_none() => style.good(result),
-            "foreign" => style.error(result),
-            _ => style.warning(result),
+        let of: Vec<_> = [self.report.platform.clone(), of_pools(pools)].into_iter().flatten().collect();
+        let result = match self.report.result {
+            result @ ("same" | "derived") if self.help.is_none() => style.good(result),
+            result @ "foreign" => style.error(result),
+            result => style.warning(result),
         };
-        let gap = if place.is_empty() { "" } else { "  " };
-        canvas.line(&format!("{painted}{gap}{}", place.join(", ")));
-        match self.report.reason() {
-            Some(reason) => canvas.wrapped(2, reason),
-            None => canvas.wrapped(2, &self.praise()),
-        }
+        let gap = if of.is_empty() { "" } else { "  " };
+        canvas.line(&format!("{result}{gap}{}", of.join(", ")));
+        canvas.wrapped(2, &self.report.reason.clone().unwrap_or_else(|| self.proof()));
         if !self.layers.is_empty() {
             canvas.line("");
             self.write_bases(canvas);
@@ -131,65 +124,68 @@ impl Drawing {
             canvas.wrapped(2, &format!("note: {note}"));
         }
         if let Some(help) = &self.help {
-            // The line to copy stands alone, and whole.
-            match help.split_once("FROM ") {
-                Some((words, reference)) => {
-                    canvas.wrapped(2, &format!("help: {}", words.trim_end()));
-                    canvas.line(&format!("  FROM {reference}"));
-                }
-                None => canvas.wrapped(2, &format!("help: {help}")),
+            // The line to copy is on its own, and is not wrapped.
+            let (words, from) = match help.split_once("FROM ") {
+                Some((words, reference)) => (words.trim_end(), Some(reference)),
+                None => (help.as_str(), None),
+            };
+            canvas.wrapped(2, &format!("help: {words}"));
+            if let Some(reference) = from {
+                canvas.line(&format!("  FROM {reference}"));
             }
         }
     }
 
-    fn praise(&self) -> String {
-        let release = self.report.release().map(|release| format!(" of {release}")).unwrap_or_default();
-        match self.own().len() {
-            0 => format!("it is the base{release} itself"),
-            count => format!("built on the base{release}, {} of its own", messages::layers(count)),
+    /// What the layers prove, for an image that is in order.
+    fn proof(&self) -> String {
+        let release = self.report.release.as_ref().map(|release| format!(" of {release}"));
+        let release = release.unwrap_or_default();
+        match self.split_layers().1.len() {
+            0 => format!("this is the base{release} itself"),
+            count => format!("built on the base{release}, {} above it", messages::layers(count)),
         }
     }
 
     fn write_bases(&self, canvas: &mut Canvas<'_>) {
-        let (base, expected) = (self.report.base(), self.report.expected_base());
-        if base != expected
-            && let Some(expected) = expected
-        {
-            canvas.line(&base_line(self.report.expected_release(), expected, "expected", canvas));
-            let line = if self.report.result() == "unknown" {
-                "?  whether its layers are below this image is not known".to_owned()
-            } else {
-                format!("{}  its layers are not below this image", canvas.style.error("╳"))
+        let LineageReport { base, expected_base, result, platform, .. } = &self.report;
+        let cross = canvas.style.error("╳");
+        for drawn in self.bases() {
+            let word = match (drawn.is_found, *result) {
+                (true, "foreign" | "unprovable") if base != expected_base => "found",
+                (true, "same" | "derived" | "unknown") => "base",
+                _ => "expected",
+            };
+            canvas.line(&base_line(&drawn, word, canvas));
+            let line = match (drawn.is_found, drawn.extent, platform) {
+                (false, BaseExtent::Unknown, _) => {
+                    "?  not known whether this image contains its layers".to_owned()
+                }
+                (false, _, _) => format!("{cross}  this image does not contain its layers"),
+                (true, BaseExtent::OfPlatform(other), Some(own)) => {
+                    format!("{cross}  this image contains its layers for {other}, not for {own}")
+                }
+                _ => continue,
             };
             canvas.line(&format!("  {line}"));
-        }
-        if let Some(base) = base {
-            let word = match self.report.result() {
-                "foreign" | "unprovable" if base == expected.unwrap_or_default() => "expected",
-                "foreign" | "unprovable" => "found",
-                _ => "base",
-            };
-            canvas.line(&base_line(self.report.release(), base, word, canvas));
-            if let (BaseExtent::OfPlatform(other), Some(own)) = (&self.below, self.report.platform()) {
-                let cross = canvas.style.error("╳");
-                canvas.line(&format!("  {cross}  its layers for {other}, and not those for {own}"));
-            }
         }
     }
 
     fn write_layers(&self, canvas: &mut Canvas<'_>) {
-        let (shared, own) = (self.base_layers(), self.own());
-        if shared > 0 {
+        let size = |layers: &[DrawnLayer]| bytes(layers.iter().map(|layer| layer.size).sum());
+        let (of_base, own) = self.split_layers();
+        if !of_base.is_empty() {
             canvas.line("  │");
-            let size: u64 = self.layers[..shared].iter().map(|layer| layer.size).sum();
             let end = if own.is_empty() { "└" } else { "├" };
-            canvas.line(&format!("  {end}─ {} of the base, {}", messages::layers(shared), bytes(size)));
+            let count = messages::layers(of_base.len());
+            canvas.line(&format!("  {end}─ {count} of the base, {}", size(of_base)));
         }
-        let parted = matches!(self.below, BaseExtent::Part | BaseExtent::Nothing)
-            && self.report.base().is_some_and(|base| Some(base) == self.report.expected_base());
-        if parted {
+        let LineageReport { base, expected_base, .. } = &self.report;
+        if matches!(self.extent, BaseExtent::Part | BaseExtent::Nothing)
+            && base.is_some()
+            && base == expected_base
+        {
             let cross = canvas.style.error("╳");
-            canvas.line(&format!("  {cross}  from here on its layers are not those of the base"));
+            canvas.line(&format!("  {cross}  the layers from here on are not those of the base"));
         }
         let sizes: Vec<_> = own.iter().map(|layer| bytes(layer.size)).collect();
         let widest = sizes.iter().map(String::len).max().unwrap_or_default();
@@ -197,10 +193,8 @@ impl Drawing {
             let last = index + 1 == own.len();
             layer.write(&format!("{:>widest$}", sizes[index]), last, canvas);
         }
-        if own.len() > MAX_LAYERS {
-            let rest = &own[MAX_LAYERS..];
-            let size: u64 = rest.iter().map(|layer| layer.size).sum();
-            canvas.line(&format!("  └─ and {} more, {}", messages::layers(rest.len()), bytes(size)));
+        if let Some(rest) = own.get(MAX_LAYERS..).filter(|rest| !rest.is_empty()) {
+            canvas.line(&format!("  └─ and {} more, {}", messages::layers(rest.len()), size(rest)));
         }
     }
 }
@@ -208,7 +202,7 @@ impl Drawing {
 impl DrawnLayer {
     fn write(&self, size: &str, last: bool, canvas: &mut Canvas<'_>) {
         let (branch, below) = if last { ("└", " ") } else { ("├", "│") };
-        let digest = Digest::parse(&self.diff_id).map(|digest| digest.short()).unwrap_or_default();
+        let digest = self.short_diff_id();
         let time = self.created.as_deref().and_then(minute).unwrap_or_default();
         let time = if time.is_empty() { time } else { format!("  {time}") };
         let head = format!("  {branch}─ {size}  {digest}{time}");
@@ -225,7 +219,7 @@ impl DrawnLayer {
     }
 }
 
-/// `in pool worker`, `in pools infra and worker`.
+/// `pool worker`, `pools infra and worker`.
 fn of_pools(pools: &[&str]) -> Option<String> {
     let names: Vec<_> = pools.iter().map(ToString::to_string).collect();
     match names.len() {
@@ -235,17 +229,18 @@ fn of_pools(pools: &[&str]) -> Option<String> {
     }
 }
 
-fn base_line(release: Option<&str>, base: &str, word: &str, canvas: &Canvas<'_>) -> String {
-    let release = release.map(|release| format!("  {release}")).unwrap_or_default();
-    let whole = format!("  {word:<8}{release}  {base}");
-    if whole.chars().count() <= canvas.width {
-        return whole;
+fn base_line(base: &DrawnBase<'_>, word: &str, canvas: &Canvas<'_>) -> String {
+    let release = base.release.map(|release| format!("  {release}")).unwrap_or_default();
+    let line = |reference: &str| format!("  {word:<8}{release}  {reference}");
+    match ImageReference::parse(base.reference) {
+        Ok(reference) if line(base.reference).chars().count() > canvas.width => {
+            line(&messages::short(&reference))
+        }
+        _ => line(base.reference),
     }
-    let short = ImageReference::parse(base).map_or_else(|_| base.to_owned(), |base| messages::short(&base));
-    format!("  {word:<8}{release}  {short}")
 }
 
-/// The time to the minute, in UTC. `None` for what is no time.
+/// The time to the minute, in UTC. `None` when the text is not a time.
 fn minute(text: &str) -> Option<String> {
     let time: jiff::Timestamp = text.parse().ok()?;
     Some(time.strftime("%Y-%m-%d %H:%M").to_string())
@@ -259,7 +254,7 @@ fn cut(text: &str, room: usize) -> String {
     format!("{kept}…")
 }
 
-/// A number of bytes for a person: `512 B`, `1.5 KiB`, `12.0 MiB`.
+/// A number of bytes: `512 B`, `1.5 KiB`, `12.0 MiB`.
 fn bytes(count: u64) -> String {
     let units = ["KiB", "MiB", "GiB", "TiB"];
     if count < 1024 {
@@ -279,7 +274,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bytes_are_told_in_the_largest_unit_that_fits() {
+    fn bytes_are_shown_in_the_largest_unit_that_fits() {
         for (count, expected) in [
             (0, "0 B"),
             (1023, "1023 B"),

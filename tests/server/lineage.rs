@@ -257,7 +257,7 @@ fn facts_that_cannot_be_written_are_an_error_beside_the_drawing() {
     let arguments = [&shelf.base, "--base-image", &shelf.base, "--save-facts", "absent/facts.json"];
     let (code, output, error) = Setup::verb("explain").arguments(arguments).ended();
     assert_eq!(code, 2);
-    assert!(output.contains("it is the base itself"), "{output}");
+    assert!(output.contains("this is the base itself"), "{output}");
     assert!(error.starts_with("error: cannot write the facts to absent/facts.json: "), "{error}");
 }
 
