@@ -1,96 +1,85 @@
-//! Puts a new text in the place of a file's old one, all of it or nothing.
+//! Writes a file as a whole or not at all.
 //!
-//! Owns what a file keeps when its text changes: its mode, its owner where the system lets us, and
-//! the links that lead to it. The new text is written beside the file and takes its name when it is
-//! complete, so that no reader and no full disk ever leaves half of it.
+//! The new content goes to a temporary file beside the old one and is renamed when it is complete, so that no
+//! reader and no full disk leaves half of it. A file that is replaced keeps its mode, its owner where the
+//! system allows that, and the links that lead to it.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, chown};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, fchown};
+use std::path::Path;
 
-/// Puts `after` in the place of `before` at `path`; of a symbolic link, at its target.
+use tempfile::{Builder, NamedTempFile};
+
+/// Replaces the content `before` of the file at `path` by `after`; of a symbolic link, that of its target.
 ///
-/// Fails, and leaves everything as it was, when the file does not hold `before` any more, cannot be
-/// written, or the new text cannot be stored.
+/// Fails, and changes nothing, when the content is not `before` any more or the file cannot be written.
 pub fn replace(path: &Path, before: &str, after: &str) -> Result<(), ReplaceError> {
     let target = fs::canonicalize(path)?;
-    // A file that may not be written is not replaced either, though its folder would allow it.
+    // A file that must not be written is not replaced either, even if its folder allows it.
     let mut file = OpenOptions::new().read(true).write(true).open(&target)?;
     let metadata = file.metadata()?;
     if !metadata.is_file() {
-        return Err(ReplaceError::NoFile);
+        return Err(ReplaceError::NotRegular);
     }
     let mut found = Vec::with_capacity(before.len());
     file.read_to_end(&mut found)?;
     if found != before.as_bytes() {
         return Err(ReplaceError::Changed);
     }
-    let folder = target.parent().unwrap_or(Path::new("/"));
-    let (mut draft, mut file) = Draft::create(folder)?;
-    file.write_all(after.as_bytes())?;
-    let own = file.metadata()?;
+    let draft = draft(&target, 0o600, after.as_bytes())?;
+    let own = draft.as_file().metadata()?;
     if (own.uid(), own.gid()) != (metadata.uid(), metadata.gid()) {
-        // Only root may give a file away; for anybody else the file becomes theirs, as it does with
-        // every editor that writes this way.
-        let _ = chown(&draft.path, Some(metadata.uid()), Some(metadata.gid()));
+        // Only root may give a file away; for others the owner changes, as with every editor that writes a
+        // new file.
+        let _ = fchown(draft.as_file(), Some(metadata.uid()), Some(metadata.gid()));
     }
-    file.set_permissions(metadata.permissions())?;
-    file.sync_all()?;
-    fs::rename(&draft.path, &target)?;
-    draft.is_in_place = true;
-    Ok(())
+    draft.as_file().set_permissions(metadata.permissions())?;
+    Ok(persist(draft, &target)?)
 }
 
-/// Why a file keeps its old text.
+/// Writes `content` to the file at `path`, which need not exist.
+///
+/// A pipe or a device cannot be replaced, and a link must not be: these are written directly.
+pub fn write(path: &Path, content: &[u8]) -> io::Result<()> {
+    if path.symlink_metadata().is_ok_and(|metadata| !metadata.is_file()) {
+        return fs::write(path, content);
+    }
+    persist(draft(path, 0o666, content)?, path)
+}
+
+/// Why a file was not replaced.
 #[derive(Debug, thiserror::Error)]
 pub enum ReplaceError {
-    /// The operating system refused.
+    /// The operating system returned an error.
     #[error("{}", crate::errors::words(.0))]
     Io(#[from] io::Error),
-    /// It has another text than the one that was read.
+    /// Its content is not the one that was read.
     #[error("it changed since it was read; run the command again")]
     Changed,
     /// It is a pipe, a device or the like.
     #[error("it is not a regular file")]
-    NoFile,
+    NotRegular,
 }
 
-/// A file that is deleted unless it comes to its place.
-struct Draft {
-    path: PathBuf,
-    is_in_place: bool,
+/// A temporary file beside `target` with this content, which is deleted unless it is persisted. The umask
+/// applies to `mode`.
+fn draft(target: &Path, mode: u32, content: &[u8]) -> io::Result<NamedTempFile> {
+    let folder = target.parent().unwrap_or(Path::new("/"));
+    // A file that is opened here, because errors of tempfile's own functions repeat the path. A hidden `.tmp`
+    // is ignored by our own search for files.
+    let draft = Builder::new()
+        .prefix(".layerpin-")
+        .suffix(".tmp")
+        .make_in(folder, |path| OpenOptions::new().write(true).create_new(true).mode(mode).open(path))?;
+    draft.as_file().write_all(content)?;
+    Ok(draft)
 }
 
-impl Draft {
-    /// Makes an empty file in `folder`, which nobody else may read yet.
-    fn create(folder: &Path) -> io::Result<(Self, File)> {
-        let mut attempt = 0;
-        loop {
-            // The kubelet, Git's ignore files and our own walk have no use for a hidden `.tmp`.
-            let path = folder.join(format!(".layerpin-{}-{attempt}.tmp", std::process::id()));
-            match OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path) {
-                Ok(file) => return Ok((Self { path, is_in_place: false }, file)),
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists && attempt < MAX_ATTEMPTS => {
-                    attempt += 1;
-                }
-                Err(error) => return Err(error),
-            }
-        }
-    }
+fn persist(draft: NamedTempFile, target: &Path) -> io::Result<()> {
+    draft.as_file().sync_all()?;
+    draft.persist(target).map(drop).map_err(|error| error.error)
 }
-
-impl Drop for Draft {
-    fn drop(&mut self) {
-        if !self.is_in_place {
-            // There is nobody left to tell; the error that led here is told.
-            let _ = fs::remove_file(&self.path);
-        }
-    }
-}
-
-/// Drafts that a process of the same number left behind when it was killed.
-const MAX_ATTEMPTS: usize = 100;
 
 #[cfg(test)]
 mod tests {
@@ -108,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn the_mode_and_the_link_stay() {
+    fn a_replaced_file_keeps_its_mode_and_its_link() {
         let folder = tempfile::tempdir().unwrap();
         let (file, link) = (folder.path().join("a.yaml"), folder.path().join("link.yaml"));
         fs::write(&file, "old").unwrap();
@@ -122,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_changed_meanwhile_stays() {
+    fn a_file_that_changed_since_it_was_read_is_not_replaced() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("a.yaml");
         fs::write(&file, "newer").unwrap();
@@ -132,5 +121,21 @@ mod tests {
         fs::remove_file(&file).unwrap();
         assert_eq!(replace(&file, "old", "new").unwrap_err().to_string(), "No such file or directory");
         assert!(replace(Path::new("/dev/null"), "", "new").is_err());
+    }
+
+    #[test]
+    fn a_new_file_is_written_whole_and_a_link_is_written_through() {
+        let folder = tempfile::tempdir().unwrap();
+        let (file, link) = (folder.path().join("facts.json"), folder.path().join("link.json"));
+        for content in ["old", "new"] {
+            write(&file, content.as_bytes()).unwrap();
+            assert_eq!(fs::read_to_string(&file).unwrap(), content);
+        }
+        symlink("facts.json", &link).unwrap();
+        write(&link, b"newer").unwrap();
+        assert_eq!(fs::read_to_string(&file).unwrap(), "newer");
+        assert_eq!(names(folder.path()), ["facts.json", "link.json"]);
+        let error = write(&folder.path().join("absent/facts.json"), b"").unwrap_err();
+        assert_eq!(crate::errors::words(&error), "No such file or directory");
     }
 }

@@ -109,7 +109,7 @@ fn write_authority(path: &Path, pem: &str) -> anyhow::Result<()> {
         std::fs::create_dir_all(folder)
             .with_context(|| format!("cannot make the folder {}", folder.display()))?;
     }
-    std::fs::write(path, pem)
+    crate::atomic_file::write(path, pem.as_bytes())
         .with_context(|| format!("cannot write the CA to {} (--dev-ca-out)", path.display()))
 }
 
