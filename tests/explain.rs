@@ -73,7 +73,11 @@ fn every_other_result_is_drawn() {
     for (what, image, base_fact) in [
         ("the base itself", Some(platform(&base, &["base"; 3])), None),
         ("one layer above the base", Some(platform(&derived, &["base", "base", "base", own])), None),
-        ("another image with the same lowest layer", Some(platform(&["rhel", "x", "y"], &["base", "x", "y"])), None),
+        (
+            "another image with the same lowest layer",
+            Some(platform(&["rhel", "x", "y"], &["base", "x", "y"])),
+            None,
+        ),
         ("nothing in common", Some(platform(&["alpine", "y"], &["ADD alpine", "COPY y"])), None),
         ("squashed", Some(squashed()), None),
         ("forty layers above the base", Some(many()), None),
@@ -198,7 +202,7 @@ fn texts_of_an_image_are_escaped_in_a_graph() {
 }
 
 #[test]
-fn a_mirror_that_answered_is_told_and_the_registry_itself_is_not() {
+fn a_mirror_that_answered_is_named_and_the_registry_itself_is_not() {
     for (endpoint, told) in
         [("quay.io", ""), ("mirror.example:5000", "  read from the mirror mirror.example:5000\n")]
     {

@@ -335,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_holds_its_yaml_and_json_in_the_order_of_names() {
+    fn yaml_and_json_in_a_folder_are_found_in_the_order_of_names() {
         let folder = tree(&[
             "b.yaml",
             "a/z.yml",
@@ -352,7 +352,7 @@ mod tests {
     }
 
     #[test]
-    fn what_git_ignores_is_passed_over_and_what_is_named_is_not() {
+    fn files_that_git_ignores_are_skipped_unless_they_are_named() {
         let folder = tree(&[".git/HEAD", "a.yaml", "out/b.yaml", "sub/c.yaml", "sub/d.yaml"]);
         let folder = folder.path();
         std::fs::write(folder.join(".gitignore"), "out/\n").unwrap();
@@ -398,7 +398,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_read_is_named_with_its_place() {
+    fn unreadable_files_are_named_with_the_position() {
         let folder = tree(&[]);
         let write = |name: &str, bytes: &[u8]| {
             let path = folder.path().join(name);
@@ -429,7 +429,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_vanishes_after_it_was_found_is_named() {
+    fn a_file_that_is_deleted_after_it_was_found_is_named() {
         let folder = tree(&["a.yaml", "b.yaml"]);
         let (inputs, unread) = find(&[folder.path().to_owned()]);
         assert_eq!((inputs.len(), unread.len()), (2, 0));
@@ -453,7 +453,7 @@ mod tests {
     }
 
     #[test]
-    fn names_are_shown_without_what_a_terminal_obeys() {
+    fn control_characters_in_names_are_escaped() {
         let input = Input::Named(PathBuf::from("./a\u{1b}[31m.yaml"));
         assert_eq!(input.read().unwrap_err().to_string(), "a\\u{1b}[31m.yaml: No such file or directory");
     }

@@ -48,7 +48,7 @@ fn told(text: &str) -> Vec<String> {
 }
 
 #[test]
-fn documents_are_read_in_order_and_others_passed_over() {
+fn documents_are_read_in_order_and_others_skipped() {
     let text = format!(
         "# a comment\n---\n{}---\nkind: Pod\nspec: {{a: b}}\n---\n---\n{}...\n",
         yaml("a", "r.io/a:1"),
@@ -91,7 +91,7 @@ fn lists_are_read_item_by_item_and_lists_inside_them() {
 }
 
 #[test]
-fn a_config_map_carries_machine_configs_in_its_data() {
+fn machine_configs_in_the_data_of_a_config_map_are_read() {
     let map = |value: &str| {
         format!(
             "apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: m}}\ndata:\n  other: x\n  99-os.yaml: {value}"
@@ -130,7 +130,7 @@ fn a_config_map_carries_machine_configs_in_its_data() {
 }
 
 #[test]
-fn a_role_that_is_yet_to_be_filled_in_is_the_name_of_no_pool() {
+fn a_role_with_a_placeholder_names_no_pool() {
     let object = |role: &str| {
         format!(
             "{HEAD}metadata:\n  name: a\n  labels: {{x: y, machineconfiguration.openshift.io/role: '{role}'}}\n\
@@ -154,7 +154,7 @@ fn a_role_that_is_yet_to_be_filled_in_is_the_name_of_no_pool() {
 }
 
 #[test]
-fn a_secret_carries_machine_configs_as_text_and_what_is_base64_is_told() {
+fn machine_configs_in_the_text_of_a_secret_are_read_and_base64_is_reported() {
     let head = "apiVersion: v1\nkind: Secret\nmetadata: {name: s}\n";
     let text = indented(&yaml("a", "r.io/a:1"), "    ");
     assert_eq!(
@@ -199,7 +199,7 @@ fn lists_of_every_kind_are_read_and_those_without_one() {
 }
 
 #[test]
-fn work_for_other_clusters_carries_objects() {
+fn objects_for_other_clusters_are_read() {
     let item = format!("- {}- kind: Pod\n", indented(&yaml("a", "r.io/a:1"), "  ").trim_start());
     let work = |kind: &str, outer: &str| {
         let margin = "  ".repeat(outer.split('/').count());
@@ -229,7 +229,7 @@ fn work_for_other_clusters_carries_objects() {
 }
 
 #[test]
-fn a_template_carries_objects_and_parameters_in_what_is_judged_are_told() {
+fn objects_of_a_template_are_read_and_parameters_in_judged_fields_are_reported() {
     let item = |name: &str, image: &str| format!("- {}", indented(&yaml(name, image), "  ").trim_start());
     let template = |api_version: &str| {
         format!(
@@ -260,7 +260,7 @@ fn a_template_carries_objects_and_parameters_in_what_is_judged_are_told() {
 }
 
 #[test]
-fn policies_carry_the_objects_that_they_define() {
+fn objects_that_a_policy_defines_are_read() {
     let policy = |kind: &str, key: &str, items: &str| {
         format!(
             "apiVersion: policy.open-cluster-management.io/v1\nkind: {kind}\nmetadata: {{name: p}}\nspec:\n  {key}:\n{}",
@@ -299,7 +299,7 @@ fn policies_carry_the_objects_that_they_define() {
 }
 
 #[test]
-fn a_kustomization_carries_patches_as_text() {
+fn patches_in_a_kustomization_are_read() {
     let patches = format!(
         "patches:\n- path: other.yaml\n- target: {{kind: MachineConfig}}\n  patch: |-\n{}\
          - patch: |-\n    - op: replace\n      path: /spec/config\n      value: r.io/c:1\n\
@@ -326,7 +326,7 @@ fn a_kustomization_carries_patches_as_text() {
 }
 
 #[test]
-fn what_a_json_patch_puts_into_a_field_is_read() {
+fn values_that_a_json_patch_sets_are_read() {
     let operations = "- {op: test, path: /spec/osImageURL, value: r.io/old:1}\n\
                       - op: replace\n  path: /spec/osImageURL\n  value: r.io/a:1\n\
                       - {op: add, path: /spec/baseOSExtensionsContainerImage, value: r.io/x:1}\n\
@@ -378,7 +378,7 @@ fn aliases_and_merge_keys_are_followed() {
 }
 
 #[test]
-fn what_an_alias_bomb_would_unfold_to_is_never_built() {
+fn an_alias_bomb_is_never_expanded() {
     let mut bomb = String::from("a0: &a0 [x, x]\n");
     for level in 1..40 {
         bomb.push_str(&format!("a{level}: &a{level} [*a{0}, *a{0}]\n", level - 1));
@@ -406,7 +406,7 @@ fn what_an_alias_bomb_would_unfold_to_is_never_built() {
 }
 
 #[test]
-fn a_text_that_aliases_bring_again_and_again_is_read_a_bounded_number_of_times() {
+fn a_text_that_aliases_repeat_is_read_a_bounded_number_of_times() {
     let map = |copies: usize| {
         let copies: String = (0..copies).map(|copy| format!("  k{copy}: *t\n")).collect();
         let text = indented(&yaml("a", "r.io/a:1"), "    ") + &"    # padding\n".repeat(1000);
@@ -465,7 +465,7 @@ fn a_document_that_cannot_be_read_does_not_hide_the_others() {
 }
 
 #[test]
-fn a_machine_config_of_no_or_of_a_mistyped_group_is_told_and_one_of_others_passed_over() {
+fn a_missing_or_mistyped_group_is_reported_and_another_one_skipped() {
     let text =
         |api_version: &str| format!("{api_version}kind: MachineConfig\nmetadata: {{name: a}}\nspec: {{}}\n");
     for group in [
@@ -524,7 +524,7 @@ fn templates_are_told_apart_from_broken_yaml() {
 }
 
 #[test]
-fn a_folder_may_hold_templates_and_relatives_of_json_but_no_broken_yaml() {
+fn templates_and_variants_of_json_are_no_errors_in_a_folder_but_broken_yaml_is() {
     let fault = |kind, declares_machine_config| DocumentFault {
         kind,
         position: None,
@@ -560,7 +560,7 @@ fn a_folder_may_hold_templates_and_relatives_of_json_but_no_broken_yaml() {
 }
 
 #[test]
-fn line_ends_marks_and_directives_do_not_matter() {
+fn line_ends_byte_order_marks_and_directives_do_not_matter() {
     let plain = yaml("a", "r.io/a:1");
     for text in
         [plain.clone(), plain.replace('\n', "\r\n"), format!("\u{feff}{plain}"), plain.trim_end().to_owned()]
@@ -595,7 +595,7 @@ fn deep_and_wide_texts_are_read_or_refused() {
 }
 
 #[test]
-fn what_is_no_mapping_at_all_is_passed_over() {
+fn documents_that_are_not_mappings_are_skipped() {
     for text in ["", "# nothing\n", "---\n---\n", "a sentence\n", "- a\n- b\n", "42\n", "null\n"] {
         assert_eq!(read(text).documents.len() + read(text).faults.len(), 0, "{text}");
     }

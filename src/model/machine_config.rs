@@ -1,8 +1,7 @@
-//! The few fields of a MachineConfig that are judged, and the object under judgement.
+//! The fields of a MachineConfig that are judged, and the object under review.
 //!
-//! Owns where those fields live (JSON pointers, annotation keys) and how an object is read from
-//! JSON or YAML; [`written`] is its form there. Everything else in the object, the Ignition config above
-//! all, is skipped while reading and never kept.
+//! Owns where those fields are (JSON pointers, annotation keys) and how an object is read from JSON; [`wire`]
+//! is its form there. All other fields, above all the Ignition config, are skipped while reading.
 
 pub(crate) mod wire;
 
@@ -22,11 +21,11 @@ use crate::text::shown;
 pub const GROUP: &str = "machineconfiguration.openshift.io";
 /// The resource that is judged.
 pub const RESOURCE: &str = "machineconfigs";
-/// The label that tells which pool a MachineConfig is for.
+/// The label that names the pool of a MachineConfig.
 pub const ROLE_LABEL: &str = "machineconfiguration.openshift.io/role";
-/// The annotation by which a user asks for a fresh look at a tag.
+/// The annotation by which a user asks for a tag to be resolved again.
 pub const REPIN_ANNOTATION: &str = "layerpin.io/repin";
-/// The role of the pool whose MachineConfigs every custom pool takes as well.
+/// The role of the pool whose MachineConfigs every custom pool gets too.
 pub const WORKER: &str = "worker";
 
 /// A field that names an image.
@@ -60,7 +59,7 @@ impl Field {
         }
     }
 
-    /// The annotation that records what the field was pinned from.
+    /// The annotation with the reference that the field was pinned from.
     pub fn record_annotation(self) -> &'static str {
         match self {
             Self::OsImage => "layerpin.io/pinned-from",
@@ -69,28 +68,28 @@ impl Field {
     }
 }
 
-/// What is being done to the object.
+/// The operation of a review.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Operation {
-    /// It is new.
+    /// A new object.
     Create,
-    /// It replaces a stored one.
+    /// A stored object is replaced.
     Update,
 }
 
-/// One MachineConfig under judgement, with what it replaces.
+/// One MachineConfig under review, with the one that it replaces.
 #[derive(Clone, Debug)]
 pub struct Subject {
     /// `metadata.name`, or `metadata.generateName` followed by `*` while the API server has not
     /// named the object yet.
     pub name: String,
-    /// What is being done.
+    /// The operation.
     pub operation: Operation,
     /// The object as it would be stored.
     pub object: Object,
     /// The object that is stored now, on an update.
     pub stored: Option<Object>,
-    /// Where the object was read, when that was a text with lines.
+    /// Where the object was read.
     pub origin: Origin,
 }
 
@@ -107,8 +106,8 @@ impl Subject {
         Self::from_object(object)
     }
 
-    /// Reads one MachineConfig that a reader of texts has taken apart, as if it were being created.
-    /// The Ignition config may be left out of `value`.
+    /// Reads one MachineConfig from a value, as if it were being created. `value` may lack the Ignition
+    /// config.
     pub(crate) fn from_value(value: serde_json::Value, origin: Origin) -> Result<Self, InvalidValue> {
         let object: MachineConfig = serde_path_to_error::deserialize(value).map_err(|error| {
             let keys = error.path().iter().filter_map(|segment| match segment {
@@ -123,14 +122,13 @@ impl Subject {
         Ok(Self { origin, ..subject })
     }
 
-    /// The pools whose nodes the object reaches, as far as the object itself tells: the pool named
-    /// by its role label. A `worker` object reaches every custom pool as well. What a cluster says
-    /// of it is told by [`crate::pools::affected`].
+    /// The pool in the role label. A `worker` object applies to every custom pool too; with the pools of a
+    /// cluster, [`crate::pools::affected`] knows which ones.
     pub fn pools(&self) -> Vec<&str> {
         self.object.role().into_iter().collect()
     }
 
-    /// Tells whether an update touches anything that is judged. A new object always does.
+    /// Tells whether an update changes a field that is judged. A new object always does.
     pub fn changes_what_is_judged(&self) -> bool {
         let Some(stored) = &self.stored else { return true };
         self.object.role() != stored.role()
@@ -157,24 +155,24 @@ impl Subject {
     }
 }
 
-/// What is judged of one MachineConfig, parsed.
+/// The judged fields of one MachineConfig, parsed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Object {
-    /// All labels: the selectors of pools may ask for any of them.
+    /// All labels: the selector of a pool may use any of them.
     pub labels: BTreeMap<String, String>,
-    /// `spec.kernelType`; empty when there is none.
+    /// `spec.kernelType`; empty when it is absent.
     pub kernel_type: String,
     /// `spec.extensions`, the first [`MAX_EXTENSIONS`] of them.
     pub extensions: Vec<String>,
-    /// The object says that a controller of the Machine Config Operator generated it.
+    /// It has the annotation of a controller of the Machine Config Operator.
     pub is_generated: bool,
-    /// The images that its fields name; an empty field is no image.
+    /// The images in its fields; an empty field names no image.
     images: [Option<FieldImage>; 2],
     /// The records of earlier pins, as written.
     records: [Option<String>; 2],
-    /// The object asks for a fresh look: `layerpin.io/repin` is `"true"`.
+    /// `layerpin.io/repin` is `"true"`: the tag is to be resolved again.
     pub repin: bool,
-    /// The object has a map of annotations, be it empty.
+    /// It has a map of annotations, which may be empty.
     pub has_annotations: bool,
 }
 
@@ -184,8 +182,7 @@ impl Object {
         self.labels.get(ROLE_LABEL).map(String::as_str)
     }
 
-    /// Tells whether everything that is kept of `other` is the same here, but for an empty map of
-    /// annotations.
+    /// Tells whether both are equal but for an empty map of annotations.
     pub(crate) fn says_the_same(&self, other: &Self) -> bool {
         *self == Self { has_annotations: self.has_annotations, ..other.clone() }
     }
@@ -205,13 +202,12 @@ impl Object {
         self.image(field)?.reference.as_ref().ok()
     }
 
-    /// The record of an earlier pin as it is written. `None` when there is none.
+    /// The record of an earlier pin, as written. `None` when there is none.
     pub fn record_text(&self, field: Field) -> Option<&str> {
         self.records[field as usize].as_deref()
     }
 
-    /// The record of an earlier pin when it is true of the field as it stands: the same
-    /// repository, the same digest.
+    /// The record of an earlier pin when it matches the field: same repository, same digest.
     pub fn true_record(&self, field: Field) -> Option<Record> {
         let record = Record::parse(self.record_text(field)?)?;
         record.is_true_of(self.reference(field)?).then_some(record)
@@ -222,25 +218,25 @@ impl Object {
         self.images.iter().any(Option::is_some)
     }
 
-    /// Puts `reference` into `field`.
+    /// Sets `field` to `reference`.
     pub(crate) fn set_reference(&mut self, field: Field, reference: ImageReference) {
         self.images[field as usize] =
             Some(FieldImage { text: reference.as_str().to_owned(), reference: Ok(reference) });
     }
 
-    /// Puts `record` beside `field`, or takes it away.
+    /// Sets or removes the record of `field`.
     pub(crate) fn set_record(&mut self, field: Field, record: Option<String>) {
         self.has_annotations |= record.is_some();
         self.records[field as usize] = record;
     }
 }
 
-/// An image as a field names it.
+/// The image in a field.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FieldImage {
     /// The text as written.
     pub text: String,
-    /// What the text means, or what is wrong with it.
+    /// The text parsed, or what is wrong with it.
     pub reference: Result<ImageReference, ReferenceError>,
 }
 
@@ -269,12 +265,12 @@ impl Origin {
         Self { line: Some(line), positions, path, ..Self::default() }
     }
 
-    /// The same place, which is an operation of a JSON patch.
+    /// The same origin, which is an operation of a JSON patch.
     pub(crate) fn in_json_patch(self) -> Self {
         Self { is_json_patch: true, ..self }
     }
 
-    /// The file as messages name it. `None` when the text came another way.
+    /// The name of the file in messages. `None` for an object that is not from a file.
     pub fn file(&self) -> Option<&str> {
         self.file.as_deref()
     }
@@ -296,20 +292,20 @@ impl Origin {
         self.pin_command.as_deref().filter(|_| !self.is_json_patch)
     }
 
-    /// Where the object stands in its document, as a JSON pointer: empty when it is the document,
-    /// `/items/3` in a list, `/data/99-os.yaml` when it is the text of that entry of a ConfigMap.
+    /// The JSON pointer of the object in its document: empty when it is the document, `/items/3` in a list,
+    /// `/data/99-os.yaml` when it is the text of that entry of a ConfigMap.
     pub fn path(&self) -> &str {
         &self.path
     }
 
-    /// Puts the text that the object was read from into another, at `path`.
+    /// Moves the origin into the outer text, where the inner one is at `path`.
     pub(crate) fn move_into(&mut self, path: &str, position: impl Fn(Position) -> Position) {
         self.path.insert_str(0, path);
         self.line = self.line.map(|line| position(Position { line, column: 1 }).line);
         self.positions = self.positions.map(|at| at.map(&position));
     }
 
-    /// The line where the object begins, counted from one.
+    /// The line where the object begins, starting at one.
     pub fn line(&self) -> Option<u64> {
         self.line
     }
@@ -320,7 +316,7 @@ impl Origin {
     }
 }
 
-/// A place in a text; both numbers count from one.
+/// A position in a text; both numbers start at one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Position {
     /// The line.
@@ -329,10 +325,10 @@ pub struct Position {
     pub column: u64,
 }
 
-/// A text that is not one readable MachineConfig.
+/// Why a text is not one MachineConfig.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ObjectError {
-    /// Where the fault is, when that is known.
+    /// The position of the fault, when it is known.
     pub position: Option<Position>,
     /// What is wrong.
     pub message: String,
@@ -349,10 +345,10 @@ impl fmt::Display for ObjectError {
 
 impl std::error::Error for ObjectError {}
 
-/// Why a value is no MachineConfig.
+/// Why a value is not a MachineConfig.
 #[derive(Debug)]
 pub(crate) struct InvalidValue {
-    /// The keys that lead to what is wrong with it.
+    /// The path to what is wrong.
     pub(crate) path: Vec<String>,
     /// What is wrong.
     pub(crate) message: String,
@@ -360,7 +356,7 @@ pub(crate) struct InvalidValue {
 
 pub(crate) fn json_message(error: &serde_json::Error) -> String {
     let message = error.to_string();
-    // The place is told apart from the message.
+    // The position has a field of its own.
     message.split(" at line ").next().unwrap_or(&message).to_owned()
 }
 

@@ -105,7 +105,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_ends_a_command_early_or_begins_another() {
+    fn no_text_ends_a_command_early_or_begins_another() {
         for (text, as_data, as_property) in [
             ("plain", "plain", "plain"),
             ("a,b:c", "a,b:c", "a%2Cb%3Ac"),

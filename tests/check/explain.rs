@@ -5,7 +5,7 @@ use layerpin_test_support::program::Ended;
 use crate::tree::{DIGEST, Tree, machine_config};
 
 #[test]
-fn what_cannot_be_read_is_told_with_its_place_and_the_rest_is_explained() {
+fn unreadable_files_are_named_with_the_position_and_the_rest_is_explained() {
     let image = format!("quay.io/acme/os@{DIGEST}");
     let tree = Tree::known(&[
         ("tree/good.yaml", &machine_config("good", &image)),

@@ -240,7 +240,7 @@ fn broken_yaml_in_a_folder_is_an_error_and_settings_with_comments_are_not() {
 }
 
 #[test]
-fn nothing_from_a_file_reaches_a_terminal_raw() {
+fn control_characters_from_files_are_escaped() {
     let escape = "\u{1b}]0;owned\u{7}";
     let object = machine_config(r#""a\e[31m\u202e""#, r#""quay.io/acme/os:\e[2J""#);
     let tree =

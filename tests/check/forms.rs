@@ -98,7 +98,7 @@ fn github_gets_one_command_for_each_finding_and_each_fault() {
 }
 
 #[test]
-fn the_form_comes_from_the_environment_too() {
+fn the_format_can_come_from_the_environment() {
     let tree = tree();
     let mut command = tree.command(["check", "worker.yaml"]);
     command.env("LAYERPIN_FORMAT", "json").env("LAYERPIN_FACTS", "facts.json");

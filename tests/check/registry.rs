@@ -17,7 +17,7 @@ fn many(registry: &Registry, files: usize, images: usize) -> Tree {
 }
 
 #[test]
-fn each_distinct_reference_is_asked_once() {
+fn each_distinct_reference_is_requested_once() {
     let registry = Registry::start().unwrap();
     let image = Image::base("4.18.1");
     for tag in 0..10 {
@@ -31,7 +31,7 @@ fn each_distinct_reference_is_asked_once() {
 }
 
 #[test]
-fn an_image_by_digest_is_told_from_the_body_that_lineage_reads() {
+fn the_manifest_that_lineage_reads_is_not_requested_twice() {
     let registry = Registry::start().unwrap();
     let base = Image::base("4.18.1");
     let base_digest = registry.push("ocp/os", None, &base);
@@ -59,7 +59,7 @@ fn an_image_by_digest_is_told_from_the_body_that_lineage_reads() {
 }
 
 #[test]
-fn a_reference_that_gets_no_answer_is_not_asked_again_for_the_next_object() {
+fn a_reference_without_an_answer_is_not_requested_again_for_the_next_object() {
     let registry = Registry::start().unwrap();
     registry.set_fault(Fault::Status(500));
     let tree = many(&registry, 100, 2);
@@ -74,7 +74,7 @@ fn a_reference_that_gets_no_answer_is_not_asked_again_for_the_next_object() {
 }
 
 #[test]
-fn what_would_be_written_is_what_nodes_pull_by_its_digest() {
+fn a_pin_is_proposed_only_when_nodes_can_pull_its_digest() {
     for answers_for in ["all", "tag-only"] {
         let (mirror, source) = (Registry::start().unwrap(), Registry::start().unwrap());
         let digest = mirror.push("acme/os", Some("1"), &Image::base("4.18.1"));

@@ -31,7 +31,10 @@ fn a_file_that_is_not_yaml_is_named_with_line_and_column() {
             "kind: MachineConfig\nspec:\n\tosImageURL: a\n",
             "error: bad.yaml:3:2: tabs disallowed within this context (block indentation)\n  help: fix the syntax at this position\n",
         ),
-        ("a: [1, 2\n", "error: bad.yaml:1:4: unclosed bracket '['\n  help: fix the syntax at this position\n"),
+        (
+            "a: [1, 2\n",
+            "error: bad.yaml:1:4: unclosed bracket '['\n  help: fix the syntax at this position\n",
+        ),
         (
             "{\"a\": 1,\n \"b\": tru",
             "error: bad.yaml:2:9: EOF while parsing a value\n  help: fix the syntax at this position\n",
@@ -47,10 +50,7 @@ fn a_file_that_is_not_text_is_named_with_line_and_column() {
         said(b"a: b\nc: \xff\n"),
         "error: bad.yaml:2:4: not UTF-8: byte 0xff\n  help: save the file as UTF-8\n"
     );
-    assert_eq!(
-        said(b"\xff\xfea\0"),
-        "error: bad.yaml: the text is UTF-16\n  help: save the file as UTF-8\n"
-    );
+    assert_eq!(said(b"\xff\xfea\0"), "error: bad.yaml: the text is UTF-16\n  help: save the file as UTF-8\n");
 }
 
 #[test]
@@ -68,7 +68,7 @@ fn a_template_is_named_and_in_a_folder_only_noted() {
 }
 
 #[test]
-fn what_cannot_be_edited_exactly_is_named_with_the_value_to_write() {
+fn values_that_cannot_be_edited_in_place_are_named_with_the_value_to_write() {
     let workplace = Workplace::new();
     for (text, words) in [
         (
@@ -129,7 +129,8 @@ fn a_huge_file_is_refused_with_the_limit() {
     let file = fs::File::create(workplace.path("huge.yaml")).unwrap();
     file.set_len(200 << 20).unwrap();
     let ended = workplace.pin(&["huge.yaml"]);
-    let words = "error: huge.yaml: larger than 64 MiB, the limit for one file\n  help: split or exclude the file\n";
+    let words =
+        "error: huge.yaml: larger than 64 MiB, the limit for one file\n  help: split or exclude the file\n";
     assert_eq!((ended.status, ended.error.as_str()), (2, words));
 }
 
@@ -143,7 +144,7 @@ fn deep_nesting_is_refused_at_its_place() {
 }
 
 #[test]
-fn files_that_are_not_there_and_links_that_loop_are_named() {
+fn missing_files_and_looping_links_are_named() {
     let workplace = Workplace::new();
     symlink("loop.yaml", workplace.path("loop.yaml")).unwrap();
     workplace.write("good.yaml", &machine_config("os", TAG));
@@ -155,7 +156,7 @@ fn files_that_are_not_there_and_links_that_loop_are_named() {
 }
 
 #[test]
-fn control_characters_never_come_out_raw() {
+fn control_characters_are_escaped() {
     let workplace = Workplace::new();
     workplace.write(
         "bad.yaml",

@@ -16,7 +16,7 @@ fn after() -> String {
 }
 
 #[test]
-fn windows_line_ends_a_mark_and_a_missing_last_one_stay() {
+fn windows_line_ends_a_byte_order_mark_and_a_missing_last_line_break_are_kept() {
     let workplace = Workplace::new();
     let windows = |text: &str| format!("\u{feff}{}", text.trim_end().replace('\n', "\r\n"));
     workplace.write("worker.yaml", &windows(&machine_config("os", TAG)));
@@ -41,7 +41,7 @@ fn mode_and_link_are_kept_and_no_other_file_is_left() {
 }
 
 #[test]
-fn a_full_disk_leaves_the_file_as_it_was() {
+fn a_full_disk_leaves_the_file_unchanged() {
     let workplace = Workplace::new();
     workplace.write("worker.yaml", &machine_config("os", TAG));
     // A limit on the size of files stands for a full disk: the system refuses the write half way.

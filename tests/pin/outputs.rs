@@ -113,7 +113,7 @@ fn update_shows_old_and_new_and_rolls_forward_only_when_told_to_write() {
 }
 
 #[test]
-fn update_of_a_digest_without_a_record_has_nothing_to_ask() {
+fn update_of_a_digest_without_a_record_requests_nothing() {
     let workplace = Workplace::new();
     workplace.write("worker.yaml", &machine_config("os", "REGISTRY/acme/os@DIGEST"));
     let note = "note: worker.yaml:7:15: `REGISTRY/acme/os@DIGEST` has no record of a tag, so there is nothing to ask\n";
@@ -145,7 +145,7 @@ fn tag_and_digest_together_need_no_registry() {
 }
 
 #[test]
-fn a_record_that_is_not_true_goes() {
+fn an_outdated_record_is_removed() {
     let workplace = Workplace::new();
     let other = format!("{TAG}@sha256:{}", "0".repeat(64));
     workplace.write("worker.yaml", &pinned("os", "REGISTRY/acme/os@DIGEST", &other));
@@ -159,7 +159,7 @@ fn a_record_that_is_not_true_goes() {
 }
 
 #[test]
-fn a_request_for_a_fresh_look_is_answered_and_taken_away() {
+fn a_repin_request_is_completed_and_removed() {
     let workplace = Workplace::new();
     let text = pinned("os", "REGISTRY/acme/os@DIGEST", &format!("{TAG}@DIGEST"))
         .replace("  name: os\n", "    layerpin.io/repin: \"true\"\n  name: os\n");
@@ -209,7 +209,7 @@ fn one_field_is_pinned_though_the_other_cannot_be() {
 }
 
 #[test]
-fn each_reference_is_asked_once_and_the_order_is_that_of_the_files() {
+fn each_reference_is_requested_once_and_the_order_is_that_of_the_files() {
     let workplace = Workplace::new();
     for number in 0..40 {
         workplace.write(&format!("tree/{number:02}.yaml"), &machine_config("os", TAG));
@@ -248,7 +248,7 @@ fn pin_false_in_a_policy_does_not_stop_the_pin_command() {
 }
 
 #[test]
-fn a_registry_that_the_policy_does_not_allow_is_not_asked() {
+fn a_registry_that_the_policy_does_not_allow_gets_no_request() {
     let workplace = workplace();
     workplace.write(
         "policy.yaml",

@@ -75,7 +75,7 @@ fn a_block_mapping_without_annotations_gets_them_first() {
 }
 
 #[test]
-fn annotations_that_are_there_get_one_more() {
+fn existing_annotations_get_one_more() {
     becomes(
         "HEAD\nmetadata:\n  name: os\n  annotations: # why\n\n    # who\n    owner: team-a   # them\n    text: |+\n      a\n\nspec:\n  osImageURL: r.io/os:1\n",
         "HEAD\nmetadata:\n  name: os\n  annotations: # why\n    layerpin.io/pinned-from: r.io/os:1@DIGEST\n\n    # who\n    owner: team-a   # them\n    text: |+\n      a\n\nspec:\n  osImageURL: r.io/os@DIGEST\n",
@@ -142,7 +142,7 @@ fn both_fields_get_their_records() {
 }
 
 #[test]
-fn null_in_braces_is_filled() {
+fn null_in_braces_is_replaced() {
     becomes(
         "HEAD\nmetadata: {name: os, annotations: , labels: {}}\nspec: {osImageURL: r.io/os:1}\n",
         "HEAD\nmetadata: {name: os, annotations: {layerpin.io/pinned-from: r.io/os:1@DIGEST} , labels: {}}\nspec: {osImageURL: r.io/os@DIGEST}\n",
@@ -197,7 +197,7 @@ fn objects_in_lists_and_in_config_maps_are_edited_where_they_stand() {
 }
 
 #[test]
-fn records_that_are_not_true_and_requests_that_were_answered_go() {
+fn outdated_records_and_completed_repin_requests_are_removed() {
     let object = |annotations: &str| {
         format!(
             "HEAD\nmetadata:\n  annotations:{annotations}\n  name: os\nspec:\n  osImageURL: r.io/os@DIGEST\n"
@@ -227,7 +227,7 @@ fn records_that_are_not_true_and_requests_that_were_answered_go() {
 }
 
 #[test]
-fn a_fresh_look_moves_the_digest() {
+fn repin_updates_the_digest() {
     becomes(
         "HEAD\nmetadata:\n  name: os\n  annotations:\n    layerpin.io/repin: 'true'\n    layerpin.io/pinned-from: 'r.io/os:1@OLD'\nspec: {osImageURL: \"r.io/os@OLD\"}\n",
         "HEAD\nmetadata:\n  name: os\n  annotations:\n    layerpin.io/pinned-from: 'r.io/os:1@DIGEST'\nspec: {osImageURL: \"r.io/os@DIGEST\"}\n",
@@ -235,7 +235,7 @@ fn a_fresh_look_moves_the_digest() {
 }
 
 #[test]
-fn odd_scalars_that_have_bytes_of_their_own_are_edited() {
+fn unusual_scalars_that_are_used_once_are_edited() {
     for (before, after) in [
         ("\"r.io\\/os:\\x31\"", "\"r.io/os@DIGEST\""),
         ("!!str r.io/os:1", "!!str r.io/os@DIGEST"),
@@ -253,7 +253,7 @@ fn odd_scalars_that_have_bytes_of_their_own_are_edited() {
 }
 
 #[test]
-fn what_cannot_be_edited_exactly_is_refused_with_its_place() {
+fn values_that_cannot_be_edited_in_place_are_refused_with_their_position() {
     let value = format!("r.io/os@{DIGEST}");
     let record = format!("r.io/os:1@{DIGEST}");
     for (before, position, message, help) in [
@@ -335,7 +335,7 @@ fn what_cannot_be_edited_exactly_is_refused_with_its_place() {
 }
 
 #[test]
-fn one_refusal_leaves_the_whole_text_as_it_is() {
+fn one_refusal_leaves_the_whole_text_unchanged() {
     let good = "HEAD\nmetadata: {name: a}\nspec: {osImageURL: r.io/os:1}\n";
     let bad = "x: &os r.io/os:1\nHEAD\nmetadata: {name: os}\nspec:\n  osImageURL: *os\n";
     assert!(pin(&format!("{good}---\n{bad}")).is_err());

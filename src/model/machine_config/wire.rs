@@ -94,12 +94,12 @@ fn first_extensions<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<St
     Ok(kept)
 }
 
-/// More labels than any stored object has; the API server bounds an object, not its labels.
+/// More labels than any stored object has; the API server limits the size of an object, not its labels.
 pub(crate) const MAX_LABELS: usize = 1024;
-/// More extensions than the operator knows (it knows seven).
+/// More extensions than the Machine Config Operator supports, which is seven.
 pub const MAX_EXTENSIONS: usize = 32;
 
-/// The annotations, of which only those of this project and of the operator's controllers are kept.
+/// The annotations of this project and of the Machine Config Operator.
 #[derive(Debug, Default, Deserialize)]
 struct WireAnnotations {
     #[serde(rename = "layerpin.io/pinned-from")]
