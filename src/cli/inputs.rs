@@ -144,35 +144,39 @@ impl Input {
 
     /// Reads the whole text. Fails when it is larger than [`MAX_BYTES`] or not UTF-8.
     pub fn read(&self) -> Result<String, ReadError> {
-        let bytes = match self.path() {
-            None => bounded(io::stdin().lock(), 0),
-            Some(path) => File::open(path).and_then(|file| {
-                let size = file.metadata()?.len();
-                if size > MAX_BYTES { Ok(ReadOutcome::TooLarge) } else { bounded(file, size) }
-            }),
-        };
         let refusal = |position, message: String, help: Option<&str>| ReadError {
             file: self.name(),
             position,
             message,
             help: help.map(str::to_owned),
         };
-        match bytes {
-            Err(error) => Err(refusal(None, errors::words(&error), None)),
-            Ok(ReadOutcome::TooLarge) => {
-                let message = format!("larger than {} MiB, the limit for one file", MAX_BYTES >> 20);
-                Err(refusal(None, message, Some("split or exclude the file")))
-            }
-            Ok(ReadOutcome::Whole(bytes)) if is_utf_16(&bytes) => {
-                Err(refusal(None, "the text is UTF-16".to_owned(), Some(SAVE_AS_UTF_8)))
-            }
-            Ok(ReadOutcome::Whole(bytes)) => String::from_utf8(bytes).map_err(|error| {
-                let (sound, rest) = error.as_bytes().split_at(error.utf8_error().valid_up_to());
-                let byte = rest.first().copied().unwrap_or_default();
-                let message = format!("not UTF-8: byte 0x{byte:02x}");
-                refusal(Some(end_of(sound)), message, Some(SAVE_AS_UTF_8))
-            }),
+        let bytes = self.bytes().map_err(|error| refusal(None, errors::words(&error), None))?;
+        let Some(bytes) = bytes else {
+            let message = format!("larger than {} MiB, the limit for one file", MAX_BYTES >> 20);
+            return Err(refusal(None, message, Some("split or exclude the file")));
+        };
+        if is_utf_16(&bytes) {
+            return Err(refusal(None, "the text is UTF-16".to_owned(), Some(SAVE_AS_UTF_8)));
         }
+        String::from_utf8(bytes).map_err(|error| {
+            let (valid, rest) = error.as_bytes().split_at(error.utf8_error().valid_up_to());
+            let byte = rest.first().copied().unwrap_or_default();
+            refusal(Some(end_of(valid)), format!("not UTF-8: byte 0x{byte:02x}"), Some(SAVE_AS_UTF_8))
+        })
+    }
+
+    /// The bytes of the text. `None` when there are more than [`MAX_BYTES`].
+    fn bytes(&self) -> io::Result<Option<Vec<u8>>> {
+        let size = self.size();
+        if size > MAX_BYTES {
+            return Ok(None);
+        }
+        let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or_default());
+        match self.path() {
+            None => io::stdin().lock().take(MAX_BYTES + 1).read_to_end(&mut bytes)?,
+            Some(path) => File::open(path)?.take(MAX_BYTES + 1).read_to_end(&mut bytes)?,
+        };
+        Ok((bytes.len() as u64 <= MAX_BYTES).then_some(bytes))
     }
 
     /// The size of the file in bytes; zero where the file system does not report it.
@@ -263,17 +267,6 @@ fn walk_fault(folder: &Path, error: &ignore::Error) -> ReadError {
     // The innermost message is that of the system; the outer ones repeat the path.
     let message = error.io_error().map_or_else(|| error.to_string(), |error| errors::innermost(error));
     ReadError { file: name(path), position: None, message, help: None }
-}
-
-enum ReadOutcome {
-    Whole(Vec<u8>),
-    TooLarge,
-}
-
-fn bounded(source: impl Read, size: u64) -> io::Result<ReadOutcome> {
-    let mut bytes = Vec::with_capacity(usize::try_from(size.min(MAX_BYTES)).unwrap_or_default());
-    source.take(MAX_BYTES + 1).read_to_end(&mut bytes)?;
-    Ok(if bytes.len() as u64 > MAX_BYTES { ReadOutcome::TooLarge } else { ReadOutcome::Whole(bytes) })
 }
 
 /// Tells whether a text is UTF-16: by its byte order mark, or by its first characters, of which every other

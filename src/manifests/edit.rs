@@ -186,32 +186,14 @@ fn verify(after: &str, pairs: &[(&ManifestDocument, &Plan)]) -> Result<(), EditE
     Ok(())
 }
 
-/// The end of the line that holds `offset`, after its line break, and which line break it is.
-fn after_line(text: &str, offset: usize) -> (usize, LineBreak) {
-    match text[offset..].find('\n') {
-        Some(at) if text[..offset + at].ends_with('\r') => {
-            (offset + at + 1, LineBreak::CarriageReturnLineFeed)
-        }
-        Some(at) => (offset + at + 1, LineBreak::LineFeed),
-        None => (text.len(), LineBreak::Missing),
-    }
-}
-
-/// How a line ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum LineBreak {
-    LineFeed,
-    CarriageReturnLineFeed,
-    /// The text ends first.
-    Missing,
+/// The end of the line that holds `offset`, after its line break.
+fn after_line(text: &str, offset: usize) -> usize {
+    text[offset..].find('\n').map_or(text.len(), |at| offset + at + 1)
 }
 
 /// The line break of `text`: that of its first line.
 fn line_break(text: &str) -> &'static str {
-    match after_line(text, 0).1 {
-        LineBreak::CarriageReturnLineFeed => "\r\n",
-        LineBreak::LineFeed | LineBreak::Missing => "\n",
-    }
+    if text[..after_line(text, 0)].ends_with("\r\n") { "\r\n" } else { "\n" }
 }
 
 fn line_start(text: &str, offset: usize) -> usize {

@@ -6,6 +6,8 @@
 //!
 //! [`Trees`]: crate::manifests::tree::Trees
 
+use PartForm::{EncodedTexts, Objects, PatchTexts, Patches, PolicyObjects, PolicyText, Texts};
+
 /// A kind of object that holds others.
 pub(crate) struct Embedding {
     kinds: &'static [&'static str],
@@ -87,10 +89,6 @@ impl EmbeddedPart {
         let depth = path.len();
         parts.copied().find(|part| part.path.get(depth) == Some(&key) && part.path[..depth] == *path)
     }
-
-    const fn new(path: &'static [&'static str], form: PartForm) -> Self {
-        Self { path, form }
-    }
 }
 
 /// Tells whether an object of `kind` may be or hold a MachineConfig.
@@ -99,70 +97,41 @@ pub(crate) fn may_hold(kind: &str) -> bool {
 }
 
 static EMBEDDINGS: [Embedding; 11] = [
-    Embedding::new(LISTS, &[], &[EmbeddedPart::new(&["items"], PartForm::Objects)]),
-    Embedding::new(
-        &["ConfigMap"],
-        &[],
-        &[
-            EmbeddedPart::new(&["data"], PartForm::Texts),
-            EmbeddedPart::new(&["binaryData"], PartForm::EncodedTexts),
-        ],
-    ),
-    Embedding::new(
-        &["Secret"],
-        &[""],
-        &[
-            EmbeddedPart::new(&["stringData"], PartForm::Texts),
-            EmbeddedPart::new(&["data"], PartForm::EncodedTexts),
-        ],
-    ),
-    Embedding::new(
-        &["ManifestWork"],
-        &["work.open-cluster-management.io"],
-        &[EmbeddedPart::new(&["spec", "workload", "manifests"], PartForm::Objects)],
-    ),
+    Embedding::new(LISTS, &[], &[at(&["items"], Objects)]),
+    Embedding::new(&["ConfigMap"], &[], &[at(&["data"], Texts), at(&["binaryData"], EncodedTexts)]),
+    Embedding::new(&["Secret"], &[""], &[at(&["stringData"], Texts), at(&["data"], EncodedTexts)]),
+    Embedding::new(&["SyncSet", "SelectorSyncSet"], &[HIVE], &[at(&["spec", "resources"], Objects)]),
+    Embedding::new(&["ManifestWork"], &[WORK], &[at(&["spec", "workload", "manifests"], Objects)]),
     Embedding::new(
         &["ManifestWorkReplicaSet"],
-        &["work.open-cluster-management.io"],
-        &[EmbeddedPart::new(&["spec", "manifestWorkTemplate", "workload", "manifests"], PartForm::Objects)],
-    ),
-    Embedding::new(
-        &["SyncSet", "SelectorSyncSet"],
-        &["hive.openshift.io"],
-        &[EmbeddedPart::new(&["spec", "resources"], PartForm::Objects)],
+        &[WORK],
+        &[at(&["spec", "manifestWorkTemplate", "workload", "manifests"], Objects)],
     ),
     // Templates are `v1` in old files.
-    Embedding::new(
-        &["Template"],
-        &["template.openshift.io", ""],
-        &[EmbeddedPart::new(&["objects"], PartForm::Objects)],
-    )
-    .rendered_by(Renderer::Template),
-    Embedding::new(
-        &["Policy"],
-        &["policy.open-cluster-management.io"],
-        &[EmbeddedPart::new(&["spec", "policy-templates"], PartForm::PolicyObjects)],
-    )
-    .rendered_by(Renderer::Policy),
-    Embedding::new(
-        &["ConfigurationPolicy"],
-        &["policy.open-cluster-management.io"],
-        &[
-            EmbeddedPart::new(&["spec", "object-templates"], PartForm::PolicyObjects),
-            EmbeddedPart::new(&["spec", "object-templates-raw"], PartForm::PolicyText),
-        ],
-    )
-    .rendered_by(Renderer::Policy),
+    Embedding::new(&["Template"], &["template.openshift.io", ""], &[at(&["objects"], Objects)])
+        .rendered_by(Renderer::Template),
+    Embedding::new(&["Policy"], &[POLICY], &[at(&["spec", "policy-templates"], PolicyObjects)])
+        .rendered_by(Renderer::Policy),
+    Embedding::new(&["ConfigurationPolicy"], &[POLICY], CONFIGURATION_POLICY).rendered_by(Renderer::Policy),
     Embedding::new(&["Kustomization", "Component"], &["kustomize.config.k8s.io"], KUSTOMIZATION),
     // A kustomization.yaml may leave out kind and version.
     Embedding::new(&[""], &[""], KUSTOMIZATION),
 ];
 
+const CONFIGURATION_POLICY: &[EmbeddedPart] =
+    &[at(&["spec", "object-templates"], PolicyObjects), at(&["spec", "object-templates-raw"], PolicyText)];
+const KUSTOMIZATION: &[EmbeddedPart] = &[
+    at(&["patches"], Patches),
+    at(&["patchesJson6902"], Patches),
+    at(&["patchesStrategicMerge"], PatchTexts),
+];
+
 /// Any kind that ends so and has `items` is a list to `kubectl`.
 const LISTS: &[&str] = &["List"];
+const HIVE: &str = "hive.openshift.io";
+const WORK: &str = "work.open-cluster-management.io";
+const POLICY: &str = "policy.open-cluster-management.io";
 
-const KUSTOMIZATION: &[EmbeddedPart] = &[
-    EmbeddedPart::new(&["patches"], PartForm::Patches),
-    EmbeddedPart::new(&["patchesJson6902"], PartForm::Patches),
-    EmbeddedPart::new(&["patchesStrategicMerge"], PartForm::PatchTexts),
-];
+const fn at(path: &'static [&'static str], form: PartForm) -> EmbeddedPart {
+    EmbeddedPart { path, form }
+}

@@ -67,38 +67,23 @@ pub(crate) struct YamlNode<'t> {
 impl YamlNode<'_> {
     /// Tells whether it has a tag that may change its meaning.
     pub(crate) fn has_other_tag(&self) -> bool {
-        self.properties.tag == NodeTag::Other
+        self.properties.has_other_tag
     }
 }
 
 /// The anchor and the tag of a value.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 struct Properties {
     /// Zero for none.
     anchor: usize,
-    tag: NodeTag,
+    has_other_tag: bool,
 }
 
 impl Properties {
-    const NONE: Self = Self { anchor: 0, tag: NodeTag::None };
-
-    fn new(anchor: usize, tag: Option<&Cow<'_, Tag>>, own: &str) -> Self {
-        let tag = match tag {
-            None => NodeTag::None,
-            Some(tag) if tag.is_yaml_core_schema_tag(own) => NodeTag::Standard,
-            Some(_) => NodeTag::Other,
-        };
-        Self { anchor, tag }
+    /// `standard` is the tag that the value has without one: `str`, `seq` or `map`.
+    fn new(anchor: usize, tag: Option<&Cow<'_, Tag>>, standard: &str) -> Self {
+        Self { anchor, has_other_tag: tag.is_some_and(|tag| !tag.is_yaml_core_schema_tag(standard)) }
     }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum NodeTag {
-    None,
-    /// `!!str` on a scalar, `!!seq` on a sequence, `!!map` on a mapping.
-    Standard,
-    /// Any other.
-    Other,
 }
 
 /// What a node is.
@@ -141,6 +126,12 @@ pub(crate) enum TreeError {
     OtherKind(String),
     /// It is not YAML.
     Syntax(SyntaxFault),
+}
+
+impl From<SyntaxFault> for TreeError {
+    fn from(fault: SyntaxFault) -> Self {
+        Self::Syntax(fault)
+    }
 }
 
 /// A syntax error.
@@ -235,9 +226,9 @@ impl<'t> Trees<'t> {
 
     fn document(&mut self) -> Result<Tree<'t>, TreeError> {
         self.building = Tree::empty();
-        let event = self.event().map_err(TreeError::Syntax)?;
+        let event = self.event()?;
         let root = self.node(event, Retention::Root)?;
-        match self.event().map_err(TreeError::Syntax)? {
+        match self.event()? {
             (Event::DocumentEnd, _) => {}
             (_, span) => {
                 return Err(TreeError::Syntax(SyntaxFault {
@@ -275,17 +266,17 @@ impl<'t> Trees<'t> {
                     return Ok(SKIPPED);
                 }
                 let properties = Properties::new(anchor, tag.as_ref(), "str");
-                let is_string = properties.tag == NodeTag::Standard;
+                let is_string = tag.is_some() && !properties.has_other_tag;
                 let indent = span.indent.unwrap_or_default();
                 let content = NodeContent::Scalar { text, style, indent, is_string };
                 Ok(self.leaf(span, content, keep, properties))
             }
             Event::Alias(anchor) => {
                 self.building.aliased.insert(anchor);
-                Ok(self.leaf(span, NodeContent::Alias(anchor), keep, Properties::NONE))
+                Ok(self.leaf(span, NodeContent::Alias(anchor), keep, Properties::default()))
             }
             Event::UnresolvedAlias(name) => {
-                Ok(self.leaf(span, NodeContent::Dangling(name.into_owned()), keep, Properties::NONE))
+                Ok(self.leaf(span, NodeContent::Dangling(name.into_owned()), keep, Properties::default()))
             }
             Event::SequenceStart(_, _, tag) => {
                 self.sequence(span, keep, Properties::new(anchor, tag.as_ref(), "seq"))
@@ -302,7 +293,7 @@ impl<'t> Trees<'t> {
         let id = self.reserve(span, keep, properties);
         let mut items = Vec::new();
         loop {
-            let event = self.event().map_err(TreeError::Syntax)?;
+            let event = self.event()?;
             if matches!(event.0, Event::SequenceEnd | Event::StreamEnd) {
                 self.fill(id, event.1, NodeContent::Sequence(items));
                 return Ok(id);
@@ -324,14 +315,14 @@ impl<'t> Trees<'t> {
         let id = self.reserve(span, keep, properties);
         let mut entries = Vec::new();
         loop {
-            let event = self.event().map_err(TreeError::Syntax)?;
+            let event = self.event()?;
             if matches!(event.0, Event::MappingEnd | Event::StreamEnd) {
                 self.fill(id, event.1, NodeContent::Mapping { style, entries });
                 return Ok(id);
             }
             let key = self.node(event, if id == SKIPPED { Retention::Nothing } else { Retention::Whole })?;
             let inner = keep.entry(self.building.node(key).content.text());
-            let event = self.event().map_err(TreeError::Syntax)?;
+            let event = self.event()?;
             let value = self.node(event, inner)?;
             if id == SKIPPED {
                 continue;
@@ -400,7 +391,7 @@ impl Tree<'_> {
             span: 0..0,
             position: Position { line: 1, column: 1 },
             content: NodeContent::Skipped,
-            properties: Properties::NONE,
+            properties: Properties::default(),
         };
         Self {
             nodes: vec![skipped],

@@ -10,8 +10,7 @@ use granit_parser::{ScalarStyle, StructureStyle};
 
 use crate::manifests::ManifestDocument;
 use crate::manifests::edit::{
-    Change, EditError, LineBreak, after_line, annotation_name, by_hand, check_editable, line_break,
-    line_start, scalar,
+    Change, EditError, after_line, annotation_name, by_hand, check_editable, line_break, line_start, scalar,
 };
 use crate::manifests::spans::{NodeKind, Span};
 use crate::model::machine_config::{Field, Position, REPIN_ANNOTATION};
@@ -265,7 +264,7 @@ impl Editor<'_> {
 
     /// Adds lines right below the line of a key whose value begins on a later line.
     fn below(&self, parent: &Span, lines: &[String], value: &str) -> Result<Change, EditError> {
-        let (at, ends) = after_line(self.text, parent.key.end);
+        let at = after_line(self.text, parent.key.end);
         let margin = &self.text[line_start(self.text, parent.key.start)..parent.key.start];
         let margin = margin.trim_start_matches('\u{feff}');
         let is_plain = margin.chars().all(|character| matches!(character, ' ' | '-'));
@@ -280,10 +279,9 @@ impl Editor<'_> {
             return Err(self.refusal(parent.position, value));
         }
         let line_break = self.line_break();
-        let text = match ends {
-            LineBreak::Missing => lines.iter().map(|line| format!("{line_break}{line}")).collect(),
-            LineBreak::LineFeed => lines.iter().map(|line| format!("{line}\n")).collect(),
-            LineBreak::CarriageReturnLineFeed => lines.iter().map(|line| format!("{line}\r\n")).collect(),
+        let text = match self.text[..at].ends_with('\n') {
+            true => lines.iter().map(|line| format!("{line}{line_break}")).collect(),
+            false => lines.iter().map(|line| format!("{line_break}{line}")).collect(),
         };
         Ok(Change { range: at..at, text })
     }
@@ -292,7 +290,7 @@ impl Editor<'_> {
     fn without_lines(&self, key: &str, span: &Span) -> Result<Change, EditError> {
         check_editable(span, &annotation_name(key), "")?;
         let start = line_start(self.text, span.key.start);
-        let (end, ends) = after_line(self.text, span.value.end);
+        let end = after_line(self.text, span.value.end);
         let is_alone = self.text[start..span.key.start].chars().all(|character| character == ' ');
         let rest = self.text[span.value.end..end].trim();
         let is_block = matches!(
@@ -304,10 +302,10 @@ impl Editor<'_> {
             let message = format!("{} cannot be removed in place", annotation_name(key));
             return Err(EditError::new(span.key_position, message, "remove it by hand"));
         }
-        let start = match ends {
+        let start = match self.text[..end].ends_with('\n') {
+            true => start,
             // The last line of the text is removed with the line break before it.
-            LineBreak::Missing => self.text[..start].trim_end_matches(['\n', '\r']).len(),
-            LineBreak::LineFeed | LineBreak::CarriageReturnLineFeed => start,
+            false => self.text[..start].trim_end_matches(['\n', '\r']).len(),
         };
         Ok(Change { range: start..end, text: String::new() })
     }
@@ -370,7 +368,7 @@ impl Flow<'_> {
     fn first_entry(&self, entry: &str, line_break: &str) -> Change {
         match self.margin {
             Some(margin) => {
-                let (at, _) = after_line(self.text, self.start);
+                let at = after_line(self.text, self.start);
                 Change { range: at..at, text: format!("{margin}{entry},{line_break}") }
             }
             None => Change { range: self.first..self.first, text: format!("{entry}{}", self.comma()) },
