@@ -67,7 +67,7 @@ where
     D: Deserializer<'de>,
     T: Deserialize<'de>,
 {
-    deserializer.deserialize_option(ListVisitor { take, item: PhantomData })
+    deserializer.deserialize_any(ListVisitor { take, item: PhantomData })
 }
 
 /// Reads a map, and passes each entry to `take`, whose error ends the reading.
@@ -80,7 +80,7 @@ where
     K: Deserialize<'de>,
     V: Deserialize<'de>,
 {
-    deserializer.deserialize_option(MapVisitor { take, entry: PhantomData })
+    deserializer.deserialize_any(MapVisitor { take, entry: PhantomData })
 }
 
 fn within(length: usize, limit: usize, noun: &str) -> Result<(), String> {
@@ -99,16 +99,8 @@ impl<'de, F: FnMut(T) -> Result<(), String>, T: Deserialize<'de>> Visitor<'de> f
         formatter.write_str("a list")
     }
 
-    fn visit_none<E>(self) -> Result<(), E> {
-        Ok(())
-    }
-
     fn visit_unit<E>(self) -> Result<(), E> {
         Ok(())
-    }
-
-    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        deserializer.deserialize_seq(self)
     }
 
     fn visit_seq<A: SeqAccess<'de>>(mut self, mut sequence: A) -> Result<(), A::Error> {
@@ -136,16 +128,8 @@ where
         formatter.write_str("a map")
     }
 
-    fn visit_none<E>(self) -> Result<(), E> {
-        Ok(())
-    }
-
     fn visit_unit<E>(self) -> Result<(), E> {
         Ok(())
-    }
-
-    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        deserializer.deserialize_map(self)
     }
 
     fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<(), A::Error> {

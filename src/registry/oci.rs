@@ -449,7 +449,7 @@ mod tests {
                         entry.is_variant,
                     )
                 }),
-                OciContent::Image(_) => panic!("an index is no image"),
+                OciContent::Image(_) => panic!("an index is not an image"),
             }
         };
         let some = |platform: &str, is_variant| Some((platform.to_owned(), is_variant));

@@ -128,15 +128,14 @@ impl RegistryTable {
     /// Leaves out mirrors that are blocked themselves, and endpoints at which the image would not have a valid
     /// reference.
     pub fn route(&self, reference: &PullSpec) -> Route {
-        let asked = reference.clone();
         if self.entries.is_empty() {
-            return Route::to_source(asked);
+            return Route::to_source(reference.clone());
         }
-        let name = name(&asked);
-        let Some((entry, end)) = self.find(&name) else { return Route::to_source(asked) };
-        let suffix = &asked.as_str()[asked.repository().len()..];
+        let name = name(reference);
+        let Some((entry, end)) = self.find(&name) else { return Route::to_source(reference.clone()) };
+        let suffix = &reference.as_str()[reference.repository().len()..];
         let rewritten = |location: &str| PullSpec::parse(&format!("{location}{}{suffix}", &name[end..])).ok();
-        let wanted = match asked.digest() {
+        let wanted = match reference.digest() {
             Some(_) => PullFromMirror::Digests,
             None => PullFromMirror::Tags,
         };
@@ -151,7 +150,7 @@ impl RegistryTable {
             })
             .filter(|endpoint| self.blocking(&endpoint.reference).is_none())
             .collect();
-        let source = entry.location.as_deref().and_then(rewritten).unwrap_or(asked);
+        let source = entry.location.as_deref().and_then(rewritten).unwrap_or_else(|| reference.clone());
         // Nodes look up the entry of the location; `containers-registries.conf(5)` documents the entry of the
         // prefix. Either of them blocks.
         let blocked = match entry.access {
