@@ -21,7 +21,7 @@ async fn a_redirect_is_followed_without_the_credentials() {
     let registry = Registry::builder().basic_auth("alice", "s3cr3t-word").start().unwrap();
     let host = registry.host();
     registry.push("acme/os", Some("0"), &Image::base("4.18.0"));
-    // Both hosts have an entry: what counts is who was asked for.
+    // Both hosts have an entry; only that of the requested host is used.
     let asker = Asker::with(
         &json!({(host.as_str()): password("alice", "s3cr3t-word"), (other.host()): password("bob", "x")}),
     );
@@ -91,14 +91,14 @@ async fn an_invalid_redirect_is_an_invalid_response() {
 #[tokio::test]
 async fn some_addresses_are_never_contacted() {
     let asker = Asker::anonymous();
-    // 0.0.0.0 would lead to this very registry, were it contacted.
+    // 0.0.0.0 would be this registry, if it were contacted.
     let registry = Registry::start().unwrap();
     let (_, port) =
         registry.host().rsplit_once(':').map(|(host, port)| (host.to_owned(), port.to_owned())).unwrap();
     for host in ["169.254.169.254".to_owned(), "169.254.169.254:80".to_owned(), format!("0.0.0.0:{port}")] {
         assert_eq!(asker.ask(&format!("{host}/acme/os:1")).await, forbidden(&host));
     }
-    // Other spellings of the first.
+    // Other notations of the first.
     for host in ["0251.0376.0251.0376", "169.254.43518:80", "0xa9fea9fe:80"] {
         let answer = asker.ask(&format!("{host}/acme/os:1")).await;
         let shown = host.replace(host.split(':').next().unwrap(), "169.254.169.254");

@@ -1,4 +1,4 @@
-//! Credentials: what is shown, to whom, how often, and what a refusal is called.
+//! Credentials: which are sent, to which host, how often, and how a refusal is reported.
 
 use std::io;
 use std::sync::{Arc, Mutex};
@@ -95,7 +95,7 @@ async fn authentication_is_tried_once() {
     let asker = only(&registry, password("alice", "s3cr3t-word"));
     asker.ask(&format!("{host}/acme/os:2")).await;
     for (fault, status, expected) in [
-        // What was shown before may have ended, so it is dropped once and shown again once.
+        // An authorization that was sent before may have expired, so it is renewed once.
         (Fault::UnauthorizedForEver, 401, ["Basic", "-", "Basic"].as_slice()),
         (Fault::ForbiddenForEver, 403, &["-"]),
     ] {
@@ -211,7 +211,7 @@ async fn an_expired_token_is_not_sent() {
     for tag in ["1", "2"] {
         assert_eq!(asker.ask(&format!("{host}/acme/os:{tag}")).await, image(&digest, &host));
     }
-    // A second is less than the slack that is left before the end.
+    // A token is not used in its last second.
     let of = |tag: &str| [format!("{HEAD}/{tag} -"), format!("{HEAD}/{tag} Bearer")];
     assert_eq!(lines(&registry.requests()), [of("1"), of("2")].concat());
     assert_eq!(tokens.requests().len(), 2);
@@ -381,7 +381,7 @@ async fn no_secret_is_printed_logged_or_in_metrics() {
     }
 }
 
-/// What was logged.
+/// The log.
 #[derive(Clone, Default)]
 struct Log(Arc<Mutex<Vec<u8>>>);
 

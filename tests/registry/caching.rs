@@ -1,4 +1,4 @@
-//! What is remembered, for whom, and who waits for whom.
+//! Which answers are cached, for which credentials, and which requests are shared.
 
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ async fn equal_concurrent_requests_are_sent_once() {
 #[tokio::test]
 async fn a_request_continues_when_its_first_caller_leaves() {
     let OsRegistry { registry, host, digest } = OsRegistry::start();
-    // The answer is not there yet when the first one leaves.
+    // The first caller leaves before the answer.
     registry.set_fault(Fault::Latency(Duration::from_millis(500)));
     let asker = Asker::anonymous();
     let reference = format!("{host}/acme/os:1");
@@ -92,7 +92,7 @@ async fn a_fresh_answer_is_not_replaced_by_that_of_an_older_request() {
     let OsRegistry { registry, host, .. } = OsRegistry::start();
     let asker = Asker::anonymous();
     let reference = format!("{host}/acme/os:1");
-    // The older question hangs on the way.
+    // The older request hangs.
     registry.set_fault(Fault::FreezeAfterAccept.times(1));
     let older = async { asker.ask(&reference).await };
     let newer = async {
@@ -113,8 +113,8 @@ async fn concurrent_fresh_requests_cost_at_most_two() {
     let reference = format!("{host}/acme/os:1");
     let answers = join_all((0..100).map(|_| asker.ask_now(&reference))).await;
     assert_eq!(answers, vec![image(&digest, &host); 100]);
-    // One that had begun when the others came, and one that they waited for together. That one waits for
-    // the first only for a while, and may then be answered before the first is sent at all.
+    // One request that had started before the others, and one that they share. The latter waits for the first only
+    // for a while, and may then be answered before the first is sent.
     let asked = lines(&registry.requests());
     let head = "HEAD /v2/acme/os/manifests/1 -";
     assert!(asked == [head, head] || asked == [head], "{asked:?}");
@@ -151,15 +151,15 @@ async fn requests_that_need_the_same_token_share_it() {
     let all_refused = async {
         let refused = format!("requests_total{{host=\"{host}\",outcome=\"refused\"}} {}", tags.len());
         while !asker.metrics.encode().contains(&refused) {
-            // The questions go on meanwhile; that none hangs is seen to by their deadlines.
+            // The requests continue meanwhile; their deadlines ensure that none hangs.
             tokio::task::yield_now().await;
         }
-        // The one that asks for all of them is counted as refused before it asks.
+        // The request that stands for all of them is counted as refused before the token is requested.
         tokens.requests_arrived(1).await.unwrap();
         tokens.clear_fault();
     };
     let (answers, ()) = tokio::join!(asked, all_refused);
     assert_eq!(answers, vec![image(&digest, &host); tags.len()]);
-    // The service hung up on the first, so it was sent once more.
+    // The service closed the connection of the first request, so it was sent again.
     assert_eq!(tokens.requests().len(), 2);
 }

@@ -1,4 +1,4 @@
-//! Certificates of single hosts, from a folder in the layout of `certs.d`.
+//! Certificates for single hosts, from a folder in the layout of `certs.d`.
 
 use std::path::Path;
 
@@ -71,7 +71,7 @@ async fn the_docker_registry_accepts_a_client_certificate() {
     let reference = format!("{host}/acme/os:1");
     let folder = tempfile::tempdir().unwrap();
     write(folder.path(), &host, "ca.crt", &authority.ca_pem());
-    // Whether the alert or the end of the connection comes first is the network's choice.
+    // The network decides whether the alert or the end of the connection comes first.
     let answer = asker(&folder).ask(&reference).await;
     let is_refused =
         matches!(&answer, Fact::Unknown(Cause::Unreachable { host: asked, .. }) if *asked == host);
@@ -79,6 +79,6 @@ async fn the_docker_registry_accepts_a_client_certificate() {
     let client = clients.issue_client("layerpin");
     write(folder.path(), &host, "client.cert", client.certificate_pem());
     write(folder.path(), &host, "client.key", client.key_pem());
-    // It is let in, and there is nothing.
+    // The certificate is accepted; there is no image.
     assert_eq!(asker(&folder).ask(&reference).await, Fact::Absent);
 }

@@ -1,23 +1,23 @@
-//! A CONNECT proxy that records who was asked through it.
+//! A CONNECT proxy that records requests.
 
 use std::sync::{Arc, Mutex};
 
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
 
-/// A proxy that leads every name to one address, as a resolver of its own would.
+/// A proxy that connects to one address for every name.
 pub(crate) struct Proxy {
     pub(crate) address: String,
     heads: Arc<Mutex<Vec<Vec<String>>>>,
 }
 
 impl Proxy {
-    /// A proxy on a free port of loopback, which leads to `target`.
+    /// A proxy on a free port of loopback, which connects to `target`.
     pub(crate) async fn start(target: &str) -> Self {
         Self::at("127.0.0.1:0", target).await
     }
 
-    /// A proxy at `address`, which leads to `target`.
+    /// A proxy at `address`, which connects to `target`.
     pub(crate) async fn at(address: &str, target: &str) -> Self {
         let listener = TcpListener::bind(address).await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
@@ -32,7 +32,7 @@ impl Proxy {
         Self { address, heads }
     }
 
-    /// The requests for tunnels, each with the headers that matter.
+    /// The CONNECT requests, with the headers that are compared.
     pub(crate) fn requests(&self) -> Vec<Vec<String>> {
         self.heads.lock().unwrap().clone()
     }

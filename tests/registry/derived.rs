@@ -1,5 +1,5 @@
 //! Images derived by Debian's `buildah` and copied by `skopeo`, read back from `docker-registry`:
-//! what stays the same of them, and what does not.
+//! what stays the same, and what does not.
 
 use layerpin::model::facts::Fact;
 use layerpin::model::facts::image::{Platform, PlatformImage};

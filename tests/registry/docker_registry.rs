@@ -1,4 +1,4 @@
-//! Debian's `docker-registry`, filled by `skopeo` with images that others made.
+//! Debian's `docker-registry`, with images of other tools, copied by `skopeo`.
 
 use std::process::Command;
 
@@ -11,10 +11,10 @@ use serde_json::{Value, json};
 
 use crate::support::{Asker, image, known, password, refused};
 
-/// The genuine images, by the name of their file.
+/// The images, by the name of their file.
 pub(crate) const IMAGES: [&str; 3] = ["base", "chunked", "derived"];
 
-/// The digest of an image as `skopeo` tells it, checked against the manifest that it shows.
+/// The digest of an image that `skopeo` prints, checked against the manifest.
 pub(crate) fn digest_by_skopeo(reference: &str, options: &[&str]) -> String {
     let inspect = |more: &[&str]| {
         let output = Command::new("skopeo")
@@ -63,7 +63,7 @@ async fn an_index_has_the_digest_that_skopeo_prints() {
     assert_eq!(Asker::anonymous().ask(&reference).await, known(&digest, ManifestKind::Index, &host));
 }
 
-/// Whom a registry of the account `alice` lets in, and what it says to the rest.
+/// The answers of a registry with the account `alice`, to her and to others.
 async fn lets_in_alice_alone(registry: &DockerRegistry) {
     let host = registry.host();
     let alice = ("alice", "s3cr3t-word");

@@ -1,7 +1,7 @@
-//! Every fault of a registry, asked directly, through a proxy and as a mirror, by one and by many at once.
+//! Every fault of a registry, directly, through a proxy and as a mirror, for one caller and for many at once.
 //!
-//! The answer is the same on every way: behind a proxy it names the registry, and beside a source the
-//! mirror is passed by. However many ask, the registry has the requests of one.
+//! The answer is the same each time: behind a proxy it names the registry, and a mirror is skipped. The registry
+//! gets the requests of one caller, for any number of callers.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
@@ -22,15 +22,15 @@ use tokio::time::Instant;
 use crate::connect_proxy::Proxy;
 use crate::support::{Asker, image, lines, parse};
 
-/// What is wrong with a registry, how it shows, and what is to be said of it.
+/// What is wrong with a registry, and the answer that is expected.
 struct Case {
     trouble: Trouble,
     asked_for: AskedFor,
-    /// The methods of the requests for the manifest that it costs, when the port is known to speak no TLS.
+    /// The methods of the requests for the manifest, when the port is known to have no TLS.
     requests: &'static [&'static str],
-    /// What is known after it, of a registry that is asked in a certain way.
+    /// The expected answer.
     expected: fn(&Asked) -> Fact<Manifest>,
-    /// Whether nobody answers at all, so that only the deadline ends it.
+    /// Whether the request ends with an answer, or only by the deadline.
     ends: Ends,
 }
 
@@ -38,16 +38,16 @@ struct Case {
 enum Trouble {
     Of(FaultPlan),
     Down,
-    /// Its token service takes questions and does not answer.
+    /// Its token service accepts requests and does not answer.
     TokensHang,
-    /// It sends its clients to a token service of another host, which may not be trusted.
+    /// It names a token service on another host, which is not trusted.
     TokensElsewhere,
 }
 
 #[derive(Clone, Copy)]
 enum AskedFor {
     Tag,
-    /// A manifest whose type says nothing, so that its body is needed.
+    /// A manifest whose header has no kind, so that its body is needed.
     Untyped,
     Digest,
 }
@@ -62,11 +62,11 @@ enum Ends {
     Paused,
 }
 
-/// The registry in trouble, as the one who asks sees it.
+/// The registry with the fault, as the caller sees it.
 struct Asked {
     host: String,
     way: Way,
-    /// The URL of the proxy, where there is one.
+    /// The URL of the proxy, if there is one.
     proxy: String,
 }
 
@@ -74,9 +74,9 @@ struct Asked {
 enum Way {
     Directly,
     ThroughAProxy,
-    /// As a mirror, beside a source that has the image.
+    /// As a mirror of a source that has the image.
     AsAMirror,
-    /// As a mirror, beside a source that has nothing.
+    /// As a mirror of a source that does not have it.
     AsTheLastMirror,
 }
 
@@ -193,7 +193,7 @@ fn untyped() -> Image {
     Image::base("4.18.2")
 }
 
-/// Puts the beginning of time in the place of the end of a pause, after a look at it.
+/// Checks the end of a pause, and replaces it by the Unix epoch.
 fn without_time(fact: Fact<Manifest>) -> Fact<Manifest> {
     fn look(cause: &mut Cause) {
         match cause {
@@ -217,10 +217,10 @@ fn without_time(fact: Fact<Manifest>) -> Fact<Manifest> {
     }
 }
 
-/// A registry in trouble, whoever leads there, and a client.
+/// A registry with a fault, the proxy or source, and a client.
 struct Scene {
     registry: Option<Registry>,
-    /// Where it would be, were it there.
+    /// The address at which it does not listen.
     _closed: ClosedPort,
     tokens: Option<TokenService>,
     source: Option<Registry>,
@@ -319,7 +319,7 @@ impl Scene {
         }
     }
 
-    /// The requests for manifests that the registry had.
+    /// The requests for manifests that arrived.
     fn requests(&self) -> Vec<String> {
         let requests = self.registry.as_ref().map(Registry::requests).unwrap_or_default();
         lines(&requests).iter().map(|line| line.split(' ').next().unwrap().to_owned()).collect()
@@ -354,7 +354,7 @@ fn trusting(authority: &Authority, hosts: impl Iterator<Item = String>) -> CertD
     certificates
 }
 
-/// `source.example` at `source`, and `mirror` before it.
+/// `source.example` at `source`, with the mirror `mirror`.
 fn mirrored(source: &str, mirror: &str) -> RegistriesConf {
     let file = tempfile::NamedTempFile::new().unwrap();
     let text = format!(
@@ -365,13 +365,13 @@ fn mirrored(source: &str, mirror: &str) -> RegistriesConf {
     RegistriesConf::from_file(file.path()).unwrap()
 }
 
-/// Runs one case on one way by so many askers, and asks once more after it.
+/// Runs one case for a number of callers, and sends another request after it.
 async fn run(case: &Case, way: Way, askers: usize) {
     let scene = Scene::new(case, way).await;
     let what = format!("{:?} {way:?} by {askers}", case.trouble);
     let patience = match (case.ends, way) {
         (Ends::Late, Way::Directly | Way::ThroughAProxy) => SHORT,
-        // Half of it is for the mirror.
+        // The mirror gets half of it.
         (Ends::Late, Way::AsAMirror | Way::AsTheLastMirror) => SHARED,
         _ => PATIENCE,
     };
@@ -385,14 +385,14 @@ async fn run(case: &Case, way: Way, askers: usize) {
     assert_eq!(answers, vec![scene.expected(case); askers], "{what}");
     let requests = scene.requests();
     match case.ends {
-        // Under load the deadline may come before the last request does.
+        // Under load the deadline may pass before the last request arrives.
         Ends::Late => assert!(case.requests.starts_with(&as_strs(&requests)), "{what}: {requests:?}"),
         _ => assert_eq!(requests, case.requests, "{what}"),
     }
     if let Some(proxy) = scene.proxy.as_ref().filter(|_| case.ends != Ends::Late) {
         assert!(!proxy.requests().is_empty(), "{what}");
     }
-    // What went wrong does no lasting harm, but that a pause is kept.
+    // The fault has no lasting effect, except for a pause.
     let Some(registry) = scene.registry.as_ref().filter(|_| case.ends != Ends::Paused) else { return };
     registry.clear_fault();
     if let Some(tokens) = &scene.tokens {
@@ -406,7 +406,7 @@ fn as_strs(lines: &[String]) -> Vec<&str> {
     lines.iter().map(String::as_str).collect()
 }
 
-/// Runs every case on one way, alone and by many. Those that take a time of their own go side by side.
+/// Runs every case, for one caller and for many. Those that wait run in parallel.
 async fn run_all(way: Way) {
     let cases = cases();
     let (late, soon): (Vec<_>, Vec<_>) = cases.iter().partition(|case| case.ends == Ends::Late);
@@ -439,9 +439,9 @@ async fn the_fault_of_a_mirror_is_reported_when_the_source_has_no_image() {
 
 const MANY: usize = 20;
 const PAUSE: Duration = Duration::from_secs(600);
-/// How long a test waits for an answer that is sure to come.
+/// How long a test waits for an answer that is certain.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// How long it waits for one that never comes; any time would do.
+/// How long it waits for one that never comes; the value does not matter.
 const SHORT: Duration = Duration::from_secs(1);
-/// The same where a source must have time to answer after it.
+/// The same if a source must have time to answer after it.
 const SHARED: Duration = Duration::from_secs(8);

@@ -1,4 +1,4 @@
-//! Registries that are down, slow, broken or hostile: each has one answer, and does no lasting harm.
+//! Registries that are down, slow, broken or hostile: each has one answer and no lasting effect.
 
 use std::time::Duration;
 
@@ -9,8 +9,7 @@ use layerpin_test_support::os_registry::OsRegistry;
 
 use crate::support::{Asker, image, lines, nonsense, out_of_time, refused, unreachable};
 
-/// What `fault` makes of a question for `tag` and which requests it takes. A question before and one
-/// after the fault are answered.
+/// The answer for `tag` with `fault`, and the requests. A request before and one after the fault are answered.
 async fn under(
     fault: impl Into<FaultPlan>,
     tag: &str,
@@ -22,10 +21,10 @@ async fn under(
     let digest = registry.push("acme/os", Some("before"), &base);
     registry.push("acme/os", Some("after"), &base);
     registry.push("acme/os", Some("1"), &base);
-    // A manifest whose type says nothing, so that its body is needed.
+    // A manifest whose header has no kind, so that its body is needed.
     registry.push_manifest("acme/os", Some("untyped"), "application/json", untyped().manifest());
     let asker = Asker::anonymous();
-    // From here on the client knows that this port speaks no TLS, and asks once.
+    // The client now knows that this port has no TLS, and sends one request.
     assert_eq!(asker.ask(&format!("{host}/acme/os:before")).await, image(&digest, &host));
     registry.clear_requests();
     registry.set_fault(fault);
@@ -118,7 +117,7 @@ async fn a_registry_that_hangs_costs_no_more_than_the_deadline() {
         assert_eq!(answer, out_of_time(&host), "{fault:?}");
         let expected: Vec<_> =
             methods.iter().map(|method| format!("{method} /v2/acme/os/manifests/{tag} -")).collect();
-        // Under load the deadline may come before the last request does.
+        // Under load the deadline may pass before the last request arrives.
         assert!(expected.starts_with(&requests), "{fault:?}: {requests:?}");
     }
 }
@@ -152,7 +151,7 @@ async fn a_response_that_is_not_http_is_reported() {
 
 #[tokio::test]
 async fn a_request_is_repeated_once_when_the_connection_is_closed() {
-    // A connection from before may end at any time, through no fault of the registry.
+    // An idle connection may be closed at any time.
     let (answer, host, requests) = under(Fault::CloseAfterAccept.times(1), "1", Patience::Enough).await;
     assert_eq!(answer, image(&Image::base("4.18.1").digest(), &host));
     assert_eq!(requests, [HEAD, HEAD]);

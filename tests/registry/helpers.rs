@@ -1,6 +1,6 @@
-//! Credential helpers, as shell scripts, and the files that the user's other tools keep.
+//! Credential helpers, as shell scripts, and the files of other tools of the user.
 //!
-//! Helpers are found by `PATH`, so these tests run in a process of their own each.
+//! Helpers are found in `PATH`, so each of these tests runs in its own process.
 
 use std::path::Path;
 
@@ -13,8 +13,8 @@ use serde_json::json;
 
 use crate::support::{Asker, PATIENCE, image, is_alone, password, refused, run_alone};
 
-/// In a process of its own whose `PATH` begins with a folder that holds `docker-credential-sample`:
-/// that folder. Elsewhere `None`, after `test` of this module has passed in such a process.
+/// The folder of `docker-credential-sample`, in a process whose `PATH` starts with it. `None` elsewhere, after
+/// `test` of this module has passed in such a process.
 fn alone(test: &str, script: &str) -> Option<String> {
     if is_alone() {
         let path = std::env::var("PATH").unwrap();
@@ -28,7 +28,7 @@ fn alone(test: &str, script: &str) -> Option<String> {
     None
 }
 
-/// A client that reads `auth_file`, and a registry that lets in `alice` alone.
+/// A client that reads `auth_file`, and a registry that accepts only `alice`.
 fn parts(auth_file: impl Fn(&str) -> serde_json::Value) -> (Registry, String, Asker) {
     let registry = Registry::builder().basic_auth("alice", "s3cr3t-word").start().unwrap();
     registry.push("acme/os", Some("1"), &Image::base("4.18.1"));
@@ -47,7 +47,7 @@ fn no_credential(host: &str, reason: &str) -> Fact<layerpin::model::facts::Manif
 async fn the_helper_of_a_host_runs_once_for_all_requests() {
     let script = "echo '{\"ServerURL\":\"x\",\"Username\":\"alice\",\"Secret\":\"s3cr3t-word\"}'";
     let Some(folder) = alone("the_helper_of_a_host_runs_once_for_all_requests", script) else { return };
-    // An entry for the same host is of no account beside its helper.
+    // The helper of a host takes precedence over its entry.
     let (_registry, host, asker) = parts(
         |host| json!({"auths": {host: password("alice", "wrong")}, "credHelpers": {host: "sample", "other.example": "none"}}),
     );
@@ -107,13 +107,13 @@ async fn a_helper_that_hangs_or_prints_without_end_is_killed() {
 
 #[tokio::test]
 async fn programs_that_a_helper_started_are_killed_with_it_at_the_deadline() {
-    // Not `exec`: it is a child of the helper that hangs.
+    // Not `exec`, so that it is a child of the helper.
     let script = "sleep 3600 > \"${0%/*}/held\"; true";
     let Some(folder) = alone("programs_that_a_helper_started_are_killed_with_it_at_the_deadline", script)
     else {
         return;
     };
-    // It has this open for writing as long as it runs.
+    // It keeps this open for writing while it runs.
     let held = Reading::begin(make_pipe(&folder, "held"));
     let (_registry, host, asker) = parts(|host| json!({"credHelpers": {host: "sample"}}));
     let answer = asker.ask(&format!("{host}/acme/os:1")).await;
@@ -123,7 +123,7 @@ async fn programs_that_a_helper_started_are_killed_with_it_at_the_deadline() {
 
 #[tokio::test]
 async fn programs_that_a_helper_started_continue_when_it_has_answered() {
-    // As `gpg` leaves its agent behind.
+    // As `gpg` does with its agent.
     let script = "{ read word < \"${0%/*}/asked\"; echo \"$word\" > \"${0%/*}/held\"; } > /dev/null & \
                   echo '{\"Username\":\"alice\",\"Secret\":\"s3cr3t-word\"}'";
     let Some(folder) = alone("programs_that_a_helper_started_continue_when_it_has_answered", script) else {
@@ -143,7 +143,7 @@ fn make_pipe(folder: &str, name: &str) -> String {
     path
 }
 
-/// A pipe with a name that is being read.
+/// A named pipe that is being read.
 struct Reading(std::sync::mpsc::Receiver<String>);
 
 impl Reading {
@@ -153,7 +153,7 @@ impl Reading {
         Self(receiver)
     }
 
-    /// What was written, once nobody has it open for writing any more.
+    /// What was written, when no process has it open for writing.
     fn all(self) -> String {
         self.0.recv_timeout(PATIENCE).expect("the other end is closed")
     }

@@ -14,14 +14,14 @@ use crate::support::{Asker, nonsense, out_of_time, refused, unreachable};
 const MANIFESTS: &str = "/manifests/";
 const BLOBS: &str = "/blobs/";
 
-/// What `plan` makes of a question for an image, and of the same question after the fault is gone.
+/// The answer for an image with the faults of `plan`, and the answer after they are gone.
 async fn under(plan: FaultPlan, patience: Patience) -> (Fact<Found>, String) {
     let registry = Registry::start().unwrap();
     let host = registry.host();
     let image = Image::base("4.18.1");
     registry.push("acme/os", Some("1"), &image);
     registry.push("acme/before", Some("1"), &image);
-    // From here on the client knows that this port speaks no TLS, and asks once.
+    // The client now knows that this port has no TLS, and sends one request.
     assert_eq!(Asker::anonymous().image(&format!("{host}/acme/before:1")).await, single(&image));
     registry.set_fault(plan);
     let reference = format!("{host}/acme/os:1");
@@ -30,7 +30,7 @@ async fn under(plan: FaultPlan, patience: Patience) -> (Fact<Found>, String) {
         Patience::Little => Asker::anonymous().shortly().image(&reference).await,
     };
     registry.clear_fault();
-    // What failed is known to the one who asked alone, and no longer than seconds.
+    // A failure is only for its own caller, and not kept longer than seconds.
     assert_eq!(Asker::anonymous().image(&reference).await, single(&image));
     (answer, host)
 }

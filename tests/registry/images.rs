@@ -1,4 +1,4 @@
-//! What an image holds, platform by platform, and how little is asked to learn it.
+//! The content of an image for each platform, and the number of requests for it.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use crate::support::{Asker, lines, nonsense, out_of_time, password, refused};
 
-/// What should be known of an image that the sample registry holds.
+/// The expected content of an image in the sample registry.
 pub(crate) fn platform_image(image: &Image) -> PlatformImage {
     let manifest: Value = serde_json::from_slice(&image.manifest()).unwrap();
     let config: Value = serde_json::from_slice(&image.config()).unwrap();
@@ -43,7 +43,7 @@ pub(crate) fn platform_image(image: &Image) -> PlatformImage {
     }
 }
 
-/// The answer for a reference to this image alone.
+/// The answer for a reference to this image.
 pub(crate) fn single(image: &Image) -> Fact<Found> {
     let platform = Platform::of_node(image.architecture().name());
     Fact::Known(Found {
@@ -53,7 +53,7 @@ pub(crate) fn single(image: &Image) -> Fact<Found> {
     })
 }
 
-/// The answer for an index, with what is known of each platform.
+/// The answer for an index, with the answer for each platform.
 fn index<const N: usize>(digest_of_index: &str, platforms: [(&str, Fact<PlatformImage>); N]) -> Fact<Found> {
     let platforms = platforms.map(|(architecture, image)| (Platform::of_node(architecture), image));
     Fact::Known(Found {
@@ -75,7 +75,7 @@ fn known(image: &Image) -> Fact<PlatformImage> {
     Fact::Known(platform_image(image))
 }
 
-/// A config of these members beside the usual, and a manifest for it with this many layers.
+/// A config with these additional fields, and a manifest for it with this number of layers.
 fn hand_made(registry: &Registry, config: Value, layers: usize) -> String {
     let mut document = json!({"os": "linux", "architecture": "amd64", "rootfs": {"diff_ids": []}});
     document.as_object_mut().unwrap().extend(config.as_object().unwrap().clone());
@@ -129,7 +129,7 @@ async fn a_tag_costs_the_same_and_has_the_digest_found_just_before() {
     let config = first.config_digest();
     let by_tag = ["GET /v2/acme/os/manifests/1 -".to_owned(), format!("GET /v2/acme/os/blobs/{config} -")];
     assert_eq!(lines(&registry.requests()), by_tag);
-    // The pin of the tag needs no further question.
+    // The digest of the tag needs no further request.
     registry.clear_requests();
     let pinned = format!("{}/acme/os@{}", registry.host(), first.digest());
     assert_eq!(asker.image(&pinned).await, single(&first));
@@ -166,7 +166,7 @@ async fn reading_continues_when_its_first_caller_leaves() {
     let asker = Asker::anonymous();
     let reference = format!("{host}/acme/os:1");
     assert_eq!(asker.too_late().image(&reference).await, out_of_time(&host));
-    // Both documents come, though nobody waits for the second one.
+    // Both documents are read, although no caller waits for the second one.
     registry.requests_arrived(2).await.unwrap();
     assert_eq!(asker.image(&reference).await, single(&image));
     assert_eq!(registry.requests().len(), 2);
@@ -285,7 +285,7 @@ async fn an_entry_without_a_platform_has_that_of_its_config() {
     let pushed = push_index(&registry, "1", &[(&one, Some("amd64")), (gone.as_str(), None)]);
     let reason = format!("its index lists {} for no platform, and that image is not there", gone.short());
     assert_eq!(Asker::anonymous().image(&format!("{host}/acme/os@{pushed}")).await, nonsense(&host, &reason));
-    // What is no image at all is of no platform, and costs the others nothing.
+    // What is not an image has no platform, and does not affect the others.
     let artifact = json!({
         "config": {"mediaType": "application/vnd.oci.empty.v1+json", "digest": Digest::of(b"{}"), "size": 2},
         "layers": [],

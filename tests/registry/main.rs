@@ -1,7 +1,7 @@
 //! The registry client over real sockets: an in-process registry that misbehaves on request, and
-//! Debian's `docker-registry`, which knows nothing of this project.
+//! Debian's `docker-registry`.
 //!
-//! What is compared is the whole answer and, at the other end, the requests that arrived.
+//! Tests compare the whole answer, and the requests that arrived at the registry.
 
 mod addresses;
 mod authentication;

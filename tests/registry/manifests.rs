@@ -1,4 +1,4 @@
-//! Which manifest a reference names, and how little is asked to learn it.
+//! The manifest of a reference, and the number of requests for it.
 
 use layerpin::model::digest::Digest;
 use layerpin::model::facts::{Cause, Fact, ManifestKind};
@@ -67,7 +67,7 @@ async fn the_body_is_fetched_where_head_is_not_enough() {
         FaultPlan::from(Fault::NoHead),
         FaultPlan::from(Fault::HeadWithoutDigest),
         FaultPlan::from(Fault::NoDigestHeader),
-        // What registries answer that do not know HEAD.
+        // The answers of registries without HEAD.
         Fault::Status(400).times(1),
         Fault::Status(406).times(1),
         Fault::Status(501).times(1),
@@ -158,7 +158,7 @@ async fn a_wrong_digest_in_the_response_to_head_is_detected() {
     let expected = Digest::parse(&digest).unwrap();
     let mismatch = Cause::DigestMismatch { host: host.clone(), expected, found: wrong.clone() };
     assert_eq!(by_digest, Fact::Unknown(mismatch));
-    // By tag there is only the registry's word. Whoever pins to it asks for the pin, and learns more.
+    // For a tag, the digest in the header cannot be checked. It is checked when the pinned image is read.
     let by_tag = Asker::anonymous().ask(&format!("{host}/acme/os:1")).await;
     assert_eq!(by_tag, image(wrong.as_str(), &host));
     assert_eq!(Asker::anonymous().ask(&format!("{host}/acme/os@{wrong}")).await, Fact::Absent);

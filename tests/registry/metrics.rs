@@ -1,4 +1,4 @@
-//! What the metrics show of questions to registries.
+//! The metrics of requests to registries.
 
 use layerpin_sample_registry::images::{Architecture, Image, Index};
 use layerpin_sample_registry::{Fault, Registry, TokenService};
@@ -6,7 +6,7 @@ use layerpin_test_support::os_registry::OsRegistry;
 
 use crate::support::Asker;
 
-/// The series of `name`, less the host `host`, which has a port that differs from run to run.
+/// The series of `name` without `host`, whose port differs from run to run.
 fn series(asker: &Asker, name: &str, host: &str) -> Vec<String> {
     let text = asker.metrics.encode();
     let mut series: Vec<_> = text
@@ -43,7 +43,7 @@ async fn requests_and_their_outcomes_are_counted() {
         series(&asker, "registry_requests_total", &host),
         [
             "{host=\"REGISTRY\",outcome=\"absent\"} 1",
-            // The first of them found that the port speaks no TLS.
+            // The first of them found that the port has no TLS.
             "{host=\"REGISTRY\",outcome=\"failed\"} 3",
             "{host=\"REGISTRY\",outcome=\"found\"} 2",
             "{host=\"REGISTRY\",outcome=\"limited\"} 1",
@@ -78,7 +78,7 @@ async fn look_ups_of_documents_are_counted() {
     assert_eq!(
         series(&asker, "cache_requests_total", &host),
         [
-            // What was put together once is not taken apart again; one of its images alone is.
+            // The whole image is cached; one of its platforms alone is read again.
             "{cache=\"config\",outcome=\"hit\"} 1",
             "{cache=\"config\",outcome=\"miss\"} 2",
             "{cache=\"document\",outcome=\"hit\"} 1",

@@ -1,4 +1,4 @@
-//! Mirrors, blocked and insecure registries, as `registries.conf` names them.
+//! Mirrors, blocked and insecure registries of `registries.conf`.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use crate::docker_registry::digest_by_skopeo;
 use crate::support::{Asker, image, lines, parse, password};
 
-/// A client that reads `conf`, and shows what stands in an auth file with these `auths`.
+/// A client that reads `conf` and an auth file with these `auths`.
 fn asker(conf: &str, auths: &Value) -> Asker {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("registries.conf");
@@ -36,7 +36,7 @@ fn registry(tag: &str, version: &str) -> (Registry, String, String) {
     (registry, host, digest)
 }
 
-/// `source` in place of `registry.example`, with `mirrors` before it.
+/// `source` in place of `registry.example`, with `mirrors`.
 fn conf(source: &str, mirrors: &[(&str, &str)]) -> String {
     let mut text = format!("[[registry]]\nprefix = \"registry.example\"\nlocation = \"{source}\"\n");
     for (location, more) in mirrors {
@@ -68,7 +68,7 @@ async fn mirrors_are_used_before_the_source_each_for_tags_or_digests() {
         asker.ask(&format!("registry.example/acme/os@{by_digest}")).await,
         image(&by_digest, &digest_host)
     );
-    // What the tag mirror alone has is not there by its digest.
+    // An image that only the tag mirror has is not found by its digest.
     assert_eq!(asker.ask(&format!("registry.example/acme/os@{by_tag}")).await, Fact::Absent);
     assert_eq!(tags.requests().len(), 0, "a tag mirror is not asked for a digest");
     tags.delete_tag("acme/os", "1");
@@ -85,7 +85,7 @@ async fn a_mirror_that_hangs_leaves_time_for_the_source() {
     let (_source, source_host, digest) = registry("1", "4.18.2");
     mirror.set_fault(Fault::FreezeAfterAccept);
     let asker = asker(&conf(&source_host, &[(&mirror_host, "")]), &json!({}));
-    // Half of it is for the mirror; a connection to it is given up only after more than that.
+    // The mirror gets half of it; a connection to it times out only after more than that.
     let deadline = tokio::time::Instant::now() + Duration::from_secs(8);
     let answer = asker.client.manifest(&parse(REFERENCE), deadline).await;
     assert_eq!(answer, image(&digest, &source_host));
@@ -208,7 +208,7 @@ async fn the_docker_registry_mirrors_another() {
     let entry = json!({(mirror_host.as_str()): password("m", "s3cr3t-word")});
     for reference in [REFERENCE, &format!("registry.example/acme/os@{digest}")] {
         assert_eq!(asker(&conf, &entry).ask(reference).await, image(&digest, &mirror_host));
-        // A mirror that refuses leaves it to the origin.
+        // When a mirror refuses, the source is used.
         assert_eq!(asker(&conf, &json!({})).ask(reference).await, image(&digest, &origin_host));
     }
 }

@@ -1,7 +1,7 @@
-//! Names and addresses as a machine has them: each test has a network and a hosts file of its own, with
-//! several hosts on addresses beyond loopback, and runs the program there.
+//! Names and addresses of a machine: each test runs the program with its own network and hosts file, with several
+//! hosts on addresses beyond loopback.
 //!
-//! A test runs itself once more below `unshare`. Where that is not allowed it says `skipped`.
+//! A test runs itself again under `unshare`, and prints `skipped` where that is not allowed.
 
 use std::io::Write;
 use std::net::SocketAddr;
@@ -25,8 +25,8 @@ use crate::support::{
     image, is_alone, no_token, nonsense, parse, password, refused, run_alone_by, unreachable, untrusted,
 };
 
-/// A machine with `10.1.0.1` to `10.1.0.9`, `fd00::1` and addresses that are never contacted, which are
-/// all its own; what is sent to [`LOST`] and [`LOST_6`] never arrives anywhere.
+/// A machine with the addresses `10.1.0.1` to `10.1.0.9`, `fd00::1` and some that are never contacted. Packets to
+/// [`LOST`] and [`LOST_6`] are dropped.
 struct Machine {
     folder: TempDir,
     authority: Authority,
@@ -34,8 +34,8 @@ struct Machine {
 }
 
 impl Machine {
-    /// In a namespace of its own: the machine, which knows these `hosts`, lines of a hosts file.
-    /// Elsewhere: `None`, after `test` of this module has run in one, and passed.
+    /// The machine with these `hosts`, lines of a hosts file, in its own namespace. `None` elsewhere, after
+    /// `test` of this module has passed in one.
     fn apart(test: &str, hosts: &[&str]) -> Option<Self> {
         if is_alone() {
             return Some(Self::here(hosts));
@@ -56,7 +56,7 @@ impl Machine {
         std::fs::create_dir(&certificates).unwrap();
         ip(NETWORK);
         cover(&folder, "/etc/hosts", &hosts.join("\n"));
-        // No other source of names, which would not answer here.
+        // No DNS, which would not answer here.
         cover(&folder, "/etc/nsswitch.conf", "hosts: files\n");
         let machine = Self { folder, authority: Authority::new(), certificates };
         machine.write("registries.conf", "");
@@ -78,7 +78,7 @@ impl Machine {
         self.write("auth.json", &json!({"auths": auths}).to_string());
     }
 
-    /// Trusts the authority of this machine for `host`, and it alone.
+    /// Trusts the CA of this machine, only for `host`.
     fn trust(&self, host: &str) {
         let folder = self.certificates.join(host);
         std::fs::create_dir_all(&folder).unwrap();
@@ -93,12 +93,12 @@ impl Machine {
         (registry, digest)
     }
 
-    /// What `layerpin check` finds out of `reference`.
+    /// The answer of `layerpin check` for `reference`.
     async fn asks(&self, reference: &str) -> Fact<Manifest> {
         self.asks_with(reference, "20s", &[]).await
     }
 
-    /// The same within `timeout`, with `environment` and no other.
+    /// The same within `timeout`, with only `environment`.
     async fn asks_with(
         &self,
         reference: &str,
@@ -131,7 +131,7 @@ impl Machine {
     }
 }
 
-/// The command that starts a program in a network and among mounts of its own; otherwise why there is none.
+/// The command that starts a program with its own network and mounts, or why that is not possible.
 fn entrance() -> Result<Command, String> {
     if let Some(missing) = missing(&["unshare", "ip", "mount"]) {
         return Err(format!("{missing} is not on PATH"));
@@ -142,14 +142,14 @@ fn entrance() -> Result<Command, String> {
     Ok(entrance)
 }
 
-/// Carries out lines of `ip`.
+/// Runs commands of `ip`.
 fn ip(lines: &str) {
     let mut child = Command::new("ip").args(["-batch", "-"]).stdin(Stdio::piped()).spawn().unwrap();
     child.stdin.take().unwrap().write_all(lines.as_bytes()).unwrap();
     assert!(child.wait().unwrap().success(), "{lines}");
 }
 
-/// Puts `text` in the place of a file of the system, for this namespace of mounts.
+/// Replaces a file of the system by `text` in this mount namespace.
 fn cover(folder: &TempDir, path: &str, text: &str) {
     let name = Path::new(path).file_name().unwrap();
     let ours = folder.path().join(name);
@@ -167,11 +167,11 @@ fn forbidden(host: &str) -> Fact<Manifest> {
     Fact::Unknown(Cause::ForbiddenAddress { host: host.to_owned() })
 }
 
-/// Registries at addresses where nobody may come, and how often somebody did.
+/// Registries at addresses that must not be contacted, and the number of connections to them.
 struct Trap(Vec<Registry>);
 
 impl Trap {
-    /// They would serve TLS as each of `names`.
+    /// They serve TLS as each of `names`.
     fn set(machine: &Machine, names: &[&str]) -> Self {
         let secure = NOBODY.map(|address| machine.registry(&format!("{address}:443"), names, "4.18.9").0);
         let open = NOBODY.map(|address| {
@@ -284,7 +284,7 @@ async fn forbidden_addresses_among_several_are_skipped() {
         assert_eq!(machine.asks(&format!("{name}/acme/os:1")).await, image(&digest, name));
     }
     assert!(registry.connections() >= 2);
-    // Nobody answers at the address that is left.
+    // The remaining address does not answer.
     let closed = unreachable("dead.test", "Connection refused");
     assert_eq!(machine.asks("dead.test/acme/os:1").await, closed);
     assert_eq!(trap.visits(), 0);
@@ -313,7 +313,7 @@ async fn no_response_of_a_registry_leads_to_a_forbidden_address() {
         assert_eq!(machine.asks(reference).await, no_token("registry.test", &reason));
     }
     registry.clear_fault();
-    // A mirror there is passed by.
+    // A mirror there is skipped.
     machine.registries_conf(
         "[[registry]]\nlocation = \"registry.test\"\n[[registry.mirror]]\nlocation = \"meta.test\"\n",
     );
@@ -350,7 +350,7 @@ async fn no_proxy_matches_domains_addresses_and_networks() {
         ("10.1.0.5", "10.1.0.5:443"),
     ];
     let every = hosts.map(|(name, _)| name);
-    // Somebody else stands behind the proxy, so that the answer tells as well which way it came.
+    // Another registry is behind the proxy, so that the answer shows which way was used.
     let (_behind, elsewhere) = machine.registry("10.1.0.8:443", &every, "4.18.2");
     let proxy = Proxy::at("10.1.0.9:3128", "10.1.0.8:443").await;
     let mut registries = Vec::new();
@@ -370,7 +370,7 @@ async fn no_proxy_matches_domains_addresses_and_networks() {
         ("10.1.0.4", &["10.1.0.4"]),
         ("10.1.0.4/31", &["10.1.0.4", "10.1.0.5"]),
         ("10.2.0.0/16, notcorp.test", &["notcorp.test"]),
-        // A network is for addresses as they are written; names are not looked up for it.
+        // A network matches only hosts that are written as an address; names are not resolved for it.
         ("10.1.0.0/16", &["10.1.0.4", "10.1.0.5"]),
         ("*", &["registry.corp.test", "corp.test", "notcorp.test", "10.1.0.4", "10.1.0.5"]),
     ] {
@@ -408,7 +408,7 @@ async fn an_unreachable_mirror_leaves_time_for_the_next() {
         }
         machine.registries_conf(&text);
     };
-    // Each mirror that says nothing takes half of what is left, and the last one must have time to answer.
+    // Each mirror that hangs takes half of the time left, and the last one must have time to answer.
     let budget = Duration::from_secs(8);
     for names in
         [&["hole.test"][..], &["none.test"], &["lost.test"], &["none.test", "hole.test", "lost.test"]]
@@ -419,7 +419,7 @@ async fn an_unreachable_mirror_leaves_time_for_the_next() {
         assert_eq!(answer, image(&digest, "source.test"), "{names:?}");
         assert!(begun.elapsed() < budget + MARGIN, "{names:?}: {:?}", begun.elapsed());
     }
-    // Alone, each is told by its name.
+    // Alone, each is reported by its name.
     for (name, timeout, expected) in [
         ("hole.test", "20s", unreachable("hole.test", "Invalid argument")),
         ("none.test", "20s", unreachable("none.test", "No route to host")),
@@ -489,14 +489,14 @@ async fn credentials_are_those_of_the_requested_name() {
     assert_eq!(machine.asks("two.test/acme/os:1").await, image(&digest, "two.test"));
     assert_eq!(shown(&one), [ONE]);
     assert_eq!(shown(&two), [TWO]);
-    // Nor for a name below it, for its address, or for another port of it.
+    // Nor for a subdomain, its address, or another port.
     one.clear_requests();
     for host in ["sub.one.test", "10.1.0.1", "one.test:5000"] {
         let answer = machine.asks(&format!("{host}/acme/os:1")).await;
         assert_eq!(answer, refused(host, 401, CredentialsSent::NoEntry, NodeCredentials::Same));
     }
     assert_eq!((shown(&one), shown(&other_port)), (vec![], vec![]));
-    // Who points at another gives its credentials no way there, nor lets that one ask for its own.
+    // A redirect does not send credentials to another host, and that host cannot ask for its own.
     two.clear_requests();
     one.set_fault(Fault::RedirectTo("https://two.test".into()));
     let answer = machine.asks("one.test/acme/os:1").await;
@@ -525,7 +525,7 @@ async fn the_docker_registry_is_trusted_by_its_name_and_ca() {
     assert_eq!(machine.asks(reference).await, untrusted);
     machine.trust("registry.test:5000");
     assert_eq!(machine.asks(reference).await, image(&digest, "registry.test:5000"));
-    // A mirror of the same make, by another name, on another address, for everybody.
+    // A mirror of the same kind, with another name and address, without authentication.
     let mirror = DockerRegistry::builder()
         .address(at("10.1.0.2:443"))
         .tls(machine.authority.issue(&["mirror.test"]))
@@ -539,26 +539,26 @@ async fn the_docker_registry_is_trusted_by_its_name_and_ca() {
     let mirrored = digest_by_skopeo("mirror.test/acme/os:1", &["--no-creds"]);
     assert_ne!(mirrored, digest);
     assert_eq!(machine.asks(reference).await, image(&mirrored, "mirror.test"));
-    // With the mirror gone, the source answers.
+    // Without the mirror, the source answers.
     drop(mirror);
     assert_eq!(machine.asks(reference).await, image(&digest, "registry.test:5000"));
 }
 
-/// What is sent there is dropped without a word.
+/// Packets to it are dropped.
 const LOST: &str = "10.8.0.2";
 const LOST_6: &str = "fd08::2";
 
-/// Addresses of this machine to which no name may lead. Who goes to an unspecified one comes to loopback.
+/// Addresses of this machine that must not be contacted. Unspecified ones reach loopback.
 const NOBODY: [&str; 4] = ["169.254.169.254", "127.0.0.1", "[::1]", "[fe80::1%1]"];
 
 /// `one:s3cr3t-word` and `two:s3cr3t-word` as Basic credentials.
 const ONE: &str = "Basic b25lOnMzY3IzdC13b3Jk";
 const TWO: &str = "Basic dHdvOnMzY3IzdC13b3Jk";
 
-/// What the program itself may take, on a machine that has much to do, beside what it waits for.
+/// How long the program itself may take on a busy machine, apart from the time it waits.
 const MARGIN: Duration = Duration::from_secs(4);
 
-/// Behind `wire` stands nobody who knows the addresses that it is said to lead to.
+/// No host behind `wire` has the addresses that are routed to it.
 const NETWORK: &str = "\
 link set lo up
 address add 10.1.0.0/16 dev lo

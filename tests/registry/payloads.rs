@@ -1,4 +1,4 @@
-//! What a release payload says of the operating system, out of layers that were made in every way.
+//! The operating systems of a release payload, from layers of every format.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use crate::support::{Asker, lines, nonsense, out_of_time, parse, password};
 const OS: &str = "quay.io/ocp/os@sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 const OS_10: &str = "quay.io/ocp/os@sha256:10123456789abcdef0123456789abcdef0123456789abcdef0123456789abcde";
 
-/// A release of two OS streams and some components that are none.
+/// A release with two OS streams and some other components.
 fn release() -> Image {
     Image::release_payload_of(
         "4.21.3",
@@ -72,7 +72,7 @@ async fn a_payload_is_read_from_its_last_layer_and_cached() {
     assert_eq!(asker.payload(&reference).await, expected());
     assert_eq!(asker.too_late().payload(&reference).await, expected(), "what is known takes no time");
     assert_eq!(asker.payload(&format!("{}/ocp/release:4.21.3", registry.host())).await, expected());
-    // A tag must be looked up, but what it means is known.
+    // A tag must be resolved, but the payload of its digest is cached.
     assert_eq!(lines(&registry.requests()), ["GET /v2/ocp/release/manifests/4.21.3 -"]);
 }
 
@@ -230,13 +230,13 @@ async fn a_layer_on_another_host_is_fetched_without_credentials() {
     assert_eq!(lines(&storage.requests()), [blob]);
 }
 
-/// What `plan` makes of a question for a payload, and of the same question after the fault is gone.
+/// The answer for a payload with the faults of `plan`, and the answer after they are gone.
 async fn under(plan: FaultPlan, patience: Patience) -> (Fact<Payload>, String) {
     let registry = Registry::start().unwrap();
     let host = registry.host();
     registry.push("ocp/release", Some("1"), &release());
     registry.push("ocp/before", Some("1"), &release());
-    // From here on the client knows that this port speaks no TLS, and asks once.
+    // The client now knows that this port has no TLS, and sends one request.
     assert_eq!(Asker::anonymous().payload(&format!("{host}/ocp/before:1")).await, expected());
     registry.set_fault(plan.clone());
     let reference = format!("{host}/ocp/release:1");

@@ -1,4 +1,4 @@
-//! Whom the client asks through a proxy, and what it makes of faults behind it.
+//! Which hosts are contacted through a proxy, and how faults behind it are reported.
 
 use std::collections::BTreeMap;
 
@@ -16,8 +16,7 @@ use layerpin_test_support::os_registry::OsRegistry;
 use crate::connect_proxy::Proxy;
 use crate::support::{Asker, image, unreachable};
 
-/// A registry with a certificate for `registry.example`, the proxy that leads there, and a client
-/// with settings for both.
+/// A registry with a certificate for `registry.example`, the proxy for it, and a client with settings for both.
 async fn behind_a_proxy(no_proxy: &str) -> (Registry, Proxy, Asker) {
     let authority = Authority::new();
     let registry = Registry::builder().tls(authority.issue(&["registry.example"])).start().unwrap();

@@ -1,4 +1,4 @@
-//! How much is asked of a registry, and when it is left alone.
+//! Rate limits, pauses and the circuit breaker.
 
 use std::time::{Duration, SystemTime};
 
@@ -17,7 +17,7 @@ fn retry_after(status: u16, when: &str) -> Fault {
     Fault::StatusWithHeader(status, "Retry-After".into(), when.into())
 }
 
-/// A registry that was asked once, so that it is known to speak no TLS.
+/// A registry that is known to have no TLS, because it got a request.
 async fn known(asker: &Asker) -> (Registry, String) {
     let registry = Registry::start().unwrap();
     let base = Image::base("4.18.1");
@@ -80,7 +80,7 @@ async fn no_more_than_five_pauses_are_waited_for() {
 async fn a_pause_of_the_token_service_does_not_pause_the_registry() {
     let asker = Asker::anonymous();
     let (registry, host) = known(&asker).await;
-    // Any server will do that asks for a pause.
+    // Any server that asks for a pause.
     let tokens = Registry::start().unwrap();
     tokens.set_fault(retry_after(429, "600").on(""));
     let challenge = format!("Bearer realm=\"{}/token\"", tokens.base_url());
@@ -94,7 +94,7 @@ async fn a_pause_of_the_token_service_does_not_pause_the_registry() {
 
 #[tokio::test]
 async fn after_consecutive_failures_no_request_is_sent_until_a_probe_succeeds() {
-    // Longer than the test takes, whatever else this machine does.
+    // Longer than the test takes, also on a busy machine.
     let rest = Duration::from_secs(3600);
     let limits =
         HostLimits { failures: 3, initial_backoff: rest, max_backoff: rest, ..HostLimits::default() };
@@ -114,7 +114,7 @@ async fn after_consecutive_failures_no_request_is_sent_until_a_probe_succeeds() 
     let found = image(&Image::base("4.18.1").digest(), &host);
     let answer = asker.ask(&format!("{host}/acme/os:1")).await;
     assert!(resting(&answer), "it is not known that it is well again: {answer:?}");
-    // The clock of this runtime; the registry has another.
+    // The clock of this runtime; the registry has its own.
     tokio::time::pause();
     tokio::time::advance(rest).await;
     tokio::time::resume();

@@ -1,4 +1,4 @@
-//! A client under test, and the words in which answers and requests are compared.
+//! A client under test, and the notation in which answers and requests are compared.
 
 use std::path::Path;
 use std::process::Command;
@@ -76,12 +76,12 @@ impl Asker {
         self.client.payload(&parse(reference), self.deadline()).await
     }
 
-    /// A client with settings of its own.
+    /// A client with its own settings.
     pub(crate) fn with_settings(settings: RegistrySettings) -> Self {
         Self::new(settings, None)
     }
 
-    /// A client with limits of its own.
+    /// A client with its own limits.
     pub(crate) fn with_limits(credentials: Keychain, limits: HostLimits) -> Self {
         Self::new(RegistrySettings { limits, ..RegistrySettings::from(credentials) }, None)
     }
@@ -176,13 +176,13 @@ pub(crate) fn is_alone() -> bool {
     std::env::var_os(ALONE).is_some()
 }
 
-/// Runs `test` once more, in a process of its own that finds `environment`, and fails where it fails.
-/// For what concerns a whole process, such as its roots of trust and its log.
+/// Runs `test` again in its own process with `environment`, and fails if it fails. For what is global in a process, such
+/// as its CA certificates and its log.
 pub(crate) fn run_alone(test: &str, environment: &[(&str, &Path)]) {
     run_alone_by(Command::new(std::env::current_exe().unwrap()), test, environment);
 }
 
-/// As [`run_alone`], by a command that ends with the program of this process.
+/// Like [`run_alone`], with a command to which the program of this process is appended.
 pub(crate) fn run_alone_by(mut program: Command, test: &str, environment: &[(&str, &Path)]) {
     let output = program
         .args([test, "--exact", "--nocapture"])
@@ -196,8 +196,8 @@ pub(crate) fn run_alone_by(mut program: Command, test: &str, environment: &[(&st
 }
 
 const ALONE: &str = "LAYERPIN_TEST_ALONE";
-/// How long a test waits for an answer that is sure to come.
+/// How long a test waits for an answer that is certain.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
-/// How long a test waits for an answer that never comes; any time would do.
+/// How long a test waits for an answer that never comes; the value does not matter.
 const SHORT: Duration = Duration::from_millis(300);
 const AUTH_FILE: &str = "auth.json";

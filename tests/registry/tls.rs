@@ -1,7 +1,7 @@
-//! TLS: whom the client trusts, and that nothing leaves TLS again.
+//! TLS: which certificates are trusted, and that no request falls back to a connection without TLS.
 //!
-//! The client trusts the roots of the system, which it finds by `SSL_CERT_FILE` of its process. So
-//! these tests run in a process of their own each: [`alone`] starts it.
+//! The CA certificates of the system come from `SSL_CERT_FILE` of the process, so each of these tests runs in its own
+//! process, which [`alone`] starts.
 
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::Path;
@@ -141,8 +141,8 @@ async fn the_docker_registry_is_contacted_over_tls() {
     assert_eq!(Asker::anonymous().ask(&reference).await, image(&digest, &host));
 }
 
-/// In a process of its own: an authority that this process trusts, and no other. Elsewhere: `None`,
-/// after `test` of this module has run in such a process, and passed.
+/// The only CA that this process trusts, in its own process. `None` elsewhere, after `test` of this module has passed in
+/// such a process.
 fn alone(test: &str) -> Option<Authority> {
     if is_alone() {
         let authority = Authority::new();
@@ -155,5 +155,5 @@ fn alone(test: &str) -> Option<Authority> {
     None
 }
 
-/// Names the file in which the client looks for its roots, in place of those of the system.
+/// Names the file with the CA certificates of the system.
 const ROOTS: &str = "SSL_CERT_FILE";
