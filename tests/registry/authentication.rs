@@ -256,8 +256,8 @@ async fn a_token_service_that_fails_is_named_with_its_failure() {
     let service = tokens.host();
     let asker = Asker::anonymous();
     for (fault, reason) in [
-        (TokenFault::Status(500), "answered 500"),
-        (TokenFault::Status(404), "answered 404"),
+        (TokenFault::Status(500), "returned 500 Internal Server Error"),
+        (TokenFault::Status(404), "returned 404 Not Found"),
         (TokenFault::Garbage, "returned an invalid response: not JSON"),
         (TokenFault::NoToken, "returned an invalid response: no token"),
     ] {

@@ -146,7 +146,7 @@ async fn what_is_not_a_release_is_reported_and_cached() {
     for (image, reason) in [
         (base, "its layers do not have release-manifests/image-references".to_owned()),
         (Image::scratch(), "its layers do not have release-manifests/image-references".to_owned()),
-        (tagged, "its tag `rhel-coreos` is `quay.io/ocp/os:4.18`, which is not by digest".to_owned()),
+        (tagged, "its tag `rhel-coreos` is `quay.io/ocp/os:4.18`, which has no digest".to_owned()),
         (
             broken,
             "its image-references cannot be parsed: EOF while parsing an object at line 1 column 1"
