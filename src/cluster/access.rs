@@ -1,7 +1,7 @@
-//! Which cluster is meant: a kubeconfig, the account of the pod, or none.
+//! Finds the cluster: a kubeconfig, the service account of the pod, or none.
 //!
-//! Owns where that is looked for and the words for what is wrong with it. Nothing is asked of a
-//! cluster here, and no plug-in is run, so that a server can listen before its cluster answers.
+//! Sends no request and runs no exec plug-in, so that a server listens before its API server answers.
+//! Messages never quote a kubeconfig, which holds credentials.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -17,7 +17,7 @@ use crate::errors;
 use crate::text::shown;
 use crate::tls::pem::CaBundle;
 
-/// What the user says of the cluster.
+/// The options that name a cluster.
 #[derive(Clone, Debug, Default)]
 pub struct ClusterChoice {
     /// `--kubeconfig`.
@@ -26,21 +26,21 @@ pub struct ClusterChoice {
     pub context: Option<String>,
 }
 
-/// What the process was started with.
+/// The environment that names a cluster.
 #[derive(Clone, Debug, Default)]
 pub struct ClusterEnvironment {
-    /// `KUBECONFIG`: files, with colons between them.
+    /// `KUBECONFIG`: files separated by colons.
     pub kubeconfig: Option<OsString>,
     /// `HOME`.
     pub home: Option<PathBuf>,
-    /// `KUBERNETES_SERVICE_HOST` and `KUBERNETES_SERVICE_PORT`, which every pod has.
+    /// `KUBERNETES_SERVICE_HOST` and `KUBERNETES_SERVICE_PORT`, which are set in every pod.
     pub service: Option<(String, String)>,
-    /// Where the account of a pod is mounted.
+    /// The folder into which the service account of a pod is mounted.
     pub account: PathBuf,
 }
 
 impl ClusterEnvironment {
-    /// That of this process.
+    /// The environment of this process.
     pub fn of_process() -> Self {
         let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty());
         let text = |name| variable(name)?.into_string().ok();
@@ -53,24 +53,28 @@ impl ClusterEnvironment {
     }
 }
 
-/// How a cluster is reached.
+/// Address and credentials of an API server.
 #[derive(Clone)]
 pub struct ClusterAccess {
     pub(crate) config: Config,
-    /// Where that was found: a file, or the account of the pod.
+    /// Where they were found: a kubeconfig, or the service account of the pod.
     pub(crate) origin: String,
 }
 
 impl fmt::Debug for ClusterAccess {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let server = self.config.cluster_url.to_string();
-        formatter.debug_struct("Access").field("server", &server).field("origin", &self.origin).finish()
+        formatter
+            .debug_struct("ClusterAccess")
+            .field("server", &server)
+            .field("origin", &self.origin)
+            .finish()
     }
 }
 
 impl ClusterAccess {
-    /// Finds the cluster that is meant: the file of `choice`, those of `KUBECONFIG`, `~/.kube/config`,
-    /// and last the account of the pod. `None` when there is none of these.
+    /// Finds the cluster: the file of `choice`, those of `KUBECONFIG`, `~/.kube/config`, or the service account
+    /// of the pod, in this order. `None` when there is none of these.
     pub fn find(
         choice: &ClusterChoice,
         environment: &ClusterEnvironment,
@@ -85,9 +89,9 @@ impl ClusterAccess {
             .filter(|path| !path.as_os_str().is_empty())
             .collect();
         if !listed.is_empty() {
-            // As kubectl does: of several, those that are not there are passed over.
-            let there: Vec<_> = listed.iter().filter(|path| path.exists()).cloned().collect();
-            let files = if there.is_empty() { listed } else { there };
+            // Like kubectl, ignores missing files as long as one exists.
+            let existing: Vec<_> = listed.iter().filter(|path| path.exists()).cloned().collect();
+            let files = if existing.is_empty() { listed } else { existing };
             return Self::from_files(&files, choice.context.as_deref()).map(Some);
         }
         let usual = environment.home.as_ref().map(|home| home.join(".kube/config"));
@@ -101,22 +105,23 @@ impl ClusterAccess {
     fn from_files(files: &[PathBuf], context: Option<&str>) -> Result<Self, AccessError> {
         let names: Vec<_> = files.iter().map(|path| path.display().to_string()).collect();
         let file = names.join(":");
-        let wrong = |fault: String| AccessError::Unusable { origin: format!("kubeconfig {file}"), fault };
+        let unusable = |fault: String| AccessError::Unusable { origin: format!("kubeconfig {file}"), fault };
         let mut kubeconfig = Kubeconfig::default();
         for path in files {
-            // The first file to say something wins.
-            kubeconfig = kubeconfig.merge(read(path)?).map_err(|error| wrong(words(&error)))?;
+            // The first file that sets a value takes precedence.
+            kubeconfig = kubeconfig.merge(read(path)?).map_err(|error| unusable(words(&error)))?;
         }
         let known: Vec<_> = kubeconfig.contexts.iter().map(|context| shown(&context.name)).collect();
-        let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+        let known =
+            if known.is_empty() { "it has none".to_owned() } else { format!("it has {}", known.join(", ")) };
         let chosen = context.map(str::to_owned).or(kubeconfig.current_context.take());
         let Some(chosen) = chosen.filter(|name| !name.is_empty()) else {
-            return Err(wrong(format!("no context is chosen; name one with --context (there is {known})")));
+            return Err(unusable(format!("no context is selected; select one with --context ({known})")));
         };
         if !kubeconfig.contexts.iter().any(|context| context.name == chosen && context.context.is_some()) {
             let name = shown(&chosen);
-            return Err(wrong(format!(
-                "there is no context `{name}`; name another with --context (there is {known})"
+            return Err(unusable(format!(
+                "there is no context `{name}`; select another with --context ({known})"
             )));
         }
         let cluster = {
@@ -127,9 +132,9 @@ impl ClusterAccess {
         };
         let has_proxy = cluster.as_ref().is_some_and(|cluster| cluster.proxy_url.is_some());
         kubeconfig.current_context = Some(chosen.clone());
-        let in_context = |fault: String| wrong(format!("context `{}`: {fault}", shown(&chosen)));
+        let in_context = |fault: String| unusable(format!("context `{}`: {fault}", shown(&chosen)));
         if let Some(cluster) = &cluster {
-            check_authority(cluster).map_err(in_context)?;
+            check_ca(cluster).map_err(in_context)?;
         }
         let mut config = Config::try_from(kubeconfig).map_err(|error| in_context(words(&error)))?;
         if !has_proxy && !wants_proxy(&config.cluster_url) {
@@ -138,27 +143,27 @@ impl ClusterAccess {
         Ok(Self { config, origin: format!("kubeconfig {file}") })
     }
 
-    /// The account that the kubelet mounts into a pod. `None` outside a pod, and in one that is given
-    /// no account.
+    /// The service account that the kubelet mounts into a pod. `None` outside a pod, and in a pod without one.
     fn of_pod(environment: &ClusterEnvironment) -> Result<Option<Self>, AccessError> {
         let Some((host, port)) = &environment.service else { return Ok(None) };
         let (token, authority) = (environment.account.join("token"), environment.account.join("ca.crt"));
         if !token.exists() {
             return Ok(None);
         }
-        let origin = format!("the account of the pod in {}", environment.account.display());
-        let wrong = |fault: String| AccessError::Unusable { origin: origin.clone(), fault };
+        let origin = format!("service account in {}", environment.account.display());
+        let unusable = |fault: String| AccessError::Unusable { origin: origin.clone(), fault };
         let host = if host.contains(':') { format!("[{host}]") } else { host.clone() };
         let url = format!("https://{host}:{port}");
-        let url = url.parse().map_err(|error| wrong(format!("{} is no address: {error}", shown(&url))))?;
+        let url =
+            url.parse().map_err(|error| unusable(format!("{} is not a valid URL: {error}", shown(&url))))?;
         let mut config = Config::new(url);
         config.auth_info.token_file = Some(token.display().to_string());
-        let pem =
-            std::fs::read(&authority).map_err(|error| wrong(format!("ca.crt: {}", errors::words(&error))))?;
+        let pem = std::fs::read(&authority)
+            .map_err(|error| unusable(format!("ca.crt: {}", errors::words(&error))))?;
         let roots = CaBundle::parse(&String::from_utf8_lossy(&pem));
-        let roots = roots.map_err(|fault| wrong(format!("ca.crt: {fault}")))?.into_certificates();
+        let roots = roots.map_err(|fault| unusable(format!("ca.crt: {fault}")))?.into_certificates();
         config.root_cert = Some(roots.iter().map(|root| root.to_vec()).collect());
-        // Read again about once a minute, as the token is.
+        // kube reads it again about once a minute, like the token.
         config.root_cert_file = Some(authority);
         Ok(Some(Self { config, origin }))
     }
@@ -168,7 +173,7 @@ impl ClusterAccess {
         &self.origin
     }
 
-    pub(crate) fn wrong(&self, fault: String) -> AccessError {
+    pub(crate) fn unusable(&self, fault: String) -> AccessError {
         AccessError::Unusable { origin: self.origin.clone(), fault }
     }
 }
@@ -180,14 +185,14 @@ fn read(path: &Path) -> Result<Kubeconfig, AccessError> {
     })
 }
 
-/// By whom the API server is trusted, looked at before anybody else does: what is wrong with it is told by
-/// the line. What stands in the file itself comes before what another file says, as with kubectl.
-fn check_authority(cluster: &Cluster) -> Result<(), String> {
+/// Checks the CA certificates of the API server. kube would report an error in them without the line. Inline
+/// data takes precedence over a file, like in kubectl.
+fn check_ca(cluster: &Cluster) -> Result<(), String> {
     let data = cluster.certificate_authority_data.as_deref().filter(|data| !data.is_empty());
     let (field, pem) = match (data, &cluster.certificate_authority) {
         (Some(data), _) => {
             let field = "`certificate-authority-data` of its cluster".to_owned();
-            let pem = BASE64_STANDARD.decode(data).map_err(|_| format!("{field} is no base64"))?;
+            let pem = BASE64_STANDARD.decode(data).map_err(|_| format!("{field} is not base64"))?;
             (field, pem)
         }
         (None, Some(path)) => {
@@ -199,46 +204,48 @@ fn check_authority(cluster: &Cluster) -> Result<(), String> {
         (None, None) => return Ok(()),
     };
     let found = CaBundle::parse(&String::from_utf8_lossy(&pem));
-    found.map(drop).map_err(|fault| format!("{field}: {fault}; mend it or take it out"))
+    found.map(drop).map_err(|fault| format!("{field}: {fault}; fix or remove it"))
 }
 
-/// What is wrong, without any of the file's text, which holds credentials.
+/// Describes an error without quoting the file, which holds credentials.
 pub(crate) fn words(error: &KubeconfigError) -> String {
     match error {
         KubeconfigError::ReadConfig(error, _) => {
-            format!("{}; name another with --kubeconfig", errors::words(error))
+            format!("{}; name another file with --kubeconfig", errors::words(error))
         }
         KubeconfigError::Parse(error) => match error.location() {
-            Some(at) => format!("line {}, column {}: it is no kubeconfig", at.line(), at.column()),
-            None => "it is no kubeconfig".to_owned(),
+            Some(at) => format!("line {}, column {}: not a valid kubeconfig", at.line(), at.column()),
+            None => "not a valid kubeconfig".to_owned(),
         },
         KubeconfigError::LoadClusterOfContext(name) => format!("there is no cluster `{}`", shown(name)),
         KubeconfigError::MissingClusterUrl => "its cluster has no `server`".to_owned(),
-        KubeconfigError::ParseClusterUrl(error) => format!("`server` of its cluster is no address: {error}"),
+        KubeconfigError::ParseClusterUrl(error) => {
+            format!("`server` of its cluster is not a valid URL: {error}")
+        }
         KubeconfigError::ParseProxyUrl(error) => {
-            format!("the proxy (`proxy-url` of its cluster, or HTTPS_PROXY) is no address: {error}")
+            format!("the proxy (`proxy-url` of its cluster, or HTTPS_PROXY) is not a valid URL: {error}")
         }
         KubeconfigError::LoadClientCertificate(error) => {
             format!("`client-certificate` of its user: {}", of_file(error))
         }
         KubeconfigError::LoadClientKey(error) => format!("`client-key` of its user: {}", of_file(error)),
-        KubeconfigError::ParseCertificates(_) => "`client-certificate` of its user is no PEM".to_owned(),
+        KubeconfigError::ParseCertificates(_) => "`client-certificate` of its user is not PEM".to_owned(),
         other => other.to_string(),
     }
 }
 
-/// What is wrong with a file that is named, or with what stands in its place.
+/// Describes an error in a file, or in the data that replaces it.
 fn of_file(error: &LoadDataError) -> String {
     match error {
         LoadDataError::ReadFile(error, path) => {
             format!("{}: {}; name another file", path.display(), errors::words(error))
         }
-        LoadDataError::DecodeBase64(_) => "its data is no base64".to_owned(),
+        LoadDataError::DecodeBase64(_) => "its data is not base64".to_owned(),
         LoadDataError::NoBase64DataOrFile => "it is missing".to_owned(),
     }
 }
 
-/// Whether `HTTPS_PROXY` is for the API server: not what `NO_PROXY` names, and not this very machine.
+/// Whether `HTTPS_PROXY` applies to the API server: not if `NO_PROXY` names it, and not on loopback.
 fn wants_proxy(url: &Uri) -> bool {
     let host = url.host().unwrap_or_default().trim_matches(['[', ']']);
     let is_loopback =
@@ -246,19 +253,19 @@ fn wants_proxy(url: &Uri) -> bool {
     !is_loopback && Matcher::from_env().intercept(url).is_some()
 }
 
-/// A cluster that cannot be reached as the user says.
+/// A cluster that cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum AccessError {
     /// A kubeconfig or an account cannot be used.
-    #[error("{origin}: {fault}\n  help: `--no-cluster` does without a cluster")]
+    #[error("{origin}: {fault}\n  help: to run without a cluster, use `--no-cluster`")]
     Unusable {
-        /// Where it was found.
+        /// The kubeconfig or service account.
         origin: String,
         /// What is wrong in it.
         fault: String,
     },
-    /// A context without the file that it is in.
-    #[error("--context `{context}`: there is no kubeconfig to look for it in; name one with --kubeconfig")]
+    /// A context was selected, and there is no kubeconfig.
+    #[error("--context `{context}`: there is no kubeconfig; name one with --kubeconfig")]
     ContextWithoutFile {
         /// The context.
         context: String,

@@ -1,45 +1,49 @@
-//! The API server: one request, by a deadline, with an answer or the reason why there is none.
+//! Requests to the API server, each with a deadline, and the reasons why one fails.
 //!
-//! Owns the client, which is made in the background because an exec plug-in may take its time, and
-//! the words for failures. No body of an answer is ever put into words: it may hold a secret.
+//! The client is built in the background, because an exec plug-in may take long. No response body is ever
+//! put into a message: it may hold a secret.
 
-use std::fmt;
+use std::fmt::{self, Debug};
 use std::time::Duration;
 
-use axum::http::{Request, Response};
-use bytes::Bytes;
-use http_body_util::BodyExt;
-use kube::Client;
-use kube::client::{AuthError, Body, ConfigExt};
-use serde::Deserialize;
+use axum::http::Response;
+use futures_util::{Stream, StreamExt};
+use http_body_util::{LengthLimitError, Limited};
+use kube::api::{Api, ListParams, ObjectList, PostParams, WatchEvent, WatchParams};
+use kube::client::{AuthError, ClientBuilder, ConfigExt};
+use kube::core::{Request, Status};
+use kube::{Client, Resource};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
+use tower::util::MapResponseLayer;
+use tracing::Dispatch;
+use tracing::instrument::WithSubscriber;
 
 use crate::cluster::access::{AccessError, ClusterAccess, words as kubeconfig_words};
 use crate::errors;
 use crate::text::shown;
 
-/// A way to one API server.
+/// The client of one API server.
 pub(crate) struct ApiClient {
     config: kube::Config,
-    /// Who is asked, for messages: `host:port`.
+    /// `host:port` of the API server, for messages.
     server: String,
     /// The command of the exec plug-in.
     plug_in: Option<String>,
-    made: Mutex<ClientState>,
+    state: Mutex<ClientState>,
 }
 
-/// The client, on its way from configuration to use.
 enum ClientState {
-    Not,
+    NotBuilt,
+    /// Being built, for which an exec plug-in may be running. All callers wait for this one.
+    Building(JoinHandle<Result<Client, String>>),
     Ready {
         client: Client,
         since: Instant,
     },
-    /// It is being made, for which an exec plug-in may be at work. Whoever asks waits for this one rather
-    /// than starting another.
-    Working(JoinHandle<Result<Client, String>>),
     Failed {
         reason: String,
         until: Instant,
@@ -47,10 +51,11 @@ enum ClientState {
 }
 
 impl ApiClient {
-    /// Prepares a connection. What can be seen to be wrong without running anything is told at once.
+    /// Prepares a client. What is wrong with the configuration is reported at once, unless only running an
+    /// exec plug-in would show it.
     pub(crate) fn new(mut access: ClusterAccess) -> Result<Self, AccessError> {
-        access.config.connect_timeout = Some(CONNECT);
-        // Retries are paced by those who ask, inside their deadlines.
+        access.config.connect_timeout = Some(CONNECT_TIMEOUT);
+        // Callers retry with pauses and deadlines of their own.
         access.config.default_retry = false;
         let plug_in = access
             .config
@@ -65,82 +70,82 @@ impl ApiClient {
         if plug_in.is_none() && access.config.auth_info.auth_provider.is_none() {
             let certificates = access.config.rustls_client_config().map(drop);
             let token = access.config.auth_layer().map(drop);
-            certificates.and(token).map_err(|error| access.wrong(words(&error, None)))?;
+            certificates.and(token).map_err(|error| access.unusable(words(&error, None)))?;
         }
-        Ok(Self { config: access.config, server, plug_in, made: Mutex::new(ClientState::Not) })
+        Ok(Self { config: access.config, server, plug_in, state: Mutex::new(ClientState::NotBuilt) })
     }
 
-    /// Who is asked.
+    /// `host:port` of the API server.
     pub(crate) fn server(&self) -> &str {
         &self.server
     }
 
-    /// Sends a request and reads the whole answer, of at most `most` bytes.
-    pub(crate) async fn ask(
+    /// One page of a list.
+    pub(crate) async fn list<K: Clone + DeserializeOwned>(
         &self,
-        request: Request<Vec<u8>>,
-        most: usize,
+        path: &str,
+        parameters: &ListParams,
         deadline: Instant,
-    ) -> Result<Vec<u8>, ApiError> {
-        let response = self.open(request, deadline).await?;
-        self.read(response.into_body(), most, deadline).await
+    ) -> Result<ObjectList<K>, ApiError> {
+        let request = Request::new(path).list(parameters).map_err(kube::Error::BuildRequest);
+        self.call(deadline, |client| async move { client.request(request?).await }).await
     }
 
-    /// Sends a request, and returns when the head of a good answer is there.
-    pub(crate) async fn open(
+    /// Opens a watch. Returns when the API server has accepted it.
+    pub(crate) async fn watch<K: Clone + DeserializeOwned>(
         &self,
-        request: Request<Vec<u8>>,
+        path: &str,
+        parameters: &WatchParams,
+        resource_version: &str,
         deadline: Instant,
-    ) -> Result<Response<Body>, ApiError> {
+    ) -> Result<impl Stream<Item = kube::Result<WatchEvent<K>>> + use<K>, ApiError> {
+        let request = Request::new(path).watch(parameters, resource_version);
+        let request = request.map_err(kube::Error::BuildRequest);
+        self.call(deadline, |client| async move { client.request_events(request?).await }).await
+    }
+
+    /// The next event of a watch; `None` at its end, when the connection breaks, and at `deadline`.
+    pub(crate) async fn next_event<K>(
+        &self,
+        events: &mut (impl Stream<Item = kube::Result<WatchEvent<K>>> + Unpin),
+        deadline: Instant,
+    ) -> Result<Option<WatchEvent<K>>, ApiError> {
+        let next = events.next().with_subscriber(Dispatch::none());
+        match timeout_at(deadline, next).await {
+            Err(_) | Ok(None | Some(Err(kube::Error::ReadEvents(_)))) => Ok(None),
+            Ok(Some(Ok(event))) => Ok(Some(event)),
+            Ok(Some(Err(error))) => Err(self.failure(&error)),
+        }
+    }
+
+    /// Creates an object without a namespace, and returns it as the API server answers it.
+    pub(crate) async fn create<K>(&self, object: &K, deadline: Instant) -> Result<K, ApiError>
+    where
+        K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Serialize,
+    {
+        self.call(
+            deadline,
+            |client| async move { Api::all(client).create(&PostParams::default(), object).await },
+        )
+        .await
+    }
+
+    /// Runs `call` with the client, by `deadline`.
+    async fn call<T, F: Future<Output = kube::Result<T>>>(
+        &self,
+        deadline: Instant,
+        call: impl FnOnce(Client) -> F,
+    ) -> Result<T, ApiError> {
         let client = self.client(deadline).await?;
-        let sent = client.send(request.map(Body::from));
-        let response = match timeout_at(deadline, sent).await {
-            Err(_) => return Err(self.out_of_time()),
-            Ok(Err(error)) => return Err(self.unreachable(words(&error, self.plug_in.as_deref()))),
-            Ok(Ok(response)) => response,
-        };
-        let status = response.status();
-        if status.is_success() {
-            return Ok(response);
-        }
-        let body = self.read(response.into_body(), MAX_STATUS, deadline).await.unwrap_or_default();
-        let message = ApiStatus::message_of(&body);
-        Err(match status.as_u16() {
-            401 => {
+        // kube logs the whole body of a response that it cannot decode, and that may hold a secret.
+        let call = call(client).with_subscriber(Dispatch::none());
+        let Ok(outcome) = timeout_at(deadline, call).await else { return Err(self.out_of_time()) };
+        match outcome.map_err(|error| self.failure(&error)) {
+            Err(failure @ ApiError::Unauthorized { .. }) => {
                 self.forget_client().await;
-                ApiError::NotAccepted { server: self.server.clone() }
+                Err(failure)
             }
-            403 => ApiError::Forbidden { message },
-            404 => ApiError::NotServed,
-            410 => ApiError::Gone,
-            status => ApiError::Status { server: self.server.clone(), status, message },
-        })
-    }
-
-    async fn read(&self, mut body: Body, most: usize, deadline: Instant) -> Result<Vec<u8>, ApiError> {
-        let mut bytes = Vec::new();
-        while let Some(frame) = self.next(&mut body, deadline).await? {
-            if bytes.len() + frame.len() > most {
-                return Err(self.nonsense(format!("more than {most} bytes")));
-            }
-            bytes.extend_from_slice(&frame);
-        }
-        Ok(bytes)
-    }
-
-    /// The next piece of a body; `None` at its end.
-    pub(crate) async fn next(&self, body: &mut Body, deadline: Instant) -> Result<Option<Bytes>, ApiError> {
-        loop {
-            match timeout_at(deadline, body.frame()).await {
-                Err(_) => return Err(self.out_of_time()),
-                Ok(None) => return Ok(None),
-                Ok(Some(Err(error))) => return Err(self.unreachable(shown(&errors::innermost(&error)))),
-                Ok(Some(Ok(frame))) => {
-                    if let Ok(data) = frame.into_data() {
-                        return Ok(Some(data));
-                    }
-                }
-            }
+            outcome => outcome,
         }
     }
 
@@ -148,47 +153,77 @@ impl ApiClient {
         ApiError::OutOfTime { server: self.server.clone() }
     }
 
-    pub(crate) fn nonsense(&self, reason: String) -> ApiError {
-        ApiError::Nonsense { server: self.server.clone(), reason }
+    pub(crate) fn invalid(&self, reason: String) -> ApiError {
+        ApiError::InvalidResponse { server: self.server.clone(), reason }
     }
 
-    fn unreachable(&self, reason: String) -> ApiError {
-        ApiError::Unreachable { server: self.server.clone(), reason }
+    fn failure(&self, error: &kube::Error) -> ApiError {
+        match error {
+            kube::Error::Api(status) => self.status_error(status),
+            // The text of the error quotes the response.
+            kube::Error::SerdeError(error) => {
+                let (line, column) = (error.line(), error.column());
+                self.invalid(format!("unexpected JSON at line {line}, column {column}"))
+            }
+            kube::Error::FromUtf8(_) => self.invalid("it is not UTF-8".to_owned()),
+            error if errors::chain(error).any(|error| error.is::<LengthLimitError>()) => {
+                self.invalid(format!("more than {MAX_RESPONSE} bytes"))
+            }
+            error => ApiError::Unreachable {
+                server: self.server.clone(),
+                reason: words(error, self.plug_in.as_deref()),
+            },
+        }
     }
 
-    /// The client, made anew where its certificate has ended.
+    /// The error that a `meta/v1 Status` reports.
+    pub(crate) fn status_error(&self, status: &Status) -> ApiError {
+        let server = self.server.clone();
+        // Then kube has put the whole body into the message.
+        let message =
+            if status.reason == NOT_A_STATUS { "no reason given".to_owned() } else { short(&status.message) };
+        match status.code {
+            401 => ApiError::Unauthorized { server },
+            403 => ApiError::Forbidden { message },
+            404 => ApiError::NotServed,
+            410 => ApiError::Gone,
+            code => ApiError::Status { server, code, message },
+        }
+    }
+
+    /// The client, built again when its certificate has expired.
     async fn client(&self, deadline: Instant) -> Result<Client, ApiError> {
-        let Ok(mut made) = timeout_at(deadline, self.made.lock()).await else {
-            return Err(self.waiting());
+        let Ok(mut state) = timeout_at(deadline, self.state.lock()).await else {
+            return Err(self.still_building());
         };
         loop {
-            match &mut *made {
+            match &mut *state {
                 ClientState::Ready { client, .. } => {
-                    let is_over = client.valid_until().is_some_and(|end| end <= jiff::Timestamp::now());
-                    if !is_over {
+                    let has_expired = client.valid_until().is_some_and(|end| end <= jiff::Timestamp::now());
+                    if !has_expired {
                         return Ok(client.clone());
                     }
-                    *made = ClientState::Not;
+                    *state = ClientState::NotBuilt;
                 }
                 ClientState::Failed { reason, until } => {
                     if Instant::now() < *until {
                         return Err(ApiError::NoCredentials { reason: reason.clone() });
                     }
-                    *made = ClientState::Not;
+                    *state = ClientState::NotBuilt;
                 }
-                ClientState::Not => {
+                ClientState::NotBuilt => {
                     let (config, plug_in) = (self.config.clone(), self.plug_in.clone());
-                    *made = ClientState::Working(tokio::task::spawn_blocking(move || {
-                        Client::try_from(config).map_err(|error| words(&error, plug_in.as_deref()))
+                    *state = ClientState::Building(tokio::task::spawn_blocking(move || {
+                        build(config).map_err(|error| words(&error, plug_in.as_deref()))
                     }));
                 }
-                ClientState::Working(task) => {
+                ClientState::Building(task) => {
                     let outcome = match timeout_at(deadline, task).await {
-                        Err(_) => return Err(self.waiting()),
+                        Err(_) => return Err(self.still_building()),
                         Ok(Err(error)) => Err(error.to_string()),
                         Ok(Ok(outcome)) => outcome,
                     };
-                    *made = match outcome {
+                    *state = match outcome {
                         Ok(client) => ClientState::Ready { client, since: Instant::now() },
                         Err(reason) => ClientState::Failed { reason, until: Instant::now() + PLUG_IN_PAUSE },
                     };
@@ -197,18 +232,18 @@ impl ApiClient {
         }
     }
 
-    /// What a plug-in gave is not accepted any more: the next request asks it again.
+    /// Lets the next request run the exec plug-in again, whose credentials were rejected.
     async fn forget_client(&self) {
         if self.plug_in.is_none() {
             return;
         }
-        let mut made = self.made.lock().await;
-        if matches!(&*made, ClientState::Ready { since, .. } if since.elapsed() > PLUG_IN_PAUSE) {
-            *made = ClientState::Not;
+        let mut state = self.state.lock().await;
+        if matches!(&*state, ClientState::Ready { since, .. } if since.elapsed() > PLUG_IN_PAUSE) {
+            *state = ClientState::NotBuilt;
         }
     }
 
-    fn waiting(&self) -> ApiError {
+    fn still_building(&self) -> ApiError {
         match &self.plug_in {
             Some(command) => ApiError::NoCredentials {
                 reason: format!("the exec plug-in `{command}` has not answered yet"),
@@ -218,66 +253,73 @@ impl ApiClient {
     }
 }
 
-impl fmt::Debug for ApiClient {
+impl Debug for ApiClient {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_struct("Connection").field("server", &self.server).finish_non_exhaustive()
+        formatter.debug_struct("ApiClient").field("server", &self.server).finish_non_exhaustive()
     }
 }
 
-/// Why the API server gave no good answer.
+/// kube's client, with a limit on the size of each response.
+fn build(config: kube::Config) -> kube::Result<Client> {
+    let limit =
+        MapResponseLayer::new(|response: Response<_>| response.map(|body| Limited::new(body, MAX_RESPONSE)));
+    Ok(ClientBuilder::try_from(config)?.with_layer(&limit).build())
+}
+
+/// Why a request to the API server failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum ApiError {
-    /// It serves no such kind.
+    /// The resource is not served.
     #[error("the API server does not serve it")]
     NotServed,
-    /// What was asked for is too old to be continued.
-    #[error("the API server has forgotten where the last answer ended")]
+    /// The resource version of a watch, or the token of a page, is too old.
+    #[error("the resource version is too old")]
     Gone,
-    /// The account has not the right.
+    /// The account lacks a right.
     #[error("{message}")]
     Forbidden {
-        /// What the API server says is missing.
+        /// The API server's message, which names verb, resource and account.
         message: String,
     },
-    /// The account is not known.
-    #[error("the API server {server} does not accept the credentials")]
-    NotAccepted {
-        /// Who was asked.
+    /// The credentials are not valid.
+    #[error("the API server {server} rejected the credentials (401 Unauthorized)")]
+    Unauthorized {
+        /// `host:port`.
         server: String,
     },
-    /// Another status that is no answer.
-    #[error("the API server {server} answered {status}: {message}")]
+    /// Another HTTP status.
+    #[error("the API server {server} returned {code}: {message}")]
     Status {
-        /// Who was asked.
+        /// `host:port`.
         server: String,
         /// The HTTP status.
-        status: u16,
-        /// What it says.
+        code: u16,
+        /// The API server's message.
         message: String,
     },
-    /// No connection could be made, or it broke.
-    #[error("the API server {server} cannot be reached: {reason}")]
+    /// There is no connection.
+    #[error("cannot reach the API server {server}: {reason}")]
     Unreachable {
-        /// Who was asked.
+        /// `host:port`.
         server: String,
-        /// What the network said.
+        /// What the network reported.
         reason: String,
     },
-    /// There was no answer in time.
+    /// The deadline passed.
     #[error("the API server {server} did not answer in time")]
     OutOfTime {
-        /// Who was asked.
+        /// `host:port`.
         server: String,
     },
-    /// The answer was not what the protocol promises.
-    #[error("the API server {server} answered wrongly: {reason}")]
-    Nonsense {
-        /// Who was asked.
+    /// The response does not follow the protocol.
+    #[error("the API server {server} returned an invalid response: {reason}")]
+    InvalidResponse {
+        /// `host:port`.
         server: String,
-        /// What was wrong.
+        /// What is wrong.
         reason: String,
     },
-    /// There is nothing to show to the API server.
+    /// The exec plug-in gave no credentials.
     #[error("no credentials for the API server: {reason}")]
     NoCredentials {
         /// What happened.
@@ -285,33 +327,7 @@ pub(crate) enum ApiError {
     },
 }
 
-/// A `meta/v1 ApiStatus`, of which only the message is of use.
-#[derive(Deserialize)]
-pub(crate) struct ApiStatus {
-    #[serde(default)]
-    message: String,
-    #[serde(default)]
-    code: u16,
-}
-
-impl ApiStatus {
-    /// The status that stands in place of an object at the end of a watch.
-    pub(crate) fn into_failure(self, connection: &ApiClient) -> ApiError {
-        let message = short(&self.message);
-        match self.code {
-            410 => ApiError::Gone,
-            403 => ApiError::Forbidden { message },
-            status => ApiError::Status { server: connection.server.clone(), status, message },
-        }
-    }
-
-    fn message_of(body: &[u8]) -> String {
-        serde_json::from_slice::<Self>(body)
-            .map_or_else(|_| "without a reason".to_owned(), |status| short(&status.message))
-    }
-}
-
-/// A message from outside: harmless to a terminal, and not endless.
+/// The API server's message, safe for a terminal and not too long.
 fn short(message: &str) -> String {
     let mut text: String = message.chars().take(MAX_MESSAGE).collect();
     if text.len() < message.len() {
@@ -320,7 +336,7 @@ fn short(message: &str) -> String {
     shown(&text)
 }
 
-/// What a client says of its failure. What a plug-in printed stays out of it: it may be a credential.
+/// What kube's client reports. The output of a plug-in is left out: it may be a credential.
 fn words(error: &kube::Error, plug_in: Option<&str>) -> String {
     let plug_in = plug_in.unwrap_or("of the kubeconfig");
     match error {
@@ -332,10 +348,8 @@ fn words(error: &kube::Error, plug_in: Option<&str>) -> String {
         kube::Error::InferKubeconfig(error) => kubeconfig_words(error),
         kube::Error::RustlsTls(error) => error.to_string(),
         kube::Error::ProxyProtocolUnsupported { proxy_url } => {
-            format!(
-                "its proxy is of a kind that is not known: `{}`",
-                shown(proxy_url.scheme_str().unwrap_or(""))
-            )
+            let scheme = shown(proxy_url.scheme_str().unwrap_or_default());
+            format!("its proxy has the unsupported scheme `{scheme}`")
         }
         other => shown(&errors::innermost(other)),
     }
@@ -355,13 +369,16 @@ fn plug_in_words(error: &AuthError, plug_in: &str) -> String {
         AuthError::ReadTokenFile(error, path) => {
             format!("the token file {}: {}", path.display(), errors::words(error))
         }
-        AuthError::AuthExec(_) => "the auth provider of the kubeconfig gave no token".to_owned(),
+        AuthError::AuthExec(_) => "the auth provider of the kubeconfig returned no token".to_owned(),
         other => other.to_string(),
     }
 }
 
-const CONNECT: Duration = Duration::from_secs(5);
-/// A plug-in that failed is left alone for a moment, and one whose answer was refused.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a plug-in is not run again after it failed, or after its credentials were rejected.
 const PLUG_IN_PAUSE: Duration = Duration::from_secs(5);
-const MAX_STATUS: usize = 64 * 1024;
+/// For one response, which is a page of a list or all events of a watch. An object has up to 1.5 MiB in etcd.
+const MAX_RESPONSE: usize = 64 * 1024 * 1024;
 const MAX_MESSAGE: usize = 400;
+/// kube's reason for an error response that is not a `Status`.
+const NOT_A_STATUS: &str = "Failed to parse error data";

@@ -1,168 +1,153 @@
-//! What the cluster says of registries, handed over to the client that asks them.
+//! The registry settings of the cluster, applied to the registry client: mirrors, blocked and insecure
+//! registries, the proxy and CA certificates.
 //!
-//! Owns the shapes of the mirror sets, `image.config.openshift.io`, the proxy and the trust bundles,
-//! and when each part is put in force: only when all of it could be read, so that a kind that cannot
-//! be read never takes a mirror or a certificate away.
+//! A part is applied only when every resource that it comes from could be read, so that a resource that
+//! cannot be read never removes a mirror or a certificate.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
 use base64::prelude::{BASE64_STANDARD, Engine};
 use serde::Deserialize;
-use tokio::sync::Notify;
 
-use crate::cluster::reflector::{ObjectMap, Readiness, Store};
-use crate::cluster::resources::{PAGE, Resource, WithData, WithSpec, WithStatus, nullable};
+use crate::cluster::objects::{ApiObject, ObjectSummary, PullSecretText, WithData, WithStatus, nullable};
+use crate::cluster::resources::Stores;
+use crate::cluster::store::Store;
 use crate::model::facts::Fact;
-use crate::model::facts::registry_sources::{IMAGE_CONFIG, RegistrySources};
+use crate::model::facts::registry_sources::RegistrySources;
+use crate::registry::RegistryClient;
+use crate::registry::auth::keychain::PullSecretState;
 use crate::registry::http::proxy::ProxySettings;
 use crate::registry::http::tls_roots::ClusterCas;
 use crate::registry::mirrors::mirror_sets::{ClusterRegistries, MirrorSet, SourcePolicy};
 use crate::reload::Reloaded;
-use crate::sources::RegistryClient;
 use crate::text::shown;
 use crate::tls::pem::CaBundle;
 
-/// What is read of each kind.
-#[derive(Debug)]
+/// Applies the registry settings of the cluster, and logs each change.
+#[derive(Debug, Default)]
 pub(crate) struct RegistryConfig {
-    pub(crate) digest_mirrors: Store<Vec<MirrorSet>>,
-    pub(crate) tag_mirrors: Store<Vec<MirrorSet>>,
-    pub(crate) content_policies: Store<Vec<MirrorSet>>,
-    pub(crate) image: Store<ImageConfig>,
-    pub(crate) proxy: Store<ProxySettings>,
-    pub(crate) registry_authorities: Store<Bundle>,
-    pub(crate) internal_authorities: Store<Bundle>,
-    pub(crate) trust_bundle: Store<Bundle>,
-    /// The fault in a bundle that was told of last.
-    told: Mutex<Option<String>>,
+    /// The error in a CA bundle that was logged last.
+    logged: Mutex<Option<String>>,
 }
-
-/// `spec.registrySources` of `image.config.openshift.io/cluster`.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct ImageConfig {
-    insecure: Vec<String>,
-    sources: RegistrySources,
-}
-
-/// CA bundles by key.
-pub(crate) type Bundle = BTreeMap<String, String>;
 
 impl RegistryConfig {
-    pub(crate) fn new(changed: &Arc<Notify>) -> Self {
-        Self {
-            digest_mirrors: Store::new(&DIGEST_MIRRORS, Arc::clone(changed)),
-            tag_mirrors: Store::new(&TAG_MIRRORS, Arc::clone(changed)),
-            content_policies: Store::new(&CONTENT_POLICIES, Arc::clone(changed)),
-            image: Store::new(&IMAGE, Arc::clone(changed)),
-            proxy: Store::new(&PROXY, Arc::clone(changed)),
-            registry_authorities: Store::new(&REGISTRY_AUTHORITIES, Arc::clone(changed)),
-            internal_authorities: Store::new(&INTERNAL_AUTHORITIES, Arc::clone(changed)),
-            trust_bundle: Store::new(&TRUST_BUNDLE, Arc::clone(changed)),
-            told: Mutex::default(),
-        }
+    /// Applies what is known to `registry`.
+    pub(crate) fn apply(&self, stores: &Stores, registry: &RegistryClient) {
+        apply_registries(stores, registry);
+        apply_proxy(stores, registry);
+        self.apply_certificates(stores, registry);
+        apply_pull_secret(stores, registry);
     }
 
-    pub(crate) fn kinds(&self) -> [&dyn Readiness; 8] {
-        [
-            &self.digest_mirrors,
-            &self.tag_mirrors,
-            &self.content_policies,
-            &self.image,
-            &self.proxy,
-            &self.registry_authorities,
-            &self.internal_authorities,
-            &self.trust_bundle,
-        ]
-    }
-
-    /// Puts in force what is known. Each change is one line of log.
-    pub(crate) fn hand_over(&self, registry: &RegistryClient) {
-        if let Some(registries) = self.registries()
-            && registry.registries().replace(registries.registries()) == Reloaded::Changed
-        {
-            tracing::info!(kind = "mirror sets and image configuration", "registries changed");
-        }
-        let proxies = match self.proxy.object() {
-            // With nothing in its status the cluster has no proxy, and what the process was started
-            // with counts.
-            Fact::Known(proxies) if proxies != ProxySettings::default() => Some(proxies),
-            Fact::Known(_) | Fact::Absent => Some(ProxySettings::from_environment()),
-            Fact::Unknown(_) => None,
-        };
-        if let Some(proxies) = proxies
-            && registry.proxies().replace(proxies) == Reloaded::Changed
-        {
-            tracing::info!(kind = PROXY.name, "proxies for registries changed");
-        }
-        match self.trusted() {
+    fn apply_certificates(&self, stores: &Stores, registry: &RegistryClient) {
+        let mut logged = self.logged.lock().unwrap_or_else(PoisonError::into_inner);
+        match certificates(stores) {
             Ok(None) => {}
-            Ok(Some(trusted)) => {
-                *self.told.lock().unwrap_or_else(PoisonError::into_inner) = None;
-                if registry.certificates().replace(trusted) == Reloaded::Changed {
+            Ok(Some(certificates)) => {
+                *logged = None;
+                if registry.certificates().replace(certificates) == Reloaded::Changed {
                     tracing::info!(kind = "trust bundles", "certificates for registries changed");
                 }
             }
             Err(fault) => {
-                let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-                if told.as_ref() != Some(&fault) {
-                    tracing::error!(
-                        error = %fault,
-                        "certificates for registries not taken over; those before them are in force"
-                    );
-                    *told = Some(fault);
+                if logged.as_ref() != Some(&fault) {
+                    tracing::error!(error = %fault, "cannot use the CA certificates; still using the previous ones");
+                    *logged = Some(fault);
                 }
             }
         }
     }
+}
 
-    /// From which registries nodes may pull.
-    pub(crate) fn registry_sources(&self) -> Fact<RegistrySources> {
-        match self.image.object() {
-            Fact::Known(image) => Fact::Known(image.sources),
-            Fact::Absent => Fact::Absent,
-            Fact::Unknown(cause) => Fact::Unknown(cause),
-        }
-    }
-
-    /// `None` while one of the kinds is not known.
-    fn registries(&self) -> Option<ClusterRegistries> {
-        let joined = |slot: &Store<Vec<MirrorSet>>| {
-            let objects: ObjectMap<_> = known(slot.fact())?;
-            Some(objects.values().flatten().cloned().collect::<Vec<_>>())
-        };
-        let image = known(self.image.object())?;
-        let mut digest_mirrors = joined(&self.digest_mirrors)?;
-        digest_mirrors.extend(joined(&self.content_policies)?);
-        Some(ClusterRegistries {
-            digest_mirrors,
-            tag_mirrors: joined(&self.tag_mirrors)?,
-            insecure: image.insecure,
-            blocked: image.sources.blocked,
-        })
-    }
-
-    /// `None` while one of the bundles is not known. Fails with the ConfigMap and the key whose bundle is
-    /// broken.
-    fn trusted(&self) -> Result<Option<ClusterCas>, String> {
-        let mut trusted = ClusterCas::default();
-        for slot in [&self.internal_authorities, &self.registry_authorities] {
-            let Some(bundle) = known(slot.object()) else { return Ok(None) };
-            for (key, text) in bundle {
-                // A colon cannot stand in a key.
-                let host = key.replace("..", ":");
-                trusted.hosts.entry(host).or_default().authorities = authorities(slot.name(), &key, &text)?;
-            }
-        }
-        let Some(bundle) = known(self.trust_bundle.object()) else { return Ok(None) };
-        if let Some(text) = bundle.get(BUNDLE_KEY) {
-            trusted.everywhere = authorities(self.trust_bundle.name(), BUNDLE_KEY, text)?;
-        }
-        Ok(Some(trusted))
+fn apply_registries(stores: &Stores, registry: &RegistryClient) {
+    if let Some(registries) = registries(stores)
+        && registry.registries().replace(registries.registries()) == Reloaded::Changed
+    {
+        tracing::info!(kind = "mirror sets and image configuration", "registries changed");
     }
 }
 
-/// What is known, or nothing where there is no such thing; `None` while neither is sure.
+/// `None` while one of the resources is unknown.
+fn registries(stores: &Stores) -> Option<ClusterRegistries> {
+    let all = |store: &Store<Vec<MirrorSet>>| {
+        let objects = known(store.objects())?;
+        Some(objects.values().flatten().cloned().collect::<Vec<_>>())
+    };
+    let image = known(stores.image.object())?;
+    let mut digest_mirrors = all(&stores.digest_mirrors)?;
+    digest_mirrors.extend(all(&stores.content_policies)?);
+    Some(ClusterRegistries {
+        digest_mirrors,
+        tag_mirrors: all(&stores.tag_mirrors)?,
+        insecure: image.insecure,
+        blocked: image.sources.blocked,
+    })
+}
+
+fn apply_proxy(stores: &Stores, registry: &RegistryClient) {
+    let proxy = match stores.proxy.object() {
+        Fact::Known(proxy) if proxy != ProxySettings::default() => proxy,
+        // The cluster has no proxy.
+        Fact::Known(_) | Fact::Absent => ProxySettings::from_environment(),
+        Fact::Unknown(_) => return,
+    };
+    if registry.proxies().replace(proxy) == Reloaded::Changed {
+        tracing::info!(kind = stores.proxy.resource().name, "proxies for registries changed");
+    }
+}
+
+/// `None` while one of the bundles is unknown. Fails with ConfigMap and key of a bundle that is not valid.
+fn certificates(stores: &Stores) -> Result<Option<ClusterCas>, String> {
+    let mut certificates = ClusterCas::default();
+    for store in [&stores.internal_registry_cas, &stores.registry_cas] {
+        let Some(bundles) = known(store.object()) else { return Ok(None) };
+        for (key, text) in bundles {
+            // A key cannot contain a colon.
+            let host = key.replace("..", ":");
+            certificates.hosts.entry(host).or_default().authorities = ca_bundle(store, &key, &text)?;
+        }
+    }
+    let Some(bundles) = known(stores.trusted_cas.object()) else { return Ok(None) };
+    if let Some(text) = bundles.get(TRUSTED_CAS_KEY) {
+        certificates.everywhere = ca_bundle(&stores.trusted_cas, TRUSTED_CAS_KEY, text)?;
+    }
+    Ok(Some(certificates))
+}
+
+/// Parses a bundle in PEM. Like the Machine Config Operator, accepts base64 of PEM too.
+fn ca_bundle(store: &Store<CaBundles>, key: &str, text: &str) -> Result<CaBundle, String> {
+    let decoded = (!text.contains("-----BEGIN"))
+        .then(|| BASE64_STANDARD.decode(text.split_whitespace().collect::<String>()).ok())
+        .flatten()
+        .and_then(|bytes| String::from_utf8(bytes).ok());
+    CaBundle::parse(decoded.as_deref().unwrap_or(text))
+        .map_err(|fault| format!("{}, key `{}`: {fault}", store.resource().name, shown(key)))
+}
+
+fn apply_pull_secret(stores: &Stores, registry: &RegistryClient) {
+    let credentials = registry.credentials();
+    if !credentials.are_of_cluster() {
+        return;
+    }
+    let secret = stores.pull_secret.object();
+    let secret = match &secret {
+        Fact::Known(PullSecretText(Ok(text))) => PullSecretState::Text(text),
+        Fact::Known(PullSecretText(Err(fault))) => PullSecretState::Broken(fault),
+        Fact::Absent => PullSecretState::Absent,
+        Fact::Unknown(_) => return,
+    };
+    let kind = stores.pull_secret.resource().name;
+    match credentials.replace(secret) {
+        Ok(Reloaded::Same) => {}
+        Ok(Reloaded::Changed) => tracing::info!(kind, "registry credentials changed"),
+        Err(error) => {
+            tracing::error!(kind, %error, "cannot use the registry credentials; still using the previous ones");
+        }
+    }
+}
+
+/// What is known, or the default where the object does not exist.
 fn known<T: Default>(fact: Fact<T>) -> Option<T> {
     match fact {
         Fact::Known(value) => Some(value),
@@ -171,157 +156,111 @@ fn known<T: Default>(fact: Fact<T>) -> Option<T> {
     }
 }
 
-/// Reads a bundle in PEM, which the operator also takes in base64.
-fn authorities(kind: &str, key: &str, text: &str) -> Result<CaBundle, String> {
-    let decoded = (!text.contains("-----BEGIN"))
-        .then(|| BASE64_STANDARD.decode(text.split_whitespace().collect::<String>()).ok())
-        .flatten()
-        .and_then(|bytes| String::from_utf8(bytes).ok());
-    CaBundle::parse(decoded.as_deref().unwrap_or(text))
-        .map_err(|fault| format!("{kind}, key `{}`: {fault}", shown(key)))
+/// Has the members of all three mirror resources, of which each object sets one.
+#[derive(Clone, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub(crate) struct MirrorSetSpec {
+    #[serde(deserialize_with = "nullable")]
+    image_digest_mirrors: Vec<MirrorFields>,
+    #[serde(deserialize_with = "nullable")]
+    image_tag_mirrors: Vec<MirrorFields>,
+    #[serde(deserialize_with = "nullable")]
+    repository_digest_mirrors: Vec<MirrorFields>,
 }
 
-static DIGEST_MIRRORS: Resource<Vec<MirrorSet>> = Resource {
-    name: "ImageDigestMirrorSets",
-    paths: &["/apis/config.openshift.io/v1/imagedigestmirrorsets"],
-    object: None,
-    page: PAGE,
-    read: mirror_sets,
-};
-
-static TAG_MIRRORS: Resource<Vec<MirrorSet>> = Resource {
-    name: "ImageTagMirrorSets",
-    paths: &["/apis/config.openshift.io/v1/imagetagmirrorsets"],
-    object: None,
-    page: PAGE,
-    read: mirror_sets,
-};
-
-static CONTENT_POLICIES: Resource<Vec<MirrorSet>> = Resource {
-    name: "ImageContentSourcePolicies",
-    paths: &["/apis/operator.openshift.io/v1alpha1/imagecontentsourcepolicies"],
-    object: None,
-    page: PAGE,
-    read: mirror_sets,
-};
-
-/// The three kinds have each a list of its own, of the same shape.
-fn mirror_sets(text: &str) -> crate::cluster::resources::Read<Vec<MirrorSet>> {
-    #[derive(Default, Deserialize)]
-    #[serde(default, rename_all = "camelCase")]
-    struct MirrorSetSpec {
-        #[serde(deserialize_with = "nullable")]
-        image_digest_mirrors: Vec<MirrorBody>,
-        #[serde(deserialize_with = "nullable")]
-        image_tag_mirrors: Vec<MirrorBody>,
-        #[serde(deserialize_with = "nullable")]
-        repository_digest_mirrors: Vec<MirrorBody>,
-    }
-    #[derive(Deserialize)]
-    #[serde(rename_all = "camelCase")]
-    struct MirrorBody {
-        source: String,
-        #[serde(default, deserialize_with = "nullable")]
-        mirrors: Vec<String>,
-        #[serde(default, deserialize_with = "nullable")]
-        mirror_source_policy: String,
-    }
-    let WithSpec::<MirrorSetSpec> { metadata, spec } = serde_json::from_str(text)?;
-    let written = spec.image_digest_mirrors.into_iter().chain(spec.image_tag_mirrors);
-    let sets = written.chain(spec.repository_digest_mirrors).map(|written| MirrorSet {
-        source: written.source,
-        mirrors: written.mirrors,
-        source_policy: match written.mirror_source_policy.as_str() {
-            "NeverContactSource" => SourcePolicy::NeverContactSource,
-            _ => SourcePolicy::AllowContactingSource,
-        },
-    });
-    Ok(Some((metadata.name, sets.collect())))
+#[derive(Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct MirrorFields {
+    source: String,
+    #[serde(default, deserialize_with = "nullable")]
+    mirrors: Vec<String>,
+    #[serde(default, deserialize_with = "nullable")]
+    mirror_source_policy: String,
 }
 
-static IMAGE: Resource<ImageConfig> = Resource {
-    name: IMAGE_CONFIG,
-    paths: &["/apis/config.openshift.io/v1/images"],
-    object: Some("cluster"),
-    page: PAGE,
-    read: |text| {
-        #[derive(Default, Deserialize)]
-        #[serde(default, rename_all = "camelCase")]
-        struct ImageConfigSpec {
-            #[serde(deserialize_with = "nullable")]
-            registry_sources: RegistrySourcesSpec,
-        }
-        #[derive(Default, Deserialize)]
-        #[serde(default, rename_all = "camelCase")]
-        struct RegistrySourcesSpec {
-            #[serde(deserialize_with = "nullable")]
-            insecure_registries: Vec<String>,
-            #[serde(deserialize_with = "nullable")]
-            blocked_registries: Vec<String>,
-            #[serde(deserialize_with = "nullable")]
-            allowed_registries: Vec<String>,
-        }
-        let WithSpec::<ImageConfigSpec> { metadata, spec } = serde_json::from_str(text)?;
-        let RegistrySourcesSpec { insecure_registries, blocked_registries, allowed_registries } =
-            spec.registry_sources;
-        let sources = RegistrySources { allowed: allowed_registries, blocked: blocked_registries };
-        Ok(Some((metadata.name, ImageConfig { insecure: insecure_registries, sources })))
-    },
-};
+impl ObjectSummary for Vec<MirrorSet> {
+    type Object = ApiObject<MirrorSetSpec>;
 
-/// The status, which has what the operator adds to `noProxy`.
-static PROXY: Resource<ProxySettings> = Resource {
-    name: "Proxy/cluster",
-    paths: &["/apis/config.openshift.io/v1/proxies"],
-    object: Some("cluster"),
-    page: PAGE,
-    read: |text| {
-        #[derive(Default, Deserialize)]
-        #[serde(default, rename_all = "camelCase")]
-        struct ProxyStatus {
-            #[serde(deserialize_with = "nullable")]
-            http_proxy: String,
-            #[serde(deserialize_with = "nullable")]
-            https_proxy: String,
-            #[serde(deserialize_with = "nullable")]
-            no_proxy: String,
-        }
-        let WithStatus::<ProxyStatus> { metadata, status } = serde_json::from_str(text)?;
+    fn of(ApiObject { spec, .. }: Self::Object) -> Option<Self> {
+        let sets = spec.image_digest_mirrors.into_iter().chain(spec.image_tag_mirrors);
+        let sets = sets.chain(spec.repository_digest_mirrors).map(|fields| MirrorSet {
+            source: fields.source,
+            mirrors: fields.mirrors,
+            source_policy: match fields.mirror_source_policy.as_str() {
+                "NeverContactSource" => SourcePolicy::NeverContactSource,
+                _ => SourcePolicy::AllowContactingSource,
+            },
+        });
+        Some(sets.collect())
+    }
+}
+
+/// `spec.registrySources` of `image.config.openshift.io/cluster`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct ImageConfig {
+    pub(crate) sources: RegistrySources,
+    insecure: Vec<String>,
+}
+
+#[derive(Clone, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub(crate) struct ImageConfigSpec {
+    #[serde(deserialize_with = "nullable")]
+    registry_sources: RegistrySourcesFields,
+}
+
+#[derive(Clone, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct RegistrySourcesFields {
+    #[serde(deserialize_with = "nullable")]
+    insecure_registries: Vec<String>,
+    #[serde(deserialize_with = "nullable")]
+    blocked_registries: Vec<String>,
+    #[serde(deserialize_with = "nullable")]
+    allowed_registries: Vec<String>,
+}
+
+impl ObjectSummary for ImageConfig {
+    type Object = ApiObject<ImageConfigSpec>;
+
+    fn of(ApiObject { spec, .. }: Self::Object) -> Option<Self> {
+        let fields = spec.registry_sources;
+        let sources =
+            RegistrySources { allowed: fields.allowed_registries, blocked: fields.blocked_registries };
+        Some(Self { sources, insecure: fields.insecure_registries })
+    }
+}
+
+/// The status is read, because only there the operator has added the cluster's own names to `noProxy`.
+#[derive(Clone, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub(crate) struct ProxyStatus {
+    #[serde(deserialize_with = "nullable")]
+    http_proxy: String,
+    #[serde(deserialize_with = "nullable")]
+    https_proxy: String,
+    #[serde(deserialize_with = "nullable")]
+    no_proxy: String,
+}
+
+impl ObjectSummary for ProxySettings {
+    type Object = WithStatus<ProxyStatus>;
+
+    fn of(WithStatus { status, .. }: Self::Object) -> Option<Self> {
         let ProxyStatus { http_proxy: http, https_proxy: https, no_proxy } = status;
-        Ok(Some((metadata.name, ProxySettings { http, https, no_proxy })))
-    },
-};
-
-/// What the operator merges from `additionalTrustedCA` and the internal registry's.
-static REGISTRY_AUTHORITIES: Resource<Bundle> = Resource {
-    name: "ConfigMap openshift-config-managed/merged-trusted-image-registry-ca",
-    paths: MANAGED,
-    object: Some("merged-trusted-image-registry-ca"),
-    page: PAGE,
-    read: bundle,
-};
-
-static INTERNAL_AUTHORITIES: Resource<Bundle> = Resource {
-    name: "ConfigMap openshift-config-managed/image-registry-ca",
-    paths: MANAGED,
-    object: Some("image-registry-ca"),
-    page: PAGE,
-    read: bundle,
-};
-
-/// What the operator merges from the proxy's `trustedCA` and the roots of the system.
-static TRUST_BUNDLE: Resource<Bundle> = Resource {
-    name: "ConfigMap openshift-config-managed/trusted-ca-bundle",
-    paths: MANAGED,
-    object: Some("trusted-ca-bundle"),
-    page: PAGE,
-    read: bundle,
-};
-
-fn bundle(text: &str) -> crate::cluster::resources::Read<Bundle> {
-    let WithData { metadata, data } = serde_json::from_str(text)?;
-    Ok(Some((metadata.name, data)))
+        Some(Self { http, https, no_proxy })
+    }
 }
 
-const MANAGED: &[&str] = &["/api/v1/namespaces/openshift-config-managed/configmaps"];
-const BUNDLE_KEY: &str = "ca-bundle.crt";
+/// CA bundles by the key of a ConfigMap.
+pub(crate) type CaBundles = BTreeMap<String, String>;
+
+impl ObjectSummary for CaBundles {
+    type Object = WithData;
+
+    fn of(WithData { data, .. }: Self::Object) -> Option<Self> {
+        Some(data)
+    }
+}
+
+const TRUSTED_CAS_KEY: &str = "ca-bundle.crt";

@@ -1,393 +1,297 @@
-//! The kinds of object that are read, each with the few members that matter.
+//! The table of the resources that are read from the cluster.
 //!
-//! Owns the shapes as the API server sends them, read straight from its text: what is not named here,
-//! Ignition and pull secrets above all, is skipped over and never kept.
+//! To read another kind, add an entry to the table below and a [`ObjectSummary`](super::objects::ObjectSummary) of its
+//! objects. Reading, watching, readiness and the test of the ClusterRole follow the table.
 
-use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use base64::prelude::{BASE64_STANDARD, Engine};
-use serde::{Deserialize, Deserializer};
+use tokio::sync::Notify;
 
+use crate::cluster::objects::{NodeSummary, PoolSummary, PullSecretText};
+use crate::cluster::reflector::Reflector;
+use crate::cluster::registry_config::{CaBundles, ImageConfig};
+use crate::cluster::store::Store;
 use crate::model::facts::cluster::{
-    ClusterVersion, ControllerConfig, HistoryEntry, MachineConfigSummary, OsImageUrl, Pool, Release,
-    RolloutState, Selector, Streams,
+    ClusterVersion, ControllerConfig, MachineConfigSummary, OsImageUrl, Streams,
 };
-use crate::model::facts::{Cause, Fact};
+use crate::model::facts::registry_sources::IMAGE_CONFIG;
+use crate::registry::http::proxy::ProxySettings;
+use crate::registry::mirrors::mirror_sets::MirrorSet;
+use crate::tls::profile::Profile;
 
-/// A kind of object, and how one of its objects becomes a `T`.
+/// Declares [`Stores`] and [`RESOURCES`] from one list of entries: the field, what is kept of each object,
+/// and the resource.
+macro_rules! resources {
+    ($($(#[$doc:meta])* $field:ident: $summary:ty = $resource:expr;)+) => {
+        /// Every resource that may be read from the cluster, in the order in which messages name them.
+        pub static RESOURCES: &[Resource] = &[$($resource),+];
+
+        /// What is known of each resource of the table.
+        #[derive(Debug)]
+        pub(crate) struct Stores {$(
+            $(#[$doc])*
+            pub(crate) $field: Arc<Store<$summary>>,
+        )+}
+
+        impl Stores {
+            /// Empty stores, which notify `changed` of each change.
+            pub(crate) fn new(changed: &Arc<Notify>) -> Self {
+                Self { $($field: Arc::new(Store::new(const { &$resource }, Arc::clone(changed)))),+ }
+            }
+
+            /// All stores, in the order of the table.
+            pub(crate) fn all(&self) -> Vec<Arc<dyn Reflector>> {
+                vec![$(Arc::clone(&self.$field) as Arc<dyn Reflector>),+]
+            }
+        }
+    };
+}
+
+resources! {
+    /// The release that the cluster runs or is updating to.
+    version: ClusterVersion =
+        Resource::new("ClusterVersion/version", CONFIG, "clusterversions").only("version");
+    /// The base image of the release. Also holds the global pull secret, which is not decoded.
+    controller_config: ControllerConfig =
+        Resource::new("ControllerConfig/machine-config-controller", MACHINE_CONFIG, "controllerconfigs")
+            .only("machine-config-controller");
+    /// The base image of the release, on releases whose ControllerConfig does not have it.
+    os_image_url: OsImageUrl = config_map(
+        "ConfigMap openshift-machine-config-operator/machine-config-osimageurl",
+        "openshift-machine-config-operator",
+        "machine-config-osimageurl",
+    );
+    /// The base image of each OS image stream.
+    streams: Streams =
+        Resource::new("OSImageStream/cluster", MACHINE_CONFIG_WITH_ALPHA, "osimagestreams").only("cluster");
+    pools: PoolSummary = Resource::new("MachineConfigPools", MACHINE_CONFIG, "machineconfigpools");
+    /// The MachineConfigs that are not rendered. One may have 1.5 MiB, so pages are small.
+    machine_configs: MachineConfigSummary =
+        Resource::new("MachineConfigs", MACHINE_CONFIG, "machineconfigs").in_pages_of(10);
+    nodes: NodeSummary = Resource::new("Nodes", CORE, "nodes").in_pages_of(100);
+    /// The global pull secret, which the Machine Config Operator writes to the nodes. No other secret is read.
+    pull_secret: PullSecretText = Resource::new("Secret openshift-config/pull-secret", CORE, "secrets")
+        .namespaced("openshift-config", "pull-secret")
+        .needed_for(ResourcePurpose::RegistryCredentials)
+        .if_forbidden(PULL_SECRET_FORBIDDEN);
+    digest_mirrors: Vec<MirrorSet> =
+        Resource::new("ImageDigestMirrorSets", CONFIG, "imagedigestmirrorsets");
+    tag_mirrors: Vec<MirrorSet> = Resource::new("ImageTagMirrorSets", CONFIG, "imagetagmirrorsets");
+    content_policies: Vec<MirrorSet> =
+        Resource::new("ImageContentSourcePolicies", OPERATOR, "imagecontentsourcepolicies");
+    /// Which registries nodes may pull from, and which of them are insecure.
+    image: ImageConfig = Resource::new(IMAGE_CONFIG, CONFIG, "images").only("cluster");
+    proxy: ProxySettings = Resource::new("Proxy/cluster", CONFIG, "proxies").only("cluster");
+    /// CA certificates of registries: `additionalTrustedCA` and the internal registry's, merged by the
+    /// Machine Config Operator.
+    registry_cas: CaBundles = config_map(
+        "ConfigMap openshift-config-managed/merged-trusted-image-registry-ca",
+        "openshift-config-managed",
+        "merged-trusted-image-registry-ca",
+    );
+    internal_registry_cas: CaBundles = config_map(
+        "ConfigMap openshift-config-managed/image-registry-ca",
+        "openshift-config-managed",
+        "image-registry-ca",
+    );
+    /// The proxy's `trustedCA` and the system's CA certificates, merged by the Cluster Network Operator.
+    trusted_cas: CaBundles = config_map(
+        "ConfigMap openshift-config-managed/trusted-ca-bundle",
+        "openshift-config-managed",
+        "trusted-ca-bundle",
+    );
+    /// Which versions and cipher suites of TLS servers in the cluster are to accept.
+    tls_profile: Profile = Resource::new("APIServer/cluster", CONFIG, "apiservers")
+        .only("cluster")
+        .needed_for(ResourcePurpose::Server);
+}
+
+/// A kind of object that is read from the cluster, or one object of it.
+#[derive(Clone, Copy, Debug)]
+pub struct Resource {
+    /// What messages call it, such as `MachineConfigPools` or `ClusterVersion/version`.
+    pub name: &'static str,
+    /// Its API group.
+    pub group: &'static ApiGroup,
+    /// Its plural, as in URLs and in roles.
+    pub plural: &'static str,
+    /// The namespace that is read; `None` for a resource of the cluster.
+    pub namespace: Option<&'static str>,
+    /// The only object that is read; `None` for all of them.
+    pub object: Option<&'static str>,
+    /// What it is read for.
+    pub purpose: ResourcePurpose,
+    pub(crate) page_size: u32,
+    pub(crate) if_forbidden: &'static str,
+}
+
+/// An API group.
 #[derive(Debug)]
-pub(crate) struct Resource<T> {
-    /// What messages call it.
-    pub(crate) name: &'static str,
-    /// The paths of its collection, that of the best version first.
-    pub(crate) paths: &'static [&'static str],
-    /// The only object that is of interest.
-    pub(crate) object: Option<&'static str>,
-    /// How many objects are asked for at once.
-    pub(crate) page: u32,
-    /// Reads one object; `None` when it is one of those that do not count.
-    pub(crate) read: fn(&str) -> Read<T>,
+pub struct ApiGroup {
+    /// Its name; empty for the core group.
+    pub name: &'static str,
+    /// The versions that can be decoded, the preferred one first.
+    pub versions: &'static [&'static str],
 }
 
-/// An object with its name, `None` for one that does not count, or why it cannot be read.
-pub(crate) type Read<T> = serde_json::Result<Option<(String, T)>>;
-
-/// `ClusterVersion/version`.
-pub(crate) static CLUSTER_VERSION: Resource<ClusterVersion> = Resource {
-    name: "ClusterVersion/version",
-    paths: &["/apis/config.openshift.io/v1/clusterversions"],
-    object: Some("version"),
-    page: PAGE,
-    read: |text| {
-        #[derive(Default, Deserialize)]
-        #[serde(default, rename_all = "camelCase")]
-        struct ClusterVersionStatus {
-            #[serde(deserialize_with = "nullable")]
-            desired: ReleaseBody,
-            #[serde(deserialize_with = "nullable")]
-            history: Vec<Entry>,
-            #[serde(deserialize_with = "nullable")]
-            available_updates: Vec<ReleaseBody>,
-        }
-        #[derive(Default, Deserialize)]
-        #[serde(default)]
-        struct ReleaseBody {
-            #[serde(deserialize_with = "nullable")]
-            version: String,
-            #[serde(deserialize_with = "nullable")]
-            image: String,
-        }
-        #[derive(Deserialize)]
-        struct Entry {
-            #[serde(default, deserialize_with = "nullable")]
-            state: String,
-            #[serde(flatten)]
-            release: ReleaseBody,
-        }
-        let WithStatus::<ClusterVersionStatus> { metadata, status } = serde_json::from_str(text)?;
-        let release = |ReleaseBody { version, image }| Release { version, image };
-        let history = status.history.into_iter().map(|entry| HistoryEntry {
-            release: release(entry.release),
-            // `Partial` is the only other state there is.
-            state: if entry.state == "Completed" { RolloutState::Completed } else { RolloutState::Partial },
-        });
-        let version = ClusterVersion {
-            history: history.collect(),
-            desired: release(status.desired),
-            available: status.available_updates.into_iter().map(release).collect(),
-        };
-        Ok(Some((metadata.name, version)))
-    },
-};
-
-/// `ControllerConfig/machine-config-controller`, which also holds the global pull secret.
-pub(crate) static CONTROLLER_CONFIG: Resource<ControllerConfig> = Resource {
-    name: "ControllerConfig/machine-config-controller",
-    paths: &["/apis/machineconfiguration.openshift.io/v1/controllerconfigs"],
-    object: Some("machine-config-controller"),
-    page: PAGE,
-    read: |text| {
-        #[derive(Default, Deserialize)]
-        #[serde(default, rename_all = "camelCase")]
-        struct ControllerConfigSpec {
-            #[serde(rename = "baseOSContainerImage", deserialize_with = "nullable")]
-            base: String,
-        }
-        let WithSpec::<ControllerConfigSpec> { mut metadata, spec } = serde_json::from_str(text)?;
-        let config = ControllerConfig {
-            base_os_container_image: spec.base,
-            release_version: metadata.annotations.remove(RELEASE_VERSION).filter(|text| !text.is_empty()),
-        };
-        Ok(Some((metadata.name, config)))
-    },
-};
-
-/// The ConfigMap with the image that the release brings.
-pub(crate) static OS_IMAGE_URL: Resource<OsImageUrl> = Resource {
-    name: "ConfigMap openshift-machine-config-operator/machine-config-osimageurl",
-    paths: &["/api/v1/namespaces/openshift-machine-config-operator/configmaps"],
-    object: Some("machine-config-osimageurl"),
-    page: PAGE,
-    read: |text| {
-        let WithData { metadata, mut data } = serde_json::from_str(text)?;
-        let mut take = |key: &str| data.remove(key).unwrap_or_default();
-        let url = OsImageUrl {
-            release_version: take("releaseVersion"),
-            base_os_container_image: take("baseOSContainerImage"),
-        };
-        Ok(Some((metadata.name, url)))
-    },
-};
-
-/// `OSImageStream/cluster`.
-pub(crate) static STREAMS: Resource<Streams> = Resource {
-    name: "OSImageStream/cluster",
-    paths: &[
-        "/apis/machineconfiguration.openshift.io/v1/osimagestreams",
-        "/apis/machineconfiguration.openshift.io/v1alpha1/osimagestreams",
-    ],
-    object: Some("cluster"),
-    page: PAGE,
-    read: |text| {
-        #[derive(Default, Deserialize)]
-        #[serde(default, rename_all = "camelCase")]
-        struct OsImageStreamStatus {
-            #[serde(deserialize_with = "nullable")]
-            default_stream: String,
-            #[serde(deserialize_with = "nullable")]
-            available_streams: Vec<OsImageStreamBody>,
-        }
-        #[derive(Deserialize)]
-        #[serde(rename_all = "camelCase")]
-        struct OsImageStreamBody {
-            name: String,
-            #[serde(default, deserialize_with = "nullable")]
-            os_image: String,
-        }
-        let WithStatus::<OsImageStreamStatus> { mut metadata, status } = serde_json::from_str(text)?;
-        let streams = Streams {
-            default_stream: status.default_stream,
-            available: status
-                .available_streams
-                .into_iter()
-                .map(|stream| (stream.name, stream.os_image))
-                .collect(),
-            release_image: metadata.annotations.remove(RELEASE_IMAGE).filter(|text| !text.is_empty()),
-        };
-        Ok(Some((metadata.name, streams)))
-    },
-};
-
-/// A pool, and which nodes it selects.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct PoolShape {
-    /// The pool, its nodes not yet counted.
-    pub(crate) pool: Pool,
-    /// `spec.nodeSelector`.
-    pub(crate) node_selector: Selector,
+/// What a resource is read for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ResourcePurpose {
+    /// Verdicts.
+    Verdicts,
+    /// Credentials for registries, where no `--authfile` has them.
+    RegistryCredentials,
+    /// The TLS settings of a server.
+    Server,
 }
 
-/// The MachineConfigPools.
-pub(crate) static POOLS: Resource<PoolShape> = Resource {
-    name: "MachineConfigPools",
-    paths: &["/apis/machineconfiguration.openshift.io/v1/machineconfigpools"],
-    object: None,
-    page: PAGE,
-    read: |text| {
-        #[derive(Default, Deserialize)]
-        #[serde(default, rename_all = "camelCase")]
-        struct PoolSpec {
-            #[serde(deserialize_with = "nullable")]
-            machine_config_selector: WrittenSelector,
-            #[serde(deserialize_with = "nullable")]
-            node_selector: WrittenSelector,
-            #[serde(deserialize_with = "nullable")]
-            paused: bool,
-            #[serde(deserialize_with = "nullable")]
-            os_image_stream: PoolStream,
+impl Resource {
+    const fn new(name: &'static str, group: &'static ApiGroup, plural: &'static str) -> Self {
+        Self {
+            name,
+            group,
+            plural,
+            namespace: None,
+            object: None,
+            purpose: ResourcePurpose::Verdicts,
+            page_size: 50,
+            if_forbidden: "",
         }
-        #[derive(Default, Deserialize)]
-        #[serde(default)]
-        struct PoolStream {
-            #[serde(deserialize_with = "nullable")]
-            name: String,
-        }
-        #[derive(Default, Deserialize)]
-        #[serde(default, rename_all = "camelCase")]
-        struct WrittenSelector {
-            #[serde(deserialize_with = "nullable")]
-            match_labels: BTreeMap<String, String>,
-            #[serde(deserialize_with = "nullable")]
-            match_expressions: Vec<WrittenRequirement>,
-        }
-        #[derive(Deserialize)]
-        struct WrittenRequirement {
-            key: String,
-            operator: String,
-            #[serde(default, deserialize_with = "nullable")]
-            values: Vec<String>,
-        }
-        let selector = |written: WrittenSelector| Selector {
-            match_labels: written.match_labels,
-            match_expressions: written
-                .match_expressions
-                .into_iter()
-                .map(|WrittenRequirement { key, operator, values }| {
-                    crate::model::facts::cluster::Requirement { key, operator, values }
-                })
-                .collect(),
+    }
+
+    /// Reads only the object with this name.
+    const fn only(self, object: &'static str) -> Self {
+        Self { object: Some(object), ..self }
+    }
+
+    const fn namespaced(self, namespace: &'static str, object: &'static str) -> Self {
+        Self { namespace: Some(namespace), object: Some(object), ..self }
+    }
+
+    /// Lists this many objects with each request.
+    const fn in_pages_of(self, page_size: u32) -> Self {
+        Self { page_size, ..self }
+    }
+
+    const fn needed_for(self, purpose: ResourcePurpose) -> Self {
+        Self { purpose, ..self }
+    }
+
+    /// Appends `advice` to the API server's message that reading is forbidden.
+    const fn if_forbidden(self, advice: &'static str) -> Self {
+        Self { if_forbidden: advice, ..self }
+    }
+
+    /// The URL paths of the collection, one for each version, the preferred one first.
+    pub(crate) fn paths(&self) -> impl Iterator<Item = String> {
+        let group = match self.group.name {
+            "" => "/api".to_owned(),
+            name => format!("/apis/{name}"),
         };
-        let WithSpec::<PoolSpec> { metadata, spec } = serde_json::from_str(text)?;
-        let name = metadata.name;
-        let pool = Pool {
-            name: name.clone(),
-            machine_config_selector: selector(spec.machine_config_selector),
-            os_image_stream: Some(spec.os_image_stream.name).filter(|name| !name.is_empty()),
-            paused: spec.paused,
-            nodes: Fact::Unknown(Cause::NotAsked),
-        };
-        Ok(Some((name, PoolShape { pool, node_selector: selector(spec.node_selector) })))
-    },
-};
+        let namespace = self.namespace.map_or_else(String::new, |name| format!("/namespaces/{name}"));
+        let plural = self.plural;
+        self.group.versions.iter().map(move |version| format!("{group}/{version}{namespace}/{plural}"))
+    }
 
-/// The MachineConfigs that are not rendered. One may have 1.5 MiB, so few are asked for at once.
-pub(crate) static MACHINE_CONFIGS: Resource<MachineConfigSummary> = Resource {
-    name: "MachineConfigs",
-    paths: &["/apis/machineconfiguration.openshift.io/v1/machineconfigs"],
-    object: None,
-    page: 10,
-    read: |text| {
-        #[derive(Default, Deserialize)]
-        #[serde(default, rename_all = "camelCase")]
-        struct MachineConfigSpec {
-            #[serde(rename = "osImageURL", deserialize_with = "nullable")]
-            os_image_url: String,
-            #[serde(rename = "baseOSExtensionsContainerImage", deserialize_with = "nullable")]
-            extensions_image: String,
-            #[serde(deserialize_with = "nullable")]
-            kernel_type: String,
-            #[serde(deserialize_with = "nullable")]
-            extensions: Vec<String>,
-        }
-        let WithSpec::<MachineConfigSpec> { metadata, spec } = serde_json::from_str(text)?;
-        // What the operator renders belongs to its pool. Its name can be had by anybody.
-        if metadata.owner_references.iter().any(|owner| owner.controller && owner.kind == "MachineConfigPool")
-        {
-            return Ok(None);
-        }
-        let summary = MachineConfigSummary {
-            name: metadata.name.clone(),
-            labels: metadata.labels,
-            os_image_url: spec.os_image_url,
-            extensions_image: spec.extensions_image,
-            kernel_type: spec.kernel_type,
-            extensions: spec.extensions,
-            is_generated: metadata.annotations.contains_key(GENERATED_BY),
-        };
-        Ok(Some((metadata.name, summary)))
-    },
-};
-
-/// What matters of a node.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Node {
-    /// `metadata.labels`.
-    pub(crate) labels: BTreeMap<String, String>,
-    /// `status.nodeInfo.architecture`; empty while the node has not told.
-    pub(crate) architecture: String,
-}
-
-/// The nodes.
-pub(crate) static NODES: Resource<Node> = Resource {
-    name: "Nodes",
-    paths: &["/api/v1/nodes"],
-    object: None,
-    page: 100,
-    read: |text| {
-        #[derive(Default, Deserialize)]
-        #[serde(default, rename_all = "camelCase")]
-        struct NodeStatus {
-            #[serde(deserialize_with = "nullable")]
-            node_info: Info,
-        }
-        #[derive(Default, Deserialize)]
-        #[serde(default)]
-        struct Info {
-            #[serde(deserialize_with = "nullable")]
-            architecture: String,
-        }
-        let WithStatus::<NodeStatus> { metadata, status } = serde_json::from_str(text)?;
-        let node = Node { labels: metadata.labels, architecture: status.node_info.architecture };
-        Ok(Some((metadata.name, node)))
-    },
-};
-
-/// The text of the global pull secret, which prints as nothing.
-#[derive(Clone, PartialEq, Eq)]
-pub(crate) struct PullSecretText(pub(crate) Result<String, &'static str>);
-
-impl std::fmt::Debug for PullSecretText {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.write_str("PullSecret")
+    /// The field selector of the only object that is read.
+    pub(crate) fn field_selector(&self) -> Option<String> {
+        self.object.map(|name| format!("metadata.name={name}"))
     }
 }
 
-/// The global pull secret, which the operator brings to the nodes. No other secret is asked for.
-pub(crate) static PULL_SECRET: Resource<PullSecretText> = Resource {
-    name: "Secret openshift-config/pull-secret",
-    paths: &["/api/v1/namespaces/openshift-config/secrets"],
-    object: Some("pull-secret"),
-    page: PAGE,
-    read: |text| {
-        let WithData { metadata, data } = serde_json::from_str(text)?;
-        let secret = match data.get(".dockerconfigjson") {
-            None => Err("it has no key `.dockerconfigjson`"),
-            Some(text) => BASE64_STANDARD
-                .decode(text)
-                .ok()
-                .and_then(|bytes| String::from_utf8(bytes).ok())
-                .ok_or("its key `.dockerconfigjson` is no text"),
+const fn config_map(name: &'static str, namespace: &'static str, object: &'static str) -> Resource {
+    Resource::new(name, CORE, "configmaps").namespaced(namespace, object)
+}
+
+const CORE: &ApiGroup = &ApiGroup { name: "", versions: &["v1"] };
+const CONFIG: &ApiGroup = &ApiGroup { name: "config.openshift.io", versions: &["v1"] };
+const OPERATOR: &ApiGroup = &ApiGroup { name: "operator.openshift.io", versions: &["v1alpha1"] };
+const MACHINE_CONFIG: &ApiGroup = &ApiGroup { name: "machineconfiguration.openshift.io", versions: &["v1"] };
+/// Older releases serve OSImageStreams as `v1alpha1`.
+const MACHINE_CONFIG_WITH_ALPHA: &ApiGroup =
+    &ApiGroup { name: "machineconfiguration.openshift.io", versions: &["v1", "v1alpha1"] };
+
+/// Where there is no namespace `openshift-config` the API server also answers that reading is forbidden.
+const PULL_SECRET_FORBIDDEN: &str = "; on OpenShift apply deploy/openshift/pull_secret_role.yaml; on a cluster without the namespace \
+     openshift-config use --authfile, or ignore this if images are public";
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    /// For each group and resource the names of the objects that may be listed and watched, empty for all.
+    type Rights = BTreeMap<(String, String), BTreeSet<String>>;
+
+    fn needed(resources: impl Iterator<Item = &'static Resource>) -> Rights {
+        let mut rights = Rights::new();
+        for resource in resources {
+            let key = (resource.group.name.to_owned(), resource.plural.to_owned());
+            rights.entry(key).or_default().extend(resource.object.map(str::to_owned));
+        }
+        rights
+    }
+
+    /// The rights of a role, and its rules with other verbs than `list` and `watch`.
+    fn granted(file: &str) -> (Rights, Vec<Value>) {
+        let path = format!("{}/deploy/{file}", env!("CARGO_MANIFEST_DIR"));
+        let text = std::fs::read_to_string(path).unwrap();
+        let role: Value = serde_saphyr::from_str(text.split("\n---").next().unwrap()).unwrap();
+        let mut rights = Rights::new();
+        let mut others = Vec::new();
+        for rule in role["rules"].as_array().unwrap() {
+            if rule["verbs"] != json!(["list", "watch"]) {
+                others.push(rule.clone());
+                continue;
+            }
+            let texts = |field: &str| -> Vec<String> {
+                let values = rule[field].as_array().into_iter().flatten();
+                values.map(|value| value.as_str().unwrap().to_owned()).collect()
+            };
+            let [group, resource] = ["apiGroups", "resources"].map(|field| match texts(field).as_slice() {
+                [one] => one.clone(),
+                several => panic!("{field}: {several:?}"),
+            });
+            let names = BTreeSet::from_iter(texts("resourceNames"));
+            assert_eq!(rights.insert((group, resource), names), None, "{rule}");
+        }
+        (rights, others)
+    }
+
+    #[test]
+    fn the_cluster_role_grants_what_the_table_needs_and_nothing_else() {
+        let is_secret = |resource: &&Resource| resource.plural == "secrets";
+        let (rights, others) = granted("base/cluster_role.yaml");
+        assert_eq!(rights, needed(RESOURCES.iter().filter(|resource| !is_secret(resource))));
+        let create = |group: &str, resource: &str| json!({"apiGroups": [group], "resources": [resource], "verbs": ["create"]});
+        let reviews = [
+            create("authentication.k8s.io", "tokenreviews"),
+            create("authorization.k8s.io", "subjectaccessreviews"),
+        ];
+        assert_eq!(others, reviews);
+
+        let (rights, others) = granted("openshift/pull_secret_role.yaml");
+        assert_eq!(rights, needed(RESOURCES.iter().filter(is_secret)));
+        assert_eq!(others, [] as [Value; 0]);
+    }
+
+    #[test]
+    fn each_resource_has_a_name_and_a_path_of_its_own() {
+        let names: BTreeSet<_> = RESOURCES.iter().map(|resource| resource.name).collect();
+        assert_eq!(names.len(), RESOURCES.len());
+        let paths = |name: &str| -> Vec<_> {
+            RESOURCES.iter().filter(|resource| resource.name == name).flat_map(Resource::paths).collect()
         };
-        Ok(Some((metadata.name, PullSecretText(secret))))
-    },
-};
-
-/// A ConfigMap, or a Secret, whose values are base64.
-#[derive(Deserialize)]
-pub(crate) struct WithData {
-    pub(crate) metadata: ObjectMetadata,
-    #[serde(default, deserialize_with = "nullable")]
-    pub(crate) data: BTreeMap<String, String>,
+        assert_eq!(paths("Nodes"), ["/api/v1/nodes"]);
+        assert_eq!(
+            paths("Secret openshift-config/pull-secret"),
+            ["/api/v1/namespaces/openshift-config/secrets"]
+        );
+        let streams = ["v1", "v1alpha1"]
+            .map(|version| format!("/apis/machineconfiguration.openshift.io/{version}/osimagestreams"));
+        assert_eq!(paths("OSImageStream/cluster"), streams);
+    }
 }
-
-/// An object of which `S` is read from the spec.
-#[derive(Deserialize)]
-#[serde(bound(deserialize = "S: Default + Deserialize<'de>"))]
-pub(crate) struct WithSpec<S> {
-    pub(crate) metadata: ObjectMetadata,
-    #[serde(default, deserialize_with = "nullable")]
-    pub(crate) spec: S,
-}
-
-/// An object of which `S` is read from the status.
-#[derive(Deserialize)]
-#[serde(bound(deserialize = "S: Default + Deserialize<'de>"))]
-pub(crate) struct WithStatus<S> {
-    pub(crate) metadata: ObjectMetadata,
-    #[serde(default, deserialize_with = "nullable")]
-    pub(crate) status: S,
-}
-
-/// What is read of every object's metadata.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct ObjectMetadata {
-    pub(crate) name: String,
-    #[serde(default, deserialize_with = "nullable")]
-    labels: BTreeMap<String, String>,
-    #[serde(default, deserialize_with = "nullable")]
-    annotations: BTreeMap<String, String>,
-    #[serde(default, deserialize_with = "nullable")]
-    owner_references: Vec<Owner>,
-}
-
-#[derive(Deserialize)]
-struct Owner {
-    #[serde(default)]
-    kind: String,
-    #[serde(default)]
-    controller: bool,
-}
-
-/// `null` stands for what is not there: controllers in Go write it for empty lists and maps.
-pub(crate) fn nullable<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(
-    deserializer: D,
-) -> Result<T, D::Error> {
-    Option::<T>::deserialize(deserializer).map(Option::unwrap_or_default)
-}
-
-/// How many objects of ordinary size are asked for at once.
-pub(crate) const PAGE: u32 = 50;
-const RELEASE_VERSION: &str = "machineconfiguration.openshift.io/release-image-version";
-const RELEASE_IMAGE: &str = "machineconfiguration.openshift.io/release-payload-image";
-const GENERATED_BY: &str = "machineconfiguration.openshift.io/generated-by-controller-version";

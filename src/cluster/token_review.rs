@@ -1,41 +1,41 @@
-//! Who calls, and whether they may create MachineConfigs: asked of the API server.
+//! Who calls `/dry-run`, and whether they may create MachineConfigs.
 //!
-//! Owns the two questions (TokenReview, then SubjectAccessReview) and how long their answers serve.
-//! Tokens are remembered by a keyed hash, and printed nowhere.
+//! Asks the API server with a TokenReview and a SubjectAccessReview, and remembers the answers for seconds.
+//! Tokens are remembered as keyed hashes and are never logged.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use aws_lc_rs::hmac;
 use aws_lc_rs::rand::SystemRandom;
-use axum::http::{Request, header};
+use k8s_openapi::api::authentication::v1::{TokenReview, TokenReviewSpec};
+use k8s_openapi::api::authorization::v1::{ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec};
 use moka::sync::Cache;
-use serde::Deserialize;
-use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 
 use crate::cluster::client::{ApiClient, ApiError};
 use crate::text::shown;
 
-/// Whether somebody may create MachineConfigs.
+/// Whether a caller may create MachineConfigs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CallerAccess {
-    /// They may.
+    /// The caller may.
     Granted,
-    /// They may not; their name in the cluster.
+    /// The caller may not; the name of the user.
     Missing(String),
-    /// The cluster does not know the token.
+    /// The token is not valid in this cluster.
     UnknownToken,
 }
 
-/// What was found out of callers.
+/// Asks who callers are, and remembers it.
 pub(crate) struct TokenReviewer {
     key: hmac::Key,
     granted: Cache<TokenFingerprint, ()>,
     refused: Cache<TokenFingerprint, CallerAccess>,
-    /// However many call, the API server is asked little at once.
-    questions: Semaphore,
+    /// Limits the requests to the API server, however many callers there are.
+    requests: Semaphore,
 }
 
 type TokenFingerprint = Arc<[u8]>;
@@ -46,114 +46,79 @@ impl TokenReviewer {
         let key = hmac::Key::generate(hmac::HMAC_SHA256, &SystemRandom::new()).expect("randomness");
         Self {
             key,
-            granted: Cache::builder().max_capacity(MAX_CALLERS).time_to_live(GRANTED_KEPT).build(),
-            refused: Cache::builder().max_capacity(MAX_CALLERS).time_to_live(REFUSED_KEPT).build(),
-            questions: Semaphore::new(MAX_QUESTIONS),
+            granted: Cache::builder().max_capacity(MAX_CALLERS).time_to_live(GRANTED_TTL).build(),
+            refused: Cache::builder().max_capacity(MAX_CALLERS).time_to_live(REFUSED_TTL).build(),
+            requests: Semaphore::new(MAX_REQUESTS),
         }
     }
 
-    /// Tells whether the owner of `token` may create MachineConfigs.
-    pub(crate) async fn right_of(
+    /// Tells whether the owner of `token` may create MachineConfigs, by `deadline`.
+    pub(crate) async fn review(
         &self,
         token: &str,
-        connection: &ApiClient,
+        client: &ApiClient,
         deadline: Instant,
     ) -> Result<CallerAccess, ApiError> {
         let fingerprint: TokenFingerprint = hmac::sign(&self.key, token.as_bytes()).as_ref().into();
         if self.granted.contains_key(&fingerprint) {
             return Ok(CallerAccess::Granted);
         }
-        if let Some(right) = self.refused.get(&fingerprint) {
-            return Ok(right);
+        if let Some(refusal) = self.refused.get(&fingerprint) {
+            return Ok(refusal);
         }
-        let Ok(Ok(_permit)) = timeout_at(deadline, self.questions.acquire()).await else {
-            return Err(connection.out_of_time());
+        let Ok(Ok(_permit)) = timeout_at(deadline, self.requests.acquire()).await else {
+            return Err(client.out_of_time());
         };
-        let right = ask(token, connection, deadline).await?;
-        match &right {
+        let access = review(token, client, deadline).await?;
+        match &access {
             CallerAccess::Granted => self.granted.insert(fingerprint, ()),
             refusal => self.refused.insert(fingerprint, refusal.clone()),
         }
-        Ok(right)
+        Ok(access)
     }
 }
 
-impl std::fmt::Debug for TokenReviewer {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_struct("Callers").finish_non_exhaustive()
+impl fmt::Debug for TokenReviewer {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("TokenReviewer").finish_non_exhaustive()
     }
 }
 
-async fn ask(token: &str, connection: &ApiClient, deadline: Instant) -> Result<CallerAccess, ApiError> {
-    #[derive(Default, Deserialize)]
-    #[serde(default)]
-    struct TokenStatus {
-        authenticated: bool,
-        user: User,
-    }
-    #[derive(Default, Deserialize)]
-    #[serde(default)]
-    struct User {
-        username: String,
-        uid: String,
-        groups: Option<Vec<String>>,
-        extra: Value,
-    }
-    #[derive(Default, Deserialize)]
-    #[serde(default)]
-    struct AccessStatus {
-        allowed: bool,
-    }
-    let review = json!({
-        "apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview", "spec": {"token": token},
-    });
-    let path = "/apis/authentication.k8s.io/v1/tokenreviews";
-    let TokenStatus { authenticated, user } = create(connection, path, &review, deadline).await?;
-    if !authenticated {
+async fn review(token: &str, client: &ApiClient, deadline: Instant) -> Result<CallerAccess, ApiError> {
+    let spec = TokenReviewSpec { token: Some(token.to_owned()), ..TokenReviewSpec::default() };
+    let review = client.create(&TokenReview { spec, ..TokenReview::default() }, deadline).await?;
+    let status = review.status.ok_or_else(|| client.invalid("a TokenReview without a status".to_owned()))?;
+    if status.authenticated != Some(true) {
         return Ok(CallerAccess::UnknownToken);
     }
-    let review = json!({
-        "apiVersion": "authorization.k8s.io/v1",
-        "kind": "SubjectAccessReview",
-        "spec": {
-            "user": user.username, "uid": user.uid, "groups": user.groups, "extra": user.extra,
-            "resourceAttributes": {
-                "group": "machineconfiguration.openshift.io", "resource": "machineconfigs", "verb": "create",
-            },
-        },
-    });
-    let path = "/apis/authorization.k8s.io/v1/subjectaccessreviews";
-    let AccessStatus { allowed } = create(connection, path, &review, deadline).await?;
-    Ok(if allowed { CallerAccess::Granted } else { CallerAccess::Missing(shown(&user.username)) })
-}
-
-/// Creates a review, which the API server answers and does not store, and returns its status.
-async fn create<T: for<'de> Deserialize<'de>>(
-    connection: &ApiClient,
-    path: &str,
-    review: &Value,
-    deadline: Instant,
-) -> Result<T, ApiError> {
-    #[derive(Deserialize)]
-    struct ReviewBody<T> {
-        status: T,
-    }
-    let request = Request::post(path)
-        .header(header::CONTENT_TYPE, "application/json")
-        .body(review.to_string().into_bytes())
-        .map_err(|error| connection.nonsense(error.to_string()))?;
-    let body = connection.ask(request, MAX_REVIEW, deadline).await?;
-    match serde_json::from_slice::<ReviewBody<T>>(&body) {
-        Ok(answer) => Ok(answer.status),
-        Err(_) => Err(connection.nonsense("a review without a status".to_owned())),
-    }
+    let user = status.user.unwrap_or_default();
+    let spec = SubjectAccessReviewSpec {
+        user: user.username.clone(),
+        uid: user.uid,
+        groups: user.groups,
+        extra: user.extra,
+        resource_attributes: Some(ResourceAttributes {
+            group: Some("machineconfiguration.openshift.io".to_owned()),
+            resource: Some("machineconfigs".to_owned()),
+            verb: Some("create".to_owned()),
+            ..ResourceAttributes::default()
+        }),
+        ..SubjectAccessReviewSpec::default()
+    };
+    let review =
+        client.create(&SubjectAccessReview { spec, ..SubjectAccessReview::default() }, deadline).await?;
+    let status = review.status;
+    let status = status.ok_or_else(|| client.invalid("a SubjectAccessReview without a status".to_owned()))?;
+    Ok(if status.allowed {
+        CallerAccess::Granted
+    } else {
+        CallerAccess::Missing(shown(&user.username.unwrap_or_default()))
+    })
 }
 
 const MAX_CALLERS: u64 = 1024;
-/// A right that is taken away, or a token that is revoked, still serves for so long.
-const GRANTED_KEPT: Duration = Duration::from_secs(30);
-/// Somebody who was just given the right should not have to wait.
-const REFUSED_KEPT: Duration = Duration::from_secs(5);
-const MAX_QUESTIONS: usize = 8;
-/// The names of a user's groups, of which there may be many.
-const MAX_REVIEW: usize = 1024 * 1024;
+/// How long a right that was taken away, or a token that was revoked, is still accepted.
+const GRANTED_TTL: Duration = Duration::from_secs(30);
+/// Short, so that a user who was just given the right need not wait.
+const REFUSED_TTL: Duration = Duration::from_secs(5);
+const MAX_REQUESTS: usize = 8;

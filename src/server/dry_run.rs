@@ -71,7 +71,7 @@ async fn authorize(state: &ServerState, token: Option<&str>, deadline: Instant) 
         ));
     };
     let right = match state.engine.sources().cluster() {
-        Some(cluster) => cluster.right_of(token, deadline).await,
+        Some(cluster) => cluster.caller_access(token, deadline).await,
         None => Err("there is no cluster to ask".to_owned()),
     };
     match right {

@@ -1,4 +1,4 @@
-//! Which cluster is meant, as the program finds it: kubeconfigs, contexts, plug-ins, and none.
+//! How the program finds its cluster: kubeconfigs, contexts, exec plug-ins, service accounts, and none.
 
 use std::path::Path;
 use std::time::Duration;
@@ -19,7 +19,7 @@ use crate::api_server::{ApiServer, NODES, SECRETS, TOKEN, VERSIONS};
 use crate::known::{QUICK, registry};
 use crate::objects::{pull_secret, version};
 
-/// Waits until the server says of the cluster what `line` is, and returns the status with it.
+/// Waits until the line of `/readyz` about the cluster satisfies a claim, and returns it with the status.
 async fn readiness(layerpin: &Layerpin, claim: &str, satisfies: impl Fn(&str) -> bool) -> (u16, String) {
     eventually(claim, async || {
         let answer = layerpin.admin.get("/readyz").await;
@@ -47,7 +47,7 @@ fn named(setup: Setup, kubeconfig: &Value) -> Setup {
 }
 
 #[tokio::test]
-async fn the_cluster_is_that_of_the_option_the_environment_or_the_home() {
+async fn the_kubeconfig_comes_from_the_option_the_environment_or_the_home_folder() {
     let server = openshift().await;
     let kubeconfig = server.kubeconfig();
     is_known(&named(Setup::serve(), &kubeconfig).start()).await;
@@ -70,7 +70,7 @@ async fn the_cluster_is_that_of_the_option_the_environment_or_the_home() {
 }
 
 #[tokio::test]
-async fn without_a_cluster_nothing_is_asked_and_readiness_has_no_such_check() {
+async fn without_a_cluster_there_are_no_requests_and_no_readiness_check() {
     let server = openshift().await;
     for setup in [
         Setup::serve(),
@@ -86,7 +86,7 @@ async fn without_a_cluster_nothing_is_asked_and_readiness_has_no_such_check() {
 }
 
 #[tokio::test]
-async fn the_context_is_that_of_the_option_or_the_current_one() {
+async fn the_context_comes_from_the_option_or_is_the_current_one() {
     let server = openshift().await;
     let mut kubeconfig = server.kubeconfig();
     kubeconfig["current-context"] = "nowhere".into();
@@ -95,12 +95,12 @@ async fn the_context_is_that_of_the_option_or_the_current_one() {
 }
 
 #[tokio::test]
-async fn the_server_listens_before_its_cluster_answers_and_says_what_is_missing() {
+async fn the_server_listens_before_the_api_server_answers_and_reports_what_is_missing() {
     let server = openshift().await;
     server.forbid(NODES, true);
     server.freeze(true);
     let layerpin = named(Setup::serve(), &server.kubeconfig()).start();
-    let (status, line) = readiness(&layerpin, "nothing is read", |_| true).await;
+    let (status, line) = readiness(&layerpin, "the status at the start", |_| true).await;
     let kinds = "ClusterVersion/version, ControllerConfig/machine-config-controller, ConfigMap \
                  openshift-machine-config-operator/machine-config-osimageurl, OSImageStream/cluster, \
                  MachineConfigPools, MachineConfigs, Nodes, Secret openshift-config/pull-secret, \
@@ -114,43 +114,43 @@ async fn the_server_listens_before_its_cluster_answers_and_says_what_is_missing(
     let forbidden =
         "Nodes not read from the cluster: /api/v1/nodes is forbidden: User \"layerpin\" cannot list it";
     let ready = |line: &str| line.starts_with("[+]");
-    let (status, line) = readiness(&layerpin, "all was asked for", ready).await;
+    let (status, line) = readiness(&layerpin, "the server is ready", ready).await;
     assert_eq!((status, line), (200, format!("[+]cluster ok: {forbidden}")));
-    // Said once, however often it is tried.
+    // Logged once, however often reading is tried again.
     let lists = server.requests(&format!("GET {NODES}"));
-    eventually("it is tried again", async || {
+    eventually("reading is tried again", async || {
         (server.requests(&format!("GET {NODES}")) > lists).then_some(())
     })
     .await;
-    let told = layerpin.log.with_message("not read from the cluster");
+    let told = layerpin.log.with_message("cannot read from the cluster");
     let told: Vec<_> = told.iter().map(|line| (&line["kind"], &line["level"])).collect();
     assert_eq!(told, [(&json!("Nodes"), &json!("WARN"))]);
     assert!(!layerpin.log.text().contains(TOKEN));
 }
 
 #[tokio::test]
-async fn a_kind_that_may_be_listed_and_not_watched_is_unknown_and_told_once() {
+async fn a_resource_that_may_be_listed_but_not_watched_is_unknown_and_logged_once() {
     let server = openshift().await;
     server.forbid_to_watch(NODES);
     let layerpin = named(Setup::serve(), &server.kubeconfig()).start();
     let refused = "[+]cluster ok: Nodes not read from the cluster: /api/v1/nodes is forbidden: User \"layerpin\" cannot watch it";
-    let (status, _) = readiness(&layerpin, "the refusal is told", |line| line == refused).await;
+    let (status, _) = readiness(&layerpin, "the refusal is reported", |line| line == refused).await;
     assert_eq!(status, 200);
-    eventually("it is tried again and again", async || {
-        // The pauses double: three more than there were by now could be minutes away.
+    eventually("reading is tried again several times", async || {
+        // Pauses double, so waiting for three more than there are now could take minutes.
         (server.requests(&format!("WATCH {NODES}")) >= 4).then_some(())
     })
     .await;
-    // The list alone is no reason to take it for known and, a moment later, for unknown again.
+    // A list alone must not make it known, and unknown again a moment later.
     let of_nodes = |message: &str| {
         layerpin.log.with_message(message).iter().filter(|line| line["kind"] == "Nodes").count()
     };
-    assert_eq!(of_nodes("not read from the cluster any more; nothing is taken for known"), 1);
-    assert_eq!(of_nodes("read from the cluster"), 0);
+    assert_eq!(of_nodes("cannot read from the cluster; no longer using the last known state"), 1);
+    assert_eq!(of_nodes("reading from the cluster works again"), 0);
 }
 
 #[tokio::test]
-async fn a_kubeconfig_that_cannot_be_used_is_named_with_what_to_do() {
+async fn an_unusable_kubeconfig_is_reported_with_a_way_to_fix_it() {
     let server = openshift().await;
     let secret = "hunter2hunter2";
     let with = |change: &dyn Fn(&mut Value)| {
@@ -159,16 +159,16 @@ async fn a_kubeconfig_that_cannot_be_used_is_named_with_what_to_do() {
         kubeconfig.to_string()
     };
     for (text, expected) in [
-        (None, "No such file or directory; name another with --kubeconfig".to_owned()),
+        (None, "No such file or directory; name another file with --kubeconfig".to_owned()),
         (
             Some("users: [{name: layerpin, user: {token: hunter2hunter2}\n".to_owned()),
-            "line 1, column 9: it is no kubeconfig".to_owned(),
+            "line 1, column 9: not a valid kubeconfig".to_owned(),
         ),
-        (Some("clusters: hunter2hunter2".to_owned()), "line 1, column 11: it is no kubeconfig".to_owned()),
-        (Some(String::new()), "no context is chosen; name one with --context (there is none)".to_owned()),
+        (Some("clusters: hunter2hunter2".to_owned()), "line 1, column 11: not a valid kubeconfig".to_owned()),
+        (Some(String::new()), "no context is selected; select one with --context (it has none)".to_owned()),
         (
             Some(with(&|kubeconfig| kubeconfig["current-context"] = "prod".into())),
-            "there is no context `prod`; name another with --context (there is test)".to_owned(),
+            "there is no context `prod`; select another with --context (it has test)".to_owned(),
         ),
         (
             Some(with(&|kubeconfig| kubeconfig["clusters"] = json!([]))),
@@ -178,14 +178,14 @@ async fn a_kubeconfig_that_cannot_be_used_is_named_with_what_to_do() {
             Some(with(&|kubeconfig| {
                 kubeconfig["clusters"][0]["cluster"]["server"] = "https://exa mple".into()
             })),
-            "context `test`: `server` of its cluster is no address: invalid uri character".to_owned(),
+            "context `test`: `server` of its cluster is not a valid URL: invalid uri character".to_owned(),
         ),
         (
             Some(with(&|kubeconfig| {
                 kubeconfig["clusters"][0]["cluster"]["certificate-authority-data"] = "cnViYmlzaA==".into()
             })),
             "context `test`: `certificate-authority-data` of its cluster: line 1: no certificate in PEM format; \
-             mend it or take it out"
+             fix or remove it"
                 .to_owned(),
         ),
         (
@@ -198,7 +198,7 @@ async fn a_kubeconfig_that_cannot_be_used_is_named_with_what_to_do() {
             })),
             format!(
                 "context `test`: `certificate-authority-data` of its cluster: line {}: the certificate that begins \
-                 here is no base64; mend it or take it out",
+                 here is no base64; fix or remove it",
                 server.authority.trim_end().lines().count() + 1
             ),
         ),
@@ -239,7 +239,7 @@ async fn a_kubeconfig_that_cannot_be_used_is_named_with_what_to_do() {
         let rest = first.strip_prefix(&prefix).unwrap_or_else(|| panic!("{error}"));
         assert!(rest.starts_with(&expected), "{expected}\n{error}");
         assert_eq!((code, output.as_str()), (2, ""));
-        assert!(error.ends_with("help: `--no-cluster` does without a cluster\n"), "{error}");
+        assert!(error.ends_with("help: to run without a cluster, use `--no-cluster`\n"), "{error}");
         assert!(!error.contains(secret), "{error}");
     }
 }
@@ -247,8 +247,7 @@ async fn a_kubeconfig_that_cannot_be_used_is_named_with_what_to_do() {
 #[test]
 fn a_missing_context_is_named() {
     let (code, _, error) = Setup::serve().arguments(["--context", "prod"]).ended();
-    let expected =
-        "error: --context `prod`: there is no kubeconfig to look for it in; name one with --kubeconfig\n";
+    let expected = "error: --context `prod`: there is no kubeconfig; name one with --kubeconfig\n";
     assert_eq!((code, error.as_str()), (2, expected));
 }
 
@@ -263,7 +262,7 @@ fn plug_in(setup: &Setup, script: &str) -> Value {
 }
 
 #[tokio::test]
-async fn an_exec_plug_in_gives_the_token() {
+async fn an_exec_plug_in_provides_the_token() {
     let server = openshift().await;
     let setup = Setup::serve();
     let answer = r#"/bin/echo '{"apiVersion": "client.authentication.k8s.io/v1", "kind": "ExecCredential", "status": {"token": "'"$ANSWER"'"}}'"#;
@@ -274,7 +273,7 @@ async fn an_exec_plug_in_gives_the_token() {
 }
 
 #[tokio::test]
-async fn a_plug_in_that_fails_or_hangs_holds_up_neither_start_nor_stop() {
+async fn a_failing_or_hanging_plug_in_delays_neither_start_nor_stop() {
     let server = openshift().await;
     for (script, told) in [
         ("echo $ANSWER; echo $ANSWER >&2; exit 3", "failed (exit status: 3); run it by hand to see why"),
@@ -297,7 +296,7 @@ async fn a_plug_in_that_fails_or_hangs_holds_up_neither_start_nor_stop() {
         );
         let mut layerpin = named(setup, &server.kubeconfig_for(&user)).start();
         let log = eventually("the log says so", async || {
-            let told = layerpin.log.with_message("not read from the cluster");
+            let told = layerpin.log.with_message("cannot read from the cluster");
             told.into_iter().next()
         })
         .await;
@@ -319,10 +318,10 @@ async fn in_a_pod_the_mounted_account_is_used() {
         ..ClusterEnvironment::default()
     };
     let find = || ClusterAccess::find(&ClusterChoice::default(), &environment);
-    assert!(find().unwrap().is_none(), "a pod that is given no account has no cluster");
+    assert!(find().unwrap().is_none(), "a pod without a service account has no cluster");
     std::fs::write(folder.path().join("token"), TOKEN).unwrap();
     let told = find().unwrap_err().to_string();
-    let expected = format!("the account of the pod in {}: ca.crt: ", folder.path().display());
+    let expected = format!("service account in {}: ca.crt: ", folder.path().display());
     assert!(told.starts_with(&expected), "{told}");
     std::fs::write(folder.path().join("ca.crt"), &server.authority).unwrap();
     let source = ClusterSource::new(find().unwrap().unwrap(), QUICK).unwrap();
@@ -330,9 +329,9 @@ async fn in_a_pod_the_mounted_account_is_used() {
     assert!(matches!(source.facts().version, Fact::Known(_)), "{:?}", source.unknown());
 }
 
-/// `layerpin pin` on a tag that only the pull secret of the cluster opens.
+/// `layerpin pin` on a tag that only the pull secret of the cluster gives access to.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_verb_that_ends_reads_the_cluster_once_and_waits_for_it_no_longer_than_its_timeout() {
+async fn a_command_reads_the_cluster_once_and_within_its_timeout() {
     let images = Registry::builder().basic_auth("alice", "opensesame").start().unwrap();
     let digest = images.push("acme/os", Some("1"), &Image::base("4.18.1"));
     let server = openshift().await;
@@ -358,7 +357,7 @@ async fn a_verb_that_ends_reads_the_cluster_once_and_waits_for_it_no_longer_than
 }
 
 #[tokio::test]
-async fn the_api_server_must_be_signed_by_the_authority_of_the_kubeconfig() {
+async fn the_api_server_certificate_must_be_issued_by_the_ca_of_the_kubeconfig() {
     let server = openshift().await;
     let other = layerpin_sample_registry::Authority::named("another").ca_pem();
     let with = |bundle: &str| {
@@ -368,21 +367,19 @@ async fn the_api_server_must_be_signed_by_the_authority_of_the_kubeconfig() {
         kubeconfig
     };
     let layerpin = named(Setup::serve(), &with(&other)).start();
-    let told = layerpin.log.message("not read from the cluster").await;
-    let expected = format!(
-        "the API server {} cannot be reached: invalid peer certificate: UnknownIssuer",
-        server.address
-    );
+    let told = layerpin.log.message("cannot read from the cluster").await;
+    let expected =
+        format!("cannot reach the API server {}: invalid peer certificate: UnknownIssuer", server.address);
     assert_eq!(told["reason"], expected);
-    // What stands between certificates is a comment.
+    // Text between certificates is a comment.
     is_known(&named(Setup::serve(), &with(&format!("{other}rubbish\n{}", server.authority))).start()).await;
 }
 
 #[tokio::test]
-async fn the_log_says_which_cluster_is_followed() {
+async fn the_log_names_the_cluster() {
     let server = openshift().await;
     let layerpin = named(Setup::serve(), &server.kubeconfig()).start();
-    let line = layerpin.log.message("following the cluster").await;
+    let line = layerpin.log.message("watching the cluster").await;
     let origin = format!("kubeconfig {}", layerpin.path("kubeconfig").display());
     assert_eq!((&line["server"], &line["origin"]), (&json!(server.address.to_string()), &json!(origin)));
 }

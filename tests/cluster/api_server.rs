@@ -1,7 +1,7 @@
-//! An API server on loopback: lists in pages, watches, and the faults that real ones have.
+//! An API server on loopback, with lists in pages, watches, and the faults of real ones.
 //!
-//! Speaks HTTPS with a certificate of its own authority and knows one token. It holds objects as they
-//! are put; what they must look like is for the tests to say.
+//! Serves HTTPS with a certificate of its own CA and accepts one token. It stores objects unchanged and does
+//! not validate them.
 
 use std::collections::{BTreeMap, HashSet};
 use std::convert::Infallible;
@@ -28,12 +28,12 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::objects::SENSITIVE;
 
-/// The only token that is known.
+/// The only token that is accepted.
 pub(crate) const TOKEN: &str = "token-of-layerpin";
 
 pub(crate) struct ApiServer {
     pub(crate) address: SocketAddr,
-    /// Of its certificate, in PEM.
+    /// The CA of its certificate, in PEM.
     pub(crate) authority: String,
     inner: Arc<Inner>,
     task: JoinHandle<()>,
@@ -41,25 +41,25 @@ pub(crate) struct ApiServer {
 
 struct Inner {
     state: Mutex<State>,
-    /// Wakes watches and those that wait for the end of a freeze.
+    /// Wakes watches, and requests that wait for the end of a freeze.
     woken: Notify,
 }
 
 #[derive(Default)]
 struct State {
     version: u64,
-    /// Watches from before this version are gone.
+    /// Watches from an earlier version get 410 Gone.
     forgotten: u64,
     collections: BTreeMap<String, BTreeMap<String, Value>>,
     events: Vec<Event>,
     forbidden: HashSet<String>,
-    /// Kinds that may be listed and not watched.
+    /// Resources that may be listed but not watched.
     unwatchable: HashSet<String>,
-    /// How many bytes of Ignition every MachineConfig comes with.
+    /// The size of the Ignition config in each MachineConfig.
     ignition: usize,
     frozen: bool,
     down: bool,
-    /// How often each method and path, with what matters of its query, was asked for.
+    /// Method, path and the relevant part of the query of each request.
     requests: Vec<String>,
     connections: Vec<AbortHandle>,
     /// Tokens of users, and whether each may create MachineConfigs.
@@ -67,7 +67,7 @@ struct State {
 }
 
 impl State {
-    /// An object as it goes out.
+    /// An object as it is sent.
     fn complete(&self, path: &str, object: &Value) -> Value {
         let mut object = object.clone();
         if self.ignition > 0 && path == MACHINE_CONFIGS {
@@ -86,7 +86,7 @@ struct Event {
 }
 
 impl ApiServer {
-    /// Starts a server that serves the core kinds only.
+    /// Starts a server that serves the core resources, and those of which only one object is read.
     pub(crate) async fn start() -> Self {
         layerpin::install_crypto_provider();
         [TOKEN, SENSITIVE].into_iter().for_each(keep_secret);
@@ -119,26 +119,26 @@ impl ApiServer {
         kubeconfig(&json!({"server": server, "certificate-authority-data": authority}), user)
     }
 
-    /// Serves a kind from now on.
+    /// Starts serving a resource.
     pub(crate) fn serve(&self, path: &str) {
         self.change(|state| {
             state.collections.entry(path.to_owned()).or_default();
         });
     }
 
-    /// Serves all of OpenShift's kinds.
+    /// Serves the resources of OpenShift.
     pub(crate) fn serve_openshift(&self) {
         for path in [VERSIONS, CONTROLLER_CONFIGS, STREAMS, POOLS, MACHINE_CONFIGS] {
             self.serve(path);
         }
     }
 
-    /// Serves a kind no longer.
+    /// Stops serving a resource.
     pub(crate) fn withdraw(&self, path: &str) {
         self.change(|state| drop(state.collections.remove(path)));
     }
 
-    /// Stores an object, and tells those who watch.
+    /// Stores an object, and sends an event to the watches.
     pub(crate) fn put(&self, path: &str, object: Value) {
         self.change(|state| {
             state.version += 1;
@@ -152,7 +152,7 @@ impl ApiServer {
         });
     }
 
-    /// Deletes an object, and tells those who watch.
+    /// Deletes an object, and sends an event to the watches.
     pub(crate) fn delete(&self, path: &str, name: &str) {
         self.change(|state| {
             state.version += 1;
@@ -163,7 +163,7 @@ impl ApiServer {
         });
     }
 
-    /// Forbids a kind, or allows it again.
+    /// Forbids reading a resource, or allows it again.
     pub(crate) fn forbid(&self, path: &str, forbidden: bool) {
         self.change(|state| {
             if forbidden {
@@ -174,14 +174,14 @@ impl ApiServer {
         });
     }
 
-    /// Forbids to watch a kind, which may still be listed.
+    /// Forbids watching a resource, which may still be listed.
     pub(crate) fn forbid_to_watch(&self, path: &str) {
         self.change(|state| {
             state.unwatchable.insert(path.to_owned());
         });
     }
 
-    /// Ends every watch with 410 Gone, and all further ones from before this moment.
+    /// Ends every watch with 410 Gone, also those that start from a resource version of before.
     pub(crate) fn forget(&self) {
         self.change(|state| {
             state.version += 1;
@@ -189,28 +189,28 @@ impl ApiServer {
         });
     }
 
-    /// Cuts every connection in the middle.
+    /// Closes every connection without finishing its response.
     pub(crate) fn cut(&self) {
         self.change(|state| state.connections.drain(..).for_each(|connection| connection.abort()));
     }
 
-    /// Stops answering while connections stay, or goes on.
+    /// Stops answering, with connections left open, or continues.
     pub(crate) fn freeze(&self, frozen: bool) {
         self.change(|state| state.frozen = frozen);
     }
 
-    /// Is gone, connections and all, or comes back.
+    /// Closes connections and accepts no more, or accepts them again.
     pub(crate) fn down(&self, down: bool) {
         self.change(|state| state.down = down);
         self.cut();
     }
 
-    /// Gives every MachineConfig so many bytes of Ignition from now on.
-    pub(crate) fn fatten(&self, ignition: usize) {
+    /// Sets the size of the Ignition config in each MachineConfig.
+    pub(crate) fn set_ignition_size(&self, ignition: usize) {
         self.change(|state| state.ignition = ignition);
     }
 
-    /// Lets somebody in.
+    /// Adds a user.
     pub(crate) fn user(&self, token: &str, name: &str, may_create: bool) {
         let user = json!({"username": name, "uid": "7", "groups": ["system:authenticated"], "extra": {"scopes": ["all"]}});
         keep_secret(token);
@@ -250,7 +250,7 @@ async fn accept(listener: TcpListener, tls: TlsAcceptor, inner: Arc<Inner>) {
         }
         let (tls, routes) = (tls.clone(), routes.clone());
         let connection = tokio::spawn(async move {
-            // A client that goes away is none of the server's concern.
+            // A client may close its connection at any time.
             let Ok(stream) = tls.accept(stream).await else { return };
             let service = TowerToHyperService::new(routes);
             let _ = hyper::server::conn::http1::Builder::new()
@@ -311,7 +311,7 @@ async fn answer(Shared(inner): Shared<Arc<Inner>>, request: Request) -> Response
     Body::from_stream(events).into_response()
 }
 
-/// Waits for the next events of a watch. A watch that was told of its end is over.
+/// Waits for the next events of a watch; `None` at its end.
 async fn next(
     inner: &Inner,
     path: &str,
@@ -324,7 +324,7 @@ async fn next(
     loop {
         let woken = inner.woken.notified();
         tokio::pin!(woken);
-        // From here on a change wakes it.
+        // From here on a change wakes this watch.
         woken.as_mut().enable();
         {
             let state = inner.locked();
@@ -416,7 +416,7 @@ impl Query {
         self.0.contains_key(name)
     }
 
-    /// Empty where there is no such name.
+    /// Empty when there is no such parameter.
     fn value(&self, name: &str) -> String {
         self.0.get(name).cloned().unwrap_or_default()
     }

@@ -1,4 +1,4 @@
-//! The global pull secret as the credentials of the registry client, while the server runs.
+//! The global pull secret as the credentials of the registry client in a running server.
 
 use layerpin_sample_registry::Registry;
 use layerpin_sample_registry::images::Image;
@@ -10,20 +10,20 @@ use serde_json::{Value, json};
 use crate::api_server::{ApiServer, SECRETS};
 use crate::objects::pull_secret;
 
-/// The name of the only user of the registry, encoded with the right password.
+/// Credentials of the only user of the registry.
 fn auths(registry: &Registry) -> Value {
     use base64::prelude::{BASE64_STANDARD, Engine};
     json!({registry.host(): {"auth": BASE64_STANDARD.encode("alice:opensesame")}})
 }
 
-/// Starts the program with the cluster that `server` is.
+/// Starts the program with `server` as its cluster.
 pub(crate) fn start(server: &ApiServer, more: impl FnOnce(Setup) -> Setup) -> Layerpin {
     let setup = Setup::serve();
     let path = setup.write("kubeconfig", &server.kubeconfig().to_string());
     more(setup.arguments(["--kubeconfig".as_ref(), path.as_os_str()])).start()
 }
 
-/// What `/validate` says of a digest that needs the credentials: who is denied, and why.
+/// The response of `/validate` for a digest that needs the credentials: whether it is allowed, and the text.
 pub(crate) async fn judged(layerpin: &Layerpin, registry: &Registry, repository: &str) -> (bool, String) {
     let digest = registry.push(repository, None, &Image::base("4.18.1"));
     let image = format!("{}/{repository}@{digest}", registry.host());
@@ -32,7 +32,7 @@ pub(crate) async fn judged(layerpin: &Layerpin, registry: &Registry, repository:
     (allowed, review["response"].to_string())
 }
 
-/// Waits until the log has so many lines with this message.
+/// Waits until the log has this number of lines with this message.
 pub(crate) async fn logged(layerpin: &Layerpin, message: &str, count: usize) {
     let claim = format!("{count} times: {message}");
     eventually(&claim, async || (layerpin.log.with_message(message).len() >= count).then_some(())).await;
@@ -40,10 +40,10 @@ pub(crate) async fn logged(layerpin: &Layerpin, message: &str, count: usize) {
 }
 
 const CHANGED: &str = "registry credentials changed";
-const NOT_TAKEN: &str = "credentials not taken over; those before them are in force";
+const NOT_TAKEN: &str = "cannot use the registry credentials; still using the previous ones";
 
 #[tokio::test]
-async fn the_pull_secret_is_what_registries_are_shown_and_follows_its_changes() {
+async fn registry_credentials_are_those_of_the_pull_secret_and_follow_its_changes() {
     let registry = Registry::builder().basic_auth("alice", "opensesame").start().unwrap();
     let good = json!({"auths": auths(&registry)}).to_string();
     let server = ApiServer::start().await;
@@ -69,7 +69,7 @@ async fn the_pull_secret_is_what_registries_are_shown_and_follows_its_changes() 
     server.put(SECRETS, pull_secret("{}"));
     logged(&layerpin, CHANGED, 2).await;
     let (allowed, told) = judged(&layerpin, &registry, "acme/emptied").await;
-    // Nodes have nothing to show either, so the refusal is theirs too.
+    // Nodes have no credentials either, so they are refused too.
     assert!(!allowed && told.contains("there is no entry for it"), "{told}");
 
     server.put(SECRETS, pull_secret(&good));
@@ -79,7 +79,7 @@ async fn the_pull_secret_is_what_registries_are_shown_and_follows_its_changes() 
     server.delete(SECRETS, "pull-secret");
     logged(&layerpin, CHANGED, 4).await;
     let (allowed, told) = judged(&layerpin, &registry, "acme/deleted").await;
-    // What nodes have is not known any more.
+    // The credentials of the nodes are no longer known.
     assert!(allowed && told.contains("whether nodes can pull"), "{told}");
 
     let faults: Vec<_> = layerpin
@@ -104,7 +104,7 @@ async fn the_pull_secret_is_what_registries_are_shown_and_follows_its_changes() 
 }
 
 #[tokio::test]
-async fn a_broken_entry_of_the_pull_secret_costs_its_own_registry_alone() {
+async fn a_broken_entry_of_the_pull_secret_affects_only_its_registry() {
     let [sound, broken] =
         [(); 2].map(|()| Registry::builder().basic_auth("alice", "opensesame").start().unwrap());
     let mut entries = auths(&sound);
@@ -123,14 +123,14 @@ async fn a_broken_entry_of_the_pull_secret_costs_its_own_registry_alone() {
     let (allowed, told) = judged(&layerpin, &sound, "acme/sound").await;
     assert!(allowed && !told.contains("unpullable-image"), "{told}");
     let (_, told) = judged(&layerpin, &broken, "acme/broken").await;
-    // A warning has room for so much.
+    // The rest does not fit into a warning.
     assert!(told.contains(&format!("no credentials for {host}: entry `{host}`: `auth` is no")), "{told}");
     assert_eq!(broken.connections(), 0);
     assert!(!layerpin.log.text().contains("hunter2"));
 }
 
 #[tokio::test]
-async fn an_auth_file_wins_and_no_secret_is_asked_for() {
+async fn an_auth_file_takes_precedence_and_the_secret_is_not_read() {
     let registry = Registry::builder().basic_auth("alice", "opensesame").start().unwrap();
     let server = ApiServer::start().await;
     server.put(SECRETS, pull_secret("{}"));

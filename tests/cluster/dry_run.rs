@@ -1,4 +1,4 @@
-//! Who may use `/dry-run`, as `--dry-run-access` says.
+//! Who may use `/dry-run`, depending on `--dry-run-access`.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ fn start(server: &ApiServer, arguments: &[&str]) -> Layerpin {
     setup.arguments(["--kubeconfig".as_ref(), path.as_os_str()]).arguments(arguments).start()
 }
 
-/// The status and the first line that a caller with this header gets, and how it is to authenticate.
+/// The status, the first line and the `WWW-Authenticate` header that a caller with this header gets.
 async fn call(layerpin: &Layerpin, authorization: Option<&str>) -> (u16, String, Option<String>) {
     call_at(layerpin, "/dry-run", authorization).await
 }
@@ -30,7 +30,7 @@ async fn call_at(
 ) -> (u16, String, Option<String>) {
     let authority = Certificate::from_pem(layerpin.authority.as_bytes()).unwrap();
     let client = reqwest::Client::builder().tls_certs_only([authority]).build().unwrap();
-    // Judged without asking anybody.
+    // Not a valid reference, so that no registry is asked.
     let object = machine_config().image("os").to_string();
     let mut request = client.post(format!("https://{}{path}", layerpin.address)).body(object);
     if let Some(authorization) = authorization {
@@ -44,7 +44,7 @@ async fn call_at(
 }
 
 #[tokio::test]
-async fn with_a_cluster_a_token_is_wanted_whose_owner_may_create_machine_configs() {
+async fn with_a_cluster_dry_run_requires_a_token_of_somebody_who_may_create_machine_configs() {
     let server = ApiServer::start().await;
     server.user("good-token", "alice", true);
     server.user("poor-token", "bob\u{1b}[2J", false);
@@ -78,7 +78,7 @@ async fn with_a_cluster_a_token_is_wanted_whose_owner_may_create_machine_configs
 }
 
 #[tokio::test]
-async fn an_answer_serves_for_a_while() {
+async fn answers_of_the_api_server_are_cached() {
     let server = ApiServer::start().await;
     server.user("good-token", "alice", true);
     server.user("poor-token", "bob", false);
@@ -92,10 +92,10 @@ async fn an_answer_serves_for_a_while() {
 }
 
 #[tokio::test]
-async fn an_api_server_that_gives_no_answer_is_503_in_words_and_in_time() {
+async fn without_an_answer_of_the_api_server_dry_run_is_503_in_time() {
     let server = ApiServer::start().await;
     server.user("good-token", "alice", true);
-    // Time enough that only what its caller gives it can run out.
+    // So long that only the timeout in the request can expire.
     let layerpin = start(&server, &["--timeout", "60s"]);
     server.forbid("/apis/authentication.k8s.io/v1/tokenreviews", true);
     let forbidden = "whether the caller may use /dry-run is not known: User \"layerpin\" cannot create it";
@@ -116,11 +116,11 @@ async fn an_api_server_that_gives_no_answer_is_503_in_words_and_in_time() {
 
     server.down(true);
     let (status, told, _) = call(&layerpin, Some("Bearer other-token")).await;
-    assert!(status == 503 && told.contains("cannot be reached"), "{status} {told}");
+    assert!(status == 503 && told.contains("cannot reach the API server"), "{status} {told}");
 }
 
 #[tokio::test]
-async fn anyone_and_off_ask_nobody() {
+async fn with_anyone_and_off_the_api_server_is_not_asked() {
     let server = ApiServer::start().await;
     assert_eq!(call(&start(&server, &["--dry-run-access", "anyone"]), None).await.0, 200);
     assert_eq!(call(&start(&server, &["--dry-run-access", "off"]), None).await.0, 404);

@@ -1,4 +1,4 @@
-//! What an API server does on a bad day, and what is known then.
+//! Faults of the API server, and what is known of the cluster then.
 
 use std::time::Duration;
 
@@ -9,9 +9,9 @@ use crate::api_server::{ApiServer, NODES, POOLS, VERSIONS};
 use crate::known::{Known, QUICK, reason, registry, source};
 use crate::objects::{node, pool, version};
 
-/// How many kinds are read once.
+/// How many resources a command reads.
 const KINDS: usize = 16;
-/// How many kinds a server follows: how TLS is spoken is for it alone.
+/// How many resources a server watches: also the TLS settings.
 const FOLLOWED: usize = KINDS + 1;
 
 async fn openshift() -> ApiServer {
@@ -24,14 +24,14 @@ async fn openshift() -> ApiServer {
 }
 
 #[tokio::test]
-async fn a_server_that_is_not_there_at_first_is_found_when_it_comes() {
+async fn an_api_server_that_starts_later_is_found() {
     let server = openshift().await;
     server.down(true);
     let known = Known::follow(&server);
-    let facts = known.knows("every kind was asked for", |_| known.source.unsettled().is_empty()).await;
+    let facts = known.knows("every resource was read", |_| known.source.unsettled().is_empty()).await;
     let told = reason(&facts.version).unwrap();
     let prefix = format!(
-        "ClusterVersion/version not read from the cluster: the API server {} cannot be reached: ",
+        "ClusterVersion/version not read from the cluster: cannot reach the API server {}: ",
         server.address
     );
     assert!(told.starts_with(&prefix), "{told}");
@@ -42,7 +42,7 @@ async fn a_server_that_is_not_there_at_first_is_found_when_it_comes() {
 }
 
 #[tokio::test]
-async fn a_watch_survives_that_it_is_cut() {
+async fn a_watch_continues_after_a_broken_connection() {
     let server = openshift().await;
     let known = Known::follow(&server);
     known.runs("4.18.14").await;
@@ -54,7 +54,7 @@ async fn a_watch_survives_that_it_is_cut() {
 }
 
 #[tokio::test]
-async fn a_watch_survives_that_its_place_is_forgotten() {
+async fn a_watch_continues_after_410_gone() {
     let server = openshift().await;
     let known = Known::follow(&server);
     known.runs("4.18.14").await;
@@ -68,7 +68,7 @@ async fn a_watch_survives_that_its_place_is_forgotten() {
 }
 
 #[tokio::test]
-async fn what_was_deleted_while_nobody_watched_is_gone() {
+async fn objects_deleted_during_an_outage_are_gone() {
     let server = openshift().await;
     let known = Known::follow(&server);
     known.knows("a pool", |facts| matches!(&facts.pools, Fact::Known(pools) if pools.len() == 1)).await;
@@ -80,11 +80,11 @@ async fn what_was_deleted_while_nobody_watched_is_gone() {
 }
 
 #[tokio::test]
-async fn a_server_that_goes_away_leaves_what_was_known_for_a_while_and_no_longer() {
+async fn the_last_known_state_is_used_for_a_limited_time() {
     let server = openshift().await;
     let known = Known::follow_at(
         &server,
-        layerpin::cluster::WatchConfig { stale: Duration::from_millis(300), ..QUICK },
+        layerpin::cluster::WatchConfig { stale_after: Duration::from_millis(300), ..QUICK },
     );
     known.runs("4.18.14").await;
     let begun = Instant::now();
@@ -92,27 +92,27 @@ async fn a_server_that_goes_away_leaves_what_was_known_for_a_while_and_no_longer
     let facts =
         known.knows("the release is unknown", |facts| matches!(facts.version, Fact::Unknown(_))).await;
     assert!(begun.elapsed() >= Duration::from_millis(300));
-    assert!(reason(&facts.version).unwrap().contains("cannot be reached"), "{facts:?}");
+    assert!(reason(&facts.version).unwrap().contains("cannot reach the API server"), "{facts:?}");
     server.down(false);
     known.runs("4.18.14").await;
 }
 
 #[tokio::test]
-async fn a_kind_that_is_forbidden_is_unknown_and_leaves_the_others_alone() {
+async fn a_forbidden_resource_is_unknown_and_does_not_affect_the_others() {
     let server = openshift().await;
     server.forbid(NODES, true);
     let known = Known::follow(&server);
     known.runs("4.18.14").await;
     let forbidden =
         "Nodes not read from the cluster: /api/v1/nodes is forbidden: User \"layerpin\" cannot list it";
-    let facts = known.knows("every kind was asked for", |_| known.source.unsettled().is_empty()).await;
+    let facts = known.knows("every resource was read", |_| known.source.unsettled().is_empty()).await;
     let Fact::Known(pools) = &facts.pools else { panic!("{facts:?}") };
     assert_eq!(reason(&pools[0].nodes).as_deref(), Some(forbidden));
     assert_eq!(known.source.unknown(), [forbidden]);
     server.forbid(NODES, false);
     known.knows("everything is known", |_| known.source.unknown().is_empty()).await;
 
-    // A right that is taken away later ends what was known at once: the API server said so.
+    // When a right is removed later, the last known state is not used any longer.
     server.forbid(NODES, true);
     server.cut();
     known.knows("nodes are unknown", |_| known.source.unknown() == [forbidden]).await;
@@ -120,7 +120,7 @@ async fn a_kind_that_is_forbidden_is_unknown_and_leaves_the_others_alone() {
 }
 
 #[tokio::test]
-async fn a_server_that_does_not_answer_costs_no_more_than_the_deadline() {
+async fn reading_a_cluster_that_does_not_answer_ends_at_the_deadline() {
     let server = openshift().await;
     server.freeze(true);
     let folder = tempfile::tempdir().unwrap();
@@ -140,7 +140,7 @@ async fn a_server_that_does_not_answer_costs_no_more_than_the_deadline() {
 }
 
 #[tokio::test]
-async fn credentials_that_are_not_accepted_are_a_reason_of_their_own() {
+async fn rejected_credentials_are_reported() {
     let server = openshift().await;
     let folder = tempfile::tempdir().unwrap();
     let kubeconfig = server.kubeconfig_for(&serde_json::json!({"token": "another"}));
@@ -150,22 +150,22 @@ async fn credentials_that_are_not_accepted_are_a_reason_of_their_own() {
     assert_eq!(
         told,
         format!(
-            "ClusterVersion/version not read from the cluster: the API server {} does not accept the credentials",
+            "ClusterVersion/version not read from the cluster: the API server {} rejected the credentials (401 Unauthorized)",
             server.address
         )
     );
 }
 
 #[tokio::test]
-async fn readiness_does_not_wait_for_ever() {
+async fn readiness_waits_for_a_limited_time() {
     let server = openshift().await;
     server.freeze(true);
     assert_eq!(Known::follow(&server).source.unsettled().len(), FOLLOWED);
     let known = Known::follow_at(
         &server,
-        layerpin::cluster::WatchConfig { settle: Duration::from_millis(300), ..QUICK },
+        layerpin::cluster::WatchConfig { startup_timeout: Duration::from_millis(300), ..QUICK },
     );
-    known.knows("it has waited long enough", |_| known.source.unsettled().is_empty()).await;
+    known.knows("the startup timeout has passed", |_| known.source.unsettled().is_empty()).await;
     let told = "ClusterVersion/version not read from the cluster: not read yet";
     assert_eq!(known.source.unknown()[0], told);
 }

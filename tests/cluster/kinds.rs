@@ -1,4 +1,4 @@
-//! What is read of each kind, and how it is kept up with.
+//! What is read of each resource, and how it is kept up to date.
 
 use std::time::Duration;
 
@@ -19,12 +19,13 @@ use crate::api_server::{
 };
 use crate::known::{Known, QUICK, reason, registry, source};
 use crate::objects::{
-    SENSITIVE, controller_config, image, machine_config, node, os_image_url, pool, rendered, streams, version,
+    SENSITIVE, controller_config, image, machine_config, node, os_image_url, pool, pull_secret, rendered,
+    streams, version,
 };
 
 const BASE: &str = "quay.io/ocp/os@sha256:09";
 
-/// A server that has one of everything.
+/// A server with objects of each resource.
 async fn openshift() -> ApiServer {
     let server = ApiServer::start().await;
     server.serve_openshift();
@@ -43,7 +44,7 @@ async fn openshift() -> ApiServer {
 }
 
 #[tokio::test]
-async fn each_kind_is_read_with_the_members_that_matter() {
+async fn each_resource_is_read() {
     let server = openshift().await;
     let folder = tempfile::tempdir().unwrap();
     let source = source(folder.path(), &server.kubeconfig(), QUICK);
@@ -133,7 +134,7 @@ async fn changes_are_known_at_once() {
     server.put(MACHINE_CONFIGS, machine_config("50-os", "quay.io/acme/os:2"));
     known.knows("another MachineConfig", names(&["50-os", "99-os"])).await;
     server.delete(MACHINE_CONFIGS, "99-os");
-    known.knows("one that is gone", names(&["50-os"])).await;
+    known.knows("one that was deleted", names(&["50-os"])).await;
 
     let nodes = |expected: u32| {
         move |facts: &Cluster| {
@@ -148,10 +149,10 @@ async fn changes_are_known_at_once() {
 }
 
 #[tokio::test]
-async fn on_plain_kubernetes_the_kinds_are_absent() {
+async fn on_plain_kubernetes_the_resources_of_openshift_are_absent() {
     let server = ApiServer::start().await;
     let known = Known::follow(&server);
-    let facts = known.knows("all kinds are settled", |_| known.source.unsettled().is_empty()).await;
+    let facts = known.knows("every resource was read", |_| known.source.unsettled().is_empty()).await;
     assert_eq!(
         (&facts.version, &facts.controller_config, &facts.os_image_url, &facts.streams),
         (&Fact::Absent, &Fact::Absent, &Fact::Absent, &Fact::Absent)
@@ -162,7 +163,7 @@ async fn on_plain_kubernetes_the_kinds_are_absent() {
 }
 
 #[tokio::test]
-async fn a_kind_that_is_installed_later_is_found_and_one_that_is_withdrawn_is_absent() {
+async fn a_crd_installed_later_is_found_and_a_removed_one_is_absent() {
     let server = ApiServer::start().await;
     let known = Known::follow(&server);
     known.knows("no streams", |facts| facts.streams == Fact::Absent).await;
@@ -173,7 +174,7 @@ async fn a_kind_that_is_installed_later_is_found_and_one_that_is_withdrawn_is_ab
 }
 
 #[tokio::test]
-async fn an_older_version_of_a_kind_serves_where_the_newer_does_not() {
+async fn an_older_api_version_is_read_where_the_newer_is_not_served() {
     let server = ApiServer::start().await;
     server.put(OLD_STREAMS, streams());
     let known = Known::follow(&server);
@@ -186,7 +187,7 @@ async fn an_older_version_of_a_kind_serves_where_the_newer_does_not() {
 }
 
 #[tokio::test]
-async fn machine_configs_come_in_small_pages_and_only_the_pull_secret_is_asked_for_among_secrets() {
+async fn machine_configs_are_listed_in_small_pages_and_the_pull_secret_is_the_only_secret_read() {
     let server = openshift().await;
     for index in 0..35 {
         server.put(MACHINE_CONFIGS, machine_config(&format!("{index:02}-os"), "quay.io/acme/os:1"));
@@ -199,7 +200,7 @@ async fn machine_configs_come_in_small_pages_and_only_the_pull_secret_is_asked_f
         )
         .await;
     assert_eq!(server.requests(&format!("GET {MACHINE_CONFIGS} limit=10")), 4);
-    known.knows("all kinds are settled", |_| server.requests(&format!("WATCH {SECRETS}")) > 0).await;
+    known.knows("every resource was read", |_| server.requests(&format!("WATCH {SECRETS}")) > 0).await;
     assert_eq!(
         server.requests("secrets"),
         server.requests("secrets limit=50 fields=metadata.name=pull-secret") + 1
@@ -213,19 +214,37 @@ async fn machine_configs_come_in_small_pages_and_only_the_pull_secret_is_asked_f
 }
 
 #[tokio::test]
-async fn an_object_of_another_shape_makes_its_kind_unknown_and_says_where() {
+async fn an_object_that_cannot_be_decoded_makes_its_resource_unknown() {
     let server = openshift().await;
     server.put(POOLS, json!({"metadata": {"name": "odd"}, "spec": {"paused": SENSITIVE}}));
     let known = Known::follow(&server);
-    let facts = known.knows("all kinds are settled", |_| known.source.unsettled().is_empty()).await;
+    let facts = known.knows("every resource was read", |_| known.source.unsettled().is_empty()).await;
     let told = reason(&facts.pools).unwrap();
     let prefix = format!(
-        "MachineConfigPools not read from the cluster: the API server {} answered wrongly: MachineConfigPools is not of the shape that is known (line ",
+        "MachineConfigPools not read from the cluster: the API server {} returned an invalid response: unexpected JSON at line ",
         server.address
     );
     assert!(told.starts_with(&prefix), "{told}");
     assert!(!told.contains(SENSITIVE));
     assert!(matches!(facts.version, Fact::Known(_)));
+}
+
+#[tokio::test]
+async fn the_response_with_an_object_that_cannot_be_decoded_is_not_logged() {
+    let server = ApiServer::start().await;
+    let broken = || json!({"metadata": {"name": "pull-secret"}, "data": SENSITIVE});
+    server.put(SECRETS, broken());
+    // kube would log it.
+    let setup = Setup::serve().arguments(["--kubeconfig", "kubeconfig"]);
+    let setup = setup.environment("RUST_LOG", "info,kube_client=trace");
+    setup.write("kubeconfig", &server.kubeconfig().to_string());
+    let layerpin = setup.start();
+    layerpin.log.message("cannot read from the cluster").await;
+    server.put(SECRETS, pull_secret("{}"));
+    layerpin.log.message("reading from the cluster works again").await;
+    server.put(SECRETS, broken());
+    layerpin.log.message("cannot read from the cluster; still using the last known state").await;
+    assert!(!layerpin.log.text().contains(SENSITIVE));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -234,11 +253,11 @@ async fn two_hundred_machine_configs_of_the_largest_size_need_little_memory() {
     for index in 0..200 {
         server.put(MACHINE_CONFIGS, machine_config(&format!("{index:03}-os"), "quay.io/acme/os:1"));
     }
-    server.fatten(1_400_000);
+    server.set_ignition_size(1_400_000);
     let setup = Setup::serve().arguments(["--kubeconfig", "kubeconfig"]);
     setup.write("kubeconfig", &server.kubeconfig().to_string());
     let layerpin = setup.start();
-    let watched = eventually("all of them are read", async || {
+    let watched = eventually("all of them were listed", async || {
         (server.requests(&format!("WATCH {MACHINE_CONFIGS}")) > 0).then_some(())
     });
     watched.await;

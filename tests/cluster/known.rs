@@ -1,4 +1,4 @@
-//! A source that follows an API server, inside the test's own process and at a test's pace.
+//! A cluster source inside the test's own process, with short pauses.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use tokio::task::JoinSet;
 
 use crate::api_server::ApiServer;
 
-/// What is known of a cluster, for as long as this lives.
+/// A cluster source that keeps itself up to date until it is dropped.
 pub(crate) struct Known {
     pub(crate) source: Arc<ClusterSource>,
     pub(crate) registry: Arc<RegistryClient>,
@@ -26,23 +26,23 @@ pub(crate) struct Known {
     _folder: TempDir,
 }
 
-/// Quick, where the default has seconds.
+/// Short pauses, where the default has seconds.
 pub(crate) const QUICK: WatchConfig = WatchConfig {
-    call: Duration::from_secs(10),
+    request_timeout: Duration::from_secs(10),
     first_pause: Duration::from_millis(20),
     longest_pause: Duration::from_millis(100),
-    stale: Duration::from_secs(600),
-    watch: Duration::from_secs(60),
-    settle: Duration::from_secs(600),
+    stale_after: Duration::from_secs(600),
+    watch_timeout: Duration::from_secs(60),
+    startup_timeout: Duration::from_secs(600),
 };
 
 impl Known {
-    /// Follows `server` at a quick pace.
+    /// Watches `server` with short pauses.
     pub(crate) fn follow(server: &ApiServer) -> Self {
         Self::follow_at(server, QUICK)
     }
 
-    /// Follows `server`.
+    /// Watches `server`.
     pub(crate) fn follow_at(server: &ApiServer, pace: WatchConfig) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let source = source(folder.path(), &server.kubeconfig(), pace);
@@ -50,7 +50,7 @@ impl Known {
         Self { _tasks: source.follow(&registry), source, registry, _folder: folder }
     }
 
-    /// Waits until what is known of the cluster satisfies `claim`.
+    /// Waits until the facts about the cluster satisfy a claim.
     pub(crate) async fn knows(&self, claim: &str, satisfies: impl Fn(&Cluster) -> bool) -> Arc<Cluster> {
         eventually(claim, async || {
             let facts = self.source.facts();
@@ -59,7 +59,7 @@ impl Known {
         .await
     }
 
-    /// The release that is known to be run; empty while it is not known.
+    /// The release of the cluster; empty while it is unknown.
     pub(crate) fn release(&self) -> String {
         match &self.source.facts().version {
             Fact::Known(version) => version.desired.version.clone(),
@@ -67,13 +67,13 @@ impl Known {
         }
     }
 
-    /// Waits until the release that is run is known to be this.
+    /// Waits until this is the release of the cluster.
     pub(crate) async fn runs(&self, release: &str) {
         eventually(&format!("{release} is known"), async || (self.release() == release).then_some(())).await;
     }
 }
 
-/// A source for a cluster that is named by a kubeconfig in `folder`.
+/// A source for the cluster of a kubeconfig, which is written into `folder`.
 pub(crate) fn source(folder: &Path, kubeconfig: &Value, pace: WatchConfig) -> Arc<ClusterSource> {
     let path = folder.join("kubeconfig");
     std::fs::write(&path, kubeconfig.to_string()).unwrap();
@@ -88,7 +88,7 @@ pub(crate) fn registry() -> Arc<RegistryClient> {
     RegistryClient::new(Keychain::of_cluster(), Arc::new(Metrics::new())).unwrap()
 }
 
-/// Why a kind is not known.
+/// Why a fact is unknown.
 pub(crate) fn reason<T>(fact: &Fact<T>) -> Option<String> {
     match fact {
         Fact::Unknown(cause) => Some(cause.to_string()),

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::api_server::{ApiServer, CONTROLLER_CONFIGS, NODES, POOLS, SECRETS, TOKEN, VERSIONS};
 use crate::objects::{SENSITIVE, controller_config, node, pool, pull_secret, version};
 
-/// A cluster on 4.18.14 that was on 4.18.13, and a registry that holds both releases.
+/// A cluster that was updated from 4.18.13 to 4.18.14, and a registry with both releases.
 struct World {
     server: ApiServer,
     registry: Registry,
@@ -22,7 +22,7 @@ struct World {
 }
 
 impl World {
-    /// `state` is how far the cluster came with 4.18.14.
+    /// `state` is that of 4.18.14 in the history of ClusterVersion.
     async fn new(state: &str) -> Self {
         let (server, registry) = (ApiServer::start().await, Registry::start().unwrap());
         let mut cluster_version = version("4.18.14");
@@ -66,7 +66,7 @@ impl World {
         setup.arguments(["--kubeconfig".as_ref(), path.as_os_str()]).arguments(arguments)
     }
 
-    /// What `explain` tells of a MachineConfig that names the image.
+    /// The output of `explain` for a MachineConfig with the image.
     async fn explained(&self) -> String {
         let setup = self.setup("explain", &["worker.json"]);
         setup.write("worker.json", &machine_config().image(&self.image).to_string());
@@ -77,7 +77,7 @@ impl World {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stale_image_is_told_with_both_releases() {
+async fn a_stale_image_is_reported_with_both_releases() {
     let world = World::new("Completed").await;
     let told = world.explained().await;
     let place = "foreign  linux/amd64, pool worker\n  built on 4.18.13; the cluster runs 4.18.14\n";
@@ -99,14 +99,14 @@ async fn a_stale_image_is_told_with_both_releases() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn while_an_upgrade_is_under_way_the_last_release_counts() {
+async fn during_an_upgrade_the_base_of_the_last_release_is_accepted() {
     let told = World::new("Partial").await.explained().await;
     let place = "derived  linux/amd64, pool worker\n  built on 4.18.13; the cluster rolls to 4.18.14\n";
     assert!(told.contains(place), "{told}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_controller_config_of_the_release_before_does_not_make_its_base_count() {
+async fn a_controller_config_of_the_previous_release_does_not_make_its_base_accepted() {
     let world = World::new("Completed").await;
     let mut left_over = controller_config(&world.old_base);
     left_over["metadata"]["annotations"]["machineconfiguration.openshift.io/release-image-version"] =
@@ -119,7 +119,7 @@ async fn a_controller_config_of_the_release_before_does_not_make_its_base_count(
     assert!(told.contains("  note: ControllerConfig"), "{told}");
 }
 
-/// How a verb ends that is given these arguments and a MachineConfig with the image in `worker.json`.
+/// Runs a command with these arguments, and with a MachineConfig with the image in `worker.json`.
 async fn ended(setup: Setup, image: &str, arguments: &[&str]) -> (i32, String, String) {
     setup.write("worker.json", &machine_config().image(image).to_string());
     let setup = setup.arguments(arguments);
@@ -154,7 +154,7 @@ async fn a_recorded_run_is_replayed_byte_for_byte_without_cluster_and_registry()
             let replay = [&arguments[..], &["--facts", file.to_str().unwrap()]].concat();
             assert_eq!(ended(Setup::verb(verb), &image, &replay).await, live, "{verb} {state}");
         }
-        // What one verb recorded, the other can tell.
+        // Facts recorded by one command can be used by the other.
         let file = folder.path().join("check-json.json");
         let arguments = ["worker.json", "--facts", file.to_str().unwrap()];
         let (code, output, error) = ended(Setup::verb("explain"), &image, &arguments).await;

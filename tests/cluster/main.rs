@@ -1,8 +1,8 @@
-//! The cluster source against an API server on loopback that speaks the real protocol and has the
-//! faults of real ones. What only the real API server can show is in `tests/e2e`.
+//! The cluster source with an API server on loopback that serves the real protocol and has the faults of real
+//! ones. Tests that need a real API server are in `tests/e2e`.
 //!
-//! [`api_server`] is that server, [`objects`] has what it serves, and [`known`] follows it inside the
-//! test's own process.
+//! [`api_server`] is that server, [`objects`] has what it serves, and [`known`] reads it inside the test's own
+//! process.
 
 mod access;
 mod api_server;

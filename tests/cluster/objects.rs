@@ -1,4 +1,4 @@
-//! Objects as OpenShift's API server has them, with more in them than is read.
+//! Objects as OpenShift's API server sends them, with more fields than are read.
 
 use layerpin_test_support::documents;
 use serde_json::{Value, json};
@@ -27,7 +27,7 @@ pub(crate) fn image(release: &str) -> String {
     format!("quay.io/ocp/release:{release}")
 }
 
-/// `ControllerConfig/machine-config-controller`, with the secret that is never kept.
+/// `ControllerConfig/machine-config-controller`, with a secret that must not be kept.
 pub(crate) fn controller_config(base: &str) -> Value {
     json!({
         "metadata": {
@@ -69,7 +69,7 @@ pub(crate) fn streams() -> Value {
     })
 }
 
-/// A MachineConfigPool as the operator makes them.
+/// A MachineConfigPool as the operator creates it.
 pub(crate) fn pool(name: &str) -> Value {
     json!({
         "metadata": {"name": name},
@@ -99,7 +99,7 @@ pub(crate) fn machine_config(name: &str, image: &str) -> Value {
         .into_json()
 }
 
-/// What the operator renders for the pool `worker`.
+/// A rendered MachineConfig of the pool `worker`.
 pub(crate) fn rendered(name: &str) -> Value {
     let mut object = machine_config(name, "quay.io/ocp/os@sha256:09");
     object["metadata"] = json!({
@@ -133,5 +133,5 @@ pub(crate) fn pull_secret(text: &str) -> Value {
     })
 }
 
-/// Must be found nowhere.
+/// Must not appear anywhere.
 pub(crate) const SENSITIVE: &str = "c2Vuc2l0aXZlLXB1bGwtc2VjcmV0";

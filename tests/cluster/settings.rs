@@ -1,4 +1,4 @@
-//! What the cluster says of registries, seen in what the server then does.
+//! Registry settings of the cluster, and their effect in a running server.
 
 use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
@@ -18,21 +18,21 @@ const REGISTRIES: &str = "registries changed";
 const CERTIFICATES: &str = "certificates for registries changed";
 const PROXIES_CHANGED: &str = "proxies for registries changed";
 
-/// Whether `/validate` takes an image for one that nodes can pull.
+/// Whether `/validate` finds that nodes can pull an image.
 async fn is_pullable(layerpin: &Layerpin, image: &str) -> bool {
     let review = layerpin.webhooks.review("/validate", &create(&machine_config().image(image))).await;
     review["response"]["allowed"] == true && !review.to_string().contains("unpullable-image")
 }
 
 #[tokio::test]
-async fn mirror_sets_say_where_digests_and_tags_are_asked_for() {
+async fn digests_and_tags_are_looked_up_at_the_mirrors_of_the_mirror_sets() {
     let mirror = Registry::start().unwrap();
     let server = ApiServer::start().await;
     for path in [DIGEST_MIRRORS, TAG_MIRRORS, CONTENT_POLICIES] {
         server.serve(path);
     }
     let layerpin = start(&server, |setup| setup);
-    // No name here leads anywhere, so what is found was found at the mirror.
+    // These hosts do not exist, so an image is found at a mirror only.
     let mirrors =
         |source: &str| json!([{"source": source, "mirrors": [format!("{}/mirror", mirror.host())]}]);
     let named = |name: &str, spec: Value| json!({"metadata": {"name": name}, "spec": spec});
@@ -53,10 +53,10 @@ async fn mirror_sets_say_where_digests_and_tags_are_asked_for() {
     let pinned = format!("one.example/acme/os@{digest}");
     assert!(answer["response"]["patch"].to_string().contains(&pinned), "{answer}");
 
-    // What cannot be read takes nothing away.
+    // A resource that cannot be read does not remove settings.
     server.forbid(DIGEST_MIRRORS, true);
     server.cut();
-    eventually("the sets are not known", async || {
+    eventually("the mirror sets are unknown", async || {
         let answer = layerpin.admin.get("/readyz").await;
         answer.text.contains("ImageDigestMirrorSets not read from the cluster").then_some(())
     })
@@ -67,7 +67,7 @@ async fn mirror_sets_say_where_digests_and_tags_are_asked_for() {
 }
 
 #[tokio::test]
-async fn a_blocked_registry_is_not_asked() {
+async fn a_blocked_registry_is_not_contacted() {
     let registry = Registry::start().unwrap();
     let server = ApiServer::start().await;
     let layerpin = start(&server, |setup| setup);
@@ -81,7 +81,7 @@ async fn a_blocked_registry_is_not_asked() {
 }
 
 #[tokio::test]
-async fn bundles_say_by_whom_registries_are_trusted() {
+async fn registries_are_trusted_by_the_ca_bundles_of_the_cluster() {
     let authority = Authority::new();
     let registry = Registry::builder().tls(authority.issue(&["127.0.0.1"])).start().unwrap();
     let server = ApiServer::start().await;
@@ -100,7 +100,7 @@ async fn bundles_say_by_whom_registries_are_trusted() {
 
     let broken = "-----BEGIN CERTIFICATE-----\nrubbish\n-----END CERTIFICATE-----\n";
     server.put(MANAGED, bundle("trusted-ca-bundle", "ca-bundle.crt", broken));
-    let message = "certificates for registries not taken over; those before them are in force";
+    let message = "cannot use the CA certificates; still using the previous ones";
     let told = layerpin.log.message(message).await;
     let prefix = "ConfigMap openshift-config-managed/trusted-ca-bundle, key `ca-bundle.crt`: ";
     assert!(told["error"].as_str().unwrap().starts_with(prefix), "{told}");
@@ -108,16 +108,16 @@ async fn bundles_say_by_whom_registries_are_trusted() {
 
     server.delete(MANAGED, "merged-trusted-image-registry-ca");
     server.put(MANAGED, bundle("trusted-ca-bundle", "ca-bundle.crt", &authority.ca_pem()));
-    eventually("the bundle is in force", async || {
+    eventually("the bundle is used", async || {
         (layerpin.log.with_message(CERTIFICATES).len() >= 2).then_some(())
     })
     .await;
     assert!(pullable("acme/of-all").await);
-    assert_eq!(layerpin.log.with_message(message).len(), 1, "a fault is told of once");
+    assert_eq!(layerpin.log.with_message(message).len(), 1, "an error is logged once");
 }
 
 #[tokio::test]
-async fn registries_that_the_cluster_does_not_allow_are_denied_and_not_asked() {
+async fn registries_that_the_cluster_does_not_allow_are_denied_and_not_contacted() {
     let (registry, mirror) = (Registry::start().unwrap(), Registry::start().unwrap());
     let server = ApiServer::start().await;
     server.serve(DIGEST_MIRRORS);
@@ -152,7 +152,7 @@ async fn registries_that_the_cluster_does_not_allow_are_denied_and_not_asked() {
     assert!(told.contains("outside those that the cluster allows"), "{told}");
     assert_eq!((registry.requests().len(), mirror.requests().len()), (asked, 0));
 
-    // The name that the object gives counts on nodes, so mirrors do not open what is blocked.
+    // Nodes compare the name in the object, so a mirror does not give access to a blocked registry.
     put(json!({"blockedRegistries": ["one.example"]}));
     denied(&mirrored, "is in `one.example`, which the cluster blocks").await;
     assert!(is_pullable(&layerpin, &here).await);
@@ -163,7 +163,7 @@ async fn registries_that_the_cluster_does_not_allow_are_denied_and_not_asked() {
     assert!(is_pullable(&layerpin, &mirrored).await);
 }
 
-/// A proxy that records the first line of each connection and then hangs up: whoever sees that finds the line.
+/// A proxy that sends the first line of each connection to a channel and then closes the connection.
 fn proxy() -> (String, mpsc::Receiver<String>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -183,7 +183,7 @@ fn proxy() -> (String, mpsc::Receiver<String>) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_status_of_the_proxy_says_through_whom_registries_are_asked() {
+async fn registries_are_contacted_through_the_proxy_of_the_proxy_status() {
     let (address, lines) = proxy();
     let server = ApiServer::start().await;
     let layerpin = start(&server, |setup| setup);

@@ -1,4 +1,4 @@
-//! How the cluster wants TLS spoken, seen in the handshakes that the running server takes.
+//! The TLS profile of the cluster, and the handshakes that a running server accepts with it.
 
 use layerpin_sample_registry::Authority;
 use layerpin_test_support::client::Wire;
@@ -24,7 +24,7 @@ fn wants(server: &ApiServer, profile: Value) {
     server.put(API_SERVERS, json!({"metadata": {"name": "cluster"}, "spec": spec}));
 }
 
-/// What clients get at both addresses that offer TLS 1.2 with one suite, the long one and the short one.
+/// The outcome of handshakes with TLS 1.2 and one cipher suite each, the same at both addresses.
 async fn agreed(layerpin: &Layerpin) -> [Result<CipherSuite, rustls::Error>; 2] {
     let of = async |address| {
         let authority = &layerpin.authority;
@@ -40,7 +40,7 @@ async fn agreed(layerpin: &Layerpin) -> [Result<CipherSuite, rustls::Error>; 2] 
 }
 
 #[tokio::test]
-async fn the_profile_of_the_cluster_is_what_new_connections_speak() {
+async fn new_connections_follow_the_tls_profile_of_the_cluster() {
     let server = ApiServer::start().await;
     let layerpin = start(&server, |setup| setup);
     let mut open = Wire::connect(layerpin.address, &layerpin.authority).await;
@@ -66,7 +66,7 @@ async fn the_profile_of_the_cluster_is_what_new_connections_speak() {
     let long_alone = [Ok(LONG), Err(AlertReceived(HandshakeFailure))];
     assert_eq!(agreed(&layerpin).await, long_alone);
 
-    // What is not known is not guessed at, and what cannot be read takes nothing away.
+    // An unknown profile and a resource that cannot be read change nothing.
     wants(&server, json!({"type": "Quantum"}));
     logged(&layerpin, NOT_TAKEN, 1).await;
     let fault = "spec.tlsSecurityProfile.type of APIServer/cluster is `Quantum`, which is not known";
@@ -74,7 +74,7 @@ async fn the_profile_of_the_cluster_is_what_new_connections_speak() {
     assert_eq!(agreed(&layerpin).await, long_alone);
     server.forbid(API_SERVERS, true);
     server.cut();
-    layerpin.log.message("not read from the cluster any more; nothing is taken for known").await;
+    layerpin.log.message("cannot read from the cluster; no longer using the last known state").await;
     assert_eq!(agreed(&layerpin).await, long_alone);
     server.forbid(API_SERVERS, false);
 
@@ -82,13 +82,13 @@ async fn the_profile_of_the_cluster_is_what_new_connections_speak() {
     logged(&layerpin, CHANGED, 2).await;
     assert_eq!(agreed(&layerpin).await, [Ok(LONG), Ok(SHORT)]);
 
-    // The connection from before all this was never closed.
+    // The connection that was open all the time still works.
     open.send("POST /validate HTTP/1.1\r\nhost: layerpin\r\ncontent-length: 0\r\n\r\n").await;
     assert!(open.answer().await.0.starts_with("HTTP/1.1 400 "));
 }
 
 #[tokio::test]
-async fn flags_win_over_the_profile_of_the_cluster() {
+async fn flags_take_precedence_over_the_profile_of_the_cluster() {
     let server = ApiServer::start().await;
     wants(&server, json!({"type": "Modern", "modern": {}}));
     let authority = Authority::new();
@@ -99,7 +99,7 @@ async fn flags_win_over_the_profile_of_the_cluster() {
         (server.requests(&listed) > 0 && layerpin.admin.get("/readyz").await.status == 200).then_some(())
     })
     .await;
-    // A second reload has passed by when another change was taken over that came later.
+    // Settings are reloaded in order: when this later change is seen, the profile was read too.
     layerpin.replace("tls.crt", "");
     layerpin.log.message("serving certificate not taken over; the one before it is in force").await;
     assert_eq!(agreed(&layerpin).await, [Ok(LONG), Ok(SHORT)]);

@@ -1,6 +1,7 @@
 //! Layerpin with the account of `deploy/`: what it reads with exactly these rights, what it says with
 //! fewer, and whom it lets into `/dry-run`.
 
+use layerpin::cluster::RESOURCES;
 use layerpin_sample_registry::images::Image;
 use layerpin_sample_registry::keep_printed;
 use layerpin_test_support::eventually::eventually_blocking;
@@ -90,52 +91,33 @@ fn without_one_of_its_rights_it_says_which_and_goes_on() {
 
         let layerpin = account.start(&format!("layerpin-without-{resource}"));
         let full = if group.is_empty() { resource.to_owned() } else { format!("{resource}.{group}") };
-        let object =
-            rule["resourceNames"][0].as_str().map_or_else(String::new, |name| format!(" \"{name}\""));
-        let scope = match resource {
-            "configmaps" => "in the namespace \"openshift-machine-config-operator\"",
-            _ => "at the cluster scope",
+        let forbidden = |object: Option<&str>, namespace: Option<&str>| {
+            let object = object.map_or_else(String::new, |name| format!(" \"{name}\""));
+            let scope = namespace.map_or_else(
+                || "at the cluster scope".to_owned(),
+                |name| format!("in the namespace \"{name}\""),
+            );
+            format!(
+                "{full}{object} is forbidden: User \"{ACCOUNT}\" cannot {verb} resource \"{resource}\" in API \
+                 group \"{group}\" {scope}"
+            )
         };
-        let forbidden = format!(
-            "{full}{object} is forbidden: User \"{ACCOUNT}\" cannot {verb} resource \"{resource}\" in API \
-             group \"{group}\" {scope}"
-        );
         if verb == "create" {
             account.says(&layerpin, "[+]cluster ok");
             let answer = account.dry_run(&layerpin, Some(&Caller::User.token()), &machine_config("x", "os"));
+            let forbidden = forbidden(None, None);
             let expected = format!("whether the caller may use /dry-run is not known: {forbidden}\n");
             assert_eq!(answer, (503, expected));
         } else {
-            let kind = match resource {
-                "clusterversions" => "ClusterVersion/version",
-                "controllerconfigs" => "ControllerConfig/machine-config-controller",
-                "osimagestreams" => "OSImageStream/cluster",
-                "configmaps" => "ConfigMap openshift-machine-config-operator/machine-config-osimageurl",
-                "machineconfigpools" => "MachineConfigPools",
-                "machineconfigs" => "MachineConfigs",
-                "nodes" => "Nodes",
-                "imagedigestmirrorsets" => "ImageDigestMirrorSets",
-                "imagetagmirrorsets" => "ImageTagMirrorSets",
-                "imagecontentsourcepolicies" => "ImageContentSourcePolicies",
-                "images" => "image.config.openshift.io/cluster",
-                "proxies" => "Proxy/cluster",
-                "apiservers" => "APIServer/cluster",
-                other => panic!("what is {other} for?"),
-            };
-            let mut told = vec![format!("{kind} not read from the cluster: {forbidden}")];
-            if resource == "configmaps" {
-                for name in ["merged-trusted-image-registry-ca", "image-registry-ca", "trusted-ca-bundle"] {
-                    let namespace = "openshift-config-managed";
-                    told.push(format!(
-                        "ConfigMap {namespace}/{name} not read from the cluster: configmaps \"{name}\" is \
-                         forbidden: User \"{ACCOUNT}\" cannot {verb} resource \"configmaps\" in API group \"\" \
-                         in the namespace \"{namespace}\""
-                    ));
-                }
-            }
+            let read = RESOURCES.iter().filter(|it| it.group.name == group && it.plural == resource);
+            let told: Vec<_> = read
+                .map(|it| {
+                    format!("{} not read from the cluster: {}", it.name, forbidden(it.object, it.namespace))
+                })
+                .collect();
             account.says(&layerpin, &format!("[+]cluster ok: {}", told.join("; ")));
             let log = layerpin.log();
-            let logged = log.lines().filter(|line| line.contains("not read from the cluster")).count();
+            let logged = log.lines().filter(|line| line.contains("cannot read from the cluster")).count();
             assert_eq!(logged, told.len(), "{log}");
         }
         turn.kubectl_on(Caller::Admin, &["apply"], &role).accepted("the right is given back");
@@ -151,8 +133,8 @@ fn without_the_pull_secret(turn: &Turn, account: &Account<'_>) {
     let line = format!(
         "[+]cluster ok: Secret openshift-config/pull-secret not read from the cluster: secrets \"pull-secret\" is \
          forbidden: User \"{ACCOUNT}\" cannot list resource \"secrets\" in API group \"\" in the namespace \
-         \"openshift-config\"; on OpenShift apply deploy/openshift/pull_secret_role.yaml, and where there is no \
-         namespace openshift-config, nothing is amiss: --authfile names credentials there"
+         \"openshift-config\"; on OpenShift apply deploy/openshift/pull_secret_role.yaml; on a cluster without \
+         the namespace openshift-config use --authfile, or ignore this if images are public"
     );
     account.says(&layerpin, &line);
     account.give_the_pull_secret();

@@ -1,0 +1,138 @@
+//! What is known of one resource: its objects, that it is not served, or why it is unknown.
+//!
+//! Logs each change between known and unknown once, however often reading is tried again. The last known
+//! state stays in use for a while when the API server cannot be reached, but not when it forbids reading.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use crate::cluster::client::ApiError;
+use crate::cluster::objects::ObjectSummary;
+use crate::cluster::resources::Resource;
+use crate::model::facts::{Cause, Fact};
+
+/// The objects of a resource, by name.
+pub(crate) type ObjectMap<T> = Arc<BTreeMap<String, T>>;
+
+/// What is known of one resource.
+#[derive(Debug)]
+pub(crate) struct Store<T> {
+    resource: &'static Resource,
+    state: Mutex<StoreState<T>>,
+    /// Notified of each change.
+    changed: Arc<Notify>,
+}
+
+#[derive(Debug)]
+struct StoreState<T> {
+    fact: Fact<ObjectMap<T>>,
+    /// Whether the API server was asked at least once, with whatever outcome.
+    is_settled: bool,
+    /// The failure that lasts, and since when reading fails.
+    failure: Option<(Instant, ApiError)>,
+}
+
+impl<T: ObjectSummary> Store<T> {
+    pub(crate) fn new(resource: &'static Resource, changed: Arc<Notify>) -> Self {
+        let cause = Cause::Cluster { kind: resource.name.to_owned(), reason: "not read yet".to_owned() };
+        let state = StoreState { fact: Fact::Unknown(cause), is_settled: false, failure: None };
+        Self { resource, state: Mutex::new(state), changed }
+    }
+
+    pub(crate) fn resource(&self) -> &'static Resource {
+        self.resource
+    }
+
+    /// All objects.
+    pub(crate) fn objects(&self) -> Fact<ObjectMap<T>> {
+        self.locked().fact.clone()
+    }
+
+    /// The only object that is read. Absent also where the resource is served and has no such object.
+    pub(crate) fn object(&self) -> Fact<T> {
+        match self.objects().map(|objects| objects.get(self.resource.object?).cloned()) {
+            Fact::Known(Some(object)) => Fact::Known(object),
+            Fact::Known(None) | Fact::Absent => Fact::Absent,
+            Fact::Unknown(cause) => Fact::Unknown(cause),
+        }
+    }
+
+    /// Whether the API server was asked at least once, with whatever outcome.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.locked().is_settled
+    }
+
+    /// Why the resource is unknown; `None` while it is known or not served.
+    pub(crate) fn unknown(&self) -> Option<Cause> {
+        self.locked().fact.cause().cloned()
+    }
+
+    /// Whether the last answer was that reading is forbidden.
+    pub(crate) fn is_forbidden(&self) -> bool {
+        matches!(self.locked().failure, Some((_, ApiError::Forbidden { .. })))
+    }
+
+    /// Stores what the API server answered.
+    pub(crate) fn replace(&self, fact: Fact<ObjectMap<T>>) {
+        let mut state = self.locked();
+        let kind = self.resource.name;
+        if state.failure.take().is_some() {
+            tracing::info!(kind, "reading from the cluster works again");
+        } else if state.is_settled {
+            match (&state.fact, &fact) {
+                (Fact::Known(_), Fact::Absent) => tracing::info!(kind, "no longer served by the API server"),
+                (Fact::Absent, Fact::Known(_)) => tracing::info!(kind, "now served by the API server"),
+                _ => {}
+            }
+        }
+        state.is_settled = true;
+        state.fact = fact;
+        drop(state);
+        self.changed.notify_one();
+    }
+
+    /// Stores that reading failed. The last known state stays in use until reading has failed for
+    /// `stale_after`, unless reading is forbidden.
+    pub(crate) fn fail(&self, failure: ApiError, stale_after: Duration) {
+        let mut state = self.locked();
+        let kind = self.resource.name;
+        let is_forbidden = matches!(failure, ApiError::Forbidden { .. });
+        let advice = if is_forbidden { self.resource.if_forbidden } else { "" };
+        let reason = format!("{failure}{advice}");
+        let since = state.failure.as_ref().map_or_else(Instant::now, |(since, _)| *since);
+        let is_logged = state.failure.as_ref().is_some_and(|(_, logged)| *logged == failure);
+        let was_unknown = matches!(state.fact, Fact::Unknown(_));
+        let is_over = is_forbidden || since.elapsed() >= stale_after;
+        match (was_unknown, is_over) {
+            (true, _) if is_logged => {}
+            (true, _) => tracing::warn!(kind, %reason, "cannot read from the cluster"),
+            (false, true) => {
+                tracing::warn!(kind, %reason, "cannot read from the cluster; no longer using the last known state");
+            }
+            (false, false) if is_logged => {}
+            (false, false) => {
+                tracing::warn!(kind, %reason, "cannot read from the cluster; still using the last known state");
+            }
+        }
+        if was_unknown || is_over {
+            let kind = kind.to_owned();
+            state.fact = Fact::Unknown(if is_forbidden {
+                Cause::Forbidden { kind, reason }
+            } else {
+                Cause::Cluster { kind, reason }
+            });
+        }
+        state.is_settled = true;
+        state.failure = Some((since, failure));
+        drop(state);
+        self.changed.notify_one();
+    }
+
+    fn locked(&self) -> MutexGuard<'_, StoreState<T>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
