@@ -26,7 +26,7 @@ image: ## Build the container image (IMAGE=NAME:TAG; deploy/image.sh has more se
 
 bench: ## Measure speed and memory of the release binary (BENCH_REVIEWS=N, BENCH_REFERENCES=N for fewer or more than a million)
 	@tests/packages.sh wrk:wrk
-	@missed=0; for bench in road registry lineage payload files; do \
+	@missed=0; for bench in road registry lineage payload files cluster; do \
 		nice cargo bench --locked --quiet --bench $$bench || missed=1; \
 	done; exit $$missed
 
