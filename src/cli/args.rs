@@ -1,4 +1,4 @@
-//! The command line. Types only; their comments are the text of `--help`.
+//! The command line as types; their doc comments are the text of `--help` and of the man pages.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -11,90 +11,96 @@ use crate::model::image_reference::ImageReference;
 use crate::server::DryRunAccess;
 use crate::tls::profile::{CipherSuite, Version};
 
-/// Guards MachineConfig.spec.osImageURL on OpenShift: pins tags to digests and judges images before
-/// they reach a node.
+/// Guards MachineConfig.spec.osImageURL on OpenShift: pins tags to digests and checks images before
+/// nodes pull them.
 #[derive(Debug, Parser)]
 #[command(name = "layerpin", version, max_term_width = 100, propagate_version = true)]
 pub struct CommandLine {
-    /// What to do.
+    /// The verb and its options.
     #[command(subcommand)]
     pub command: Command,
 }
 
-/// What to do.
+/// The verbs.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Run the admission webhooks
     ///
-    /// Answers AdmissionReviews for MachineConfigs over TLS: POST /mutate pins tags to digests, POST
-    /// /validate denies or warns, POST /dry-run shows what both would do with one object. The admin
-    /// address has /healthz, /readyz and /metrics. Stops at SIGTERM after finishing what is in work.
+    /// Serves AdmissionReviews of MachineConfigs over TLS. POST /mutate pins tags to digests, POST
+    /// /validate denies or warns, POST /dry-run shows what both would do with an object. The admin address
+    /// serves /healthz, /readyz and /metrics. On SIGTERM the server finishes the reviews in progress and
+    /// stops.
     ///
-    /// Logs a line for each review to standard error, as text on a terminal and as JSON otherwise;
-    /// RUST_LOG filters. Prints `listening on https://ADDR` when it listens.
+    /// Prints `listening on https://ADDR` once it listens. Logs one line for each review to standard error:
+    /// as text on a terminal, as JSON otherwise. RUST_LOG sets the filter.
     Serve(Box<ServeArgs>),
-    /// Judge MachineConfigs in files, as they stand
+    /// Check MachineConfigs in files, as the webhooks would
     ///
-    /// Reads YAML and JSON: many documents in a file, lists, and MachineConfigs that objects of other kinds
-    /// carry: a ConfigMap, the text of a Secret, an OpenShift Template, a policy or ManifestWork of
-    /// Advanced Cluster Management, a SyncSet of Hive, a kustomization. Documents of other kinds are passed
-    /// over. Of a folder, the files are read that end in .yaml, .yml or .json, less what Git ignores; a
-    /// file that is named is read whatever it is called.
+    /// Reads YAML and JSON with any number of documents. Finds MachineConfigs in lists and in objects that
+    /// contain them: ConfigMap, Secret (stringData), OpenShift Template, Policy and ManifestWork of Advanced
+    /// Cluster Management, SyncSet of Hive, Kustomization. Other documents are ignored. In a folder, reads
+    /// the files that end in .yaml, .yml or .json and are not ignored by Git. A file that is named on the
+    /// command line is read whatever its name is.
     ///
-    /// Exit status: 0 when nothing costs more than a warning, 1 when something is denied, 2 when
-    /// something could not be done; what could be judged is reported all the same.
+    /// Exit status: 0 if nothing is denied (warnings are allowed), 1 if something is denied, 2 if something
+    /// could not be read or done. With status 2 everything else is still checked and reported.
     Check(Box<CheckArgs>),
-    /// Replace tags by digests in files, and record what each tag was
+    /// Replace tags by digests in files, and record the tags
     ///
-    /// Takes files, folders (their .yaml, .yml and .json files, less what Git ignores) and - for standard
-    /// input. Without --write or --check it prints what it would change as a diff. A file that cannot be
-    /// changed exactly is left alone and named. Exit status: 0 nothing left to do, 1 --check would
-    /// change something, 2 something could not be done.
+    /// Reads files, folders (files that end in .yaml, .yml or .json and are not ignored by Git) and - for
+    /// standard input. Without --write and --check, prints the changes as a diff. A file in which the value
+    /// cannot be replaced exactly stays unchanged and is reported.
+    ///
+    /// Exit status: 0 if nothing is left to do, 1 if --check found something to change, 2 if something could
+    /// not be read or done.
     Pin(Box<PinArgs>),
     /// Print the base image to build FROM, by digest
     ///
-    /// Of the cluster's release, of one of its pools (--pool), of the release that --release-image names,
-    /// or an image that --base-image names. Standard output has the pull spec alone: podman build --build-arg BASE=$(layerpin base --release-image REF) …
+    /// Prints the base image of the cluster's release, of one of its pools (--pool), of another release
+    /// (--release-image), or the image of --base-image by digest. Standard output has the pull spec alone,
+    /// for use in a command: podman build --build-arg BASE=$(layerpin base --release-image REF) …
     Base(Box<BaseArgs>),
-    /// Draw the lineage of an image: its base, its own layers, and what is wrong
+    /// Show the lineage of an image: its base, its own layers, and what is wrong
     ///
-    /// Takes a pull spec, or a file or folder with MachineConfigs, whose osImageURL is then explained for
-    /// each pool that they reach. A pull spec alone is measured by the base of any OS stream of the
-    /// release. Exit status: 0 it was explained, whatever came of it, 2 something could not be read.
+    /// Takes a pull spec, or a file or folder with MachineConfigs. The osImageURL of a MachineConfig is
+    /// explained for each pool that selects it. A pull spec is compared with the base images of all OS
+    /// streams of the release.
+    ///
+    /// Exit status: 0 if the image was explained, whatever the result is, 2 if something could not be read.
     Explain(Box<ExplainArgs>),
-    /// List the rules, or show the page of one
+    /// List the rules, or show the documentation of one
     ///
-    /// Without RULE, a line for each rule: its id, its level in the recommended policy, its fault. With
-    /// RULE, what the rule looks at, why that is a fault, and what to do about it.
+    /// Without RULE, prints one line for each rule: its id, its level in the recommended policy, and the
+    /// fault that it finds. With RULE, prints what the rule checks, why that is a fault, and how to fix it.
     Rules(RulesArgs),
-    /// Print the completion script of a shell
+    /// Print the completion script for a shell
     ///
     /// For bash: layerpin completions bash > ~/.local/share/bash-completion/completions/layerpin
     Completions(CompletionsArgs),
 }
 
-/// Where facts come from; the same for every verb.
+/// Options about the sources of facts, the same for every verb that needs facts.
 #[derive(Args, Debug)]
 pub struct FactArgs {
-    /// Kubeconfig of the cluster [default: those of $KUBECONFIG, ~/.kube/config, the account of the
-    /// pod; else there is no cluster]
+    /// Kubeconfig of the cluster [default: the files of $KUBECONFIG, else ~/.kube/config, else the service
+    /// account of the pod, else no cluster]
     #[arg(long, value_name = "FILE", env = "LAYERPIN_KUBECONFIG")]
     pub kubeconfig: Option<PathBuf>,
 
-    /// Context of the kubeconfig [default: its current one]
+    /// Context in the kubeconfig [default: its current context]
     #[arg(long, value_name = "NAME", env = "LAYERPIN_CONTEXT")]
     pub context: Option<String>,
 
-    /// Do without a cluster, whatever else names one
+    /// Use no cluster, even if a kubeconfig or a service account is found
     #[arg(long, env = "LAYERPIN_NO_CLUSTER")]
     pub no_cluster: bool,
 
-    /// Release payload to judge lineage against, in place of the cluster's
+    /// Release image whose base images are accepted, instead of the release of the cluster
     #[arg(long, value_name = "REF", env = "LAYERPIN_RELEASE_IMAGE", value_parser = image, conflicts_with = "facts")]
     pub release_image: Option<ImageReference>,
 
-    /// Base image accepted as such, in place of a release; may be given several times, or with commas
-    /// in between
+    /// Base image that is accepted, instead of those of a release; can be repeated, or separated by
+    /// commas
     #[arg(
         long,
         value_name = "REF",
@@ -105,40 +111,40 @@ pub struct FactArgs {
     )]
     pub base_image: Vec<ImageReference>,
 
-    /// Registry credentials (dockerconfigjson), taken for those that nodes have [default: in a cluster
-    /// the global pull secret; else the file of $REGISTRY_AUTH_FILE, or those of Podman and Docker:
-    /// $XDG_RUNTIME_DIR/containers/auth.json, ~/.config/containers/auth.json, ~/.docker/config.json,
-    /// ~/.dockercfg. Those are the user's own: that they are refused tells nothing of the nodes]
+    /// Registry credentials (dockerconfigjson) that nodes use [default: in a cluster the global pull
+    /// secret; else the user's own credentials, which say nothing about nodes: the file of
+    /// $REGISTRY_AUTH_FILE, or those of Podman and Docker: $XDG_RUNTIME_DIR/containers/auth.json,
+    /// ~/.config/containers/auth.json, ~/.docker/config.json, ~/.dockercfg]
     #[arg(long, value_name = "FILE", env = "LAYERPIN_AUTHFILE")]
     pub authfile: Option<PathBuf>,
 
-    /// Mirrors, blocked and insecure registries as nodes have them (containers-registries.conf, version
-    /// 2), with the drop-in files of the folder FILE.d [default: in a cluster its mirror sets and image
-    /// settings; else none]
+    /// Mirrors, blocked and insecure registries of the nodes (containers-registries.conf, version 2), with
+    /// the drop-in files in FILE.d [default: in a cluster its mirror sets and image configuration; else
+    /// none]
     #[arg(long, value_name = "FILE", env = "LAYERPIN_REGISTRIES_CONF")]
     pub registries_conf: Option<PathBuf>,
 
-    /// CA certificates for single registries, in the layout of containers-certs.d: DIR/HOST/*.crt, or
-    /// DIR/HOST:PORT/*.crt, with *.cert and *.key for client certificates [default: without a cluster
-    /// the usual folders: ~/.config/containers/certs.d, /etc/containers/certs.d, /etc/docker/certs.d]
+    /// Certificates for single registries, in the layout of containers-certs.d: CA certificates as
+    /// DIR/HOST/*.crt or DIR/HOST:PORT/*.crt, client certificates as *.cert with *.key [default: without a
+    /// cluster ~/.config/containers/certs.d, /etc/containers/certs.d, /etc/docker/certs.d]
     #[arg(long, value_name = "DIR", env = "LAYERPIN_CERT_DIR")]
     pub cert_dir: Option<PathBuf>,
 
-    /// The policy; see policies/ and policies/RULES.md [default: the recommended policy, built in]
+    /// Policy file [default: the built-in policy `recommended`]
     #[arg(long, value_name = "FILE", env = "LAYERPIN_POLICY")]
     pub policy: Option<PathBuf>,
 
-    /// Ask nobody: everything that needs an answer from a registry is unknown
+    /// Use no registry and no cluster: everything that they would answer is unknown
     #[arg(long, env = "LAYERPIN_OFFLINE")]
     pub offline: bool,
 
-    /// Take facts from FILE, as --save-facts wrote it, and ask nobody: what the file does not hold is
-    /// unknown, and exceptions of the policy end by the time of the recorded run
+    /// Read facts from FILE, as written by --save-facts, and use no registry and no cluster; what FILE does
+    /// not contain is unknown, and exceptions expire by the time of the recorded run
     #[arg(long, value_name = "FILE", env = "LAYERPIN_FACTS")]
     pub facts: Option<PathBuf>,
 
-    /// The time for all outward questions of one object together, such as 5s or 500ms. The API
-    /// server's own timeout, less a margin, bounds it further
+    /// Time limit for all requests to registries and the cluster for one object, such as 5s, 500ms or
+    /// 1m30s; in a webhook the timeout of the API server, less a margin, is a further limit
     #[arg(long, value_name = "DURATION", env = "LAYERPIN_TIMEOUT", default_value = "10s", value_parser = duration)]
     pub timeout: Duration,
 }
@@ -146,34 +152,35 @@ pub struct FactArgs {
 /// Options of `layerpin serve`.
 #[derive(Args, Debug)]
 pub struct ServeArgs {
-    /// Address of the webhooks; port 0 takes a free one
+    /// Address of the webhooks; port 0 chooses a free port
     #[arg(long, value_name = "ADDR", env = "LAYERPIN_LISTEN", default_value = "0.0.0.0:8443")]
     pub listen: SocketAddr,
 
-    /// Address of probes and metrics, TLS as well
+    /// Address of probes and metrics, also over TLS; port 0 chooses a free port
     #[arg(long, value_name = "ADDR", env = "LAYERPIN_ADMIN_LISTEN", default_value = "0.0.0.0:9443")]
     pub admin_listen: SocketAddr,
 
-    /// Serving certificate chain, PEM; read again when it changes [default: a self-signed one]
+    /// Serving certificate chain (PEM), reloaded when it changes [default: a self-signed certificate]
     #[arg(long, value_name = "FILE", env = "LAYERPIN_TLS_CERT", requires = "tls_key")]
     pub tls_cert: Option<PathBuf>,
 
-    /// Key of the serving certificate, PEM
+    /// Private key of the serving certificate (PEM), reloaded when it changes
     #[arg(long, value_name = "FILE", env = "LAYERPIN_TLS_KEY", requires = "tls_cert")]
     pub tls_key: Option<PathBuf>,
 
-    /// CA certificates, PEM: only callers with a certificate from one of them reach the webhooks
+    /// CA certificates (PEM); the webhooks then accept only callers with a client certificate from one of
+    /// these CAs
     #[arg(long, value_name = "FILE", env = "LAYERPIN_CLIENT_CA")]
     pub client_ca: Option<PathBuf>,
 
-    /// Least version of TLS, at both addresses [default: with either of these two flags VersionTLS12; else
-    /// what tlsSecurityProfile of APIServer/cluster says, and VersionTLS12 where there is none]
+    /// Minimum TLS version of both addresses [default: that of tlsSecurityProfile in APIServer/cluster;
+    /// VersionTLS12 if there is none or if --tls-cipher-suites is set]
     #[arg(long, value_enum, value_name = "VERSION", env = "LAYERPIN_TLS_MIN_VERSION")]
     pub tls_min_version: Option<Version>,
 
-    /// Cipher suites of TLS 1.2, with commas in between; without any of that version it is not spoken.
-    /// TLS 1.3 always has all of its own, whether they are named or not [default: with either of these
-    /// two flags all; else what tlsSecurityProfile of APIServer/cluster says]
+    /// Cipher suites of TLS 1.2, separated by commas; if none of them is for TLS 1.2, that version is
+    /// disabled. All suites of TLS 1.3 are always enabled [default: those of tlsSecurityProfile in
+    /// APIServer/cluster; all if there is none or if --tls-min-version is set]
     #[arg(
         long,
         value_enum,
@@ -183,16 +190,16 @@ pub struct ServeArgs {
     )]
     pub tls_cipher_suites: Option<Vec<CipherSuite>>,
 
-    /// Where to write the CA of the self-signed certificate, for clients to trust
+    /// File for the CA certificate of the self-signed certificate
     #[arg(long, value_name = "FILE", env = "LAYERPIN_DEV_CA_OUT", default_value = "certs/dev-ca.crt")]
     pub dev_ca_out: PathBuf,
 
-    /// Who may use /dry-run, which makes the server ask registries on a caller's behalf [default:
+    /// Who may use /dry-run, which sends requests to registries on behalf of the caller [default:
     /// authorized with a cluster, anyone without]
     #[arg(long, value_enum, value_name = "ACCESS", env = "LAYERPIN_DRY_RUN_ACCESS")]
     pub dry_run_access: Option<DryRunAccess>,
 
-    /// Where facts come from.
+    /// The sources of facts.
     #[command(flatten, next_help_heading = "Facts")]
     pub facts: FactArgs,
 }
@@ -204,33 +211,33 @@ pub struct PinArgs {
     #[arg(value_name = "PATH", required = true)]
     pub paths: Vec<PathBuf>,
 
-    /// Write the pins into the files: the value and an annotation that records the tag change, every
-    /// other byte stays. Standard input is written to standard output
+    /// Write the digests and the annotation that records the tag into the files; every other byte stays the
+    /// same. Standard input is written to standard output
     #[arg(long, conflicts_with = "check")]
     pub write: bool,
 
-    /// Only tell what would change; exit status 1 when something would
+    /// List what would change, and exit with status 1 if anything would
     #[arg(long)]
     pub check: bool,
 
-    /// Ask again what the recorded tag of each pinned image means today, and roll forward to it
+    /// Resolve the recorded tag of each pinned image again, and pin its current digest
     #[arg(long)]
     pub update: bool,
 
-    /// Where facts come from.
+    /// The sources of facts.
     #[command(flatten, next_help_heading = "Facts")]
     pub facts: FactArgs,
 
-    /// What is left behind.
+    /// The record of the run.
     #[command(flatten)]
     pub record: RecordArgs,
 }
 
-/// What a verb that ends leaves behind.
+/// Options about the record of a run.
 #[derive(Args, Debug)]
 pub struct RecordArgs {
-    /// Write everything that was asked and answered to FILE, for --facts. It holds references, digests
-    /// and hosts, and no credentials
+    /// Write all facts of this run to FILE, for --facts; FILE contains references, digests and host names,
+    /// and no credentials
     #[arg(long, value_name = "FILE", env = "LAYERPIN_SAVE_FACTS", conflicts_with = "facts")]
     pub save_facts: Option<PathBuf>,
 }
@@ -242,29 +249,29 @@ pub struct CheckArgs {
     #[arg(required = true, value_name = "PATH")]
     pub paths: Vec<PathBuf>,
 
-    /// The form of the report on standard output
+    /// Format of the report on standard output
     #[arg(long, value_enum, env = "LAYERPIN_FORMAT", default_value = "text")]
     pub format: Format,
 
-    /// Where facts come from.
+    /// The sources of facts.
     #[command(flatten, next_help_heading = "Facts")]
     pub facts: FactArgs,
 
-    /// What is left behind.
+    /// The record of the run.
     #[command(flatten)]
     pub record: RecordArgs,
 }
 
-/// The forms of a report.
+/// The formats of a report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Format {
-    /// For people: each finding with its place, its reason and one thing to do
+    /// Text for people: each finding with its place, its reason and how to fix it
     Text,
-    /// The whole report, with what would be written instead
+    /// The whole report, with the references to write instead
     Json,
-    /// SARIF 2.1.0, for code scanners
+    /// SARIF 2.1.0, for code scanning
     Sarif,
-    /// Workflow commands of GitHub Actions, which become annotations
+    /// Workflow commands of GitHub Actions, which are shown as annotations
     Github,
 }
 
@@ -279,30 +286,30 @@ pub struct CompletionsArgs {
 /// Options of `layerpin base`.
 #[derive(Args, Debug)]
 pub struct BaseArgs {
-    /// A pool of the cluster: the base of its own OS stream
+    /// Pool of the cluster, to print the base image of its OS stream
     #[arg(long, value_name = "NAME")]
     pub pool: Option<String>,
 
-    /// The OS stream, such as rhel-10, or the tag in the release, such as rhel-coreos-10 [default: the
-    /// one that pools get which choose none]
+    /// OS stream, such as rhel-10, or tag in the release, such as rhel-coreos-10 [default: the stream of
+    /// pools that choose none]
     #[arg(long, value_name = "NAME")]
     pub stream: Option<String>,
 
-    /// What to print: the pull spec alone, or a document with every stream and its platforms
+    /// Format of the output
     #[arg(long, value_enum, default_value = "text")]
     pub format: BaseFormat,
 
-    /// Where facts come from.
+    /// The sources of facts.
     #[command(flatten, next_help_heading = "Facts")]
     pub facts: FactArgs,
 }
 
-/// Forms of what `layerpin base` prints.
+/// The formats of `layerpin base`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum BaseFormat {
-    /// The pull spec alone.
+    /// The pull spec alone
     Text,
-    /// Release, streams, references and platforms.
+    /// A document with the release, every stream, its base image and its platforms
     Json,
 }
 
@@ -313,25 +320,25 @@ pub struct ExplainArgs {
     #[arg(value_name = "IMAGE|PATH")]
     pub what: String,
 
-    /// Form of the output
+    /// Format of the output
     #[arg(long, value_enum, default_value = "text")]
     pub format: ExplainFormat,
 
-    /// Where facts come from.
+    /// The sources of facts.
     #[command(flatten, next_help_heading = "Facts")]
     pub facts: FactArgs,
 
-    /// What is left behind.
+    /// The record of the run.
     #[command(flatten)]
     pub record: RecordArgs,
 }
 
-/// Forms of the output of `layerpin explain`.
+/// The formats of `layerpin explain`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum ExplainFormat {
-    /// A drawing, as wide as the terminal
+    /// A drawing as wide as the terminal
     Text,
-    /// Everything that is known, layer by layer
+    /// All details, layer by layer
     Json,
     /// A graph for Graphviz
     Dot,
@@ -342,7 +349,7 @@ pub enum ExplainFormat {
 /// Options of `layerpin rules`.
 #[derive(Args, Debug)]
 pub struct RulesArgs {
-    /// The id of a rule, such as floating-tag [default: list all]
+    /// Id of a rule, such as floating-tag [default: list all rules]
     #[arg(value_name = "RULE")]
     pub rule: Option<String>,
 }
