@@ -1,4 +1,4 @@
-# `make` alone lists the targets.
+# Without a target, `make` lists them.
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test e2e image bench lint count deny generate ci
@@ -6,25 +6,25 @@
 help: ## List the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
 
-demo: ## Run the main job on an embedded sample registry, then stay up for curl (DEMO_ONCE=1 ends by itself)
+demo: ## Run the webhooks with a sample registry, then wait for requests by curl (DEMO_ONCE=1: exit)
 	@cargo build --locked --quiet --bin layerpin --example demo
 	@cargo run --locked --quiet --example demo
 
-test: ## Install what the tests need and run them all
+test: ## Install the tools that tests need, and run all tests
 	@tests/packages.sh docker-registry:docker-registry skopeo:skopeo htpasswd:apache2-utils buildah:buildah ip:iproute2
 	@tests/printed.sh test cargo test --locked --workspace
 
-e2e: ## Try the release binary against a real Kubernetes API server (CRDS=FOLDER takes other CRDs)
+e2e: ## Test the release binary with a real Kubernetes API server (CRDS=FOLDER: use other CRDs)
 	@folder=$$(tests/e2e/tools.sh) && echo "API server from $$folder"
 	cargo build --locked --release --bin layerpin
 	$(if $(CRDS),LAYERPIN_E2E_CRDS="$(abspath $(CRDS))" )LAYERPIN_E2E_PROGRAM="$$(realpath "$${CARGO_TARGET_DIR:-target}/release/layerpin")" \
 		tests/printed.sh e2e cargo test --locked --test e2e
 
 IMAGE ?= localhost/layerpin
-image: ## Build the container image (IMAGE=NAME:TAG; deploy/image.sh has more settings)
+image: ## Build the container image (IMAGE=NAME:TAG; more settings in deploy/image.sh)
 	@deploy/image.sh "$(IMAGE)"
 
-bench: ## Measure speed and memory of the release binary (BENCH_REVIEWS=N, BENCH_REFERENCES=N for fewer or more than a million)
+bench: ## Measure speed and memory of the release binary (BENCH_REVIEWS=N, BENCH_REFERENCES=N: instead of a million)
 	@tests/packages.sh wrk:wrk
 	@missed=0; for bench in road registry lineage payload files cluster; do \
 		nice cargo bench --locked --quiet --bench $$bench || missed=1; \
@@ -39,11 +39,11 @@ lint: ## Check the format, clippy, type names and doc comments; warnings are err
 count: ## Print the lines of code of src by folder, without tests, comments and blank lines
 	@tests/count.sh
 
-deny: ## Banned dependencies, licences and advisories
+deny: ## Check dependencies for bans, licences and advisories
 	@.ci/deny
 
-generate: ## Make the generated files again
+generate: ## Write the generated files
 	LAYERPIN_GENERATE=1 cargo test --locked --quiet --test generated
 
-ci: ## Everything that CI runs
+ci: ## Run everything that CI runs
 	@.ci/run

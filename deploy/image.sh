@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Builds the container image: `image.sh NAME:TAG`. What goes in is made on this machine, so no other
-# image is pulled. It takes Rust, CMake, a C compiler with its static C library (Debian's libc6-dev,
-# glibc-static elsewhere), CA certificates, and buildah or podman.
+# Builds the container image: `image.sh NAME:TAG`. The content is built on this machine, and no other image is
+# pulled. Needs Rust, CMake, a C compiler with a static C library (libc6-dev on Debian, glibc-static elsewhere),
+# CA certificates, and buildah or podman.
 #
-#   PROFILE         how the program is compiled; `dev` is quick [default: release]
-#   CA_BUNDLE       the CA certificates [default: those of this machine]
-#   CONTAINER_TOOL  the command that builds, with options [default: buildah, else podman]
-#   LAYERPIN_REVISION  the commit, for a label and for `layerpin_build_info` [default: that of the checkout]
+#   PROFILE            cargo profile; `dev` is faster to build [default: release]
+#   CA_BUNDLE          file with CA certificates [default: those of this machine]
+#   CONTAINER_TOOL     build command, with options [default: buildah, else podman]
+#   LAYERPIN_REVISION  commit, for a label and for `layerpin_build_info` [default: that of the checkout]
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -15,7 +15,7 @@ fail() {
     exit 2
 }
 
-image=${1:?"the image's name, such as registry.example.com/layerpin:0.1.0"}
+image=${1:?"the name of the image, such as registry.example.com/layerpin:0.1.0"}
 profile=${PROFILE:-release}
 first() {
     for candidate in "$@"; do
@@ -33,8 +33,8 @@ read -ra tool <<<"${CONTAINER_TOOL:-$(first buildah podman)}"
 
 export LAYERPIN_REVISION=${LAYERPIN_REVISION:-$(git rev-parse --verify --quiet HEAD 2>/dev/null || echo unknown)}
 
-# Only the program itself is linked otherwise than usual, so that what is compiled already serves, and
-# the one in target/release stays as it is.
+# Only the program itself is linked statically, in a folder of its own: compiled dependencies are reused, and
+# target/release does not change.
 build=${CARGO_BUILD_BUILD_DIR:-${CARGO_TARGET_DIR:-$PWD/target}}
 CARGO_BUILD_BUILD_DIR=$build "${CARGO:-cargo}" rustc --locked --profile "$profile" --target-dir "$build/image" \
     --package layerpin --bin layerpin -- -C target-feature=+crt-static -C strip=debuginfo

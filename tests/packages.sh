@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Sees to it that programs are there: `packages.sh COMMAND:PACKAGE…`. As root it installs Debian's
-# packages; otherwise it says which are missing, and the tests that need them say `skipped`.
+# Installs missing programs as Debian packages: `packages.sh COMMAND:PACKAGE…`. If not run as root, it lists the
+# missing packages, and the tests that need them print `skipped`.
 set -euo pipefail
 
 missing=()

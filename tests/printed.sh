@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# `printed.sh RUN COMMAND…` runs suites by a command, `cargo test` and its arguments, and keeps all that
-# they print below target/printed/RUN; then looks for credentials in it. RUN is `test` or `e2e`, which
-# tells tests/printed.rs how much there must be. Fails where either fails, with what the command said.
+# `printed.sh RUN COMMAND…` runs test suites with COMMAND (`cargo test …`), keeps their output in
+# target/printed/RUN, and then searches it for credentials. RUN is `test` or `e2e` and tells tests/printed.rs how
+# much output to expect. Fails if the tests or the search fail.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -10,8 +10,8 @@ shift
 rm -rf "$LAYERPIN_PRINTED"
 mkdir -p "$LAYERPIN_PRINTED"
 
-# What tests print that pass is kept and not shown, as without this script. Line by line: a run takes
-# minutes, and awk would hold them back.
+# The output of passed tests is kept but not shown. `sed` prints line by line; awk would buffer the lines of a
+# run of minutes.
 end='^(failures:$|test result:)'
 hide_successes="/^successes:\$/,/$end/{/$end/!d}"
 "$@" -- --show-output 2>&1 | tee "$LAYERPIN_PRINTED/output.log" | sed --unbuffered --regexp-extended "$hide_successes"

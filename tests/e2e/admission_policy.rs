@@ -90,7 +90,7 @@ fn every_fault_is_told_at_once() {
     assert_eq!(
         denial.trim_end(),
         format!(
-            "[malformed-reference] `os:4.18` is no reference that nodes can pull (/spec/osImageURL); write \
+            "[malformed-reference] `os:4.18` is not an image reference that nodes can pull (/spec/osImageURL); write \
              registry/path@sha256:<digest>; [malformed-reference] `quay.io/acme/extensions:1@{DIGEST}` has a tag and a \
              digest together, which nodes refuse to pull (/spec/baseOSExtensionsContainerImage); write \
              `quay.io/acme/extensions@{DIGEST}`"
