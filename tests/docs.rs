@@ -1,4 +1,4 @@
-//! What the documentation says of the repository is so.
+//! Pages name tests, messages and alerts that exist.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -6,16 +6,16 @@ use std::path::Path;
 use layerpin_test_support::repository;
 
 #[test]
-fn every_row_about_registries_names_tests_that_exist() {
+fn each_row_of_the_page_on_registries_names_tests_that_exist() {
     assert_eq!(rows_without_tests("docs/registries.md", 20), [""; 0]);
 }
 
 #[test]
-fn every_failure_names_tests_that_exist() {
+fn each_row_of_the_page_on_failures_names_tests_that_exist() {
     assert_eq!(rows_without_tests("docs/failures.md", 50), [""; 0]);
 }
 
-/// What is wrong with the last column of the tables of `page`, which has more than `least` rows.
+/// Returns the errors in the last column of the tables of `page`, which must have more than `least` rows.
 fn rows_without_tests(page: &str, least: usize) -> Vec<String> {
     let page = read(page);
     let mut wrong = Vec::new();
@@ -54,7 +54,7 @@ fn rows_without_tests(page: &str, least: usize) -> Vec<String> {
     wrong
 }
 
-/// The rows of all tables whose last column is called `test`, cell by cell.
+/// Returns the cells of the rows of all tables whose last column is `test`.
 fn rows(page: &str) -> Vec<Vec<&str>> {
     let lines = page.lines().filter(|line| line.starts_with("| "));
     let rows = lines.map(|line| line.trim_matches('|').split(" | ").map(str::trim).collect::<Vec<_>>());
@@ -62,7 +62,7 @@ fn rows(page: &str) -> Vec<Vec<&str>> {
 }
 
 #[test]
-fn the_messages_of_failures_are_those_of_the_program() {
+fn the_program_prints_the_messages_of_the_page_on_failures() {
     let mut texts = String::new();
     for folder in ["src", "tests", "deploy"] {
         gather(&repository().join(folder), &mut texts);
@@ -72,7 +72,6 @@ fn the_messages_of_failures_are_those_of_the_program() {
     let mut unknown = Vec::new();
     for cells in rows(&page) {
         for message in quoted(cells[1]) {
-            // What differs from case to case is left out of both.
             for piece in message.split('…').filter(|piece| !texts.contains(&as_it_prints(piece))) {
                 unknown.push(format!("{}: `{piece}` of `{message}`", cells[0]));
             }
@@ -81,7 +80,7 @@ fn the_messages_of_failures_are_those_of_the_program() {
     assert_eq!(unknown, [""; 0]);
 }
 
-/// All texts in which a message can stand, one after the other.
+/// Collects the text of all files that can contain messages.
 fn gather(folder: &Path, texts: &mut String) {
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
@@ -95,8 +94,8 @@ fn gather(folder: &Path, texts: &mut String) {
     }
 }
 
-/// A text of the source as it comes out: strings in one line, and without quotation marks, which the
-/// page writes around other things than the program.
+/// Joins strings that span several lines of source, and removes quotation marks, which the page and the program
+/// use for different things.
 fn as_it_prints(text: &str) -> String {
     let mut joined = String::new();
     for line in text.split("\\\n") {
@@ -106,7 +105,7 @@ fn as_it_prints(text: &str) -> String {
 }
 
 #[test]
-fn alerts_lead_to_the_page_on_failures() {
+fn the_runbook_of_each_alert_is_a_section_that_names_it() {
     let rules = read("deploy/openshift/prometheus_rule.yaml");
     let page = read("docs/failures.md");
     let names: Vec<_> = rules.lines().filter_map(|line| line.trim().strip_prefix("- alert: ")).collect();
@@ -125,7 +124,7 @@ fn has_tests(text: &str) -> bool {
     text.contains("#[test]") || text.contains("#[tokio::test")
 }
 
-/// Tells whether `text` has a function of that name which is a test.
+/// Returns whether `text` has a test of this name.
 fn is_test_of(text: &str, name: &str) -> bool {
     let lines: Vec<_> = text.lines().map(str::trim).collect();
     lines.iter().enumerate().any(|(index, line)| {
@@ -139,7 +138,7 @@ fn is_test_of(text: &str, name: &str) -> bool {
     })
 }
 
-/// What stands between backticks.
+/// Returns the parts of `text` between backticks.
 fn quoted(text: &str) -> Vec<&str> {
     text.split('`').skip(1).step_by(2).collect()
 }

@@ -1,14 +1,13 @@
-//! Files that are generated from the code are as the code would make them now.
+//! Generated files are up to date.
 //!
-//! `make generate` makes them again: it runs this test with `LAYERPIN_GENERATE=1`, which writes the
-//! files instead of comparing them.
+//! `make generate` writes them: it runs these tests with `LAYERPIN_GENERATE=1`.
 
 use std::collections::BTreeSet;
 
 use layerpin_test_support::repository;
 
 #[test]
-fn generated_files_are_fresh() {
+fn generated_files_are_up_to_date() {
     let schema = layerpin::policy::file::schema();
     let mut files = vec![
         ("policies/RULES.md".to_owned(), layerpin::rules::page()),
@@ -23,14 +22,14 @@ fn generated_files_are_fresh() {
             continue;
         }
         let found = std::fs::read_to_string(&path).unwrap_or_default();
-        assert!(found == content, "{name} is stale; make it again with `make generate`");
+        assert!(found == content, "{name} is out of date; run `make generate`");
     }
 }
 
 #[test]
-fn every_verb_has_its_page_in_the_manual_and_every_page_its_verb() {
+fn each_verb_has_a_man_page_and_each_man_page_a_verb() {
     if std::env::var_os("LAYERPIN_GENERATE").is_some() {
-        // The pages are being written by the test beside this one.
+        // The other test is writing the pages.
         return;
     }
     let folder = repository().join("docs/man");
@@ -42,7 +41,7 @@ fn every_verb_has_its_page_in_the_manual_and_every_page_its_verb() {
     assert_eq!(found, expected);
 }
 
-/// The pages of the manual: one of the program, one of each verb.
+/// Returns the man pages: one for the program and one for each verb.
 fn manual() -> Vec<(String, String)> {
     let mut command = <layerpin::cli::args::CommandLine as clap::CommandFactory>::command();
     command.build();
@@ -62,7 +61,7 @@ fn manual() -> Vec<(String, String)> {
 }
 
 #[test]
-fn the_deployed_policy_is_the_recommended_one() {
+fn the_deployed_policy_is_the_recommended_policy() {
     let manifest = include_str!("../deploy/base/policy.yaml");
     let recommended = include_str!("../policies/recommended.yaml");
     let indented: String = recommended.lines().map(|line| format!("    {line}\n")).collect();
@@ -71,7 +70,7 @@ fn the_deployed_policy_is_the_recommended_one() {
 }
 
 #[test]
-fn every_policy_that_is_shipped_fits_the_schema_and_is_read() {
+fn each_policy_in_the_repository_is_valid_and_matches_the_schema() {
     let folder = repository().join("policies");
     let schema = layerpin::policy::file::schema();
     let mut read = 0;

@@ -1,4 +1,4 @@
-//! What the README shows is what the program says.
+//! The README shows the output of the program.
 
 use layerpin::admission::AdmissionAnswer;
 use layerpin::evaluate::evaluate;
@@ -14,7 +14,7 @@ use layerpin_test_support::program::{Ended, Folder};
 const README: &str = include_str!("../README.md");
 
 #[test]
-fn the_first_screen_shows_the_exact_answers() {
+fn the_warning_and_the_denial_are_those_of_the_webhooks() {
     let objects = blocks("yaml");
     let answers = blocks("text");
     let subject = manifests::read_one(objects[0]).unwrap();
@@ -35,13 +35,13 @@ fn the_first_screen_shows_the_exact_answers() {
 }
 
 #[test]
-fn the_policy_that_is_shown_is_read() {
+fn the_policy_is_valid() {
     let policy = Policy::parse(blocks("yaml")[1]).unwrap();
     assert_eq!(policy.name(), "example");
 }
 
 #[test]
-fn the_sessions_that_are_shown_are_what_the_program_prints() {
+fn the_sessions_show_the_output_of_the_program() {
     let folder = Folder::new();
     let digest = "sha256:d62fb07a0f905f95183b45680b6864bde52e96190c1e29ad4c5e342b14c1c302";
     let labels = serde_json::json!({"containers.bootc": "1", "ostree.final-diffid": digest});
@@ -63,7 +63,7 @@ fn the_sessions_that_are_shown_are_what_the_program_prints() {
     }
 }
 
-/// The fenced blocks of `language`.
+/// Returns the fenced blocks of `language`.
 fn blocks(language: &str) -> Vec<&'static str> {
     let fence = format!("```{language}\n");
     README.split(&fence).skip(1).map(|rest| rest.split("```").next().unwrap()).collect()
