@@ -198,7 +198,7 @@ async fn an_unusable_kubeconfig_is_reported_with_a_way_to_fix_it() {
             })),
             format!(
                 "context `test`: `certificate-authority-data` of its cluster: line {}: the certificate that begins \
-                 here is no base64; fix or remove it",
+                 here is not valid base64; fix or remove it",
                 server.authority.trim_end().lines().count() + 1
             ),
         ),

@@ -55,13 +55,13 @@ struct RegistryBody {
     #[serde(default)]
     mirror_by_digest_only: bool,
     #[serde(default)]
-    mirror: Vec<Spanned<MirrorBody>>,
+    mirror: Vec<Spanned<MirrorTable>>,
     pull_from_mirror: Option<Spanned<IgnoredAny>>,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "kebab-case", expecting = "a table")]
-struct MirrorBody {
+struct MirrorTable {
     location: Option<Spanned<String>>,
     #[serde(default)]
     insecure: bool,
@@ -147,7 +147,11 @@ impl RegistriesToml<'_> {
         Ok(Spanned::new(span, entry))
     }
 
-    fn mirror(&self, body: Spanned<MirrorBody>, by_digest_only: bool) -> Result<Mirror, RegistriesTomlError> {
+    fn mirror(
+        &self,
+        body: Spanned<MirrorTable>,
+        by_digest_only: bool,
+    ) -> Result<Mirror, RegistriesTomlError> {
         let span = body.span();
         let body = body.into_inner();
         let Some(location) = self.place("location", body.location)? else {
