@@ -1,9 +1,8 @@
-//! The main job on an embedded default: no cluster, no network, no root.
+//! Runs the webhooks with a sample registry; needs no cluster, no network and no root.
 //!
-//! Starts a sample registry that holds a release payload, the base image that it names and images
-//! layered on it, all made here by code; starts the webhook server against it; sends it real
-//! reviews and prints each with its answer. Then it stays up for curl. With `DEMO_ONCE=1` it ends
-//! by itself: with status 0 when every answer was as it should be, with 1 when one was not.
+//! The registry has a release payload, its base image and layered images, all made by this program. The webhook
+//! server gets reviews, and each is printed with its response. Then the server keeps running for curl. With
+//! `DEMO_ONCE=1` the demo exits: with status 0 if every response was as expected, and 1 otherwise.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -22,94 +21,94 @@ use tokio::signal::unix::{SignalKind, signal};
 fn main() -> Result<ExitCode> {
     layerpin::install_crypto_provider();
     let folder = folder()?;
-    let shelf = Shelf::fill()?;
-    let server = Server::start(&folder, &shelf.release)?;
+    let samples = SampleImages::fill()?;
+    let server = Server::start(&folder, &samples.release)?;
     let client = Client::trusting(&server.authority)?;
-    client.runtime.spawn(server.ends_with_this());
+    client.runtime.spawn(server.forward_signals());
 
     heading("The sample registry");
-    println!("{} holds\n", shelf.host);
-    for (name, digest) in &shelf.images {
+    println!("{} contains\n", samples.host);
+    for (name, digest) in &samples.images {
         println!("  {name:<24}{digest}");
     }
-    let mut stage = Stage { client: &client, server: &server, failures: Vec::new() };
-    play(&mut stage, &shelf)?;
-    if !stage.failures.is_empty() {
-        heading("Not as it should be");
-        println!("{}", stage.failures.join("\n"));
+    let mut steps = Steps { client: &client, server: &server, failures: Vec::new() };
+    run_all(&mut steps, &samples)?;
+    if !steps.failures.is_empty() {
+        heading("Unexpected responses");
+        println!("{}", steps.failures.join("\n"));
         return Ok(ExitCode::FAILURE);
     }
-    println!("\nEvery answer was as it should be.");
+    println!("\nAll responses were as expected.");
     if std::env::var("DEMO_ONCE").is_ok_and(|value| value == "1") {
         return Ok(ExitCode::SUCCESS);
     }
-    invite(&folder, &shelf, &server)?;
+    print_commands(&folder, &samples, &server)?;
     server.wait()?;
     Ok(ExitCode::SUCCESS)
 }
 
-fn play(stage: &mut Stage<'_>, shelf: &Shelf) -> Result<()> {
-    let tag = format!("{}/acme/os:4.18", shelf.host);
-    let pinned = format!("{}/acme/os@{}", shelf.host, shelf.monday);
-    let moved = format!("{}/acme/os@{}", shelf.host, shelf.tuesday);
-    let record = format!("{tag}@{}", shelf.monday);
+fn run_all(steps: &mut Steps<'_>, samples: &SampleImages) -> Result<()> {
+    let tag = format!("{}/acme/os:4.18", samples.host);
+    let pinned = format!("{}/acme/os@{}", samples.host, samples.first_build);
+    let moved = format!("{}/acme/os@{}", samples.host, samples.second_build);
+    let record = format!("{tag}@{}", samples.first_build);
     let stored = machine_config().image(&pinned).annotation(RECORD, &record);
 
-    stage.scene(
+    steps.run(
         "1. /mutate pins a tag",
         &format!("CREATE, osImageURL: {tag}"),
         "/mutate",
         &create(&machine_config().image(&tag)),
         &["allowed: true", &format!("\"value\":\"{pinned}\""), "will reboot"],
     )?;
-    stage.scene(
-        "2. /validate refuses a tag that nobody pinned",
+    steps.run(
+        "2. /validate denies a tag that is not pinned",
         &format!("CREATE, osImageURL: {tag}"),
         "/validate",
         &create(&machine_config().image(&tag)),
         &["allowed: false", "[floating-tag]", &format!("help: write `{pinned}`")],
     )?;
-    stage.scene(
-        "3. /validate lets an image pass that is built on the base of the release",
+    steps.run(
+        "3. /validate allows an image that is built on the base image of the release",
         &format!("CREATE, osImageURL: {pinned}"),
         "/validate",
         &create(&machine_config().image(&pinned)),
         &["allowed: true"],
     )?;
-    let missing = format!("{}/acme/os@sha256:{}", shelf.host, "0".repeat(64));
-    stage.scene(
-        "4. /validate refuses a digest that the registry has not",
+    let missing = format!("{}/acme/os@sha256:{}", samples.host, "0".repeat(64));
+    steps.run(
+        "4. /validate denies a digest that the registry does not have",
         &format!("CREATE, osImageURL: {missing}"),
         "/validate",
         &create(&machine_config().image(&missing)),
         &["allowed: false", "[unpullable-image]"],
     )?;
-    let old = format!("{}/acme/os@{}", shelf.host, shelf.old);
-    stage.scene(
+    let old = format!("{}/acme/os@{}", samples.host, samples.old);
+    steps.run(
         "5. /validate warns about an image that is built on something else",
         &format!("CREATE, osImageURL: {old}"),
         "/validate",
         &create(&machine_config().image(&old)),
         &["allowed: true", "[foreign-base]"],
     )?;
-    stage.scene(
-        "6. /validate refuses what no node can read",
+    steps.run(
+        "6. /validate denies a reference that nodes cannot parse",
         &format!("CREATE, osImageURL: docker://{pinned}"),
         "/validate",
         &create(&machine_config().image(&format!("docker://{pinned}"))),
         &["allowed: false", "[malformed-reference]", &format!("help: write `{pinned}`")],
     )?;
 
-    shelf.registry.tag("acme/os", "4.18", &shelf.tuesday);
-    stage.scene(
-        "7. The tag moves, the same file is applied again: the pin holds",
+    samples.registry.tag("acme/os", "4.18", &samples.second_build);
+    steps.run(
+        "7. /mutate keeps the pin when the tag has moved and the same file is applied again",
         &format!("UPDATE, osImageURL: {tag}; stored: {pinned}"),
         "/mutate",
         &update(&machine_config().image(&tag), &stored),
         &["allowed: true", &format!("\"value\":\"{pinned}\""), "kept ", "annotate it layerpin.io/repin=true"],
     )?;
-    stage.scene(
-        "8. Until somebody asks for the new image",
+    steps.run(
+        "8. /mutate pins the new digest when layerpin.io/repin is set",
         &format!("UPDATE, osImageURL: {pinned}, layerpin.io/repin: \"true\""),
         "/mutate",
         &update(&stored.clone().annotation(REPIN, "true"), &stored),
@@ -118,8 +117,8 @@ fn play(stage: &mut Stage<'_>, shelf: &Shelf) -> Result<()> {
 
     let operator = "system:serviceaccount:openshift-machine-config-operator:machine-config-controller";
     let rendered = machine_config().named("rendered-worker-0123456789abcdef").image(&tag);
-    stage.scene(
-        "9. What the Machine Config Operator writes passes untouched",
+    steps.run(
+        "9. /validate allows what the Machine Config Operator writes",
         &format!("CREATE by {operator}, osImageURL: {tag}"),
         "/validate",
         &by(operator, create(&rendered)),
@@ -127,20 +126,20 @@ fn play(stage: &mut Stage<'_>, shelf: &Shelf) -> Result<()> {
     )
 }
 
-/// The sample registry and what it holds.
-struct Shelf {
+/// The sample registry and its images.
+struct SampleImages {
     registry: Registry,
     host: String,
     images: Vec<(&'static str, String)>,
-    /// What the server is to judge lineage against.
+    /// Pull spec of the release payload.
     release: String,
-    /// Built on the base of the release before.
+    /// Digest of an image on the base image of the previous release.
     old: String,
-    monday: String,
-    tuesday: String,
+    first_build: String,
+    second_build: String,
 }
 
-impl Shelf {
+impl SampleImages {
     fn fill() -> Result<Self> {
         let registry = Registry::start().context("cannot start the sample registry")?;
         let host = registry.host();
@@ -152,28 +151,28 @@ impl Shelf {
             let images = bases.each_ref().map(|base| Image::derived(base, &[("etc/motd", note.as_bytes())]));
             Index::of(&images)
         };
-        let old = layered(&bases("418.94.202509030000-0"), "built the week before\n");
+        let old = layered(&bases("418.94.202509030000-0"), "build on the previous release\n");
         let old = registry.push("acme/os", Some("old"), &old);
         let bases = bases("418.94.202509100000-0");
         let base = registry.push("ocp/rhel-coreos", None, &Index::of(&bases));
         let payload =
             Image::release_payload("4.18.14", &[("rhel-coreos", &format!("{host}/ocp/rhel-coreos@{base}"))]);
         let payload = registry.push("ocp/release", Some("4.18.14"), &payload);
-        let monday = registry.push("acme/os", Some("4.18"), &layered(&bases, "built on Monday\n"));
-        let tuesday = registry.push("acme/os", Some("next"), &layered(&bases, "built on Tuesday\n"));
+        let first_build = registry.push("acme/os", Some("4.18"), &layered(&bases, "first build\n"));
+        let second_build = registry.push("acme/os", Some("next"), &layered(&bases, "second build\n"));
         let release = format!("{host}/ocp/release@{payload}");
         let images = vec![
             ("ocp/release:4.18.14", payload),
             ("ocp/rhel-coreos", base),
-            ("acme/os:4.18", monday.clone()),
-            ("acme/os:next", tuesday.clone()),
+            ("acme/os:4.18", first_build.clone()),
+            ("acme/os:next", second_build.clone()),
             ("acme/os:old", old.clone()),
         ];
-        Ok(Self { registry, host, images, release, old, monday, tuesday })
+        Ok(Self { registry, host, images, release, old, first_build, second_build })
     }
 }
 
-/// The webhook server: the program itself, as a user would start it.
+/// The webhook server, as a separate process.
 struct Server {
     child: Child,
     url: String,
@@ -217,15 +216,15 @@ impl Server {
         Ok(Self { child, url, admin_url, authority })
     }
 
-    /// Passes on to the server that this program is to end. Ctrl-C reaches both, as they belong to the
-    /// terminal's foreground group; other signals reach this one alone.
-    fn ends_with_this(&self) -> impl Future<Output = ()> + use<> {
+    /// Forwards SIGTERM and SIGHUP to the server. Ctrl-C reaches both processes, because they are in the foreground
+    /// group of the terminal.
+    fn forward_signals(&self) -> impl Future<Output = ()> + use<> {
         let server = Pid::from_child(&self.child);
         async move {
             let signals = (signal(SignalKind::terminate()), signal(SignalKind::hangup()));
             let (Ok(mut terminate), Ok(mut hangup)) = signals else { return };
             tokio::select! { _ = terminate.recv() => {}, _ = hangup.recv() => {} }
-            // It may have ended by itself.
+            // The server may have exited already.
             let _ = kill_process(server, Signal::TERM);
         }
     }
@@ -238,13 +237,13 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // It may have ended by itself.
+        // The server may have exited already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// Plays the API server.
+/// Sends reviews as the API server does.
 struct Client {
     runtime: tokio::runtime::Runtime,
     http: reqwest::Client,
@@ -265,34 +264,41 @@ impl Client {
     }
 }
 
-/// Where reviews are sent, and what was not as it should be.
-struct Stage<'a> {
+/// The steps of the demo, with the unexpected responses so far.
+struct Steps<'a> {
     client: &'a Client,
     server: &'a Server,
     failures: Vec<String>,
 }
 
-impl Stage<'_> {
-    fn scene(&mut self, title: &str, says: &str, path: &str, review: &Value, expects: &[&str]) -> Result<()> {
+impl Steps<'_> {
+    fn run(
+        &mut self,
+        title: &str,
+        request: &str,
+        path: &str,
+        review: &Value,
+        expected_parts: &[&str],
+    ) -> Result<()> {
         heading(title);
-        println!("{says}\n");
+        println!("{request}\n");
         let url = format!("{}{path}?timeout=10s", self.server.url);
         let answer = self.client.post(&url, review).with_context(|| format!("POST {url}"))?;
         let shown = show(&answer)?;
         print!("{shown}");
-        for expected in expects {
+        for expected in expected_parts {
             if !shown.contains(expected) {
-                self.failures.push(format!("{title}: the answer lacks {expected}"));
+                self.failures.push(format!("{title}: the response does not contain {expected}"));
             }
         }
         if answer["response"]["uid"] != review["request"]["uid"] {
-            self.failures.push(format!("{title}: the answer has another uid"));
+            self.failures.push(format!("{title}: the response has another uid"));
         }
         Ok(())
     }
 }
 
-/// What is in an answer, one thing a line.
+/// Formats a response, with one line for each field.
 fn show(answer: &Value) -> Result<String> {
     let response = &answer["response"];
     let mut shown = format!("  allowed: {}\n", response["allowed"]);
@@ -313,9 +319,9 @@ fn show(answer: &Value) -> Result<String> {
     Ok(shown)
 }
 
-/// Leaves files and lines that work when they are pasted.
-fn invite(folder: &Path, shelf: &Shelf, server: &Server) -> Result<()> {
-    let tag = format!("{}/acme/os:4.18", shelf.host);
+/// Writes files for the commands of the README, and prints these commands.
+fn print_commands(folder: &Path, samples: &SampleImages, server: &Server) -> Result<()> {
+    let tag = format!("{}/acme/os:4.18", samples.host);
     let object = machine_config().image(&tag);
     fs::write(folder.join("machine_config.yaml"), object.to_yaml())?;
     fs::write(folder.join("review.json"), format!("{:#}\n", create(&object)))?;
@@ -326,13 +332,13 @@ fn invite(folder: &Path, shelf: &Shelf, server: &Server) -> Result<()> {
     let (url, admin_url) = (&server.url, &server.admin_url);
     heading("Try it yourself");
     println!(
-        "The server is up; its log is {folder}/server.log. In another terminal, in this folder:\n
+        "The server is running, and logs to {folder}/server.log. In another terminal, in this folder, run:\n
   curl --cacert {authority} --data-binary @{folder}/machine_config.yaml -H 'Accept: text/plain' {url}/dry-run
   curl --cacert {authority} --data-binary @{folder}/review.json '{url}/mutate?timeout=10s'
   curl --cacert {authority} --data-binary @{folder}/review.json '{url}/validate?timeout=10s'
   curl --cacert {authority} {admin_url}/readyz
   curl --cacert {authority} {admin_url}/metrics\n
-Ctrl-C ends it."
+Press Ctrl-C to stop."
     );
     Ok(())
 }
@@ -341,19 +347,19 @@ fn heading(text: &str) {
     println!("\n{text}\n{}", "-".repeat(text.chars().count()));
 }
 
-/// Where the demo leaves its files: `target/demo`, told as it is reached from here.
+/// Creates the folder for the files of the demo.
 fn folder() -> Result<PathBuf> {
     let folder = PathBuf::from("target/demo");
-    fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
     Ok(folder)
 }
 
-/// The program stands beside the folder of examples that this one is in.
+/// Returns the path of the program, which is in the folder above the examples.
 fn program() -> Result<PathBuf> {
     let this = std::env::current_exe()?;
     let program = this.parent().and_then(Path::parent).context("no folder above")?.join("layerpin");
     if !program.exists() {
-        bail!("{} is not built; use `make demo`, which builds it first", program.display());
+        bail!("{} is not built; run `make demo`, which builds it", program.display());
     }
     Ok(program)
 }
