@@ -8,12 +8,14 @@ pub(crate) mod connect;
 pub mod duration;
 pub mod explain;
 pub mod inputs;
+pub(crate) mod load;
 pub(crate) mod output;
 pub mod pin;
 pub(crate) mod progress;
 pub mod rules;
 pub(crate) mod save_facts;
 pub mod serve;
+pub(crate) mod session;
 
 use std::process::ExitCode;
 

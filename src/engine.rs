@@ -1,86 +1,45 @@
-//! The engine behind every door: gather, plan, evaluate.
+//! The engine behind every entry point: one loop that asks until nothing is missing.
 //!
-//! Owns the order of the steps and the policy in force. The doors (webhooks, dry run) only differ
-//! in what they do with the outcome.
+//! Owns the rounds of questions and, for a run over many objects, what was asked before. The pure steps
+//! ([`pin::step`], [`evaluate::assess`]) say what they need to know; entry points only differ in what
+//! they do with the result.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use futures_util::future::join_all;
+use tokio::sync::OnceCell;
 use tokio::time::Instant;
 
-use crate::evaluate::{self, Assessment, Verdict, evaluate};
+use crate::evaluate::{self, Verdict};
 use crate::model::facts::Facts;
 use crate::model::machine_config::Subject;
+use crate::model::question::{Answer, Question, Step, joined};
 use crate::pin::{self, Plan};
 use crate::policy::Policy;
 use crate::sources::Sources;
 
-/// Judges objects under one policy at a time.
+/// Judges objects and plans their pins.
 #[derive(Debug)]
 pub struct Engine {
     sources: Sources,
+    memo: Option<Memo>,
 }
 
-impl Engine {
-    /// An engine that asks `sources`.
-    pub fn new(sources: Sources) -> Self {
-        Self { sources }
-    }
+/// What was asked in one run.
+#[derive(Debug)]
+struct Memo {
+    asked: Mutex<HashMap<Question, Arc<OnceCell<Answer>>>>,
+    known: Mutex<Facts>,
+}
 
-    /// Where the engine's facts come from.
-    pub fn sources(&self) -> &Sources {
-        &self.sources
-    }
-
-    /// Plans the pins of `subject`. Answers by `deadline`.
-    pub async fn pin(&self, subject: &Subject, policy: &Policy, deadline: Instant) -> Plan {
-        let mut facts = self.sources.begin();
-        let questions = pin::questions(subject, policy);
-        self.sources.gather(&questions, &mut facts, policy, deadline).await;
-        let checks = pin::checks(subject, &facts, policy);
-        self.sources.gather(&checks, &mut facts, policy, deadline).await;
-        pin::plan(subject, &facts, policy)
-    }
-
-    /// Judges `subject` as it stands. Answers by `deadline`.
-    pub async fn judge(&self, subject: &Subject, policy: &Policy, deadline: Instant) -> Verdict {
-        let mut facts = self.sources.begin();
-        loop {
-            match evaluate::assess(subject, &facts, policy) {
-                Assessment::Judged(verdict) => return verdict,
-                Assessment::Asking(questions) => {
-                    self.sources.gather(&questions, &mut facts, policy, deadline).await;
-                }
-            }
-        }
-    }
-
-    /// Judges `subject` as it stands, pins it, and judges what comes of that. Answers by `deadline`.
-    pub async fn rehearse(&self, subject: Subject, policy: Arc<Policy>, deadline: Instant) -> DryRun {
-        let mut facts = self.sources.begin();
-        // A question that wants a fresh answer comes before one that does not.
-        let questions = pin::questions(&subject, &policy);
-        self.sources.gather(&questions, &mut facts, &policy, deadline).await;
-        let checks = pin::checks(&subject, &facts, &policy);
-        self.sources.gather(&checks, &mut facts, &policy, deadline).await;
-        self.know(&subject, &mut facts, &policy, deadline).await;
-        let plan = pin::plan(&subject, &facts, &policy);
-        let after = plan.apply(&subject);
-        self.know(&after, &mut facts, &policy, deadline).await;
-        let before = evaluate(&subject, &facts, &policy);
-        let verdict = evaluate(&after, &facts, &policy);
-        DryRun { subject, policy, facts, plan, before, verdict }
-    }
-
-    /// Asks until everything that `subject` is judged by is in `facts`, answered or unknown.
-    async fn know(&self, subject: &Subject, facts: &mut Facts, policy: &Policy, deadline: Instant) {
-        loop {
-            let questions = evaluate::questions(subject, facts, policy);
-            if questions.is_empty() {
-                return;
-            }
-            self.sources.gather(&questions, facts, policy, deadline).await;
-        }
-    }
+/// An object as it stands, judged.
+#[derive(Clone, Debug)]
+pub struct Judgement {
+    /// What was found.
+    pub verdict: Verdict,
+    /// What the verdict rests on.
+    pub facts: Facts,
 }
 
 /// What the cluster would do with an object, step by step.
@@ -98,4 +57,122 @@ pub struct DryRun {
     pub before: Verdict,
     /// The verdict on the object after the plan: what `/validate` would say.
     pub verdict: Verdict,
+}
+
+impl Engine {
+    /// An engine that asks `sources` for each object anew, for a server: it lives longer than answers are
+    /// true, and leaves it to the caches of the sources how long they are kept.
+    pub fn new(sources: Sources) -> Self {
+        Self { sources, memo: None }
+    }
+
+    /// An engine for one run over many objects: each question is asked once, even if there is no answer,
+    /// and one time of observation holds for all objects. The cluster, where there is one, is read here,
+    /// by `deadline`.
+    pub async fn for_run(sources: Sources, deadline: Instant) -> Self {
+        sources.read_cluster(deadline).await;
+        let known = Mutex::new(sources.begin());
+        Self { sources, memo: Some(Memo { asked: Mutex::default(), known }) }
+    }
+
+    /// Where the engine's facts come from.
+    pub fn sources(&self) -> &Sources {
+        &self.sources
+    }
+
+    /// Everything that was asked and answered in the run. Nothing but the cluster and what the user gave,
+    /// where answers are not kept.
+    pub fn into_facts(self) -> Facts {
+        match self.memo {
+            Some(memo) => memo.known.into_inner().unwrap_or_else(PoisonError::into_inner),
+            None => self.sources.begin(),
+        }
+    }
+
+    /// Plans the pins of `subject`. Answers by `deadline`.
+    pub async fn pin(&self, subject: &Subject, policy: &Policy, deadline: Instant) -> Plan {
+        self.resolve(policy, deadline, |facts| pin::step(subject, facts, policy)).await.0
+    }
+
+    /// Judges `subject` as it stands. Answers by `deadline`.
+    pub async fn judge(&self, subject: &Subject, policy: &Policy, deadline: Instant) -> Judgement {
+        let (verdict, facts) =
+            self.resolve(policy, deadline, |facts| evaluate::assess(subject, facts, policy)).await;
+        Judgement { verdict, facts }
+    }
+
+    /// Plans the pins of `subject` and judges it as it stands and after the plan. Answers by `deadline`.
+    pub async fn dry_run(&self, subject: Subject, policy: Arc<Policy>, deadline: Instant) -> DryRun {
+        let mut facts = self.begin();
+        // The plan first: a question that wants a fresh answer comes before one that does not.
+        let planned = |facts: &Facts| pin::step(&subject, facts, &policy);
+        let plan = self.complete(&mut facts, &policy, deadline, planned).await;
+        let judged = |facts: &Facts| evaluate::assess(&subject, facts, &policy);
+        let before = self.complete(&mut facts, &policy, deadline, judged).await;
+        let after = plan.apply(&subject);
+        let judged = |facts: &Facts| evaluate::assess(&after, facts, &policy);
+        let verdict = self.complete(&mut facts, &policy, deadline, judged).await;
+        DryRun { subject, policy, facts, plan, before, verdict }
+    }
+
+    /// Takes `step` until it is done, and gives its result with the facts that it rests on. Between the
+    /// rounds everything is asked that the step lacks, all of it by `deadline`.
+    pub async fn resolve<T>(
+        &self,
+        policy: &Policy,
+        deadline: Instant,
+        step: impl Fn(&Facts) -> Step<T>,
+    ) -> (T, Facts) {
+        let mut facts = self.begin();
+        let result = self.complete(&mut facts, policy, deadline, step).await;
+        (result, facts)
+    }
+
+    /// The same for somebody who has `facts` already: what is answered there is not asked.
+    pub async fn complete<T>(
+        &self,
+        facts: &mut Facts,
+        policy: &Policy,
+        deadline: Instant,
+        step: impl Fn(&Facts) -> Step<T>,
+    ) -> T {
+        loop {
+            let questions = match step(facts) {
+                Step::Done(result) => return result,
+                Step::Ask(questions) => joined(&questions),
+            };
+            let answers = questions.iter().map(|question| self.answer(question, facts, policy, deadline));
+            for (question, answer) in questions.iter().zip(join_all(answers).await) {
+                answer.record(question, facts);
+            }
+        }
+    }
+
+    /// Facts that hold what is known without asking.
+    fn begin(&self) -> Facts {
+        match &self.memo {
+            Some(memo) => lock(&memo.known).without_answers(),
+            None => self.sources.begin(),
+        }
+    }
+
+    async fn answer(&self, question: &Question, facts: &Facts, policy: &Policy, deadline: Instant) -> Answer {
+        let Some(memo) = &self.memo else {
+            return self.sources.answer(question, facts, policy, deadline).await;
+        };
+        let cell = Arc::clone(lock(&memo.asked).entry(question.clone()).or_default());
+        // Whoever comes while it is being asked waits for that answer, which is there by the deadline of
+        // the first, and so by the deadline of all who came later.
+        let ask = || async {
+            let answer = self.sources.answer(question, facts, policy, deadline).await;
+            answer.clone().record(question, &mut lock(&memo.known));
+            answer
+        };
+        cell.get_or_init(ask).await.clone()
+    }
+}
+
+/// What is guarded is put in as a whole, so a panic elsewhere leaves nothing half done.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -9,7 +9,7 @@ use crate::lineage::{self, Lineage, MissingFact};
 use crate::model::facts::Facts;
 use crate::model::image_reference::ImageReference;
 use crate::model::machine_config::{Field, Subject};
-use crate::model::question::Question;
+use crate::model::question::{Freshness, Question, Step};
 use crate::pin;
 use crate::policy::{Level, Policy};
 use crate::pools::{self, AffectedPool};
@@ -21,30 +21,11 @@ pub fn evaluate(subject: &Subject, facts: &Facts, policy: &Policy) -> Verdict {
     Evaluation::of(subject, facts, policy, &affected).verdict()
 }
 
-/// What must still be asked to judge `subject` under `policy`, given what `facts` hold already.
-///
-/// Once these are answered there may be more: ask until the list is empty.
-pub fn questions(subject: &Subject, facts: &Facts, policy: &Policy) -> Vec<Question> {
+/// Judges `subject` under `policy` once `facts` hold all that it is judged by.
+pub fn assess(subject: &Subject, facts: &Facts, policy: &Policy) -> Step<Verdict> {
     let affected = pools::affected(subject, &facts.cluster);
-    Evaluation::of(subject, facts, policy, &affected).questions()
-}
-
-/// Judges `subject` where `facts` hold all that it is judged by; otherwise says what must still be asked, as
-/// [`questions`] does.
-pub fn assess(subject: &Subject, facts: &Facts, policy: &Policy) -> Assessment {
-    let affected = pools::affected(subject, &facts.cluster);
-    let sight = Evaluation::of(subject, facts, policy, &affected);
-    let questions = sight.questions();
-    if questions.is_empty() { Assessment::Judged(sight.verdict()) } else { Assessment::Asking(questions) }
-}
-
-/// How far a judgement has come.
-#[derive(Clone, Debug)]
-pub enum Assessment {
-    /// More must be known first.
-    Asking(Vec<Question>),
-    /// The verdict.
-    Judged(Verdict),
+    let evaluation = Evaluation::of(subject, facts, policy, &affected);
+    Step::after(evaluation.questions(), || evaluation.verdict())
 }
 
 /// An object as far as it can be seen: what both the questions and the verdict rest on.
@@ -81,11 +62,9 @@ impl<'a> Evaluation<'a> {
         let mut questions = Vec::new();
         if asks(RuleInput::Manifest) || asks(RuleInput::Image) {
             let references = Field::ALL.iter().filter_map(|field| self.subject.object.reference(*field));
-            for asked in references.map(ImageReference::pull_spec) {
-                questions.extend(pin::check(&asked, self.facts));
-                questions.push(Question::manifest(asked));
+            for reference in references.map(ImageReference::pull_spec) {
+                questions.extend(pin::look_ups(&reference, Freshness::Cached, self.facts));
             }
-            questions.retain(|question| !question.is_answered_by(self.facts));
         }
         if asks(RuleInput::Image) {
             questions.extend_from_slice(&self.judgement.questions);

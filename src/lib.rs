@@ -16,7 +16,7 @@
 //! - [`pin`]: what to write instead of a tag.
 //! - [`manifests`]: the MachineConfigs in a text, and edits to it.
 //! - [`registry`], [`cluster`], [`sources`]: who answers questions.
-//! - [`engine`]: the steps for one object, [`run`] for many.
+//! - [`engine`]: the one loop of questions and answers.
 //! - [`admission`], [`report`], [`explain`]: what goes back to the caller.
 //! - [`server`], [`tls`], [`cli`]: the entry points.
 
@@ -57,7 +57,6 @@ pub mod registry;
 pub mod reload;
 pub mod report;
 pub mod rules;
-pub mod run;
 pub mod server;
 pub mod sources;
 pub(crate) mod text;

@@ -22,7 +22,7 @@ use crate::model::facts::image::{Image, Platform, PlatformImage};
 use crate::model::facts::{Cause, Fact, Facts};
 use crate::model::image_reference::ImageReference;
 use crate::model::pull_spec::PullSpec;
-use crate::model::question::{Platforms, Purpose, Question};
+use crate::model::question::{Purpose, Question};
 use crate::policy::Policy;
 use crate::pools::{self, AffectedPool};
 use crate::text::shown;
@@ -149,11 +149,7 @@ pub fn judge(
 ) -> LineageAssessment {
     let mut judgement = LineageAssessment::default();
     let reference = image.pull_spec();
-    // All platforms: another pool, or another object of the same run, may need others than this one.
-    judgement.ask(
-        Question::Image { reference: reference.clone(), platforms: Platforms::All, purpose: Purpose::Judged },
-        facts,
-    );
+    judgement.ask(Question::layers(reference.clone(), Purpose::Judged), facts);
     if pools.is_empty() {
         judgement.pool(&reference, None, facts, policy);
     }
@@ -254,8 +250,7 @@ impl LineageAssessment {
     }
 
     fn ask(&mut self, question: Question, facts: &Facts) {
-        if !question.is_answered_by(facts) && !self.questions.iter().any(|earlier| earlier.covers(&question))
-        {
+        if !question.is_answered_by(facts) && !self.questions.contains(&question) {
             self.questions.push(question);
         }
     }
@@ -265,11 +260,7 @@ impl Base {
     /// The question for the layers of the base. All platforms are asked for, because an image may
     /// turn out to be built on that of another.
     fn question(&self) -> Question {
-        Question::Image {
-            reference: self.reference.clone(),
-            platforms: Platforms::All,
-            purpose: Purpose::Base,
-        }
+        Question::layers(self.reference.clone(), Purpose::Base)
     }
 
     /// The base of `platform`.

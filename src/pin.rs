@@ -14,36 +14,33 @@ use crate::model::facts::{Fact, Facts, Manifest};
 use crate::model::image_reference::ImageReference;
 use crate::model::machine_config::{Field, Object, REPIN_ANNOTATION, Subject, WORKER};
 use crate::model::pull_spec::PullSpec;
-use crate::model::question::{Freshness, Question};
+use crate::model::question::{Freshness, Question, Step};
 use crate::model::record::Record;
 use crate::policy::Policy;
 use crate::pools::{self, AffectedPool, Winner};
 use crate::text::shown;
 
-/// The questions whose answers decide what to pin.
-pub fn questions(subject: &Subject, policy: &Policy) -> Vec<Question> {
-    if !policy.pins() {
-        return Vec::new();
-    }
+/// What is still to be asked before `reference` can be pinned, a digest that `facts` name included: one
+/// that was found elsewhere than in the registry of the reference is asked for again, because nodes pull
+/// digests from mirrors that may not be those for tags.
+pub fn look_ups(reference: &PullSpec, freshness: Freshness, facts: &Facts) -> Vec<Question> {
+    let manifest = Question::manifest(reference.clone(), freshness);
+    let by_digest = facts.manifest(reference).known().and_then(|manifest| {
+        let is_elsewhere = manifest.endpoint != reference.api_host();
+        let digest = || Question::manifest(reference.pinned_to(&manifest.digest), Freshness::Cached);
+        is_elsewhere.then(digest)
+    });
+    let questions = [Some(manifest), by_digest].into_iter().flatten();
+    questions.filter(|question| !question.is_answered_by(facts)).collect()
+}
+
+/// Plans what to change in `subject` once `facts` hold all that the plan depends on.
+pub fn step(subject: &Subject, facts: &Facts, policy: &Policy) -> Step<Plan> {
     let freshness = if subject.object.repin { Freshness::Fresh } else { Freshness::Cached };
-    let asked = Field::ALL.into_iter().filter_map(|field| asked(&subject.object, field));
-    asked.map(|reference| Question::Manifest { reference, freshness }).collect()
-}
-
-/// The questions that the answers so far raise before anything is pinned.
-pub fn checks(subject: &Subject, facts: &Facts, policy: &Policy) -> Vec<Question> {
-    let asked = questions(subject, policy);
-    asked.iter().filter_map(|question| check(question.reference(), facts)).collect()
-}
-
-/// The question that is left once the tag `asked` has an answer: a digest that was found somewhere else
-/// than in the registry of the reference is asked for once more, because nodes pull digests by rules of
-/// their own, from mirrors that may not be those for tags.
-pub fn check(asked: &PullSpec, facts: &Facts) -> Option<Question> {
-    let Fact::Known(manifest) = facts.manifest(asked) else { return None };
-    let is_elsewhere = manifest.endpoint != asked.api_host();
-    let check = is_elsewhere.then(|| Question::manifest(asked.pinned_to(&manifest.digest)));
-    check.filter(|question| !question.is_answered_by(facts))
+    let tags = Field::ALL.into_iter().filter(|_| policy.pins());
+    let tags = tags.filter_map(|field| asked(&subject.object, field));
+    let missing = tags.flat_map(|tag| look_ups(&tag, freshness, facts)).collect();
+    Step::after(missing, || plan(subject, facts, policy))
 }
 
 /// Plans what to change in `subject`, so that its images stand by digest and its records are true.
@@ -361,6 +358,14 @@ mod tests {
         (object, subject)
     }
 
+    /// What is asked before a plan is made.
+    fn asks(subject: &Subject, facts: &Facts, policy: &Policy) -> Vec<Question> {
+        match step(subject, facts, policy) {
+            Step::Ask(questions) => questions,
+            Step::Done(_) => Vec::new(),
+        }
+    }
+
     fn facts(digest: &str) -> Facts {
         let mut facts = Facts::none(Timestamp::UNIX_EPOCH);
         let known = Fact::Known(Manifest {
@@ -433,7 +438,7 @@ mod tests {
             ["osImageURL: dropped the tag `1`, because nodes refuse tag and digest together; kept \
               sha256:0123456789ab…"]
         );
-        assert_eq!(questions(&subject, &Policy::recommended()), []);
+        assert_eq!(asks(&subject, &Facts::none(Timestamp::UNIX_EPOCH), &Policy::recommended()), []);
     }
 
     #[test]
@@ -519,11 +524,8 @@ mod tests {
         for text in [TAG.to_owned(), format!("quay.io/acme/os@{OLD}")] {
             let (object, subject) = update(&json!({"osImageURL": text}), &repin);
             assert_eq!(
-                questions(&subject, &Policy::recommended()),
-                [Question::Manifest {
-                    reference: PullSpec::parse(TAG).unwrap(),
-                    freshness: Freshness::Fresh
-                }]
+                asks(&subject, &Facts::none(Timestamp::UNIX_EPOCH), &Policy::recommended()),
+                [Question::manifest(PullSpec::parse(TAG).unwrap(), Freshness::Fresh)]
             );
             let (image, annotations, _) = outcome(&object, &subject, &facts(NEW));
             assert_eq!(image, format!("quay.io/acme/os@{NEW}"));
@@ -581,7 +583,7 @@ mod tests {
         let policy = Policy::parse(include_str!("../policies/warn-only.yaml")).unwrap();
         let (_, subject) = subject(&json!({"osImageURL": TAG}), &json!({"layerpin.io/repin": "true"}));
         assert!(plan(&subject, &facts(NEW), &policy).is_empty());
-        assert_eq!(questions(&subject, &policy), []);
+        assert_eq!(asks(&subject, &Facts::none(Timestamp::UNIX_EPOCH), &policy), []);
     }
 
     #[test]
@@ -636,9 +638,9 @@ mod tests {
         };
         let mut facts = Facts::none(Timestamp::UNIX_EPOCH);
         facts.manifests.insert(asked.clone(), at("quay.io"));
-        assert_eq!(checks(&subject, &facts, &policy), [], "the registry itself knows what it has");
+        assert_eq!(asks(&subject, &facts, &policy), [], "the registry itself knows what it has");
         facts.manifests.insert(asked.clone(), at("m.example"));
-        assert_eq!(checks(&subject, &facts, &policy), [Question::manifest(pinned.clone())]);
+        assert_eq!(asks(&subject, &facts, &policy), [Question::manifest(pinned.clone(), Freshness::Cached)]);
         let unpinned =
             "osImageURL: `quay.io/acme/os:1` not pinned: m.example has sha256:fedcba987654… under the tag";
         for (fact, warning) in [
@@ -649,7 +651,7 @@ mod tests {
             ),
         ] {
             facts.manifests.insert(pinned.clone(), fact);
-            assert_eq!(checks(&subject, &facts, &policy), []);
+            assert_eq!(asks(&subject, &facts, &policy), []);
             let (image, _, warnings) = outcome(&object, &subject, &facts);
             assert_eq!((image.as_str(), warnings), (TAG, vec![warning]));
         }

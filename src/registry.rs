@@ -11,6 +11,7 @@ pub mod auth;
 pub(crate) mod cache;
 pub mod http;
 pub(crate) mod images;
+pub(crate) mod manifests;
 pub mod mirrors;
 pub(crate) mod oci;
 pub mod release;
@@ -24,7 +25,6 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use jiff::Timestamp;
-use reqwest::{Method, StatusCode};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
@@ -38,11 +38,10 @@ use crate::registry::cache::AnswerCache;
 use crate::registry::http::proxy::{Proxies, ProxySettings};
 use crate::registry::http::tls_roots::CertDirs;
 use crate::registry::http::transport::Transport;
-use crate::registry::images::ImageReader;
-use crate::registry::mirrors::endpoints::{Endpoints, ResolvedEndpoint};
+use crate::registry::mirrors::endpoints::Endpoints;
 use crate::registry::mirrors::registries_conf::RegistriesConf;
 use crate::registry::oci::{ImageConfigFile, OciDocument};
-use crate::registry::repository_client::{RepositoryClient, RepositoryResource, RequestFailure};
+use crate::registry::repository_client::RequestFailure;
 
 pub use crate::registry::http::host_limiter::HostLimits;
 pub use crate::registry::http::transport::SetUpError;
@@ -119,89 +118,6 @@ impl RegistryClient {
         }))
     }
 
-    /// Tells which manifest `reference` names, by `deadline`.
-    ///
-    /// An answer from before may serve. Equal questions that come together are asked once; when the
-    /// deadline of one of them passes, the others still get the answer.
-    ///
-    /// When the registry asks for a pause that ends before the deadline, the question is asked again
-    /// after it.
-    pub async fn manifest(self: &Arc<Self>, reference: &PullSpec, deadline: Instant) -> Fact<Manifest> {
-        self.patiently(reference, Lookup::Kept, deadline).await
-    }
-
-    /// Tells which manifest `reference` names, where [`RegistryClient::image`] is asked for it, too: what is
-    /// named by digest is told from the body that this reads, without a request of its own.
-    pub async fn manifest_of_image(
-        self: &Arc<Self>,
-        reference: &PullSpec,
-        deadline: Instant,
-    ) -> Fact<Manifest> {
-        let look = if reference.digest().is_some() { Lookup::Read } else { Lookup::Kept };
-        self.patiently(reference, look, deadline).await
-    }
-
-    /// Tells which manifest `reference` names now, whatever was answered before.
-    ///
-    /// Joins others who want the same, as long as nobody has begun to ask for them.
-    pub async fn manifest_now(self: &Arc<Self>, reference: &PullSpec, deadline: Instant) -> Fact<Manifest> {
-        self.patiently(reference, Lookup::Fresh, deadline).await
-    }
-
-    async fn patiently(
-        self: &Arc<Self>,
-        reference: &PullSpec,
-        look: Lookup,
-        deadline: Instant,
-    ) -> Fact<Manifest> {
-        let mut pauses = Pauses::until(deadline);
-        loop {
-            let answer = self.manifest_once(reference, look, deadline).await;
-            if !pauses.wait(&answer).await {
-                return answer;
-            }
-        }
-    }
-
-    async fn manifest_once(
-        self: &Arc<Self>,
-        reference: &PullSpec,
-        look: Lookup,
-        deadline: Instant,
-    ) -> Fact<Manifest> {
-        let mut tour = self.tour(reference, deadline);
-        while let Some((stop, by)) = tour.next().await {
-            let name = stop.name.clone();
-            if let Some(manifest) = tour.note(self.manifest_at(stop, look, by).await) {
-                return Fact::Known(Manifest { endpoint: name, ..manifest });
-            }
-        }
-        tour.end()
-    }
-
-    async fn manifest_at(
-        self: &Arc<Self>,
-        stop: ResolvedEndpoint,
-        look: Lookup,
-        deadline: Instant,
-    ) -> Fact<Manifest> {
-        let key = cache::CacheKey::new(&stop.reference, stop.trust, stop.credential.as_ref());
-        if look != Lookup::Fresh
-            && let Some(answer) = self.manifests.recall(&key)
-        {
-            self.metrics.cache_request("manifest", "hit");
-            return answer;
-        }
-        let outcome = if look == Lookup::Fresh { "bypass" } else { "miss" };
-        self.metrics.cache_request("manifest", outcome);
-        let ask = Box::pin(Arc::clone(self).fetch_in_time(stop.clone(), look));
-        let awaited = match look {
-            Lookup::Fresh => self.manifests.ask_anew(key, ask),
-            Lookup::Kept | Lookup::Read => self.manifests.ask(key, ask),
-        };
-        settle(timeout_at(deadline, awaited.answer()).await, &stop.reference)
-    }
-
     /// The credentials that are shown to registries.
     pub fn credentials(&self) -> &Keychain {
         &self.credentials
@@ -227,47 +143,6 @@ impl RegistryClient {
     pub fn registries(&self) -> &RegistriesConf {
         &self.registries
     }
-
-    async fn fetch_in_time(self: Arc<Self>, stop: ResolvedEndpoint, look: Lookup) -> Fact<Manifest> {
-        let reader = ImageReader::new(&self, &stop);
-        // A body that is kept does not tell whether it is still there.
-        if look == Lookup::Read && self.documents.recall(&reader.key()).is_none() {
-            return reader.manifest().await;
-        }
-        in_time(&stop.reference, self.fetch(&stop)).await
-    }
-
-    async fn fetch(&self, stop: &ResolvedEndpoint) -> Result<Manifest, RequestFailure> {
-        let ResolvedEndpoint { reference, trust, credential, .. } = stop;
-        let dialogue =
-            RepositoryClient { client: self, reference, trust: *trust, credential: credential.as_ref() };
-        let head = dialogue.request(Method::HEAD, RepositoryResource::Manifest).await?;
-        match head.status {
-            StatusCode::OK => {
-                if let Some(manifest) = dialogue.manifest_of_head(&head)? {
-                    return Ok(manifest);
-                }
-            }
-            status if HEAD_IS_UNKNOWN.contains(&status) => {}
-            _ => return Err(dialogue.failure(&head)),
-        }
-        let reply = dialogue.request(Method::GET, RepositoryResource::Manifest).await?;
-        if reply.status != StatusCode::OK {
-            return Err(dialogue.failure(&reply));
-        }
-        Ok(dialogue.manifest_of_body(reply).await?.0)
-    }
-}
-
-/// How it is found out what a reference names.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Lookup {
-    /// From before, else by asking for the head.
-    Kept,
-    /// By asking for the head.
-    Fresh,
-    /// From before, else from the body, which others need, too.
-    Read,
 }
 
 /// The pauses that one caller grants to registries.
@@ -327,7 +202,10 @@ async fn answer_by<T: Send + 'static>(
     }
 }
 
-fn settle<T>(outcome: Result<Option<Fact<T>>, tokio::time::error::Elapsed>, reference: &PullSpec) -> Fact<T> {
+pub(crate) fn settle<T>(
+    outcome: Result<Option<Fact<T>>, tokio::time::error::Elapsed>,
+    reference: &PullSpec,
+) -> Fact<T> {
     match outcome {
         Ok(Some(answer)) => answer,
         Ok(None) => {
@@ -343,10 +221,3 @@ fn settle<T>(outcome: Result<Option<Fact<T>>, tokio::time::error::Elapsed>, refe
 const LONGEST_QUESTION: Duration = Duration::from_secs(30);
 /// `containers/image` gives up after five pauses, too.
 const MAX_PAUSES: usize = 5;
-/// Statuses by which registries say that they do not answer HEAD, though they answer GET.
-const HEAD_IS_UNKNOWN: [StatusCode; 4] = [
-    StatusCode::BAD_REQUEST,
-    StatusCode::METHOD_NOT_ALLOWED,
-    StatusCode::NOT_ACCEPTABLE,
-    StatusCode::NOT_IMPLEMENTED,
-];

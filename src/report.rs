@@ -13,13 +13,12 @@ use json_patch::Patch;
 use serde::Serialize;
 
 use crate::cli::inputs::ReadError;
-use crate::engine::DryRun;
+use crate::engine::{DryRun, Judgement};
 use crate::evaluate::{Finding, Suppressed, Verdict, VerdictLevel};
 use crate::model::facts::Facts;
 use crate::model::machine_config::{Field, Position, Subject};
-use crate::pin::Plan;
+use crate::pin::{self, Plan};
 use crate::policy::Policy;
-use crate::run::ObjectAssessment;
 use crate::text::is_unprintable;
 
 pub use lineage::LineageReport;
@@ -198,8 +197,9 @@ impl Report {
 
 impl ObjectReport {
     /// The report on an object that was judged as it is in a file.
-    pub fn of_judgement(subject: &Subject, judgement: &ObjectAssessment) -> Self {
-        Self::new(subject, &judgement.verdict, &judgement.plan, &judgement.facts)
+    pub fn of_judgement(subject: &Subject, judgement: &Judgement, policy: &Policy) -> Self {
+        let Judgement { verdict, facts } = judgement;
+        Self::new(subject, verdict, &pin::plan(subject, facts, policy), facts)
     }
 
     fn new(subject: &Subject, verdict: &Verdict, plan: &Plan, facts: &Facts) -> Self {

@@ -25,7 +25,7 @@ use crate::model::facts::image::Platform;
 use crate::model::facts::{Cause, Fact, Facts};
 use crate::model::image_reference::ImageReference;
 use crate::model::machine_config::{EntryPoint, Field, FieldImage, Subject};
-use crate::model::question::{Platforms, Purpose, Question};
+use crate::model::question::{Purpose, Question};
 use crate::policy::{Level, Policy};
 use crate::pools::AffectedPool;
 
@@ -270,17 +270,10 @@ pub(crate) fn further_questions(
     facts: &Facts,
 ) -> Vec<Question> {
     let Some(image) = subject.object.reference(Field::OsImage) else { return Vec::new() };
-    let mut questions: Vec<Question> = Vec::new();
-    for pool in pools {
-        let current = pool.current_image(subject, &facts.cluster);
-        let Some(reference) = current.filter(|current| *current != image.pull_spec()) else { continue };
-        let platforms = Platforms::All;
-        let question = Question::Image { reference, platforms, purpose: Purpose::Base };
-        if !question.is_answered_by(facts) && !questions.iter().any(|earlier| earlier.covers(&question)) {
-            questions.push(question);
-        }
-    }
-    questions
+    let images = pools.iter().filter_map(|pool| pool.current_image(subject, &facts.cluster));
+    let others = images.filter(|current| *current != image.pull_spec());
+    let questions = others.map(|current| Question::layers(current, Purpose::Base));
+    questions.filter(|question| !question.is_answered_by(facts)).collect()
 }
 
 /// The reference page of all rules, in Markdown.

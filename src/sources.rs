@@ -1,20 +1,17 @@
 //! The outside world, and the only place that asks it anything.
 //!
-//! Owns which questions go out and by when every answer must be in. What comes back is always
-//! [`Facts`]: a question that fails is a fact of its own kind, never an error.
+//! Owns who is asked and whether a question may go out at all. What comes back is always a fact: a
+//! question that fails is a fact of its own kind, never an error.
 
 use std::sync::Arc;
 
-use futures_util::future::join_all;
 use jiff::Timestamp;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use crate::model::facts::image::{Image, Payload};
 use crate::model::facts::registry_sources::RegistryAccess;
-use crate::model::facts::{AcceptedBases, Cause, Fact, Facts, Manifest};
-use crate::model::pull_spec::PullSpec;
-use crate::model::question::{Freshness, Question};
+use crate::model::facts::{AcceptedBases, Cause, Facts};
+use crate::model::question::{Answer, Question};
 use crate::policy::Policy;
 
 pub use crate::cluster::ClusterSource;
@@ -102,103 +99,50 @@ impl Sources {
         }
     }
 
-    /// Answers `questions` into `facts`, all of them by `deadline`.
+    /// The answer to every part of `question`, by `deadline`, for somebody who knows `facts`.
     ///
-    /// Nothing is asked of a registry that `policy` or the cluster does not allow. What is not answered by the
-    /// deadline is unknown, and goes on being asked for those who come after. Afterwards every
-    /// question is answered by `facts`.
-    pub async fn gather(
-        &self,
-        questions: &[Question],
-        facts: &mut Facts,
-        policy: &Policy,
-        deadline: Instant,
-    ) {
-        self.gather_beside(questions, questions, facts, policy, deadline).await;
-    }
-
-    /// The same for a caller that gathers `beside`, all that it asks together, in parts of which
-    /// `questions` are one: what another part reads of an image is not asked for here.
-    pub async fn gather_beside(
-        &self,
-        questions: &[Question],
-        beside: &[Question],
-        facts: &mut Facts,
-        policy: &Policy,
-        deadline: Instant,
-    ) {
-        let mut distinct: Vec<Question> = Vec::new();
-        for question in questions {
-            if let FactSource::Recorded(recorded) = &self.origin
-                && question.is_answered_by(recorded)
-                && closed(question, facts, policy).is_none()
-            {
-                facts.take_answer(question, recorded);
-                continue;
-            }
-            match distinct.iter_mut().find_map(|earlier| Some((earlier.joined(question)?, earlier))) {
-                Some((joined, earlier)) => *earlier = joined,
-                None => distinct.push(question.clone()),
-            }
-        }
-        let answers = distinct.iter().map(|question| {
-            let closed = closed(question, facts, policy);
-            self.answer(question, beside, closed, deadline)
-        });
-        for answer in join_all(answers).await {
-            match answer {
-                SourcedFact::Manifest(reference, fact) => drop(facts.manifests.insert(reference, fact)),
-                SourcedFact::Image(reference, fact) => drop(facts.images.insert(reference, fact)),
-                SourcedFact::Payload(reference, fact) => drop(facts.payloads.insert(reference, fact)),
-            }
-        }
-    }
-
-    /// The answer to a question, which is asked together with those `beside` it.
-    async fn answer(
+    /// Nothing is asked of a registry that `policy` or the cluster does not allow. What is not answered by
+    /// the deadline is unknown; the registry client goes on asking for the next caller.
+    pub async fn answer(
         &self,
         question: &Question,
-        beside: &[Question],
-        closed: Option<Cause>,
+        facts: &Facts,
+        policy: &Policy,
         deadline: Instant,
-    ) -> SourcedFact {
-        let reference = question.reference().clone();
-        let closed = closed.or(match &self.origin {
-            FactSource::Offline => Some(Cause::Offline),
-            FactSource::Network { .. } => None,
-            FactSource::Recorded(_) => Some(Cause::NotRecorded),
-        });
-        match (question, &self.origin) {
-            (Question::Manifest { freshness, .. }, FactSource::Network { registry, .. })
-                if closed.is_none() =>
-            {
-                let is_read = |other: &Question| matches!(other, Question::Image { reference, .. } if reference == question.reference());
-                let fact = match freshness {
-                    Freshness::Cached if beside.iter().any(is_read) => {
-                        registry.manifest_of_image(&reference, deadline).await
+    ) -> Answer {
+        if let Some(cause) = refusal(question, facts, policy) {
+            return question.unanswered(&cause);
+        }
+        let registry = match &self.origin {
+            FactSource::Network { registry, .. } => registry,
+            FactSource::Offline => return question.unanswered(&Cause::Offline),
+            FactSource::Recorded(recorded) => return question.answer_from(recorded, &Cause::NotRecorded),
+        };
+        match question {
+            Question::Image { reference, manifest, platforms, .. } => {
+                let (manifest, image) = match (manifest, platforms) {
+                    (None, None) => (None, None),
+                    (Some(freshness), None) => {
+                        (Some(registry.manifest(reference, *freshness, deadline).await), None)
                     }
-                    Freshness::Cached => registry.manifest(&reference, deadline).await,
-                    Freshness::Fresh => registry.manifest_now(&reference, deadline).await,
+                    (None, Some(platforms)) => {
+                        (None, Some(registry.image(reference, platforms, deadline).await))
+                    }
+                    (Some(freshness), Some(platforms)) => {
+                        let (manifest, image) =
+                            registry.manifest_and_image(reference, *freshness, platforms, deadline).await;
+                        (Some(manifest), Some(image))
+                    }
                 };
-                SourcedFact::Manifest(reference, fact)
+                Answer::Image { manifest, image }
             }
-            (Question::Manifest { .. }, _) => SourcedFact::Manifest(reference, unknown(closed)),
-            (Question::Image { platforms, .. }, FactSource::Network { registry, .. }) if closed.is_none() => {
-                let fact = registry.image(&reference, platforms, deadline).await;
-                SourcedFact::Image(reference, fact)
-            }
-            (Question::Image { .. }, _) => SourcedFact::Image(reference, unknown(closed)),
-            (Question::Payload { .. }, FactSource::Network { registry, .. }) if closed.is_none() => {
-                let fact = registry.payload(&reference, deadline).await;
-                SourcedFact::Payload(reference, fact)
-            }
-            (Question::Payload { .. }, _) => SourcedFact::Payload(reference, unknown(closed)),
+            Question::Payload { reference } => Answer::Payload(registry.payload(reference, deadline).await),
         }
     }
 }
 
-/// Why the question goes to nobody: its image is outside what the policy or the cluster allows.
-fn closed(question: &Question, facts: &Facts, policy: &Policy) -> Option<Cause> {
+/// Why nobody may be asked: the image is outside what the policy or the cluster allows.
+fn refusal(question: &Question, facts: &Facts, policy: &Policy) -> Option<Cause> {
     if !question.is_bounded_by_policy() {
         return None;
     }
@@ -206,20 +150,9 @@ fn closed(question: &Question, facts: &Facts, policy: &Policy) -> Option<Cause> 
         return Some(Cause::OutsideAllowed);
     }
     match facts.cluster.registry_access(question.reference()) {
-        // What the cluster does not tell closes no door.
+        // What could not be read of the cluster does not block the request.
         RegistryAccess::Allowed | RegistryAccess::Unknown(..) => None,
         RegistryAccess::Outside(_) => Some(Cause::OutsideCluster),
         RegistryAccess::Blocked(scope) => Some(Cause::Blocked { scope: scope.to_owned() }),
     }
-}
-
-/// An answer, with what it is about.
-enum SourcedFact {
-    Manifest(PullSpec, Fact<Manifest>),
-    Image(PullSpec, Fact<Arc<Image>>),
-    Payload(PullSpec, Fact<Payload>),
-}
-
-fn unknown<T>(cause: Option<Cause>) -> Fact<T> {
-    Fact::Unknown(cause.unwrap_or(Cause::NotAsked))
 }

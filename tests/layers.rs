@@ -27,7 +27,6 @@ const LAYERS: &[&[&str]] = &[
     &["cluster"],
     &["sources"],
     &["engine"],
-    &["run"],
     &["admission"],
     &["server"],
     &["cli"],
@@ -58,7 +57,6 @@ const KNOWN: &[(&str, &str)] = &[
     ("policy/file.rs", "rules"),
     ("report.rs", "cli"),
     ("report.rs", "engine"),
-    ("report.rs", "run"),
     ("server/request.rs", "cli"),
 ];
 

@@ -3,68 +3,35 @@
 //! Standard output has the pull spec alone, ready for a `FROM`; what a person should know besides is
 //! on standard error. Which image is meant is decided by [`choose`], which is pure.
 
-use std::sync::Arc;
-
-use anyhow::{Context, anyhow, bail};
+use anyhow::{anyhow, bail};
 use serde::Serialize;
 use tokio::time::Instant;
 
 use crate::cli::ExitStatus;
 use crate::cli::args::{BaseArgs, BaseFormat};
-use crate::cli::connect;
 use crate::cli::output;
+use crate::cli::session::Session;
+use crate::engine::Engine;
 use crate::lineage::bases;
 use crate::lineage::{self, BaseOrigin, BaseStatus, UnknownReason};
-use crate::metrics::Metrics;
 use crate::model::facts::image::Payload;
 use crate::model::facts::{Fact, Facts};
 use crate::model::image_reference::ImageReference;
-use crate::model::question::{Platforms, Purpose, Question};
+use crate::model::question::{Freshness, Platforms, Purpose, Question, Step};
 use crate::pin;
 use crate::policy::Policy;
-use crate::pools::{self, minor};
-use crate::sources::Sources;
+use crate::pools::{self, AffectedPool, minor};
 use crate::text::shown;
 
 /// Prints the base that the options lead to.
 pub fn run(options: &BaseArgs) -> anyhow::Result<ExitStatus> {
-    let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime")?;
-    let outcome = runtime.block_on(print(options));
-    // An exec plug-in of the kubeconfig may hang for ever, and is not waited for.
-    runtime.shutdown_background();
-    outcome.map(|()| ExitStatus::Clean)
-}
-
-async fn print(options: &BaseArgs) -> anyhow::Result<()> {
-    let policy = connect::policy(&options.facts)?.current();
-    let sources = connect::connect(&options.facts, &Arc::new(Metrics::new()))?;
-    let asker = BaseFinder { sources, policy, deadline: Instant::now() + options.facts.timeout };
-    asker.sources.read_cluster(asker.deadline).await;
-    let mut facts = asker.sources.begin();
-    let mut release = match (&options.pool, facts.given.is_empty()) {
-        (None, false) => asker.given(&mut facts).await?,
-        (pool, _) => asker.of_cluster(pool.as_deref(), &mut facts).await?,
-    };
-    let chosen = choose(&release, options.stream.as_deref())?;
-    if release.images.len() > 1 && options.stream.is_none() && options.pool.is_none() {
-        eprintln!(
-            "note: release {} has the streams {}; this is {} (--stream chooses another)",
-            shown(release.version.as_deref().unwrap_or_default()),
-            release.names().join(", "),
-            release.images[chosen].name(),
-        );
-    }
-    asker.pin(&mut release.images[chosen], &mut facts).await?;
-    let text = match options.format {
-        BaseFormat::Text => format!("{}\n", release.images[chosen].reference),
-        BaseFormat::Json => {
-            for image in &mut release.images {
-                image.platforms = asker.platforms(&image.reference, &mut facts).await;
-            }
-            release.to_json(chosen)?
-        }
-    };
-    output::data(&text)
+    let session = Session::open(&options.facts)?;
+    let (text, _) = session.run(async |engine| {
+        let deadline = session.deadline();
+        BaseFinder { engine, policy: &session.policy, deadline }.text(options).await
+    })?;
+    output::data(&text?)?;
+    Ok(ExitStatus::Clean)
 }
 
 /// The bases that one release has, or that the user named.
@@ -177,8 +144,7 @@ fn choose(bases: &BaseChoices, stream: Option<&str>) -> anyhow::Result<usize> {
         images => {
             // From 5.0 on each cluster has a default of its own.
             let is_older = bases.version.as_deref().and_then(minor).is_some_and(|version| version < (5, 0));
-            let default = DEFAULTS
-                .into_iter()
+            let default = bases::default_names()
                 .filter(|_| is_older)
                 .find_map(|name| images.iter().position(|image| image.is_called(name)));
             default.ok_or_else(|| {
@@ -188,68 +154,125 @@ fn choose(bases: &BaseChoices, stream: Option<&str>) -> anyhow::Result<usize> {
     }
 }
 
-/// Asks for one run.
-struct BaseFinder {
-    sources: Sources,
-    policy: Arc<Policy>,
+/// Finds the base of one run.
+struct BaseFinder<'a> {
+    engine: &'a Engine,
+    policy: &'a Policy,
     deadline: Instant,
 }
 
-impl BaseFinder {
-    /// The bases of the release, or the images, that the options name.
-    async fn given(&self, facts: &mut Facts) -> anyhow::Result<BaseChoices> {
-        let given = facts.given.clone();
-        let Some(release) = given.release_image else { return Ok(BaseChoices::given(&given.base_images)) };
-        let asked = release.pull_spec();
-        self.ask(&[Question::Payload { reference: asked.clone() }], facts).await;
-        match facts.payload(&asked) {
-            Fact::Known(payload) => Ok(BaseChoices::of_payload(payload)),
-            Fact::Absent => Err(anyhow!("there is no release payload {release}")),
-            Fact::Unknown(cause) => Err(anyhow!("the release payload {release} cannot be read: {cause}")),
+impl BaseFinder<'_> {
+    async fn text(&self, options: &BaseArgs) -> anyhow::Result<String> {
+        let pool = options.pool.as_deref();
+        let mut release = self
+            .resolve(|facts| match (pool, facts.given.is_empty()) {
+                (None, false) => given(facts),
+                _ => of_cluster(pool, facts, self.policy),
+            })
+            .await?;
+        let chosen = choose(&release, options.stream.as_deref())?;
+        if release.images.len() > 1 && options.stream.is_none() && options.pool.is_none() {
+            eprintln!(
+                "note: release {} has the streams {}; this is {} (--stream chooses another)",
+                shown(release.version.as_deref().unwrap_or_default()),
+                release.names().join(", "),
+                release.images[chosen].name(),
+            );
+        }
+        release.images[chosen].reference = self.pinned(&release.images[chosen].reference).await?;
+        match options.format {
+            BaseFormat::Text => Ok(format!("{}\n", release.images[chosen].reference)),
+            BaseFormat::Json => {
+                for image in &mut release.images {
+                    image.platforms = self.platforms(&image.reference).await;
+                }
+                release.to_json(chosen)
+            }
         }
     }
 
-    /// The bases that count in the cluster, that of `pool` first.
-    async fn of_cluster(&self, pool: Option<&str>, facts: &mut Facts) -> anyhow::Result<BaseChoices> {
-        if facts.cluster.is_unasked() {
-            bail!(
-                "nothing says which release is meant; name its payload with --release-image, or a cluster with \
-                 --kubeconfig"
-            );
+    /// The reference with its digest in place of a tag.
+    async fn pinned(&self, reference: &ImageReference) -> anyhow::Result<ImageReference> {
+        let tag = reference.pull_spec();
+        if tag.digest().is_some() {
+            return Ok(tag.into());
         }
-        let expected = loop {
-            let pools: Vec<_> = pools::all(&facts.cluster).collect();
-            let pool = match pool {
-                None => None,
-                Some(name) => Some(pools.iter().find(|pool| pool.name == name).ok_or_else(|| {
-                    let names: Vec<_> = pools.iter().map(|pool| shown(pool.name)).collect();
-                    match &facts.cluster.pools {
-                        Fact::Unknown(cause) => anyhow!("the pools of the cluster are not known: {cause}"),
-                        _ if names.is_empty() => {
-                            anyhow!(
-                                "the cluster has no MachineConfigPools; without --pool its base is printed"
-                            )
-                        }
-                        _ => anyhow!("no pool is called `{}`; there are {}", shown(name), names.join(", ")),
-                    }
-                })?),
-            };
-            let expected = bases::expected(pool, facts, &self.policy);
-            if expected.questions.is_empty() {
-                break expected;
-            }
-            self.ask(&expected.questions, facts).await;
+        let digest = |facts: &Facts| match facts.manifest(&tag) {
+            Fact::Known(manifest) => match pin::confirmed(&tag, manifest, facts) {
+                Ok(()) => Ok(tag.pinned_to(&manifest.digest).into()),
+                Err(reason) => Err(anyhow!("{tag} cannot be built on by its digest: {reason}")),
+            },
+            Fact::Absent => Err(anyhow!("there is no base image {tag}")),
+            Fact::Unknown(cause) => Err(anyhow!("the digest of the base image {tag} is not known: {cause}")),
         };
+        let step =
+            |facts: &Facts| Step::after(pin::look_ups(&tag, Freshness::Cached, facts), || digest(facts));
+        self.resolve(step).await
+    }
+
+    async fn platforms(&self, reference: &ImageReference) -> Option<Vec<String>> {
+        let question = Question::Image {
+            reference: reference.pull_spec(),
+            manifest: None,
+            // The list of the index is enough.
+            platforms: Some(Platforms::Only([].into())),
+            purpose: Purpose::Base,
+        };
+        let names = |facts: &Facts| {
+            let image = facts.image(question.reference()).known()?;
+            Some(image.platforms.keys().map(ToString::to_string).collect())
+        };
+        let step = |facts: &Facts| match question.is_answered_by(facts) {
+            true => Step::Done(names(facts)),
+            false => Step::Ask(vec![question.clone()]),
+        };
+        self.resolve(step).await
+    }
+
+    async fn resolve<T>(&self, step: impl Fn(&Facts) -> Step<T>) -> T {
+        self.engine.resolve(self.policy, self.deadline, step).await.0
+    }
+}
+
+/// The bases of the release, or the images, that the options name.
+fn given(facts: &Facts) -> Step<anyhow::Result<BaseChoices>> {
+    let Some(release) = &facts.given.release_image else {
+        return Step::Done(Ok(BaseChoices::given(&facts.given.base_images)));
+    };
+    let reference = release.pull_spec();
+    Step::Done(match facts.payloads.get(&reference) {
+        Some(Fact::Known(payload)) => Ok(BaseChoices::of_payload(payload)),
+        Some(Fact::Absent) => Err(anyhow!("there is no release payload {release}")),
+        Some(Fact::Unknown(cause)) => Err(anyhow!("the release payload {release} cannot be read: {cause}")),
+        None => return Step::Ask(vec![Question::Payload { reference }]),
+    })
+}
+
+/// The bases that count in the cluster, that of `pool` first.
+fn of_cluster(pool: Option<&str>, facts: &Facts, policy: &Policy) -> Step<anyhow::Result<BaseChoices>> {
+    if facts.cluster.is_unasked() {
+        return Step::Done(Err(anyhow!(
+            "nothing says which release is meant; name its payload with --release-image, or a cluster with \
+             --kubeconfig"
+        )));
+    }
+    let pools: Vec<_> = pools::all(&facts.cluster).collect();
+    let pool = match pool.map(|name| find_pool(name, &pools, facts)).transpose() {
+        Ok(pool) => pool,
+        Err(error) => return Step::Done(Err(error)),
+    };
+    let mut expected = bases::expected(pool, facts, policy);
+    Step::after(std::mem::take(&mut expected.questions), || {
         for note in &expected.notes {
             eprintln!("note: {note}");
         }
-        // What else counts is agreed to, and nothing to build on anew.
+        // Other accepted images are tolerated, but nothing new is built on them.
         let is_of_release =
             |base: &&lineage::Base| base.status == BaseStatus::Accepted && base.origin != BaseOrigin::Policy;
-        let Some(first) = expected.accepted.iter().find(is_of_release) else {
+        let first = expected.accepted.iter().find(is_of_release).ok_or_else(|| {
             let why = expected.missing.first().unwrap_or(&UnknownReason::NothingToCompareWith);
-            bail!("the base of the cluster is not known: {why}");
-        };
+            anyhow!("the base of the cluster is not known: {why}")
+        })?;
         let others = expected.accepted.iter().filter(is_of_release).chain(&expected.siblings);
         let image = |base: &lineage::Base| BaseImage {
             tag: None,
@@ -258,57 +281,30 @@ impl BaseFinder {
             reference: base.reference.clone().into(),
             platforms: None,
         };
-        let default = match (pool, &facts.cluster.streams) {
-            (Some(_), _) => Some(first.stream.clone().unwrap_or_else(|| first.reference.to_string())),
-            (None, Fact::Known(streams)) => Some(streams.default_stream.clone()),
-            (None, _) => None,
+        let default = match pool {
+            Some(_) => Some(first.stream.clone().unwrap_or_else(|| first.reference.to_string())),
+            None => facts.cluster.streams.known().map(|streams| streams.default_stream.clone()),
         };
         Ok(BaseChoices { version: first.release.clone(), images: others.map(image).collect(), default })
-    }
-
-    /// Puts the digest in place of a tag.
-    async fn pin(&self, image: &mut BaseImage, facts: &mut Facts) -> anyhow::Result<()> {
-        let asked = image.reference.pull_spec();
-        if asked.digest().is_none() {
-            self.ask(&[Question::manifest(asked.clone())], facts).await;
-            if let Some(check) = pin::check(&asked, facts) {
-                self.ask(&[check], facts).await;
-            }
-            image.reference = match facts.manifest(&asked) {
-                Fact::Known(manifest) => {
-                    pin::confirmed(&asked, manifest, facts)
-                        .map_err(|reason| anyhow!("{asked} cannot be built on by its digest: {reason}"))?;
-                    asked.pinned_to(&manifest.digest).into()
-                }
-                Fact::Absent => bail!("there is no base image {asked}"),
-                Fact::Unknown(cause) => bail!("the digest of the base image {asked} is not known: {cause}"),
-            };
-        } else {
-            image.reference = asked.into();
-        }
-        Ok(())
-    }
-
-    async fn platforms(&self, reference: &ImageReference, facts: &mut Facts) -> Option<Vec<String>> {
-        let reference = reference.pull_spec();
-        let none = Platforms::Only([].into());
-        let purpose = Purpose::Base;
-        let question = Question::Image { reference: reference.clone(), platforms: none, purpose };
-        self.ask(&[question], facts).await;
-        match facts.image(&reference) {
-            Fact::Known(image) => Some(image.platforms.keys().map(ToString::to_string).collect()),
-            Fact::Absent | Fact::Unknown(_) => None,
-        }
-    }
-
-    async fn ask(&self, questions: &[Question], facts: &mut Facts) {
-        self.sources.gather(questions, facts, &self.policy, self.deadline).await;
-    }
+    })
 }
 
-/// The tags of the operating system that nodes have which choose no stream, up to 4.x, and its stream.
-const DEFAULTS: [&str; 6] =
-    ["rhel-coreos", "stream-coreos", "rhel-coreos-8", "centos-stream-coreos-9", "fedora-coreos", "rhel-9"];
+fn find_pool<'a, 'b>(
+    name: &str,
+    pools: &'b [AffectedPool<'a>],
+    facts: &Facts,
+) -> anyhow::Result<&'b AffectedPool<'a>> {
+    pools.iter().find(|pool| pool.name == name).ok_or_else(|| {
+        let names: Vec<_> = pools.iter().map(|pool| shown(pool.name)).collect();
+        match &facts.cluster.pools {
+            Fact::Unknown(cause) => anyhow!("the pools of the cluster are not known: {cause}"),
+            _ if names.is_empty() => {
+                anyhow!("the cluster has no MachineConfigPools; without --pool its base is printed")
+            }
+            _ => anyhow!("no pool is named `{}`; there are {}", shown(name), names.join(", ")),
+        }
+    })
+}
 
 #[cfg(test)]
 mod tests {

@@ -7,46 +7,38 @@ use std::collections::HashSet;
 use std::fs;
 use std::io::IsTerminal;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
-use anyhow::Context;
 use futures_util::StreamExt;
 use futures_util::stream;
 use similar::TextDiff;
 
 use crate::atomic_file::replace;
+use crate::cli::ExitStatus;
 use crate::cli::args::PinArgs;
-use crate::cli::connect;
 use crate::cli::inputs::{self, Input, ReadError};
 use crate::cli::output;
 use crate::cli::save_facts;
-use crate::cli::{ExitStatus, reasons};
+use crate::cli::session::Session;
+use crate::engine::Engine;
 use crate::manifests::edit;
 use crate::manifests::{self, Documents, FileSelection, ManifestDocument, Severity};
-use crate::metrics::Metrics;
 use crate::model::facts::{Fact, Facts};
 use crate::model::image_reference::ImageReference;
 use crate::model::machine_config::{Field, Position, REPIN_ANNOTATION};
 use crate::pin::{Plan, confirmed};
-use crate::run::Run;
 use crate::text::{escaped, is_unprintable};
 
-/// Pins what the paths name. Data goes to standard output, words to standard error.
+/// Pins what the paths name. Data goes to standard output, messages to standard error.
 pub fn run(options: &PinArgs) -> anyhow::Result<ExitStatus> {
-    let policy = Arc::unwrap_or_clone(connect::policy(&options.facts)?.current()).pinning();
-    let sources = connect::connect(&options.facts, &Arc::new(Metrics::new()))?;
-    let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime")?;
-    let run = runtime.block_on(Run::begin(sources, Arc::new(policy), options.facts.timeout));
+    let session = Session::open(&options.facts)?.pinning();
     let (inputs, unread) = inputs::find(&options.paths);
     let read = inputs::side_by_side(&inputs, &AtomicUsize::new(0), SourceFile::read);
-    let mut pinning = PinRun { options, ending: ExitStatus::Clean, done: HashSet::new() };
+    let mut pinning = PinRun { options, status: ExitStatus::Clean, done: HashSet::new() };
     for fault in unread {
         pinning.fail(&fault.to_string(), fault.help.as_deref());
     }
-    let plans = runtime.block_on(plans(&run, &read, options));
-    // An exec plug-in of the kubeconfig may hang for ever, and is not waited for.
-    runtime.shutdown_background();
+    let (plans, facts) = session.run(async |engine| plans(engine, &session, &read, options).await)?;
     let mut plans = plans.into_iter();
     for source in &read {
         match source {
@@ -57,12 +49,7 @@ pub fn run(options: &PinArgs) -> anyhow::Result<ExitStatus> {
             Err(fault) => pinning.fail(&fault.to_string(), fault.help.as_deref()),
         }
     }
-    if let Some(path) = &options.record.save_facts
-        && let Err(error) = save_facts::save(path, &run.facts())
-    {
-        pinning.fail(&reasons(&error), None);
-    }
-    Ok(pinning.ending)
+    Ok(pinning.status.max(save_facts::save(&options.record, &facts)))
 }
 
 /// A file that has been read.
@@ -85,13 +72,19 @@ impl SourceFile {
 }
 
 /// The plan of each document, in order.
-async fn plans(run: &Run, read: &[Result<SourceFile, ReadError>], options: &PinArgs) -> Vec<(Plan, Facts)> {
+async fn plans(
+    engine: &Engine,
+    session: &Session,
+    read: &[Result<SourceFile, ReadError>],
+    options: &PinArgs,
+) -> Vec<(Plan, Facts)> {
     let documents = read.iter().flatten().flat_map(|source| &source.read.documents);
     let planned = documents.map(|document| async {
         let mut subject = document.subject.clone();
-        // The same fresh look that the annotation asks for.
+        // The same new look-up that the annotation asks for.
         subject.object.repin |= options.update;
-        run.plan(&subject).await
+        let step = |facts: &Facts| crate::pin::step(&subject, facts, &session.policy);
+        engine.resolve(&session.policy, session.deadline(), step).await
     });
     stream::iter(planned).buffered(AT_ONCE).collect().await
 }
@@ -99,7 +92,7 @@ async fn plans(run: &Run, read: &[Result<SourceFile, ReadError>], options: &PinA
 /// What is done with the plans, and how it went so far.
 struct PinRun<'a> {
     options: &'a PinArgs,
-    ending: ExitStatus,
+    status: ExitStatus,
     /// The files that were changed. Two names may lead to one.
     done: HashSet<PathBuf>,
 }
@@ -277,7 +270,7 @@ impl PinRun<'_> {
                     return Ok(());
                 }
             }
-            _ if self.options.check => self.ending = self.ending.max(ExitStatus::Denied),
+            _ if self.options.check => self.status = self.status.max(ExitStatus::Denied),
             _ => output::data(&diff(&name, &source.text, after))?,
         }
         for change in changes {
@@ -291,7 +284,7 @@ impl PinRun<'_> {
     }
 
     fn fail(&mut self, message: &str, help: Option<&str>) {
-        self.ending = ExitStatus::Incomplete;
+        self.status = ExitStatus::Incomplete;
         eprintln!("error: {message}");
         if let Some(help) = help {
             eprintln!("  help: {}", escaped(help));

@@ -398,21 +398,49 @@ fn os_images(payload: &Payload) -> impl Iterator<Item = (&str, &OsImage)> {
 
 /// The stream of a payload's image: what the payload says, else what its tag has always meant.
 fn stream_of<'a>(tag: &'a str, image: &'a OsImage) -> Option<&'a str> {
-    image.stream.as_deref().or(match tag {
-        "rhel-coreos-8" => Some("rhel-8"),
-        "rhel-coreos" => Some("rhel-9"),
-        "rhel-coreos-10" => Some("rhel-10"),
-        "centos-stream-coreos-9" => Some("centos-9"),
-        _ => None,
-    })
+    let of_tag = || OS_TAGS.iter().find(|os| os.tag == tag).and_then(|os| os.stream);
+    image.stream.as_deref().or_else(of_tag)
 }
 
 /// The stream of the image that pools get which choose none, on a cluster without OS image streams.
 fn default_stream(payload: &Payload) -> Option<&str> {
-    let tags = ["rhel-coreos", "stream-coreos", "rhel-coreos-8", "centos-stream-coreos-9", "fedora-coreos"];
-    let tag = tags.into_iter().find(|tag| payload.os_images.contains_key(*tag))?;
+    let tag = default_tags().find(|tag| payload.os_images.contains_key(*tag))?;
     stream_of(tag, payload.os_images.get(tag)?)
 }
+
+/// The names of the image that pools get which choose no stream, up to 4.x: its tag in the payload, or
+/// its stream. The first that a release has counts.
+pub fn default_names() -> impl Iterator<Item = &'static str> {
+    default_tags().chain(["rhel-9"])
+}
+
+fn default_tags() -> impl Iterator<Item = &'static str> {
+    OS_TAGS.iter().filter(|os| os.is_default).map(|os| os.tag)
+}
+
+/// An operating system image in release payloads.
+struct OsTag {
+    tag: &'static str,
+    /// The stream, where payloads without streams of their own leave no doubt about it.
+    stream: Option<&'static str>,
+    /// Whether pools that choose no stream get it, up to 4.x; the first that a payload has.
+    is_default: bool,
+}
+
+impl OsTag {
+    const fn new(tag: &'static str, stream: Option<&'static str>) -> Self {
+        Self { tag, stream, is_default: true }
+    }
+}
+
+const OS_TAGS: [OsTag; 6] = [
+    OsTag::new("rhel-coreos", Some("rhel-9")),
+    OsTag::new("stream-coreos", None),
+    OsTag::new("rhel-coreos-8", Some("rhel-8")),
+    OsTag::new("centos-stream-coreos-9", Some("centos-9")),
+    OsTag::new("fedora-coreos", None),
+    OsTag { is_default: false, ..OsTag::new("rhel-coreos-10", Some("rhel-10")) },
+];
 
 /// Whether pools of the cluster may be on different streams: it says so, or it could not say and its
 /// release is one that has them.

@@ -20,7 +20,6 @@ use crate::model::facts::cluster::Cluster;
 use crate::model::facts::image::{Image, Payload};
 use crate::model::image_reference::ImageReference;
 use crate::model::pull_spec::PullSpec;
-use crate::model::question::Question;
 
 /// Everything that was asked and answered for one object.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -67,32 +66,6 @@ impl Facts {
     /// What holds for every question of a run: when it began, what the user gave, the cluster.
     pub fn without_answers(&self) -> Self {
         Self { given: self.given.clone(), cluster: self.cluster.clone(), ..Self::none(self.observed_at) }
-    }
-
-    /// Takes over the answer to `question` that `other` holds. Nothing happens when it holds none.
-    /// What is known of further platforms of the same image is added to what was known before.
-    pub fn take_answer(&mut self, question: &Question, other: &Self) {
-        fn take<T: Clone>(
-            reference: &PullSpec,
-            into: &mut BTreeMap<PullSpec, Fact<T>>,
-            from: &BTreeMap<PullSpec, Fact<T>>,
-        ) {
-            if let Some(fact) = from.get(reference) {
-                into.insert(reference.clone(), fact.clone());
-            }
-        }
-        match question {
-            Question::Manifest { reference, .. } => take(reference, &mut self.manifests, &other.manifests),
-            Question::Image { reference, .. } => {
-                match (self.images.get_mut(reference), other.images.get(reference)) {
-                    (Some(Fact::Known(image)), Some(Fact::Known(more))) if image.digest == more.digest => {
-                        Arc::make_mut(image).platforms.extend(more.platforms.clone());
-                    }
-                    _ => take(reference, &mut self.images, &other.images),
-                }
-            }
-            Question::Payload { reference } => take(reference, &mut self.payloads, &other.payloads),
-        }
     }
 
     /// What is known of the manifest of `reference`; unknown when nobody asked.
@@ -584,39 +557,6 @@ mod tests {
         ];
         let found: Vec<_> = facts.manifests.into_values().collect();
         assert_eq!(found, expected.map(Fact::Unknown));
-    }
-
-    #[test]
-    fn answers_about_platforms_of_one_image_are_put_together() {
-        use crate::model::facts::image::Platform;
-        use crate::model::question::{Platforms, Purpose};
-
-        let reference = PullSpec::parse("quay.io/acme/os:1").unwrap();
-        let question = Question::Image {
-            reference: reference.clone(),
-            platforms: Platforms::All,
-            purpose: Purpose::Judged,
-        };
-        let with = |architecture: &str, content: &[u8]| {
-            let image = Image {
-                digest: Digest::of(content),
-                kind: ManifestKind::Index,
-                platforms: BTreeMap::from([(Platform::of_node(architecture), Fact::Absent)]),
-            };
-            let mut facts = Facts::none(Timestamp::UNIX_EPOCH);
-            facts.images.insert(reference.clone(), Fact::Known(Arc::new(image)));
-            facts
-        };
-        let platforms = |facts: &Facts| match &facts.images[&reference] {
-            Fact::Known(image) => image.platforms.keys().map(ToString::to_string).collect::<Vec<_>>(),
-            _ => panic!(),
-        };
-        let mut facts = with("amd64", b"one");
-        facts.take_answer(&question, &with("arm64", b"one"));
-        assert_eq!(platforms(&facts), ["linux/amd64", "linux/arm64"]);
-        // The tag names another image now, whose platforms are its own.
-        facts.take_answer(&question, &with("s390x", b"other"));
-        assert_eq!(platforms(&facts), ["linux/s390x"]);
     }
 
     #[test]

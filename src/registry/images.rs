@@ -16,7 +16,7 @@ use crate::model::digest::Digest;
 use crate::model::facts::image::{Image, Layer, Platform, PlatformImage};
 use crate::model::facts::{Cause, Fact, Manifest, ManifestKind};
 use crate::model::pull_spec::PullSpec;
-use crate::model::question::Platforms;
+use crate::model::question::{Freshness, Platforms};
 use crate::registry::auth::credential::{Credential, Fingerprint};
 use crate::registry::cache::{AnswerCache, CacheKey};
 use crate::registry::http::Trust;
@@ -25,52 +25,97 @@ use crate::registry::oci::{
     Descriptor, ImageConfigFile, ImageManifest, IndexEntry, OciContent, OciDocument, Unusable,
 };
 use crate::registry::repository_client::{RepositoryClient, RepositoryResource, RequestFailure};
-use crate::registry::{LONGEST_QUESTION, Lookup, Pauses, RegistryClient, answer_by, in_time};
+use crate::registry::{LONGEST_QUESTION, Pauses, RegistryClient, answer_by, in_time};
 
 impl RegistryClient {
     /// Tells what `reference` holds for `platforms`, by `deadline`.
     ///
     /// Platforms that an index lists and nobody asked for are unknown in the answer. What an image of
-    /// a single platform holds is told whatever that platform is. An answer from before may serve;
-    /// what takes longer than the deadline goes on being read for those who come after.
+    /// a single platform holds is told whatever that platform is. A cached answer is good enough;
+    /// what takes longer than the deadline goes on being read for the next caller.
     pub async fn image(
         self: &Arc<Self>,
         reference: &PullSpec,
         platforms: &Platforms,
         deadline: Instant,
     ) -> Fact<Arc<Image>> {
+        self.read_image(reference, None, platforms, deadline).await.1
+    }
+
+    /// Tells the same, and which manifest `reference` names, in one look-up.
+    pub async fn manifest_and_image(
+        self: &Arc<Self>,
+        reference: &PullSpec,
+        freshness: Freshness,
+        platforms: &Platforms,
+        deadline: Instant,
+    ) -> (Fact<Manifest>, Fact<Arc<Image>>) {
+        self.read_image(reference, Some(freshness), platforms, deadline).await
+    }
+
+    /// The manifest, where it is asked for, and the image.
+    async fn read_image(
+        self: &Arc<Self>,
+        reference: &PullSpec,
+        freshness: Option<Freshness>,
+        platforms: &Platforms,
+        deadline: Instant,
+    ) -> (Fact<Manifest>, Fact<Arc<Image>>) {
         let mut pauses = Pauses::until(deadline);
         loop {
-            let answer = self.image_once(reference, platforms, deadline).await;
-            if !pauses.wait(&answer).await && !pauses.wait_for_any(&answer).await {
-                return answer;
+            let (manifest, image) = self.read_image_once(reference, freshness, platforms, deadline).await;
+            if !pauses.wait(&manifest).await
+                && !pauses.wait(&image).await
+                && !pauses.wait_for_any(&image).await
+            {
+                return (manifest, image);
             }
         }
     }
 
-    async fn image_once(
+    async fn read_image_once(
         self: &Arc<Self>,
         reference: &PullSpec,
+        freshness: Option<Freshness>,
         platforms: &Platforms,
         deadline: Instant,
-    ) -> Fact<Arc<Image>> {
+    ) -> (Fact<Manifest>, Fact<Arc<Image>>) {
+        let mut manifest = Fact::Unknown(Cause::NotAsked);
         let mut tour = self.tour(reference, deadline);
         while let Some((stop, by)) = tour.next().await {
             let key = ImageKey::new(&stop, platforms);
-            if let Some(image) = self.images.recall(&key) {
+            if freshness != Some(Freshness::Fresh)
+                && let Some(image) = self.images.recall(&key)
+            {
                 self.metrics.cache_request("image", "hit");
-                return Fact::Known(image);
+                if manifest.known().is_none() {
+                    let (digest, kind, endpoint) = (image.digest.clone(), image.kind, stop.name);
+                    manifest = Fact::Known(Manifest { digest, kind, endpoint });
+                }
+                return (manifest, Fact::Known(image));
             }
             self.metrics.cache_request("image", "miss");
-            let (reader, platforms) = (ImageReader::new(self, &stop), platforms.clone());
+            let reader = ImageReader::new(self, &stop);
+            if let Some(freshness) = freshness
+                && manifest.known().is_none()
+            {
+                let answer = Box::pin(reader.manifest_before_body(freshness, by)).await;
+                manifest = answer.map(|manifest| Manifest { endpoint: stop.name.clone(), ..manifest });
+            }
+            let platforms = platforms.clone();
             let work = Box::pin(async move { reader.image(&platforms).await });
             if let Some(image) = tour.note(answer_by(by, &stop.reference, work).await) {
                 let image = Arc::new(image);
                 self.images.keep(key, &image);
-                return Fact::Known(image);
+                return (manifest, Fact::Known(image));
             }
         }
-        tour.end()
+        let image: Fact<Arc<Image>> = tour.end();
+        if freshness.is_some() && manifest.known().is_none() {
+            // Nobody gave either, for the same reasons.
+            manifest = image.cause().map_or(Fact::Absent, |cause| Fact::Unknown(cause.clone()));
+        }
+        (manifest, image)
     }
 
     /// The answer that is kept, that of a question under way, or that of `fetch`.
@@ -346,20 +391,6 @@ impl ImageReader {
         Ok((config.platform.clone(), image))
     }
 
-    /// What the reference names, told from the body, which is kept by its digest.
-    pub(crate) async fn manifest(&self) -> Fact<Manifest> {
-        let document = match self.reference.digest() {
-            Some(_) => self.document_as_named().await,
-            None => in_time(&self.reference, self.fetch_document()).await,
-        };
-        let endpoint = || self.reference.api_host().to_owned();
-        document.map(|document| Manifest {
-            digest: document.digest.clone(),
-            kind: document.kind(),
-            endpoint: endpoint(),
-        })
-    }
-
     /// The manifest or index that the reference names.
     ///
     /// What a tag means is taken from who asks for that or asked before, so that one review does not see
@@ -370,7 +401,7 @@ impl ImageReader {
         }
         let named = match self.client.manifests.recall(&self.key()) {
             Some(known @ Fact::Known(_)) => known,
-            _ => self.client.manifest_at(self.stop(), Lookup::Read, Instant::now() + LONGEST_QUESTION).await,
+            _ => self.manifest_of_body(Freshness::Cached, Instant::now() + LONGEST_QUESTION).await,
         };
         match named {
             Fact::Known(manifest) => self.pinned_to(&manifest.digest).document_as_named().await,
@@ -379,16 +410,7 @@ impl ImageReader {
         }
     }
 
-    fn stop(&self) -> ResolvedEndpoint {
-        ResolvedEndpoint {
-            reference: self.reference.clone(),
-            trust: self.trust,
-            credential: self.credential.clone(),
-            name: self.reference.api_host().to_owned(),
-        }
-    }
-
-    async fn document_as_named(&self) -> Fact<Arc<OciDocument>> {
+    pub(crate) async fn document_as_named(&self) -> Fact<Arc<OciDocument>> {
         let fetch = || {
             let reader = self.clone();
             Box::pin(async move { in_time(&reader.reference, reader.fetch_document()).await }) as _
@@ -396,7 +418,7 @@ impl ImageReader {
         self.client.look_up("document", &self.client.documents, self.key(), fetch).await
     }
 
-    async fn fetch_document(&self) -> Result<Arc<OciDocument>, RequestFailure> {
+    pub(crate) async fn fetch_document(&self) -> Result<Arc<OciDocument>, RequestFailure> {
         let dialogue = self.dialogue();
         let reply = dialogue.request(Method::GET, RepositoryResource::Manifest).await?;
         if reply.status != StatusCode::OK {
@@ -464,7 +486,7 @@ impl ImageReader {
 }
 
 impl OciDocument {
-    fn kind(&self) -> ManifestKind {
+    pub(crate) fn kind(&self) -> ManifestKind {
         match self.content {
             OciContent::Image(_) => ManifestKind::Image,
             OciContent::Index(_) => ManifestKind::Index,

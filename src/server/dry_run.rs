@@ -110,7 +110,7 @@ async fn rehearse(state: &ServerState, request: Request<Body>) -> Result<(&'stat
     let refuse = |message: String| Rejection::new(StatusCode::BAD_REQUEST, message);
     let (operation, subject) = subject(&accepted.body).map_err(refuse)?;
     let policy = state.policy.current();
-    let rehearsal = state.engine.rehearse(subject, policy, accepted.deadline).await;
+    let rehearsal = state.engine.dry_run(subject, policy, accepted.deadline).await;
     Ok((operation, Report::of_dry_run(rehearsal)))
 }
 

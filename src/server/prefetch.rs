@@ -1,8 +1,8 @@
-//! The bases that images are judged by, read before anybody asks: a review then asks a registry only
-//! about its own image.
+//! The payloads and bases that images are compared with, read before a review needs them: a review then
+//! asks a registry only about its own image.
 //!
-//! Owns when it is asked again: at once when the cluster or the policy comes to name something new,
-//! and ever more seldom what cannot be had.
+//! Owns when they are asked for again: at once when the cluster or the policy names something new, and
+//! less and less often what cannot be read.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,20 +12,19 @@ use tokio::time::{Instant, sleep};
 use crate::lineage;
 use crate::model::facts::image::Image;
 use crate::model::facts::{Fact, Facts};
-use crate::model::question::Question;
-use crate::policy::Policy;
+use crate::model::pull_spec::PullSpec;
+use crate::model::question::Step;
 use crate::server::ServerState;
 
-/// Reads ahead for ever. Without registries to ask there is nothing to do.
+/// Prefetches until the server stops. Does nothing where no registries are asked.
 pub(crate) async fn watch(state: Arc<ServerState>) {
     if state.engine.sources().registry().is_none() {
         return;
     }
-    let begun = Instant::now();
-    let mut ahead =
-        Prefetch { answers: None, forget: begun + FORGOTTEN_AFTER, again: None, wait: FIRST_WAIT };
+    let forget = Instant::now() + KEPT;
+    let mut prefetch = Prefetch { answers: None, forget, again: None, wait: FIRST_WAIT };
     loop {
-        ahead.look(&state).await;
+        prefetch.look(&state).await;
         #[expect(clippy::disallowed_methods, reason = "the pause between two rounds")]
         sleep(PAUSE).await;
     }
@@ -34,9 +33,9 @@ pub(crate) async fn watch(state: Arc<ServerState>) {
 /// What was read so far.
 struct Prefetch {
     answers: Option<Facts>,
-    /// When everything is asked for anew, so that what an earlier release needed does not stay.
+    /// When everything is asked for again, so that what an earlier release needed does not stay.
     forget: Instant,
-    /// When what could not be had is asked for again.
+    /// When what could not be read is asked for again.
     again: Option<Instant>,
     /// How long to wait after that.
     wait: Duration,
@@ -50,15 +49,22 @@ impl Prefetch {
             facts.images = before.images;
             facts.payloads = before.payloads;
         } else {
-            self.forget = Instant::now() + FORGOTTEN_AFTER;
+            self.forget = Instant::now() + KEPT;
         }
         let is_due = self.again.is_some_and(|again| Instant::now() >= again);
         if is_due {
-            facts.images.retain(|_, image| is_whole(image));
-            facts.payloads.retain(|_, payload| matches!(payload, Fact::Known(_)));
+            facts.images.retain(|_, image| is_complete(image));
+            facts.payloads.retain(|_, payload| payload.known().is_some());
         }
-        self.read(state, &policy, &mut facts).await;
-        if lacks_nothing(&facts) {
+        let step = |facts: &Facts| Step::after(lineage::prefetch_questions(facts, &policy), || ());
+        if let Step::Ask(_) = step(&facts) {
+            let before = facts.clone();
+            state.engine.complete(&mut facts, &policy, Instant::now() + PATIENCE, step).await;
+            log(&before, &facts);
+        }
+        if facts.images.values().all(is_complete)
+            && facts.payloads.values().all(|payload| payload.known().is_some())
+        {
             (self.again, self.wait) = (None, FIRST_WAIT);
         } else if is_due || self.again.is_none() {
             self.again = Some(Instant::now() + self.wait);
@@ -66,62 +72,36 @@ impl Prefetch {
         }
         self.answers = Some(facts);
     }
+}
 
-    /// Asks until everything that the bases are known by is answered, be it that there is no answer.
-    async fn read(&self, state: &ServerState, policy: &Policy, facts: &mut Facts) {
-        loop {
-            let questions = lineage::prefetch_questions(facts, policy);
-            if questions.is_empty() {
-                return;
-            }
-            state.engine.sources().gather(&questions, facts, policy, Instant::now() + PATIENCE).await;
-            for question in &questions {
-                tell(question, facts);
-            }
-        }
+/// Whether every platform is known.
+fn is_complete(image: &Fact<Arc<Image>>) -> bool {
+    image.known().is_some_and(|image| image.platforms.values().all(|platform| platform.known().is_some()))
+}
+
+/// One line for each answer that `facts` hold and `before` did not.
+fn log(before: &Facts, facts: &Facts) {
+    for (reference, payload) in facts.payloads.iter().filter(|(key, _)| !before.payloads.contains_key(*key)) {
+        log_answer(reference, payload);
+    }
+    for (reference, image) in facts.images.iter().filter(|(key, _)| !before.images.contains_key(*key)) {
+        log_answer(reference, image);
     }
 }
 
-fn lacks_nothing(facts: &Facts) -> bool {
-    facts.images.values().all(is_whole)
-        && facts.payloads.values().all(|payload| matches!(payload, Fact::Known(_)))
-}
-
-/// Whether there is nothing more to be learnt.
-fn is_whole(image: &Fact<Arc<Image>>) -> bool {
-    match image {
-        Fact::Known(image) => image.platforms.values().all(|platform| matches!(platform, Fact::Known(_))),
-        Fact::Absent | Fact::Unknown(_) => false,
-    }
-}
-
-fn tell(question: &Question, facts: &Facts) {
-    let reference = question.reference();
-    let cause = match question {
-        Question::Image { .. } => told(facts.image(reference)),
-        Question::Payload { .. } => told(facts.payload(reference)),
-        Question::Manifest { .. } => return,
+fn log_answer<T>(reference: &PullSpec, answer: &Fact<T>) {
+    let cause = match answer {
+        Fact::Known(_) => return tracing::info!(%reference, "prefetched"),
+        Fact::Absent => "the registry does not have it".to_owned(),
+        Fact::Unknown(cause) => cause.to_string(),
     };
-    match cause {
-        None => tracing::info!(%reference, "read ahead"),
-        Some(cause) => {
-            tracing::warn!(%reference, cause, "not read ahead; reviews that need it do not know it")
-        }
-    }
+    tracing::warn!(%reference, cause, "cannot prefetch; lineage that depends on it is unknown");
 }
 
-fn told<T>(fact: &Fact<T>) -> Option<String> {
-    match fact {
-        Fact::Known(_) => None,
-        Fact::Absent => Some("the registry has none".to_owned()),
-        Fact::Unknown(cause) => Some(cause.to_string()),
-    }
-}
-
-/// The cluster is known from memory, so that looking costs almost nothing.
+/// The cluster is known from memory, so a look costs almost nothing.
 const PAUSE: Duration = Duration::from_secs(1);
-/// Longer than the client reads a payload at most.
-const PATIENCE: Duration = Duration::from_secs(150);
-const FORGOTTEN_AFTER: Duration = Duration::from_secs(600);
+/// Longer than the client needs at most for a payload and then for the images that it names.
+const PATIENCE: Duration = Duration::from_secs(300);
+const KEPT: Duration = Duration::from_secs(600);
 const FIRST_WAIT: Duration = Duration::from_secs(2);
 const LONGEST_WAIT: Duration = Duration::from_secs(60);

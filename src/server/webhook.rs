@@ -11,7 +11,7 @@ use axum::http::{Request, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
 use crate::admission::{self, AdmissionAnswer, Disposition, Review};
-use crate::evaluate::{Verdict, VerdictLevel};
+use crate::evaluate::VerdictLevel;
 use crate::model::machine_config::Subject;
 use crate::server::ServerState;
 use crate::server::request::{self, AcceptedRequest, Rejection};
@@ -109,7 +109,7 @@ async fn pin(state: &ServerState, subject: &Subject, accepted: &AcceptedRequest)
 
 async fn judge(state: &ServerState, subject: &Subject, accepted: &AcceptedRequest) -> Outcome {
     let policy = state.policy.current();
-    let verdict: Verdict = state.engine.judge(subject, &policy, accepted.deadline).await;
+    let verdict = state.engine.judge(subject, &policy, accepted.deadline).await.verdict;
     state.metrics.findings(&verdict.findings);
     let mut answer = AdmissionAnswer::enforce(&verdict);
     answer.audit.insert("policy", format!("{}@{}", policy.name(), policy.hash()));

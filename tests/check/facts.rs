@@ -1,5 +1,6 @@
 //! Facts of one run, written and read again.
 
+use layerpin::model::facts::Facts;
 use layerpin_sample_registry::Registry;
 use layerpin_sample_registry::images::Image;
 use layerpin_test_support::os_registry::OsRegistry;
@@ -149,4 +150,44 @@ fn every_option_of_facts_is_an_environment_variable_of_the_same_name() {
         }
     }
     assert!(seen > 8, "{seen}");
+}
+
+/// As `check --save-facts` of version 0.1 wrote them, when manifests and images were two questions.
+#[test]
+fn facts_of_an_earlier_version_give_the_same_verdicts() {
+    let root = concat!(env!("CARGO_MANIFEST_DIR"), "/");
+    let recorded = include_str!("../vectors/facts-manifests-and-images.json");
+    let tree = Tree::of(&[
+        ("facts.json", recorded),
+        ("objects.yaml", include_str!("../vectors/facts-manifests-and-images.yaml")),
+    ]);
+    let policy = format!("{root}policies/recommended.yaml");
+    let report = tree.report(&["--facts", "facts.json", "--policy", &policy, "objects.yaml"]);
+    let pinned = "quay.io/acme/os@sha256:dafc731e78a421b6c8bf0ef019740fd17b6603c977f1e88ae38ce2139b769ae2";
+    let objects = report["objects"].as_array().unwrap().iter();
+    let found: Vec<_> = objects
+        .map(|object| {
+            let findings = object["findings"].as_array().unwrap().iter();
+            let findings = findings.map(|finding| json!([finding["rule"], finding["level"]]));
+            let lineage = object["lineage"].as_array().unwrap().iter().map(|lineage| &lineage["result"]);
+            json!([
+                object["name"],
+                object["verdict"],
+                findings.collect::<Vec<_>>(),
+                lineage.collect::<Vec<_>>(),
+                object["pinned"],
+            ])
+        })
+        .collect();
+    assert_eq!(
+        Value::from(found),
+        json!([
+            ["derived", "pass", [], ["derived"], null],
+            ["tagged", "deny", [["floating-tag", "deny"]], ["derived"], pinned],
+            ["foreign", "deny", [["foreign-base", "warn"], ["not-bootable", "deny"]], ["foreign"], null],
+            ["absent", "deny", [["unpullable-image", "deny"]], ["unknown"], null],
+        ])
+    );
+    let facts = Facts::parse(recorded).unwrap();
+    assert_eq!(serde_json::to_string_pretty(&facts).unwrap() + "\n", recorded, "written as it was read");
 }

@@ -161,7 +161,7 @@ fn a_template_in_a_folder_is_skipped_with_a_warning() {
     assert!(found.error.contains("helm template"), "{}", found.error);
     assert!(
         found.error.ends_with(
-            "note: 1 template without a MachineConfig was passed over\nno MachineConfigs in 3 files\n"
+            "note: 1 template without a MachineConfig was skipped\nno MachineConfigs in 3 files\n"
         ),
         "{}",
         found.error
@@ -226,7 +226,7 @@ fn broken_yaml_in_a_folder_is_an_error_and_settings_with_comments_are_not() {
     assert_eq!(found.status, 2);
     assert!(found.error.starts_with("error: broken.yaml:2:"), "{}", found.error);
     assert!(
-        found.error.contains("note: 1 template without a MachineConfig was passed over\n"),
+        found.error.contains("note: 1 template without a MachineConfig was skipped\n"),
         "{}",
         found.error
     );

@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime};
 use futures_util::future::join_all;
 use jiff::Timestamp;
 use layerpin::model::facts::{Attempt, Cause, CredentialsSent, Fact, Manifest, NodeCredentials};
+use layerpin::model::question::Freshness;
 use layerpin::registry::RegistrySettings;
 use layerpin::registry::auth::keychain::Keychain;
 use layerpin::registry::http::proxy::{Proxies, ProxySettings};
@@ -295,7 +296,8 @@ impl Scene {
     async fn ask(&self, what: &str, askers: usize, patience: Duration) -> Vec<Fact<Manifest>> {
         let reference = parse(&self.reference(what));
         let deadline = Instant::now() + patience;
-        join_all((0..askers).map(|_| self.asker.client.manifest(&reference, deadline))).await
+        join_all((0..askers).map(|_| self.asker.client.manifest(&reference, Freshness::Cached, deadline)))
+            .await
     }
 
     fn expected(&self, case: &Case) -> Fact<Manifest> {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use layerpin::model::facts::{Attempt, Cause, CredentialsSent, Fact, NodeCredentials};
-use layerpin::model::question::Platforms;
+use layerpin::model::question::{Freshness, Platforms};
 use layerpin::registry::RegistrySettings;
 use layerpin::registry::auth::keychain::Keychain;
 use layerpin::registry::mirrors::registries_conf::RegistriesConf;
@@ -87,7 +87,7 @@ async fn a_mirror_that_hangs_leaves_time_for_the_source() {
     let asker = asker(&conf(&source_host, &[(&mirror_host, "")]), &json!({}));
     // The mirror gets half of it; a connection to it times out only after more than that.
     let deadline = tokio::time::Instant::now() + Duration::from_secs(8);
-    let answer = asker.client.manifest(&parse(REFERENCE), deadline).await;
+    let answer = asker.client.manifest(&parse(REFERENCE), Freshness::Cached, deadline).await;
     assert_eq!(answer, image(&digest, &source_host));
 }
 

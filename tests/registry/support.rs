@@ -10,7 +10,7 @@ use layerpin::model::digest::Digest;
 use layerpin::model::facts::image::{Image, Payload};
 use layerpin::model::facts::{Cause, CredentialsSent, Fact, Manifest, ManifestKind, NodeCredentials};
 use layerpin::model::pull_spec::PullSpec;
-use layerpin::model::question::Platforms;
+use layerpin::model::question::{Freshness, Platforms};
 use layerpin::registry::auth::keychain::Keychain;
 use layerpin::registry::{HostLimits, RegistrySettings};
 use layerpin::reload::Reloaded;
@@ -63,12 +63,12 @@ impl Asker {
 
     /// Asks for the manifest of a reference.
     pub(crate) async fn ask(&self, reference: &str) -> Fact<Manifest> {
-        self.client.manifest(&parse(reference), self.deadline()).await
+        self.client.manifest(&parse(reference), Freshness::Cached, self.deadline()).await
     }
 
     /// Asks for the manifest, and accepts no cached answer.
     pub(crate) async fn ask_now(&self, reference: &str) -> Fact<Manifest> {
-        self.client.manifest_now(&parse(reference), self.deadline()).await
+        self.client.manifest(&parse(reference), Freshness::Fresh, self.deadline()).await
     }
 
     /// Asks for the content of a release payload.

@@ -58,7 +58,7 @@ async fn a_review_asks_about_its_own_image_alone_and_only_once() {
     let digest = registry.push("acme/os", None, &release.derived);
     let layerpin = release.start(&registry);
     eventually("payload and base are read ahead", async || {
-        (layerpin.log.with_message("read ahead").len() == 2).then_some(())
+        (layerpin.log.with_message("prefetched").len() == 2).then_some(())
     })
     .await;
     assert_eq!(requests(&registry), release.reading());
@@ -84,11 +84,11 @@ async fn what_is_not_there_yet_is_asked_for_again() {
     let registry = Registry::start().unwrap();
     let release = Release::of(&registry);
     let layerpin = release.start(&registry);
-    let line = layerpin.log.message("not read ahead; reviews that need it do not know it").await;
-    assert_eq!(line["cause"], "the registry has none");
+    let line = layerpin.log.message("cannot prefetch; lineage that depends on it is unknown").await;
+    assert_eq!(line["cause"], "the registry does not have it");
     release.push(&registry);
     eventually("payload and base are read ahead", async || {
-        (layerpin.log.with_message("read ahead").len() == 2).then_some(())
+        (layerpin.log.with_message("prefetched").len() == 2).then_some(())
     })
     .await;
     assert!(requests(&registry).ends_with(&release.reading()), "{:?}", requests(&registry));
@@ -102,7 +102,7 @@ async fn what_the_policy_comes_to_accept_is_read_at_once() {
     let layerpin = Setup::serve().policy("  pin: true\n").start();
     let base = format!("{}/acme/hotfix@{}", registry.host(), hotfix.digest());
     layerpin.replace("policy.yaml", &policy(&format!("  acceptedBases: [\"{base}\"]\n")));
-    let line = layerpin.log.message("read ahead").await;
+    let line = layerpin.log.message("prefetched").await;
     assert_eq!(line["reference"], base);
     assert_eq!(
         requests(&registry),

@@ -201,7 +201,7 @@ fn each_pool_of_the_cluster_has_the_base_of_its_own_stream() {
     }
     let (code, output, error) = base_of(&facts, &["--pool", "edge"]);
     assert_eq!((code, output.as_str()), (2, ""));
-    assert_eq!(error, "error: no pool is called `edge`; there are infra, worker\n");
+    assert_eq!(error, "error: no pool is named `edge`; there are infra, worker\n");
     // As with a hosted control plane.
     let hosted = cluster("5.0.1", json!({"streams": facts["cluster"]["streams"], "pools": "absent"}));
     let (code, output, error) = base_of(&hosted, &["--pool", "worker"]);

@@ -209,7 +209,7 @@ fn explain_reads_files_and_names_the_ones_it_cannot_read() {
     for (what, message) in [
         ("absent.yaml", "error: absent.yaml: no such file\n"),
         ("os:4.18", "error: "),
-        ("empty.yaml", "error: empty.yaml: no MachineConfig in it names an `osImageURL`\n"),
+        ("empty.yaml", "error: empty.yaml: no MachineConfig in it sets `osImageURL`\n"),
     ] {
         let setup = Setup::verb("explain").arguments([what]);
         setup.write("empty.yaml", "kind: Pod\n");
