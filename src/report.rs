@@ -141,7 +141,7 @@ impl Report {
         let new = verdict.findings.iter().filter(|finding| !remains(finding, &before.findings));
         let object = ObjectReport {
             findings: old.chain(new.map(|finding| FindingReport::new(finding, &subject))).collect(),
-            warnings: plan.warnings.clone(),
+            warnings: plan.warnings(),
             ..ObjectReport::new(&subject, &verdict, &plan, &facts)
         };
         Self { facts: Some(facts), ..Self::of_files(&policy, vec![object], Vec::new()) }

@@ -28,7 +28,7 @@ fn the_warning_and_the_denial_are_those_of_the_webhooks() {
     let mut facts = Facts::none("2026-01-01T00:00:00Z".parse().unwrap());
     facts.manifests.insert(PullSpec::parse("quay.io/acme/os:4.18").unwrap(), Fact::Known(manifest));
 
-    let warnings = pin::plan(&subject, &facts, &policy).warnings;
+    let warnings = pin::plan(&subject, &facts, &policy).warnings();
     assert_eq!(answers[0].trim_end(), format!("Warning: {}", warnings.join("\nWarning: ")));
     let denial = AdmissionAnswer::enforce(&evaluate(&subject, &facts, &policy)).denial.unwrap();
     assert_eq!(answers[1].trim_end(), denial);

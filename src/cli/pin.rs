@@ -23,10 +23,8 @@ use crate::cli::session::Session;
 use crate::engine::Engine;
 use crate::manifests::edit;
 use crate::manifests::{self, Documents, FileSelection, ManifestDocument, Severity};
-use crate::model::facts::{Fact, Facts};
-use crate::model::image_reference::ImageReference;
 use crate::model::machine_config::{Field, Position, REPIN_ANNOTATION};
-use crate::pin::{Plan, confirmed};
+use crate::pin::{PinChange, Plan, Unresolved};
 use crate::text::{escaped, is_unprintable};
 
 /// Pins what the paths name. Data goes to standard output, messages to standard error.
@@ -77,14 +75,13 @@ async fn plans(
     session: &Session,
     read: &[Result<SourceFile, ReadError>],
     options: &PinArgs,
-) -> Vec<(Plan, Facts)> {
+) -> Vec<Plan> {
     let documents = read.iter().flatten().flat_map(|source| &source.read.documents);
     let planned = documents.map(|document| async {
         let mut subject = document.subject.clone();
         // The same new look-up that the annotation asks for.
         subject.object.repin |= options.update;
-        let step = |facts: &Facts| crate::pin::step(&subject, facts, &session.policy);
-        engine.resolve(&session.policy, session.deadline(), step).await
+        engine.pin(&subject, &session.policy, session.deadline()).await
     });
     stream::iter(planned).buffered(AT_ONCE).collect().await
 }
@@ -107,11 +104,7 @@ struct PinMessages {
 }
 
 impl PinRun<'_> {
-    fn file(
-        &mut self,
-        source: &SourceFile,
-        planned: &[(&ManifestDocument, (Plan, Facts))],
-    ) -> anyhow::Result<()> {
+    fn file(&mut self, source: &SourceFile, planned: &[(&ManifestDocument, Plan)]) -> anyhow::Result<()> {
         let name = source.input.name();
         let mut is_left_alone = false;
         for fault in &source.read.faults {
@@ -127,9 +120,9 @@ impl PinRun<'_> {
             return Ok(());
         }
         let mut told = PinMessages::default();
-        for (document, (plan, facts)) in planned {
+        for (document, plan) in planned {
             for field in Field::ALL {
-                self.tell(&name, document, field, plan, facts, &mut told);
+                self.tell(&name, document, field, plan, &mut told);
             }
             if let (true, Some(spot)) = (plan.removes_repin(), &document.spans.repin) {
                 let done = self.verb("removed", "would remove");
@@ -137,7 +130,7 @@ impl PinRun<'_> {
                 told.changes.push(at(&name, Some(spot.key_position), &message));
             }
         }
-        let pairs = planned.iter().map(|(document, (plan, _))| (*document, plan));
+        let pairs = planned.iter().map(|(document, plan)| (*document, plan));
         let after = match edit::write(&source.text, pairs) {
             Ok(after) => after,
             Err(inexact) => {
@@ -158,18 +151,14 @@ impl PinRun<'_> {
         document: &ManifestDocument,
         field: Field,
         plan: &Plan,
-        facts: &Facts,
         told: &mut PinMessages,
     ) {
-        let object = &document.subject.object;
-        let Some(image) = object.image(field) else { return };
+        let Some(image) = document.subject.object.image(field) else { return };
         let position = document.subject.origin.position(field);
         let reference = match &image.reference {
             Ok(reference) => reference,
             Err(error) => return self.fail(&at(name, position, &error.to_string()), Some(&error.help())),
         };
-        let record = object.true_record(field);
-        let looks_again = self.options.update || object.repin;
         if plan.record(field) == Some(None)
             && let Some(spot) = &document.spans.records[field as usize]
         {
@@ -178,76 +167,49 @@ impl PinRun<'_> {
             let message = format!("{done} the record `{key}`, which is not true of `{reference}`");
             told.changes.push(at(name, Some(spot.key_position), &message));
         }
-        match (plan.pinned(field).and_then(ImageReference::digest), reference.digest(), reference.tag()) {
-            (Some(_), Some(_), Some(tag)) => {
-                let done = self.verb("dropped", "would drop");
-                let message =
-                    format!("{done} the tag `{tag}` of `{reference}`: nodes refuse tag and digest together");
-                told.changes.push(at(name, position, &message));
-            }
-            (Some(new), None, _) => {
+        let Some(change) = plan.decision(field) else { return };
+        let changed = |message: String| at(name, position, &message);
+        match change {
+            PinChange::TagDropped { reference, .. } => told.changes.push(changed(format!(
+                "{} the tag `{}` of `{reference}`: nodes refuse tag and digest together",
+                self.verb("dropped", "would drop"),
+                reference.tag().unwrap_or_default()
+            ))),
+            PinChange::Pinned { reference, digest, .. } => {
                 let done = self.verb("pinned", "would pin");
-                told.changes.push(at(name, position, &format!("{done} `{reference}` to {new}")));
+                told.changes.push(changed(format!("{done} `{reference}` to {digest}")));
             }
-            (Some(new), Some(old), None) => {
+            PinChange::RolledForward { tag, from, to, .. } => {
                 let done = self.verb("rolled", "would roll");
-                let asked = record.as_ref().map_or(reference, |record| record.pull_spec());
-                told.changes.push(at(
-                    name,
-                    position,
-                    &format!("{done} `{asked}` forward from {old} to {new}"),
-                ));
+                told.changes.push(changed(format!("{done} `{tag}` forward from {from} to {to}")));
             }
-            (None, None, _) => match facts.manifest(&reference.pull_spec()) {
-                Fact::Unknown(cause) => {
-                    self.fail(&at(name, position, &format!("`{reference}` is not pinned: {cause}")), None);
-                }
-                Fact::Known(manifest) => {
-                    if let Err(reason) = confirmed(&reference.pull_spec(), manifest, facts) {
-                        self.fail(
-                            &at(name, position, &format!("`{reference}` is not pinned: {reason}")),
-                            None,
-                        );
-                    }
-                }
-                Fact::Absent => {
-                    let (host, asked) = (reference.host(), reference.pull_spec());
-                    let message = format!("`{reference}` is not pinned: {host} has no `{asked}`");
-                    let help = format!(
-                        "name a tag that is there; `skopeo list-tags docker://{}` lists them",
-                        reference.repository()
-                    );
-                    self.fail(&at(name, position, &message), Some(&help));
-                }
-            },
-            (None, Some(digest), _) if looks_again => match &record {
-                None => {
-                    let message = format!("`{reference}` has no record of a tag, so there is nothing to ask");
-                    told.notes.push(at(name, position, &message));
-                }
-                Some(record) => match facts.manifest(record.pull_spec()) {
-                    Fact::Known(manifest) => match confirmed(record.pull_spec(), manifest, facts) {
-                        Err(reason) if manifest.digest != *digest => {
-                            let message = format!("`{}`: {reason}; {digest} stays", record.pull_spec());
-                            self.fail(&at(name, position, &message), None);
-                        }
-                        _ => {
-                            let message = format!("`{}` still names {digest}", record.pull_spec());
-                            told.notes.push(at(name, position, &message));
-                        }
-                    },
-                    Fact::Absent => {
-                        let (host, asked) = (reference.host(), record.pull_spec());
-                        let message = format!("{host} no longer has `{asked}`; {digest} stays");
-                        self.fail(&at(name, position, &message), None);
-                    }
-                    Fact::Unknown(cause) => {
-                        let message = format!("`{}`: {cause}; {digest} stays", record.pull_spec());
-                        self.fail(&at(name, position, &message), None);
-                    }
-                },
-            },
-            (None, Some(_), _) => {}
+            PinChange::StillCurrent { tag, digest } => {
+                told.notes.push(changed(format!("`{tag}` still names {digest}")));
+            }
+            PinChange::NoRecord { reference } => told
+                .notes
+                .push(changed(format!("`{reference}` has no record of a tag, so there is nothing to ask"))),
+            PinChange::NotPinned { reference, why: Unresolved::Absent } => {
+                let (host, tag) = (reference.host(), reference.pull_spec());
+                let help = format!(
+                    "name a tag that exists; `skopeo list-tags docker://{}` lists them",
+                    reference.repository()
+                );
+                let message = format!("`{reference}` is not pinned: {host} has no `{tag}`");
+                self.fail(&changed(message), Some(&help));
+            }
+            PinChange::NotPinned { reference, why } => {
+                self.fail(&changed(format!("`{reference}` is not pinned: {why}")), None);
+            }
+            PinChange::NotRolled { tag, digest, why: Unresolved::Absent } => {
+                let host = tag.host();
+                self.fail(&changed(format!("{host} no longer has `{tag}`; {digest} stays")), None);
+            }
+            PinChange::NotRolled { tag, digest, why } => {
+                self.fail(&changed(format!("`{tag}`: {why}; {digest} stays")), None);
+            }
+            // Only an update has a stored object whose digest could be kept.
+            PinChange::Kept { .. } => {}
         }
     }
 

@@ -100,10 +100,10 @@ async fn settle(
 async fn pin(state: &ServerState, subject: &Subject, accepted: &AcceptedRequest) -> Outcome {
     let policy = state.policy.current();
     let plan = state.engine.pin(subject, &policy, accepted.deadline).await;
-    let outcome = if plan.warnings.is_empty() { VerdictLevel::Pass } else { VerdictLevel::Warn };
+    let warnings = plan.warnings();
+    let outcome = if warnings.is_empty() { VerdictLevel::Pass } else { VerdictLevel::Warn };
     let note = (!plan.is_empty()).then(|| "patched".to_owned());
-    let answer =
-        AdmissionAnswer { patch: Some(plan.patch()), warnings: plan.warnings, ..AdmissionAnswer::default() };
+    let answer = AdmissionAnswer { patch: Some(plan.patch()), warnings, ..AdmissionAnswer::default() };
     Outcome { answer, outcome, rules: Vec::new(), note }
 }
 

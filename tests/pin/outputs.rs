@@ -181,7 +181,7 @@ fn an_unknown_digest_is_reported_for_each_file_and_the_others_are_pinned() {
     workplace.write("nobody.yaml", &machine_config("os", "127.0.0.1:1/acme/os:4.18"));
     let ended = workplace.pin(&["--write", "absent.yaml", "short.yaml", "worker.yaml"]);
     let words = "error: absent.yaml:7:15: `REGISTRY/acme/os:5` is not pinned: REGISTRY has no `REGISTRY/acme/os:5`\n\
-        \x20 help: name a tag that is there; `skopeo list-tags docker://REGISTRY/acme/os` lists them\n\
+        \x20 help: name a tag that exists; `skopeo list-tags docker://REGISTRY/acme/os` lists them\n\
         error: short.yaml:7:15: `acme/os:4.18` names no registry; there is no default one\n\
         \x20 help: put the registry in front: registry.example.com/path@sha256:<digest>\n\
         worker.yaml:7:15: pinned `REGISTRY/acme/os:4.18` to DIGEST\n";
