@@ -1,7 +1,7 @@
-//! What registries answered, kept for a while; equal questions under way are joined.
+//! Answers of registries, kept for a while; equal questions under way are joined.
 //!
-//! Owns how long each kind of answer is kept, and which replaces which. The key holds which
-//! credential asked, so nobody learns of a private image through another's answer.
+//! Owns how long each kind of answer is kept, and which replaces which. The key includes the
+//! credential, so nobody learns of a private image through the answer to somebody else.
 
 use std::fmt;
 use std::sync::Arc;
@@ -38,15 +38,15 @@ impl CacheKey {
 }
 
 impl<T: Clone + Send + Sync + 'static> AnswerCache<T> {
-    /// Answers that say what is there, small ones.
+    /// Small answers, which say that something exists.
     pub(crate) fn of_presence() -> Self {
         let expiry = CachedFact { by_digest: Some(BY_DIGEST) };
         let kept = Cache::builder().max_capacity(MAX_ANSWERS).expire_after(expiry).build();
         Self { kept, under_way: SingleFlight::new() }
     }
 
-    /// Answers that say what it holds, of at most `bytes` together. What a digest names is kept
-    /// until there is no room.
+    /// Answers with content, of at most `bytes` together. What a digest names is kept until there is no
+    /// room.
     pub(crate) fn of_content(bytes: u64, weigh: fn(&T) -> usize) -> Self {
         let weigher = move |_: &CacheKey, answer: &Fact<T>| {
             let content = if let Fact::Known(content) = answer { weigh(content) } else { 0 };
@@ -73,12 +73,12 @@ impl<T: Clone + Send + Sync + 'static> AnswerCache<T> {
         self.under_way.join_next(key, ask, land)
     }
 
-    /// Keeps what was learnt by the way.
+    /// Keeps an answer that came with another.
     pub(crate) fn remember(&self, key: CacheKey, answer: Fact<T>) {
         self.kept.insert(key, answer);
     }
 
-    /// Keeps an answer. A failure says nothing of the image, so it takes no answer's place.
+    /// Keeps an answer. A failure says nothing of the image, so it does not replace an answer.
     fn keep(&self, key: CacheKey) -> impl FnOnce(&Fact<T>) -> Reuse + Send + 'static {
         let kept = self.kept.clone();
         move |answer| {
@@ -98,8 +98,8 @@ impl<T> fmt::Debug for AnswerCache<T> {
     }
 }
 
-/// Whether the host may be asked is not kept with the question: who asks it again finds out at no
-/// cost to the host, and at the moment when it may.
+/// That the host may not be asked now is not kept: asking again costs the host nothing, and finds out
+/// when it may be asked.
 fn is_worth_keeping<T>(answer: &Fact<T>) -> bool {
     !matches!(
         answer,
@@ -159,9 +159,9 @@ impl<T> Expiry<CacheKey, Fact<T>> for CachedFact {
 const BY_DIGEST: Duration = Duration::from_secs(3600);
 /// A tag may move. A minute is what a person waits before asking why the new image is not seen.
 const BY_TAG: Duration = Duration::from_secs(60);
-/// Somebody is about to push the image or to mend the pull secret, and will try again.
+/// Somebody is about to push the image or to fix the pull secret, and will try again.
 const REFUSAL: Duration = Duration::from_secs(5);
-/// Long enough that a burst does not become a burst on a registry that is down.
+/// Long enough that a burst of reviews is not a burst of requests to a registry that is down.
 const FAILURE: Duration = Duration::from_secs(2);
 /// An answer without content, with its key.
 const ANSWER: usize = 512;

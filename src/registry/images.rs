@@ -17,6 +17,7 @@ use crate::model::facts::image::{Image, Layer, Platform, PlatformImage};
 use crate::model::facts::{Cause, Fact, Manifest, ManifestKind};
 use crate::model::pull_spec::PullSpec;
 use crate::model::question::{Freshness, Platforms};
+use crate::registry::RegistryClient;
 use crate::registry::auth::credential::{Credential, Fingerprint};
 use crate::registry::cache::{AnswerCache, CacheKey};
 use crate::registry::http::Trust;
@@ -25,7 +26,7 @@ use crate::registry::oci::{
     Descriptor, ImageConfigFile, ImageManifest, IndexEntry, OciContent, OciDocument, Unusable,
 };
 use crate::registry::repository_client::{RepositoryClient, RepositoryResource, RequestFailure};
-use crate::registry::{LONGEST_QUESTION, Pauses, RegistryClient, answer_by, in_time};
+use crate::registry::waiting::{LONGEST_QUESTION, Pauses, answer_by, in_time};
 
 impl RegistryClient {
     /// Tells what `reference` holds for `platforms`, by `deadline`.

@@ -12,9 +12,10 @@ use tokio::time::{Instant, timeout_at};
 use crate::model::facts::{Fact, Manifest};
 use crate::model::pull_spec::PullSpec;
 use crate::model::question::Freshness;
+use crate::registry::RegistryClient;
 use crate::registry::images::ImageReader;
 use crate::registry::repository_client::{RepositoryResource, RequestFailure};
-use crate::registry::{Pauses, RegistryClient, in_time, settle};
+use crate::registry::waiting::{Pauses, in_time, settle};
 
 impl RegistryClient {
     /// Tells which manifest `reference` names, by `deadline`.

@@ -14,12 +14,13 @@ use tokio::time::{Instant, timeout};
 use crate::model::facts::image::Payload;
 use crate::model::facts::{Cause, Fact};
 use crate::model::pull_spec::PullSpec;
+use crate::registry::RegistryClient;
 use crate::registry::images::ImageReader;
 use crate::registry::oci::{Descriptor, IndexEntry, OciContent};
 use crate::registry::release::image_stream;
 use crate::registry::release::layers::{self, LayerChunks, LayerOutcome};
 use crate::registry::repository_client::{RepositoryResource, RequestFailure};
-use crate::registry::{Pauses, RegistryClient, answer_by};
+use crate::registry::waiting::{Pauses, answer_by};
 
 impl RegistryClient {
     /// The operating system images of the release payload `reference`, by `deadline`.
