@@ -1,7 +1,7 @@
 //! `layerpin base`: the base image to build FROM, by digest.
 //!
-//! Standard output has the pull spec alone, ready for a `FROM`; what a person should know besides is
-//! on standard error. Which image is meant is decided by [`choose`], which is pure.
+//! Standard output has the pull spec alone, ready for a `FROM`; notes go to standard error. [`choose`]
+//! decides which image is meant, and is pure.
 
 use anyhow::{anyhow, bail};
 use serde::Serialize;
@@ -34,13 +34,13 @@ pub fn run(options: &BaseArgs) -> anyhow::Result<ExitStatus> {
     Ok(ExitStatus::Clean)
 }
 
-/// The bases that one release has, or that the user named.
+/// The bases of one release, or those that the user named.
 #[derive(Debug, PartialEq, Eq)]
 struct BaseChoices {
     /// The release, such as `4.18.14`; `None` for images that the user named.
     version: Option<String>,
     images: Vec<BaseImage>,
-    /// The stream that is meant where none is named, as far as the cluster says.
+    /// The default stream, where the cluster says one.
     default: Option<String>,
 }
 
@@ -53,7 +53,7 @@ struct BaseImage {
     stream: Option<String>,
     os_version: Option<String>,
     reference: ImageReference,
-    /// What it runs on; `None` where nobody asked or nobody answered.
+    /// Its platforms; `None` where they were not asked for or are not known.
     platforms: Option<Vec<String>>,
 }
 
@@ -105,7 +105,7 @@ impl BaseChoices {
 }
 
 impl BaseImage {
-    /// What `--stream` calls it: its stream, where the release says one, else its tag.
+    /// Its name for `--stream`: its stream, where the release says one, else its tag.
     fn name(&self) -> String {
         match (&self.stream, &self.tag) {
             (Some(stream), _) => shown(stream),
@@ -121,7 +121,7 @@ impl BaseImage {
     }
 }
 
-/// Which of the images is meant: the one of `stream`, or the one that pools get which choose none.
+/// Which of the images is meant: that of `stream`, or the default for pools that choose no stream.
 fn choose(bases: &BaseChoices, stream: Option<&str>) -> anyhow::Result<usize> {
     let names = || bases.names().join(", ");
     let release = || format!("release {}", shown(bases.version.as_deref().unwrap_or_default()));
@@ -129,7 +129,7 @@ fn choose(bases: &BaseChoices, stream: Option<&str>) -> anyhow::Result<usize> {
         let found = bases.images.iter().position(|image| image.is_called(stream));
         return found.ok_or_else(|| match bases.version {
             Some(_) => anyhow!("{} has no stream `{}`; there are {}", release(), shown(stream), names()),
-            None => anyhow!("--stream needs a release; images given by --base-image are of no stream"),
+            None => anyhow!("--stream needs a release; images given by --base-image have no stream"),
         });
     }
     if let Some(default) = &bases.default
@@ -138,11 +138,11 @@ fn choose(bases: &BaseChoices, stream: Option<&str>) -> anyhow::Result<usize> {
         return Ok(found);
     }
     match bases.images.as_slice() {
-        [] => bail!("{} has no operating system image that boots; nothing can be built on it", release()),
+        [] => bail!("{} has no bootable operating system image to build on", release()),
         [_] => Ok(0),
         _ if bases.version.is_none() => bail!("several images are given by --base-image; name one"),
         images => {
-            // From 5.0 on each cluster has a default of its own.
+            // From 5.0 on, each cluster has its own default.
             let is_older = bases.version.as_deref().and_then(minor).is_some_and(|version| version < (5, 0));
             let default = bases::default_names()
                 .filter(|_| is_older)
@@ -350,14 +350,14 @@ mod tests {
             (
                 bases(Some("4.11.3"), &none),
                 None,
-                Err("release 4.11.3 has no operating system image that boots; nothing can be built on it"),
+                Err("release 4.11.3 has no bootable operating system image to build on"),
             ),
             (bases(None, &single), None, Ok(0)),
             (bases(None, &dual), None, Err("several images are given by --base-image; name one")),
             (
                 bases(None, &single),
                 Some("rhel-9"),
-                Err("--stream needs a release; images given by --base-image are of no stream"),
+                Err("--stream needs a release; images given by --base-image have no stream"),
             ),
         ] {
             let found = choose(&bases, stream).map_err(|error| error.to_string());

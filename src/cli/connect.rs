@@ -1,6 +1,6 @@
-//! From options to what a verb judges with: the policy, and where facts come from.
+//! From options to the policy and the sources of facts.
 //!
-//! The same for every verb, so that the webhook and the command line ask the same world.
+//! The same for every command, so that webhooks and command line get the same answers.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -30,8 +30,8 @@ pub(crate) fn policy(options: &FactArgs) -> anyhow::Result<PolicyStore> {
     })
 }
 
-/// The sources that the options describe. Nothing is asked yet: a server goes on with
-/// [`Sources::follow_cluster`], a verb that ends with [`Sources::read_cluster`].
+/// The sources that the options describe. Nothing is asked yet: a server then calls
+/// [`Sources::follow_cluster`], other commands [`Sources::read_cluster`].
 pub(crate) fn connect(options: &FactArgs, metrics: &Arc<Metrics>) -> anyhow::Result<Sources> {
     if let Some(path) = &options.facts {
         return Ok(Sources::recorded(Arc::new(recorded(path)?)));
@@ -63,12 +63,12 @@ pub(crate) fn connect(options: &FactArgs, metrics: &Arc<Metrics>) -> anyhow::Res
     Ok(Sources::network(registry, cluster).accepting(given))
 }
 
-/// The number of the user that runs this process.
+/// The user ID of this process.
 fn user() -> Option<u32> {
     std::fs::metadata("/proc/self").ok().map(|process| process.uid())
 }
 
-/// Where the tools of the field look for certificates of registries, the user's own first.
+/// Where Podman, Buildah and Skopeo look for certificates of registries, the user's own first.
 fn usual_cert_dirs() -> Vec<PathBuf> {
     let of_user = std::env::var_os("HOME").filter(|home| !home.is_empty());
     let of_user = of_user.map(|home| Path::new(&home).join(".config/containers/certs.d"));

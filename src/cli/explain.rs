@@ -87,7 +87,7 @@ fn targets(what: &str) -> anyhow::Result<ExplainTargets> {
     }
 }
 
-/// Tells whether somebody who writes this means a file.
+/// Tells whether the argument looks like a path.
 fn is_path(what: &str) -> bool {
     let endings = [".yaml", ".yml", ".json", "/"];
     what.starts_with(['/', '.', '~']) || endings.iter().any(|ending| what.ends_with(ending))
@@ -122,7 +122,7 @@ fn in_files(what: &str) -> anyhow::Result<ExplainTargets> {
     Ok(ExplainTargets { images, status })
 }
 
-/// The columns of the terminal; where there is none, those that `COLUMNS` says, else 100.
+/// The columns of the terminal; without one, those of `COLUMNS`, else 100.
 fn width() -> usize {
     let terminal = terminal_size::terminal_size().filter(|_| io::stdout().is_terminal());
     let said = || std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok());

@@ -1,7 +1,7 @@
-//! Standard output and standard error as the verbs use them.
+//! Standard output and standard error.
 //!
-//! Data goes to standard output, everything else to standard error. Owns when there may be colour,
-//! and that a reader who has seen enough (`| head`) is no failure.
+//! Data goes to standard output, everything else to standard error. Owns when there is colour, and that
+//! a closed pipe (`| head`) is not a failure.
 
 use std::io::{self, IsTerminal, Write};
 
@@ -11,7 +11,7 @@ use crate::cli::inputs::ReadError;
 use crate::report::Style;
 use crate::text::escaped;
 
-/// Writes data to standard output. A reader that went away is no error: it has what it wanted.
+/// Writes data to standard output. A reader that closed the pipe is not an error.
 pub(crate) fn data(text: &str) -> anyhow::Result<()> {
     let mut output = io::stdout().lock();
     match output.write_all(text.as_bytes()).and_then(|()| output.flush()) {
@@ -22,12 +22,12 @@ pub(crate) fn data(text: &str) -> anyhow::Result<()> {
     }
 }
 
-/// Writes lines to standard error. Nobody is left to be told when that fails.
+/// Writes lines to standard error. There is nowhere to report a failure.
 pub(crate) fn remark(text: &str) {
     let _ = io::stderr().lock().write_all(text.as_bytes());
 }
 
-/// The lines of a place that could not be judged: what is wrong, and one thing to do.
+/// The lines about an input that could not be judged: what is wrong, and one thing to do.
 pub(crate) fn unread(severity: &str, fault: &ReadError, style: Style) -> String {
     let mut text = format!("{severity}: {fault}\n");
     if let Some(help) = &fault.help {
@@ -37,7 +37,7 @@ pub(crate) fn unread(severity: &str, fault: &ReadError, style: Style) -> String 
 }
 
 /// How text on `stream` looks: colour on a terminal, unless `NO_COLOR` is set (<https://no-color.org>)
-/// or the terminal says that it has none.
+/// or the terminal is dumb.
 pub(crate) fn style(stream: &impl IsTerminal) -> Style {
     let is_set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
     let is_dumb = std::env::var_os("TERM").is_some_and(|value| value == "dumb");

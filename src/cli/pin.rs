@@ -1,7 +1,7 @@
-//! `layerpin pin`: tags replaced by digests in files.
+//! `layerpin pin`: replaces tags by digests in files.
 //!
-//! What is read, asked and planned is the same for all ways of running it; they part only at what is
-//! done with the new text: a diff, a word, or the file itself.
+//! Reading, asking and planning are the same for all options; `--write`, `--check` and the diff only differ
+//! in what is done with the new text.
 
 use std::collections::HashSet;
 use std::fs;
@@ -63,7 +63,7 @@ impl SourceFile {
         let (text, selection) = (input.read()?, input.selection());
         let is_of_interest = selection == FileSelection::ByName || manifests::mentions(&text);
         let read = if is_of_interest { manifests::read(&text) } else { Documents::default() };
-        // Thousands of files hold nothing that could be pinned: their texts are not kept.
+        // Thousands of files may have nothing to pin: their texts are not kept.
         let is_kept = *input == Input::Standard || !(read.documents.is_empty() && read.faults.is_empty());
         Ok(Self { input: input.clone(), selection, text: if is_kept { text } else { String::new() }, read })
     }
@@ -79,27 +79,27 @@ async fn plans(
     let documents = read.iter().flatten().flat_map(|source| &source.read.documents);
     let planned = documents.map(|document| async {
         let mut subject = document.subject.clone();
-        // The same new look-up that the annotation asks for.
+        // The same as the annotation.
         subject.object.repin |= options.update;
         engine.pin(&subject, &session.policy, session.deadline()).await
     });
     stream::iter(planned).buffered(AT_ONCE).collect().await
 }
 
-/// What is done with the plans, and how it went so far.
+/// The state of a run.
 struct PinRun<'a> {
     options: &'a PinArgs,
     status: ExitStatus,
-    /// The files that were changed. Two names may lead to one.
+    /// The files that were changed: two paths may lead to one.
     done: HashSet<PathBuf>,
 }
 
-/// What is said of a file.
+/// Messages about a file.
 #[derive(Default)]
 struct PinMessages {
     /// What changes.
     changes: Vec<String>,
-    /// What does not, though it was looked at.
+    /// What was looked up and does not change.
     notes: Vec<String>,
 }
 
@@ -213,7 +213,7 @@ impl PinRun<'_> {
         }
     }
 
-    /// Does with the new text what was asked for.
+    /// Writes, reports or shows the new text, as the options say.
     fn change(&mut self, source: &SourceFile, after: &str, changes: &[String]) -> anyhow::Result<()> {
         let is_same = after == source.text;
         if let (Some(path), false) = (source.input.path(), is_same)
@@ -258,19 +258,18 @@ impl PinRun<'_> {
     }
 }
 
-/// A message with its place in front, fit for a terminal.
+/// A message after its position, safe for a terminal.
 fn at(name: &str, position: Option<Position>, message: &str) -> String {
     ReadError { file: name.to_owned(), position, message: message.to_owned(), help: None }.to_string()
 }
 
-/// The change as `git apply` and `patch -p1` take it. On a terminal the characters that it would obey
-/// are shown instead.
+/// The change as `git apply` and `patch -p1` accept it. On a terminal, control characters are escaped.
 fn diff(name: &str, before: &str, after: &str) -> String {
     let (old, new) = match name.starts_with(['/', '<']) {
         true => (name.to_owned(), name.to_owned()),
         false => (format!("a/{name}"), format!("b/{name}")),
     };
-    // `TextDiff::from_lines` would part lines at a lone carriage return too, where patch does not.
+    // `TextDiff::from_lines` also splits lines at a lone carriage return, which patch does not.
     let lines = |text| str::split_inclusive(text, '\n').collect::<Vec<_>>();
     let diff = TextDiff::configure()
         .newline_terminated(true)
@@ -292,8 +291,8 @@ fn diff(name: &str, before: &str, after: &str) -> String {
     shown
 }
 
-/// A name as the header of a diff has it: a tab ends one with spaces, where patch would look for a time,
-/// and one with a character that needs it is quoted, as Git does.
+/// A name in the header of a diff, as Git writes it: a tab follows one with spaces, where patch would look
+/// for a time, and one with control characters or quotes is quoted.
 fn header_name(name: &str) -> String {
     if !name.contains(|character: char| character.is_control() || matches!(character, '"' | '\\')) {
         return if name.contains(' ') { format!("{name}\t") } else { name.to_owned() };
@@ -309,5 +308,5 @@ fn header_name(name: &str) -> String {
     quoted + "\""
 }
 
-/// Questions that are in work at one time. The client of each registry has its own, lower, bound.
+/// Objects that are planned at once. The limit for each registry is lower.
 const AT_ONCE: usize = 64;

@@ -1,4 +1,4 @@
-//! How far long work has come, told on standard error while somebody watches.
+//! Progress of long work, on standard error.
 
 use std::io::IsTerminal;
 use std::sync::Arc;
@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use crate::cli::output;
 
-/// A line on the terminal that is written over as work goes on, and gone when it is dropped. Nothing
-/// is written where standard error is no terminal, nor when the work is short.
+/// A line on the terminal that is updated as work goes on, and removed on drop. Nothing is written where
+/// standard error is not a terminal, nor when the work is short.
 pub(crate) struct Progress {
     done: Arc<AtomicUsize>,
     watcher: Option<Watcher>,
@@ -22,7 +22,7 @@ struct Watcher {
 }
 
 impl Progress {
-    /// Begins to tell of work on `total` things, such as `files`.
+    /// Reports work on `total` things, such as `files`.
     pub(crate) fn of(doing: &'static str, total: usize, things: &'static str) -> Self {
         let done = Arc::new(AtomicUsize::new(0));
         let watcher = std::io::stderr().is_terminal().then(|| {
@@ -45,7 +45,7 @@ impl Progress {
         Self { done, watcher }
     }
 
-    /// How many things are done: to be counted up by whoever works.
+    /// How many things are done: whoever works adds to it.
     pub(crate) fn done(&self) -> &AtomicUsize {
         &self.done
     }
@@ -55,13 +55,13 @@ impl Drop for Progress {
     fn drop(&mut self) {
         if let Some(Watcher { end, thread }) = self.watcher.take() {
             drop(end);
-            // It panics only if the work did.
+            // It panics only where writing to standard error does.
             let _ = thread.join();
         }
     }
 }
 
-/// To the first column, and everything after it gone (ECMA-48 `EL`).
+/// Returns to the first column and erases the line (ECMA-48 `EL`).
 const CLEAR: &str = "\r\u{1b}[K";
 /// Work that ends sooner needs no progress.
 const SHORT_WORK: Duration = Duration::from_millis(700);

@@ -1,8 +1,8 @@
-//! What is known of the outside world when a verdict is made: plain data, no errors.
+//! What is known of registries and the cluster when a verdict is made: plain data, no errors.
 //!
-//! Owns the difference between *known*, *absent* (the registry said there is none) and *unknown*
-//! (nobody answered, and why). Facts can be written out and read back, so that a verdict can be
-//! made again without asking anybody.
+//! Owns the difference between *known*, *absent* (the registry said that there is none) and *unknown*
+//! (no answer, and why). Facts can be written to a file and read back, so that a verdict can be
+//! reproduced offline.
 
 pub mod cluster;
 pub mod image;
@@ -25,19 +25,19 @@ use crate::model::pull_spec::PullSpec;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Facts {
-    /// When the answers were had. Exceptions of a policy end by this clock.
+    /// The time of the answers. Exceptions of a policy expire by it.
     pub observed_at: Timestamp,
-    /// What registries say of each reference that was asked for, keyed by the reference.
+    /// Which manifest each reference names, as registries say.
     #[serde(default)]
     pub manifests: BTreeMap<PullSpec, Fact<Manifest>>,
     /// What the user accepts in place of what the cluster says.
     #[serde(default, skip_serializing_if = "AcceptedBases::is_empty")]
     pub given: AcceptedBases,
-    /// What registries hold under each reference whose layers were asked for, keyed by the reference;
-    /// shared between the reviews that ask about it.
+    /// The images of references whose layers were asked for; shared between the reviews that ask about
+    /// them.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub images: BTreeMap<PullSpec, Fact<Arc<Image>>>,
-    /// What release payloads say, keyed by the payload's reference.
+    /// What release payloads say.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub payloads: BTreeMap<PullSpec, Fact<Payload>>,
     /// What is known of the cluster; shared between the reviews that it serves.
@@ -63,7 +63,7 @@ impl Facts {
         serde_json::from_str(text)
     }
 
-    /// What holds for every question of a run: when it began, what the user gave, the cluster.
+    /// The same without what registries answered: the time, what the user gave, the cluster.
     pub fn without_answers(&self) -> Self {
         Self { given: self.given.clone(), cluster: self.cluster.clone(), ..Self::none(self.observed_at) }
     }
@@ -84,8 +84,8 @@ impl Facts {
     }
 }
 
-/// What the user accepts in place of what the cluster says: part of the facts, so that a verdict
-/// that is made again from a file is the same.
+/// What the user accepts in place of what the cluster says. It is part of the facts, so that a verdict
+/// reproduced from a file is the same.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct AcceptedBases {
@@ -104,15 +104,15 @@ impl AcceptedBases {
     }
 }
 
-/// An answer from outside.
+/// The answer of a registry or the cluster.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Fact<T> {
     /// The answer.
     Known(T),
-    /// There is no such thing: the one who must know said so.
+    /// There is no such thing: whoever is responsible for it said so.
     Absent,
-    /// There was no answer that could be trusted, and why.
+    /// There was no answer that can be trusted, and why.
     Unknown(Cause),
 }
 
@@ -133,7 +133,7 @@ impl<T> Fact<T> {
         }
     }
 
-    /// The same fact about what `change` makes of the answer.
+    /// The same fact with its answer changed.
     pub fn map<U>(self, change: impl FnOnce(T) -> U) -> Fact<U> {
         match self {
             Self::Known(known) => Fact::Known(change(known)),
@@ -143,7 +143,7 @@ impl<T> Fact<T> {
     }
 }
 
-/// What a registry says a reference names.
+/// The manifest that a reference names.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Manifest {

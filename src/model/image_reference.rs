@@ -1,8 +1,8 @@
 //! Image references as nodes read them, with the text as written and the place of each part.
 //!
 //! Owns the grammar `host[:port]/path[:tag][@digest]`. What it accepts is what `containers/image`
-//! accepts on a node, less the names that a node would have to guess a registry for: there is no
-//! default registry here. Every refusal says which part is wrong and shows it.
+//! accepts on a node, except short names, for which a node would have to guess a registry. Every error
+//! says which part is wrong and shows it.
 
 use std::fmt;
 use std::ops::Range;
@@ -17,8 +17,8 @@ use crate::text::shown;
 
 /// A reference to an image in a named registry, for example `quay.io/acme/os:4.18`.
 ///
-/// Tag and digest may both be there: `containers/image` parses that form and then refuses to pull
-/// it, so telling it apart is the business of a rule, not of the parser.
+/// It may have both a tag and a digest: `containers/image` parses that form and then refuses to pull
+/// it, so a rule reports it and the parser accepts it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct ImageReference {
@@ -30,7 +30,7 @@ pub struct ImageReference {
 }
 
 impl ImageReference {
-    /// Parses a reference as it stands in a MachineConfig, at most 255 characters of name, 128 of
+    /// Parses a reference as a MachineConfig has it, at most 255 characters of name, 128 of
     /// tag. Fails with the part that is wrong and where it is.
     pub fn parse(text: &str) -> Result<Self, ReferenceError> {
         Parser { text }.reference()
@@ -76,12 +76,12 @@ impl ImageReference {
         self.digest.as_ref()
     }
 
-    /// Tells whether the reference is `repository@digest`: one image for ever, and pullable by nodes.
+    /// Tells whether the reference is `repository@digest`: always the same image, and pullable by nodes.
     pub fn is_pinned(&self) -> bool {
         self.digest.is_some() && self.tag_end.is_none()
     }
 
-    /// The same repository by digest alone, whatever tag stood there.
+    /// The same repository by digest alone, without the tag.
     pub fn pinned_to(&self, digest: &Digest) -> Self {
         let text = [self.repository(), "@", digest.as_str()].concat().into();
         Self { text, digest: Some(digest.clone()), tag_end: None, ..*self }
@@ -103,8 +103,8 @@ impl ImageReference {
         self.clone().into()
     }
 
-    /// The host that serves the registry's API. It is the written one, but for Docker Hub, whose
-    /// API lives elsewhere than its name says.
+    /// The host that serves the registry's API: the written one, except for Docker Hub, whose API is on
+    /// another host.
     pub fn api_host(&self) -> &str {
         match self.host() {
             "docker.io" | "index.docker.io" => "registry-1.docker.io",
@@ -112,7 +112,7 @@ impl ImageReference {
         }
     }
 
-    /// The repository as the registry's API names it: Docker Hub's official images live in `library/`.
+    /// The repository as the registry's API names it: Docker Hub's official images are in `library/`.
     pub fn api_path(&self) -> String {
         match (self.host(), self.path()) {
             ("docker.io" | "index.docker.io", path) if !path.contains('/') => format!("library/{path}"),
@@ -120,7 +120,7 @@ impl ImageReference {
         }
     }
 
-    /// Where `part` stands in the text, in bytes. `None` when the reference has no such part.
+    /// Where `part` is in the text, in bytes. `None` when the reference has no such part.
     pub fn span(&self, part: Part) -> Option<Range<usize>> {
         match part {
             Part::Whole => Some(0..self.text.len()),
@@ -189,7 +189,7 @@ impl fmt::Display for Part {
     }
 }
 
-/// Why a text is no reference: the part, where it stands, and the fault.
+/// Why a text is not a valid image reference: the part, its position, and the fault.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReferenceError {
     text: String,
@@ -204,7 +204,7 @@ impl ReferenceError {
         self.part
     }
 
-    /// Where the wrong part stands in the text, in bytes.
+    /// Where the wrong part is in the text, in bytes.
     pub fn span(&self) -> Range<usize> {
         self.span.clone()
     }
@@ -268,7 +268,7 @@ pub enum ReferenceFault {
     /// A short name: no registry in front.
     #[error("names no registry; there is no default one")]
     NoRegistry,
-    /// 64 hex digits alone, which is an image's identifier and no name.
+    /// 64 hex digits alone: the identifier of an image, not its name.
     #[error("is an image identifier; nodes cannot pull by identifier")]
     BareIdentifier,
     /// A character that the part may not have.
@@ -277,14 +277,14 @@ pub enum ReferenceFault {
     /// Upper-case letters in the repository path.
     #[error("has upper-case letters; repository paths are lower case")]
     UpperCase,
-    /// A separator where a letter or digit should stand.
+    /// A separator where a letter or digit is expected.
     #[error("has a separator where a letter or digit should stand")]
     Separator,
     /// An IPv6 address. The grammar of `containers/image` has no brackets (`docker/reference/regexp.go`),
-    /// though that of the `distribution` project has them by now.
+    /// though that of the `distribution` project has them.
     #[error("is an address in brackets; nodes accept a host name or an IPv4 address")]
     Brackets,
-    /// The port is no number.
+    /// The port is not a number.
     #[error("has a port that is not a number")]
     Port,
     /// The host and path together are too long.
@@ -429,7 +429,7 @@ fn is_tag_character(index: usize, character: char) -> bool {
     character.is_ascii_alphanumeric() || character == '_' || (index > 0 && matches!(character, '.' | '-'))
 }
 
-/// Letters and digits, parted by one `.`, one or two `_`, or any number of `-`.
+/// Letters and digits, separated by one `.`, one or two `_`, or any number of `-`.
 fn path_component_fault(component: &str) -> Option<ReferenceFault> {
     if component.is_empty() {
         return Some(ReferenceFault::Empty);
@@ -455,7 +455,7 @@ fn transport(text: &str) -> Option<&str> {
     }
     let (name, rest) = text.split_once(':')?;
     let known = TRANSPORTS.contains(&name) || (name.starts_with("ostree-") && !name.contains(['/', '.']));
-    // `oci:5000/os` is a registry called `oci` with a port.
+    // `oci:5000/os` is a registry named `oci` with a port.
     let port = rest.split('/').next().is_some_and(|first| first.bytes().all(|byte| byte.is_ascii_digit()));
     (known && !port).then(|| &text[..=name.len()])
 }

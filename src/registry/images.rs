@@ -1,7 +1,7 @@
-//! Images: manifest, index and config, put together platform by platform.
+//! Images: manifest, index and config, combined platform by platform.
 //!
-//! Two small documents for an image, one more for each further platform of an index; never a layer.
-//! Each is checked against its digest and kept by it, so that images that share one share the answer.
+//! Reads two small documents for an image, and two more for each platform of an index; never a layer.
+//! Each is checked against its digest and cached by it, so images that share one share the answer.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -119,7 +119,7 @@ impl RegistryClient {
         (manifest, image)
     }
 
-    /// The answer that is kept, that of a question under way, or that of `fetch`.
+    /// The cached answer, that of a question under way, or that of `fetch`.
     pub(crate) async fn look_up<T: Clone + Send + Sync + 'static>(
         &self,
         name: &'static str,
@@ -132,7 +132,7 @@ impl RegistryClient {
             return answer;
         }
         self.metrics.cache_request(name, "miss");
-        // It ends without an answer only by a panic, which the log has.
+        // It ends without an answer only by a panic, which is in the log.
         cache.ask(key, fetch()).answer().await.unwrap_or(Fact::Unknown(Cause::Internal))
     }
 }
@@ -149,12 +149,12 @@ impl Pauses {
     }
 }
 
-/// Images that were put together before. The documents have caches of their own; this one spares
-/// taking them apart again for every review of the same image.
+/// Images that were combined before. The documents have caches of their own; this one saves combining
+/// them again for every review of the same image.
 #[derive(Debug)]
 pub(crate) struct ImageCache(Cache<ImageKey, Arc<Image>>);
 
-/// An image by digest, who asked for it where, and for what of it.
+/// An image by digest, the endpoint and credential that it was read with, and its platforms.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct ImageKey {
     reference: PullSpec,
@@ -182,7 +182,7 @@ impl ImageCache {
         key.reference.digest().and_then(|_| self.0.get(key))
     }
 
-    /// Keeps an image of which everything is known that was asked for. A tag may move.
+    /// Keeps an image by digest when everything that was asked for is known. A tag may move.
     fn keep(&self, key: ImageKey, image: &Arc<Image>) {
         let is_settled =
             |fact: &Fact<PlatformImage>| matches!(fact, Fact::Known(_) | Fact::Unknown(Cause::NotAsked));
@@ -193,7 +193,7 @@ impl ImageCache {
 }
 
 impl Image {
-    /// About how many bytes it takes in memory.
+    /// Its approximate size in memory, in bytes.
     fn weight(&self) -> usize {
         let text = |map: &BTreeMap<String, String>| {
             map.iter().map(|(key, value)| key.len() + value.len() + WORD).sum::<usize>()
@@ -213,7 +213,7 @@ impl Image {
     }
 }
 
-/// Reads what lies behind one reference.
+/// Reads the documents of one reference at one endpoint.
 #[derive(Clone)]
 pub(crate) struct ImageReader {
     pub(crate) client: Arc<RegistryClient>,
@@ -223,7 +223,6 @@ pub(crate) struct ImageReader {
 }
 
 impl ImageReader {
-    /// Reads at one endpoint.
     pub(crate) fn new(client: &Arc<RegistryClient>, stop: &ResolvedEndpoint) -> Self {
         Self {
             client: Arc::clone(client),
@@ -253,7 +252,7 @@ impl ImageReader {
     }
 
     /// The images of an index. Fails where one of them names no platform and cannot be read: it could
-    /// be of any.
+    /// be for any.
     async fn children(
         &self,
         entries: &[IndexEntry],
@@ -318,7 +317,7 @@ impl ImageReader {
         taken.map_or(Fact::Absent, Fact::Known)
     }
 
-    /// An image that the index lists for no platform. `None` for what is no image of any.
+    /// An image that the index lists without a platform. `None` for something other than an image.
     async fn nameless(&self, entry: &IndexEntry) -> Result<Option<(Platform, Fact<PlatformImage>)>, Cause> {
         match self.listed(entry).await {
             Ok(image) => Ok(Some(image)),
@@ -394,8 +393,7 @@ impl ImageReader {
 
     /// The manifest or index that the reference names.
     ///
-    /// What a tag means is taken from who asks for that or asked before, so that one review does not see
-    /// two meanings.
+    /// A tag is resolved by the cached answer, so that one review does not see two meanings of it.
     pub(crate) async fn document(&self) -> Fact<Arc<OciDocument>> {
         if self.reference.digest().is_some() {
             return self.document_as_named().await;
@@ -472,7 +470,7 @@ impl ImageReader {
         }
     }
 
-    /// A reader of what has this digest in the same repository.
+    /// A reader of the manifest or blob with this digest in the same repository.
     pub(crate) fn pinned_to(&self, digest: &Digest) -> Self {
         Self { reference: self.reference.pinned_to(digest), ..self.clone() }
     }
@@ -494,7 +492,7 @@ impl OciDocument {
         }
     }
 
-    /// About what it takes to keep the document.
+    /// Its approximate size in memory, in bytes.
     pub(crate) fn weight(&self) -> usize {
         let members = match &self.content {
             OciContent::Image(image) => image.layers.len() + image.annotations.len(),
@@ -505,7 +503,7 @@ impl OciDocument {
 }
 
 impl ImageConfigFile {
-    /// About what it takes to keep the config.
+    /// Its approximate size in memory, in bytes.
     pub(crate) fn weight(&self) -> usize {
         self.length + (self.diff_ids.len() + self.labels.len() + self.history.len()) * MEMBER
     }
@@ -517,19 +515,19 @@ fn same_layers(one: &PlatformImage, other: &PlatformImage) -> bool {
     diff_ids(one) == diff_ids(other)
 }
 
-/// Bytes of images that are put together.
+/// Bytes of combined images.
 const MAX_WHOLE: u64 = 16 * 1024 * 1024;
-/// As long as what they were put together from.
+/// As long as a manifest is taken to be still in the registry.
 const WHOLE_KEPT: Duration = Duration::from_secs(3600);
-/// A layer in memory: two digests and a size. About what else stands alone, too.
+/// A layer in memory: two digests and a size. Other single items take about as much.
 const LAYER: usize = 256;
-/// What a text takes beside its bytes.
+/// The overhead of a text in memory.
 const WORD: usize = 48;
-/// Room for the manifests of some hundred images: that of 66 layers has 15 KB.
+/// Enough for the manifests of hundreds of images: one with 66 layers has 15 KB.
 pub(crate) const MAX_DOCUMENTS: u64 = 32 * 1024 * 1024;
-/// Room for the configs of some hundred images.
+/// Enough for the configs of hundreds of images.
 pub(crate) const MAX_CONFIGS: u64 = 32 * 1024 * 1024;
-/// Configs of real images have some tens of kilobytes; `containers/image` reads as much as this.
+/// Configs of real images have tens of kilobytes; `containers/image` reads as much as this.
 const MAX_CONFIG: usize = 8 * 1024 * 1024;
-/// What a layer, a label or a step takes beside its text.
+/// The overhead of a layer, a label or a step in memory.
 const MEMBER: usize = 128;

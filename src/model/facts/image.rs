@@ -1,7 +1,7 @@
-//! What is known of an image beyond its digest: its platforms, their layers and their words.
+//! Images beyond their digests: platforms, layers, labels and history; and the contents of release payloads.
 //!
-//! Only what manifests and configs say, both checked against their digests; no layer is read. Of
-//! release payloads, which are images too, what they say of the operating system.
+//! Only what manifests and configs say, both checked against their digests; no layer is read. Of a
+//! release payload, which is an image too, only what it says of the operating system.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -12,7 +12,7 @@ use crate::model::digest::Digest;
 use crate::model::facts::{Fact, ManifestKind};
 use crate::model::image_reference::ImageReference;
 
-/// What a registry holds under a reference, platform by platform.
+/// An image or an index, platform by platform.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Image {
@@ -21,14 +21,13 @@ pub struct Image {
     /// Whether the reference names one image or an index of several.
     pub kind: ManifestKind,
     /// The image of each platform. A platform that an index does not list is not in the map; one
-    /// that it lists is unknown or absent there, where its manifest or config could not be had, or
-    /// unknown where nobody asked for it ([`crate::model::facts::Cause::NotAsked`]). A manifest of one image has one
-    /// platform, the one that its config names.
+    /// that it lists is unknown or absent where its manifest or config could not be read, and unknown
+    /// where nobody asked for it ([`Cause::NotAsked`](crate::model::facts::Cause::NotAsked)). A manifest
+    /// of one image has one platform, which its config names.
     pub platforms: BTreeMap<Platform, Fact<PlatformImage>>,
 }
 
-/// An operating system and an architecture, written `linux/amd64`; a variant is left out, because
-/// nodes have none.
+/// An operating system and an architecture, written `linux/amd64`, without a variant: nodes report none.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Platform {
@@ -42,7 +41,7 @@ impl Platform {
         Self::new("linux", architecture)
     }
 
-    /// The platform of these two words, as the OCI image specification writes them (`GOOS`, `GOARCH`).
+    /// A platform by the names of the OCI image specification (`GOOS`, `GOARCH`).
     pub fn new(os: &str, architecture: &str) -> Self {
         Self { os: os.to_owned(), architecture: architecture.to_owned() }
     }
@@ -78,7 +77,7 @@ impl TryFrom<String> for Platform {
             Some((os, architecture)) if !os.is_empty() && !architecture.is_empty() => {
                 Ok(Self::new(os, architecture))
             }
-            _ => Err(format!("`{text}` is no platform; linux/amd64 is one")),
+            _ => Err(format!("`{text}` is not a platform such as linux/amd64")),
         }
     }
 }
@@ -96,11 +95,11 @@ pub struct PlatformImage {
     /// The labels of its config.
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
-    /// The annotations of its manifest. Anybody can write them, and a push to a registry may lose
-    /// them: hints for words, never proof.
+    /// The annotations of its manifest. Anybody can write them, and a push may lose them: hints for
+    /// messages, never proof.
     #[serde(default)]
     pub annotations: BTreeMap<String, String>,
-    /// How its layers came to be, as far as its builder told.
+    /// How its layers were made, as far as its builder recorded it.
     #[serde(default)]
     pub history: Vec<HistoryStep>,
     /// `created` of its config, as written.
@@ -112,7 +111,7 @@ pub struct PlatformImage {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Layer {
-    /// The digest of the uncompressed layer: what lineage is proved by.
+    /// The digest of the uncompressed layer, which proves lineage.
     pub diff_id: Digest,
     /// The digest of the layer as it is stored, which changes with its compression.
     pub digest: Digest,
