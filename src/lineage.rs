@@ -265,13 +265,7 @@ impl Base {
 
     /// The base of `platform`.
     pub fn on<'a>(&self, platform: &Platform, facts: &'a Facts) -> Option<&'a PlatformImage> {
-        match facts.image(&self.reference) {
-            Fact::Known(image) => match image.platforms.get(platform)? {
-                Fact::Known(of) => Some(of),
-                Fact::Absent | Fact::Unknown(_) => None,
-            },
-            Fact::Absent | Fact::Unknown(_) => None,
-        }
+        facts.image(&self.reference).known()?.platforms.get(platform)?.known()
     }
 }
 
@@ -286,12 +280,9 @@ fn platforms(
     if let Some(needed) = pool.and_then(AffectedPool::platforms).filter(|needed| !needed.is_empty()) {
         return needed;
     }
-    let of_bases = expected.accepted.iter().filter_map(|base| match facts.image(&base.reference) {
-        Fact::Known(base) => Some(&base.platforms),
-        Fact::Absent | Fact::Unknown(_) => None,
-    });
+    let of_bases = expected.accepted.iter().filter_map(|base| facts.image(&base.reference).known());
     let of_bases: Vec<_> = of_bases.collect();
-    let shared = |platform: &&Platform| of_bases.iter().any(|platforms| platforms.contains_key(*platform));
+    let shared = |platform: &&Platform| of_bases.iter().any(|base| base.platforms.contains_key(*platform));
     let some: Vec<_> = image.platforms.keys().filter(shared).cloned().collect();
     if some.is_empty() { image.platforms.keys().cloned().collect() } else { some }
 }

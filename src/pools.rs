@@ -53,10 +53,7 @@ pub fn names<'a>(pools: &[AffectedPool<'a>]) -> Vec<&'a str> {
 impl<'a> AffectedPool<'a> {
     /// The nodes of the pool, counted by architecture. `None` when they are not known.
     pub fn nodes(&self) -> Option<&'a BTreeMap<String, u32>> {
-        match &self.known?.nodes {
-            Fact::Known(nodes) => Some(nodes),
-            Fact::Absent | Fact::Unknown(_) => None,
-        }
+        self.known?.nodes.known()
     }
 
     /// The number of the pool's nodes. `None` when they are not known.
@@ -79,10 +76,7 @@ impl<'a> AffectedPool<'a> {
             let worker = all(cluster).find(|pool| pool.name == WORKER)?.known?;
             worker.os_image_stream.as_deref().filter(|_| !BUILT_IN.contains(&self.name))
         };
-        let default = || match &cluster.streams {
-            Fact::Known(streams) => Some(streams.default_stream.as_str()),
-            Fact::Absent | Fact::Unknown(_) => None,
-        };
+        let default = || cluster.streams.known().map(|streams| streams.default_stream.as_str());
         own.or_else(inherited).or_else(default).filter(|stream| !stream.is_empty())
     }
 

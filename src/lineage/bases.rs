@@ -230,14 +230,14 @@ impl ExpectedBases {
         if has_streams(cluster, release) || (stream.is_some() && !matches!(cluster.streams, Fact::Absent)) {
             return false;
         }
-        let controller_config = match &cluster.controller_config {
-            Fact::Known(config) => Some((&config.base_os_container_image, config.release_version.as_deref())),
-            Fact::Absent | Fact::Unknown(_) => None,
-        };
-        let config_map = match &cluster.os_image_url {
-            Fact::Known(map) => Some((&map.base_os_container_image, Some(map.release_version.as_str()))),
-            Fact::Absent | Fact::Unknown(_) => None,
-        };
+        let controller_config = cluster
+            .controller_config
+            .known()
+            .map(|config| (&config.base_os_container_image, config.release_version.as_deref()));
+        let config_map = cluster
+            .os_image_url
+            .known()
+            .map(|map| (&map.base_os_container_image, Some(map.release_version.as_str())));
         for (origin, source) in
             [(BaseOrigin::ControllerConfig, controller_config), (BaseOrigin::ConfigMap, config_map)]
         {
@@ -331,10 +331,10 @@ impl ExpectedBases {
 
     fn missing_from_cluster(&mut self, cluster: &Cluster) {
         let causes = [
-            ("ClusterVersion/version", cause_of(&cluster.version)),
-            ("OSImageStream/cluster", cause_of(&cluster.streams)),
-            ("ControllerConfig/machine-config-controller", cause_of(&cluster.controller_config)),
-            ("ConfigMap/machine-config-osimageurl", cause_of(&cluster.os_image_url)),
+            ("ClusterVersion/version", cluster.version.cause()),
+            ("OSImageStream/cluster", cluster.streams.cause()),
+            ("ControllerConfig/machine-config-controller", cluster.controller_config.cause()),
+            ("ConfigMap/machine-config-osimageurl", cluster.os_image_url.cause()),
         ];
         let first = causes.into_iter().find_map(|(object, cause)| Some((object, cause?)));
         // A Kubernetes that is no OpenShift has none of them: nothing to judge by, as without a cluster.
@@ -474,13 +474,6 @@ fn same_image(of: Option<&str>, desired: &str) -> ReleaseMatch {
 fn plain(reference: &ImageReference, origin: BaseOrigin) -> Base {
     let status = BaseStatus::Accepted;
     Base { reference: reference.pull_spec(), release: None, stream: None, origin, status }
-}
-
-fn cause_of<T>(fact: &Fact<T>) -> Option<&Cause> {
-    match fact {
-        Fact::Unknown(cause) => Some(cause),
-        Fact::Known(_) | Fact::Absent => None,
-    }
 }
 
 /// Releases of the cluster's history that are looked at: each costs reading a payload.

@@ -106,10 +106,10 @@ fn older(image: &ImageReference, own: &OsVersion, than: &OsVersion, what: &str, 
 /// The version of each platform of `reference` that states one.
 fn versions<'a>(case: &Context<'a>, reference: &PullSpec) -> Vec<(&'a Platform, OsVersion)> {
     let Fact::Known(image) = case.facts.image(reference) else { return Vec::new() };
-    let platforms = image.platforms.iter().filter_map(|(platform, of)| match of {
-        Fact::Known(of) => Some((platform, OsVersion::of_labels(&of.labels)?)),
-        Fact::Absent | Fact::Unknown(_) => None,
-    });
+    let platforms = image
+        .platforms
+        .iter()
+        .filter_map(|(platform, of)| Some((platform, OsVersion::of_labels(&of.known()?.labels)?)));
     platforms.collect()
 }
 
