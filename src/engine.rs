@@ -139,7 +139,7 @@ impl Engine {
         loop {
             let questions = match step(facts) {
                 Step::Done(result) => return result,
-                Step::Ask(questions) => joined(&questions),
+                Step::Ask(questions) => joined(questions),
             };
             let answers = questions.iter().map(|question| self.answer(question, facts, policy, deadline));
             for (question, answer) in questions.iter().zip(join_all(answers).await) {

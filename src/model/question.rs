@@ -159,11 +159,11 @@ impl Question {
 }
 
 /// Makes each question one, where several are about the same image or payload.
-pub fn joined(questions: &[Question]) -> Vec<Question> {
-    let mut distinct: Vec<Question> = Vec::new();
+pub fn joined(questions: Vec<Question>) -> Vec<Question> {
+    let mut distinct: Vec<Question> = Vec::with_capacity(questions.len());
     for question in questions {
-        if !distinct.iter_mut().any(|earlier| earlier.join(question)) {
-            distinct.push(question.clone());
+        if !distinct.iter_mut().any(|earlier| earlier.join(&question)) {
+            distinct.push(question);
         }
     }
     distinct
@@ -264,12 +264,15 @@ mod tests {
             (manifest(Freshness::Cached), image(Platforms::All), vec![both]),
             (payload(), payload(), vec![payload()]),
         ] {
-            assert_eq!(joined(&[one.clone(), other.clone()]), expected);
-            assert_eq!(joined(&[other, one]), expected);
+            assert_eq!(joined(vec![one.clone(), other.clone()]), expected);
+            assert_eq!(joined(vec![other, one]), expected);
         }
-        let others =
-            [manifest(Freshness::Cached), payload(), Question::manifest(reference("2"), Freshness::Cached)];
-        assert_eq!(joined(&others), others);
+        let others = vec![
+            manifest(Freshness::Cached),
+            payload(),
+            Question::manifest(reference("2"), Freshness::Cached),
+        ];
+        assert_eq!(joined(others.clone()), others);
     }
 
     #[test]
