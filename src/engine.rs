@@ -11,7 +11,7 @@ use futures_util::future::join_all;
 use tokio::sync::OnceCell;
 use tokio::time::Instant;
 
-use crate::evaluate::{self, Verdict};
+use crate::evaluate::{self, DryRun, Judgement};
 use crate::model::facts::Facts;
 use crate::model::machine_config::Subject;
 use crate::model::question::{Answer, Question, Step, joined};
@@ -31,32 +31,6 @@ pub struct Engine {
 struct Memo {
     asked: Mutex<HashMap<Question, Arc<OnceCell<Answer>>>>,
     known: Mutex<Facts>,
-}
-
-/// An object as it stands, judged.
-#[derive(Clone, Debug)]
-pub struct Judgement {
-    /// What was found.
-    pub verdict: Verdict,
-    /// What the verdict rests on.
-    pub facts: Facts,
-}
-
-/// What the cluster would do with an object, step by step.
-#[derive(Debug)]
-pub struct DryRun {
-    /// The object as it came.
-    pub subject: Subject,
-    /// The policy that it was judged under.
-    pub policy: Arc<Policy>,
-    /// What was known.
-    pub facts: Facts,
-    /// What `/mutate` would change.
-    pub plan: Plan,
-    /// The verdict on the object as it came.
-    pub before: Verdict,
-    /// The verdict on the object after the plan: what `/validate` would say.
-    pub verdict: Verdict,
 }
 
 impl Engine {

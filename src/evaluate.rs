@@ -3,6 +3,8 @@
 //! Pure and total: the same subject, facts and policy give the same verdict for ever, in the same
 //! order (by field, then by rule). All findings are told, never only the first.
 
+use std::sync::Arc;
+
 use jiff::tz::TimeZone;
 
 use crate::lineage::{self, Lineage, MissingFact};
@@ -10,7 +12,7 @@ use crate::model::facts::Facts;
 use crate::model::image_reference::ImageReference;
 use crate::model::machine_config::{Field, Subject};
 use crate::model::question::{Freshness, Question, Step};
-use crate::pin;
+use crate::pin::{self, Plan};
 use crate::policy::{Level, Policy};
 use crate::pools::{self, AffectedPool};
 use crate::rules::{self, Certainty, Context, Observation, Rule, RuleInput};
@@ -193,6 +195,32 @@ impl Verdict {
     pub fn at(&self, level: Level) -> impl Iterator<Item = &Finding> {
         self.findings.iter().filter(move |finding| finding.level == level)
     }
+}
+
+/// An object as it stands, judged.
+#[derive(Clone, Debug)]
+pub struct Judgement {
+    /// What was found.
+    pub verdict: Verdict,
+    /// What the verdict rests on.
+    pub facts: Facts,
+}
+
+/// What the cluster would do with an object, step by step.
+#[derive(Debug)]
+pub struct DryRun {
+    /// The object as it came.
+    pub subject: Subject,
+    /// The policy that it was judged under.
+    pub policy: Arc<Policy>,
+    /// What was known.
+    pub facts: Facts,
+    /// What `/mutate` would change.
+    pub plan: Plan,
+    /// The verdict on the object as it came.
+    pub before: Verdict,
+    /// The verdict on the object after the plan: what `/validate` would say.
+    pub verdict: Verdict,
 }
 
 /// What a verdict comes to.

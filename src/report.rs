@@ -13,8 +13,7 @@ use json_patch::Patch;
 use serde::Serialize;
 
 use crate::cli::inputs::ReadError;
-use crate::engine::{DryRun, Judgement};
-use crate::evaluate::{Finding, Suppressed, Verdict, VerdictLevel};
+use crate::evaluate::{DryRun, Finding, Judgement, Suppressed, Verdict, VerdictLevel};
 use crate::model::facts::Facts;
 use crate::model::machine_config::{Field, Position, Subject};
 use crate::pin::{self, Plan};

@@ -56,7 +56,6 @@ const KNOWN: &[(&str, &str)] = &[
     ("policy.rs", "rules"),
     ("policy/file.rs", "rules"),
     ("report.rs", "cli"),
-    ("report.rs", "engine"),
     ("server/request.rs", "cli"),
 ];
 
