@@ -6,8 +6,6 @@
 
 mod patch;
 mod plan;
-#[cfg(test)]
-mod tests;
 
 use crate::model::facts::{Fact, Facts, Manifest};
 use crate::model::machine_config::{Field, Object, Subject};
@@ -66,3 +64,6 @@ fn tag_to_resolve(object: &Object, field: Field) -> Option<PullSpec> {
         Some(_) => None,
     }
 }
+
+#[cfg(test)]
+mod tests;
