@@ -11,6 +11,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::cli::ExitStatus;
 use crate::cli::args::ServeArgs;
 use crate::cli::connect;
+use crate::cli::session;
 use crate::engine::Engine;
 use crate::metrics::Metrics;
 use crate::server::{ConnectionLimits, DryRunAccess, Parts, Server, Shutdown};
@@ -19,11 +20,8 @@ use crate::tls::{ClientAuthority, ServingCertificate};
 
 /// Serves until SIGTERM or SIGINT. `more` adds routes beside the webhooks.
 pub fn run(options: &ServeArgs, more: Router) -> anyhow::Result<ExitStatus> {
-    let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime")?;
-    let outcome = runtime.block_on(serve(options, more));
-    // An exec plug-in of the kubeconfig may hang for ever, and is not waited for.
-    runtime.shutdown_background();
-    outcome.map(|()| ExitStatus::Clean)
+    session::block_on(serve(options, more))??;
+    Ok(ExitStatus::Clean)
 }
 
 #[expect(clippy::print_stdout, reason = "its first two lines, while the reader is waiting")]
