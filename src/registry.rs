@@ -129,7 +129,7 @@ impl RegistryClient {
     }
 
     /// The endpoints of `reference`, for an answer by `deadline`.
-    pub(crate) fn tour(&self, reference: &PullSpec, deadline: Instant) -> Endpoints<'_> {
+    pub(crate) fn endpoints(&self, reference: &PullSpec, deadline: Instant) -> Endpoints<'_> {
         let route = self.registries.current().route(reference);
         Endpoints::new(&self.credentials, route, reference, deadline)
     }

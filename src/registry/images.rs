@@ -82,36 +82,36 @@ impl RegistryClient {
         deadline: Instant,
     ) -> (Fact<Manifest>, Fact<Arc<Image>>) {
         let mut manifest = Fact::Unknown(Cause::NotAsked);
-        let mut tour = self.tour(reference, deadline);
-        while let Some((stop, by)) = tour.next().await {
-            let key = ImageKey::new(&stop, platforms);
+        let mut endpoints = self.endpoints(reference, deadline);
+        while let Some((endpoint, by)) = endpoints.next().await {
+            let key = ImageKey::new(&endpoint, platforms);
             if freshness != Some(Freshness::Fresh)
                 && let Some(image) = self.images.recall(&key)
             {
                 self.metrics.cache_request("image", "hit");
                 if manifest.known().is_none() {
-                    let (digest, kind, endpoint) = (image.digest.clone(), image.kind, stop.name);
+                    let (digest, kind, endpoint) = (image.digest.clone(), image.kind, endpoint.name);
                     manifest = Fact::Known(Manifest { digest, kind, endpoint });
                 }
                 return (manifest, Fact::Known(image));
             }
             self.metrics.cache_request("image", "miss");
-            let reader = ImageReader::new(self, &stop);
+            let reader = ImageReader::new(self, &endpoint);
             if let Some(freshness) = freshness
                 && manifest.known().is_none()
             {
                 let answer = Box::pin(reader.manifest_before_body(freshness, by)).await;
-                manifest = answer.map(|manifest| Manifest { endpoint: stop.name.clone(), ..manifest });
+                manifest = answer.map(|manifest| Manifest { endpoint: endpoint.name.clone(), ..manifest });
             }
             let platforms = platforms.clone();
             let work = Box::pin(async move { reader.image(&platforms).await });
-            if let Some(image) = tour.note(answer_by(by, &stop.reference, work).await) {
+            if let Some(image) = endpoints.note(answer_by(by, &endpoint.reference, work).await) {
                 let image = Arc::new(image);
                 self.images.keep(key, &image);
                 return (manifest, Fact::Known(image));
             }
         }
-        let image: Fact<Arc<Image>> = tour.end();
+        let image: Fact<Arc<Image>> = endpoints.end();
         if freshness.is_some() && manifest.known().is_none() {
             // Nobody gave either, for the same reasons.
             manifest = image.cause().map_or(Fact::Absent, |cause| Fact::Unknown(cause.clone()));
@@ -163,10 +163,10 @@ struct ImageKey {
 }
 
 impl ImageKey {
-    fn new(stop: &ResolvedEndpoint, platforms: &Platforms) -> Self {
+    fn new(endpoint: &ResolvedEndpoint, platforms: &Platforms) -> Self {
         Self {
-            reference: stop.reference.clone(),
-            credential: stop.credential.as_ref().map(Credential::fingerprint),
+            reference: endpoint.reference.clone(),
+            credential: endpoint.credential.as_ref().map(Credential::fingerprint),
             platforms: platforms.clone(),
         }
     }
@@ -223,12 +223,12 @@ pub(crate) struct ImageReader {
 }
 
 impl ImageReader {
-    pub(crate) fn new(client: &Arc<RegistryClient>, stop: &ResolvedEndpoint) -> Self {
+    pub(crate) fn new(client: &Arc<RegistryClient>, endpoint: &ResolvedEndpoint) -> Self {
         Self {
             client: Arc::clone(client),
-            reference: stop.reference.clone(),
-            trust: stop.trust,
-            credential: stop.credential.clone(),
+            reference: endpoint.reference.clone(),
+            trust: endpoint.trust,
+            credential: endpoint.credential.clone(),
         }
     }
 
@@ -296,7 +296,7 @@ impl ImageReader {
         for entry in entries.iter().filter(|entry| !(has_usual && entry.is_variant)) {
             let image = match self.listed(entry).await {
                 Ok((found, image)) if found == *platform => image,
-                Ok((found, _)) => Fact::Unknown(self.nonsense(format!(
+                Ok((found, _)) => Fact::Unknown(self.invalid(format!(
                     "its index lists {} for {platform}, but the config of that image says {found}",
                     entry.digest.short()
                 ))),
@@ -308,7 +308,7 @@ impl ImageReader {
                 (Fact::Known(image), Some(first)) if same_layers(first, &image) => {}
                 (Fact::Known(_), Some(_)) => {
                     return Fact::Unknown(
-                        self.nonsense(format!("its index lists different images for {platform}")),
+                        self.invalid(format!("its index lists different images for {platform}")),
                     );
                 }
                 (unknown, _) => return unknown,
@@ -323,7 +323,7 @@ impl ImageReader {
             Ok(image) => Ok(Some(image)),
             Err(RequestFailure::Unknown(Cause::NotAnImage { .. })) => Ok(None),
             Err(RequestFailure::Unknown(cause)) => Err(cause),
-            Err(RequestFailure::Absent) => Err(self.nonsense(format!(
+            Err(RequestFailure::Absent) => Err(self.invalid(format!(
                 "its index lists {} for no platform, and that image is not there",
                 entry.digest.short()
             ))),
@@ -359,7 +359,7 @@ impl ImageReader {
             Fact::Known(config) => config,
             Fact::Unknown(cause) => return Err(cause),
             Fact::Absent => {
-                return Err(self.nonsense(format!(
+                return Err(self.invalid(format!(
                     "it has the manifest {} but not the config {} that this names",
                     digest.short(),
                     manifest.config.digest.short()
@@ -383,7 +383,7 @@ impl ImageReader {
                 created: config.created.clone(),
             })
         } else {
-            Fact::Unknown(self.nonsense(format!(
+            Fact::Unknown(self.invalid(format!(
                 "the manifest {} has {layers} layers, but its config names {diff_ids} (rootfs.diff_ids)",
                 digest.short()
             )))
@@ -418,14 +418,14 @@ impl ImageReader {
     }
 
     pub(crate) async fn fetch_document(&self) -> Result<Arc<OciDocument>, RequestFailure> {
-        let dialogue = self.dialogue();
-        let reply = dialogue.request(Method::GET, RepositoryResource::Manifest).await?;
+        let repository = self.repository();
+        let reply = repository.request(Method::GET, RepositoryResource::Manifest).await?;
         if reply.status != StatusCode::OK {
-            return Err(dialogue.failure(&reply));
+            return Err(repository.failure(&reply));
         }
-        let (manifest, body) = dialogue.manifest_of_body(reply).await?;
+        let (manifest, body) = repository.manifest_of_body(reply).await?;
         let content = OciContent::parse(manifest.kind, &body).map_err(|unusable| match unusable {
-            Unusable::Wrong(reason) => dialogue.invalid(reason),
+            Unusable::Wrong(reason) => repository.invalid(reason),
             Unusable::NotAnImage(reason) => Cause::NotAnImage { reason }.into(),
         })?;
         let document = Arc::new(OciDocument { digest: manifest.digest, content, length: body.len() });
@@ -446,22 +446,22 @@ impl ImageReader {
     }
 
     async fn fetch_config(&self, descriptor: &Descriptor) -> Result<Arc<ImageConfigFile>, RequestFailure> {
-        let dialogue = self.dialogue();
+        let repository = self.repository();
         if descriptor.size > MAX_CONFIG as u64 {
-            return Err(dialogue.invalid(format!("its config is longer than {MAX_CONFIG} bytes")));
+            return Err(repository.invalid(format!("its config is longer than {MAX_CONFIG} bytes")));
         }
-        let reply = dialogue.request(Method::GET, RepositoryResource::Blob(&descriptor.digest)).await?;
+        let reply = repository.request(Method::GET, RepositoryResource::Blob(&descriptor.digest)).await?;
         if reply.status != StatusCode::OK {
-            return Err(dialogue.failure(&reply));
+            return Err(repository.failure(&reply));
         }
         let body = self.client.transport.read(reply, MAX_CONFIG).await.map_err(RequestFailure::Unknown)?;
         if !descriptor.digest.matches(&body) {
-            return Err(dialogue.mismatch(descriptor.digest.clone(), Digest::of(&body)));
+            return Err(repository.mismatch(descriptor.digest.clone(), Digest::of(&body)));
         }
-        ImageConfigFile::parse(&body).map(Arc::new).map_err(|reason| dialogue.invalid(reason))
+        ImageConfigFile::parse(&body).map(Arc::new).map_err(|reason| repository.invalid(reason))
     }
 
-    pub(crate) fn dialogue(&self) -> RepositoryClient<'_> {
+    pub(crate) fn repository(&self) -> RepositoryClient<'_> {
         RepositoryClient {
             client: &self.client,
             reference: &self.reference,
@@ -479,7 +479,7 @@ impl ImageReader {
         CacheKey::new(&self.reference, self.trust, self.credential.as_ref())
     }
 
-    fn nonsense(&self, reason: String) -> Cause {
+    fn invalid(&self, reason: String) -> Cause {
         Cause::InvalidResponse { host: self.reference.host().to_owned(), reason }
     }
 }

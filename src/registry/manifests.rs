@@ -44,14 +44,14 @@ impl RegistryClient {
         freshness: Freshness,
         deadline: Instant,
     ) -> Fact<Manifest> {
-        let mut tour = self.tour(reference, deadline);
-        while let Some((stop, by)) = tour.next().await {
-            let answer = ImageReader::new(self, &stop).manifest(freshness, by).await;
-            if let Some(manifest) = tour.note(answer) {
-                return Fact::Known(Manifest { endpoint: stop.name, ..manifest });
+        let mut endpoints = self.endpoints(reference, deadline);
+        while let Some((endpoint, by)) = endpoints.next().await {
+            let answer = ImageReader::new(self, &endpoint).manifest(freshness, by).await;
+            if let Some(manifest) = endpoints.note(answer) {
+                return Fact::Known(Manifest { endpoint: endpoint.name, ..manifest });
             }
         }
-        tour.end()
+        endpoints.end()
     }
 }
 
@@ -119,22 +119,22 @@ impl ImageReader {
     }
 
     async fn fetch_manifest(&self) -> Result<Manifest, RequestFailure> {
-        let dialogue = self.dialogue();
-        let head = dialogue.request(Method::HEAD, RepositoryResource::Manifest).await?;
+        let repository = self.repository();
+        let head = repository.request(Method::HEAD, RepositoryResource::Manifest).await?;
         match head.status {
             StatusCode::OK => {
-                if let Some(manifest) = dialogue.manifest_of_head(&head)? {
+                if let Some(manifest) = repository.manifest_of_head(&head)? {
                     return Ok(manifest);
                 }
             }
             status if HEAD_IS_UNKNOWN.contains(&status) => {}
-            _ => return Err(dialogue.failure(&head)),
+            _ => return Err(repository.failure(&head)),
         }
-        let reply = dialogue.request(Method::GET, RepositoryResource::Manifest).await?;
+        let reply = repository.request(Method::GET, RepositoryResource::Manifest).await?;
         if reply.status != StatusCode::OK {
-            return Err(dialogue.failure(&reply));
+            return Err(repository.failure(&reply));
         }
-        Ok(dialogue.manifest_of_body(reply).await?.0)
+        Ok(repository.manifest_of_body(reply).await?.0)
     }
 }
 

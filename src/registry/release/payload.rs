@@ -39,14 +39,14 @@ impl RegistryClient {
     }
 
     async fn payload_once(self: &Arc<Self>, reference: &PullSpec, deadline: Instant) -> Fact<Payload> {
-        let mut tour = self.tour(reference, deadline);
-        while let Some((stop, by)) = tour.next().await {
-            let work = Box::pin(ImageReader::new(self, &stop).payload());
-            if let Some(payload) = tour.note(answer_by(by, &stop.reference, work).await) {
+        let mut endpoints = self.endpoints(reference, deadline);
+        while let Some((endpoint, by)) = endpoints.next().await {
+            let work = Box::pin(ImageReader::new(self, &endpoint).payload());
+            if let Some(payload) = endpoints.note(answer_by(by, &endpoint.reference, work).await) {
                 return Fact::Known(payload);
             }
         }
-        tour.end()
+        endpoints.end()
     }
 }
 
@@ -112,7 +112,7 @@ impl ImageReader {
 
     /// What a layer does to the file. Fails when the layer does not have its digest.
     async fn search(&self, layer: &Descriptor) -> Result<LayerOutcome, RequestFailure> {
-        let repository = self.dialogue();
+        let repository = self.repository();
         let mut reply = repository.request(Method::GET, RepositoryResource::Blob(&layer.digest)).await?;
         match reply.status {
             StatusCode::OK => {}
