@@ -3,7 +3,6 @@
 //! [`answers`] has the answers that are expected. Limits that are too long to wait for are set short in
 //! [`embedded`], the same server inside the test's own process.
 
-mod ahead;
 mod answers;
 mod bad_input;
 mod base;
@@ -21,6 +20,7 @@ mod logs;
 mod metrics;
 mod mutate;
 mod policy;
+mod prefetch;
 mod registries;
 mod reload;
 mod same_engine;
