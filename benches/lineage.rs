@@ -33,7 +33,7 @@ fn main() -> ExitCode {
         let judgement = lineage::judge(&image, &[], &facts, &policy);
         match (&judgement.lineage[0].ancestry, expected) {
             (Ancestry::Derived { .. }, None) => {}
-            (Ancestry::Foreign { why, .. }, Some(expected)) if *why == expected => {}
+            (Ancestry::Foreign { reason, .. }, Some(expected)) if *reason == expected => {}
             (other, _) => panic!("{name}: {other:?}"),
         }
         let times: Vec<_> = (0..ROUNDS)

@@ -1,7 +1,7 @@
-//! The fold: what the rules see, at the levels of the policy, becomes one verdict.
+//! Evaluation: the observations of the rules at the levels of the policy become one verdict.
 //!
-//! Pure and total: the same subject, facts and policy give the same verdict for ever, in the same
-//! order (by field, then by rule). All findings are told, never only the first.
+//! Pure: the same subject, facts and policy always give the same verdict, with its findings in the same
+//! order (by field, then by rule). All findings are reported, not only the first.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use crate::model::question::{Freshness, Question, Step};
 use crate::pin::{self, Plan};
 use crate::policy::{Level, Policy};
 use crate::pools::{self, AffectedPool};
-use crate::rules::{self, Certainty, Context, Observation, Rule, RuleInput};
+use crate::rules::{self, Certainty, Context, Judge, Observation, Rule, RuleInput};
 
 /// Judges `subject`.
 pub fn evaluate(subject: &Subject, facts: &Facts, policy: &Policy) -> Verdict {
@@ -23,14 +23,14 @@ pub fn evaluate(subject: &Subject, facts: &Facts, policy: &Policy) -> Verdict {
     Evaluation::of(subject, facts, policy, &affected).verdict()
 }
 
-/// Judges `subject` under `policy` once `facts` hold all that it is judged by.
+/// Judges `subject` if `facts` contain everything that is needed; otherwise returns what must be asked.
 pub fn assess(subject: &Subject, facts: &Facts, policy: &Policy) -> Step<Verdict> {
     let affected = pools::affected(subject, &facts.cluster);
     let evaluation = Evaluation::of(subject, facts, policy, &affected);
     Step::after(evaluation.questions(), || evaluation.verdict())
 }
 
-/// An object as far as it can be seen: what both the questions and the verdict rest on.
+/// What the questions and the verdict are derived from.
 struct Evaluation<'a> {
     subject: &'a Subject,
     facts: &'a Facts,
@@ -38,8 +38,8 @@ struct Evaluation<'a> {
     affected: &'a [AffectedPool<'a>],
     pools: Vec<&'a str>,
     /// The rules that are not off.
-    rules: Vec<(&'static Rule, Level)>,
-    judgement: lineage::LineageAssessment,
+    rules: Vec<(&'static Rule, Judge, Level)>,
+    assessment: lineage::LineageAssessment,
 }
 
 impl<'a> Evaluation<'a> {
@@ -50,17 +50,17 @@ impl<'a> Evaluation<'a> {
         affected: &'a [AffectedPool<'a>],
     ) -> Self {
         let pools = pools::names(affected);
-        let levels = rules::ALL.iter().map(|rule| (*rule, policy.level_alone(rule, &pools)));
-        let rules = levels.filter(|(_, level)| *level != Level::Off).collect();
-        let judgement = match subject.object.reference(Field::OsImage) {
+        let rules = rules::judges().map(|(rule, judge)| (rule, judge, policy.level_alone(rule, &pools)));
+        let rules = rules.filter(|(.., level)| *level != Level::Off).collect();
+        let assessment = match subject.object.reference(Field::OsImage) {
             Some(image) => lineage::judge(image, affected, facts, policy),
             None => lineage::LineageAssessment::default(),
         };
-        Self { subject, facts, policy, affected, pools, rules, judgement }
+        Self { subject, facts, policy, affected, pools, rules, assessment }
     }
 
     fn questions(&self) -> Vec<Question> {
-        let asks = |input: RuleInput| self.rules.iter().any(|(rule, _)| rule.inputs.contains(&input));
+        let asks = |input: RuleInput| self.rules.iter().any(|(rule, ..)| rule.needs(input));
         let mut questions = Vec::new();
         if asks(RuleInput::Manifest) || asks(RuleInput::Image) {
             let references = Field::ALL.iter().filter_map(|field| self.subject.object.reference(*field));
@@ -69,25 +69,27 @@ impl<'a> Evaluation<'a> {
             }
         }
         if asks(RuleInput::Image) {
-            questions.extend_from_slice(&self.judgement.questions);
+            questions.extend_from_slice(&self.assessment.questions);
             questions.extend(rules::further_questions(self.subject, self.affected, self.facts));
         }
         questions
     }
 
     fn verdict(self) -> Verdict {
-        let Self { subject, facts, policy, affected, pools, rules, judgement } = self;
+        let Self { subject, facts, policy, affected, pools, rules, assessment } = self;
         let today = facts.observed_at.to_zoned(TimeZone::UTC).date();
-        let lineage = judgement.lineage;
-        let case = Context { subject, facts, policy, pools: affected, lineage: &lineage };
+        let lineage = assessment.lineage;
+        let context = Context { subject, facts, policy, pools: affected, lineage: &lineage };
+        let is_on = |id: &str| rules.iter().any(|(rule, ..)| rule.id == id);
         let mut verdict = Verdict::default();
         let mut found: Vec<RankedFinding> = Vec::new();
-        for (rule, level) in &rules {
-            let (rule, level) = (*rule, *level);
-            for observation in (rule.judge)(&case) {
-                let mut notes = observation.notes.clone();
-                let exceptions: Vec<_> = policy.exceptions(rule, &subject.name).collect();
-                if let Some(exception) = exceptions.iter().find(|exception| exception.holds_on(today)) {
+        for (rule, judge, level) in rules.iter().copied() {
+            for observation in judge(&context) {
+                if observation.covered_by.is_some_and(is_on) {
+                    continue;
+                }
+                let exceptions = || policy.exceptions(rule, &subject.name);
+                if let Some(exception) = exceptions().find(|exception| exception.applies_on(today)) {
                     verdict.excepted.push(Suppressed {
                         rule,
                         field: observation.field,
@@ -97,45 +99,26 @@ impl<'a> Evaluation<'a> {
                     });
                     continue;
                 }
-                for exception in exceptions {
-                    notes.push(format!(
-                        "the exception for it ended on {}: {}",
-                        exception.expires, exception.reason
-                    ));
-                }
-                let level = match observation.certainty {
-                    Certainty::Fault => {
-                        notes.push(policy.level(rule, &pools).why);
-                        level
-                    }
-                    Certainty::Minor => {
-                        notes.push(policy.level(rule, &pools).why);
-                        level.min(Level::Warn)
-                    }
-                    // The rule costs less than ignorance would, so it is the rule that decides.
-                    Certainty::Unknown if level < policy.on_unknown() => {
-                        notes.push(policy.level(rule, &pools).why);
-                        level
-                    }
-                    Certainty::Unknown => {
-                        notes.push(format!(
-                            "{} in policy `{}`",
-                            on_unknown(policy.on_unknown()),
-                            policy.name()
-                        ));
-                        policy.on_unknown()
-                    }
+                let Observation { field, certainty, message, mut notes, help, missing, .. } = observation;
+                notes.extend(exceptions().map(|exception| {
+                    format!("its exception expired on {}: {}", exception.expires, exception.reason)
+                }));
+                let level_of_rule = || policy.level(rule, &pools).reason;
+                let (level, reason) = match certainty {
+                    Certainty::Fault => (level, level_of_rule()),
+                    Certainty::Minor => (level.min(Level::Warn), level_of_rule()),
+                    Certainty::Unknown if level < policy.on_unknown() => (level, level_of_rule()),
+                    Certainty::Unknown => (policy.on_unknown(), on_unknown(policy)),
                 };
                 if level != Level::Off {
-                    let (certainty, missing) = (observation.certainty, observation.missing.clone());
-                    found.push((Finding::new(rule, level, observation, notes), certainty, missing));
+                    notes.push(reason);
+                    found.push((Finding { rule, level, field, message, notes, help }, certainty, missing));
                 }
             }
         }
         verdict.findings = without_repetitions(found);
-        let judges_lineage =
-            rules.iter().any(|(rule, _)| rules::OF_LINEAGE.iter().any(|of| of.id == rule.id));
-        verdict.lacks_base = judges_lineage && lineage.iter().any(Lineage::lacks_base);
+        let compares_bases = rules.iter().any(|(rule, ..)| rule.needs(RuleInput::Base));
+        verdict.lacks_base = compares_bases && lineage.iter().any(Lineage::lacks_base);
         verdict.lineage = lineage;
         verdict.findings.sort_by_key(|finding| finding.field);
         verdict.excepted.sort_by_key(|excepted| excepted.field);
@@ -143,23 +126,31 @@ impl<'a> Evaluation<'a> {
     }
 }
 
-/// A finding, with how sure it is and the answer that is missing for it.
+fn on_unknown(policy: &Policy) -> String {
+    let value = match policy.on_unknown() {
+        Level::Off => "allow",
+        level => level.as_str(),
+    };
+    format!("`onUnknown` is `{value}` in policy `{}`", policy.name())
+}
+
+/// A finding, with its certainty and the fact that is missing for it.
 type RankedFinding = (Finding, Certainty, Option<MissingFact>);
 
-/// Of the findings that say of one field that they do not know, for want of the same answer, the
-/// strictest alone, and none where a fault says as much already; of equals that of the rule that needs
-/// the least, and of these the first. One registry that does not answer is one thing to do something about.
+/// Drops findings on one field that are unknown for lack of the same fact, except for the strictest, and
+/// all of them if a fault depends on that fact. Of equally strict ones the rule with the cheapest inputs is
+/// kept, then the first: one registry that does not answer is one thing to fix.
 fn without_repetitions(found: Vec<RankedFinding>) -> Vec<Finding> {
     let rank = |(finding, certainty, _): &RankedFinding| {
         let unknown = *certainty == Certainty::Unknown;
         (std::cmp::Reverse(finding.level), unknown, finding.rule.inputs, finding.rule.id)
     };
-    let is_repeated = |told: &RankedFinding| {
-        let (finding, certainty, missing) = told;
+    let is_repeated = |ranked: &RankedFinding| {
+        let (finding, certainty, missing) = ranked;
         *certainty == Certainty::Unknown
             && missing.is_some()
             && found.iter().any(|other| {
-                other.2 == *missing && other.0.field == finding.field && rank(other) < rank(told)
+                other.2 == *missing && other.0.field == finding.field && rank(other) < rank(ranked)
             })
     };
     let repeated: Vec<_> = found.iter().map(is_repeated).collect();
@@ -167,22 +158,22 @@ fn without_repetitions(found: Vec<RankedFinding>) -> Vec<Finding> {
     kept.map(|((finding, ..), _)| finding).collect()
 }
 
-/// What was found, and what that comes to.
+/// The findings on one object.
 #[derive(Clone, Debug, Default)]
 pub struct Verdict {
     /// Every finding, by field and then by rule.
     pub findings: Vec<Finding>,
-    /// What would be a finding but for an exception of the policy.
+    /// What an exception of the policy suppresses.
     pub excepted: Vec<Suppressed>,
-    /// What is known of the lineage of the operating system image, in each pool on each platform.
+    /// The lineage of the operating system image in each pool on each platform.
     pub lineage: Vec<Lineage>,
-    /// Whether lineage was to be judged, and nothing named a base to judge it by. That is no fault of
-    /// the object, and so no finding.
+    /// Whether a rule compares the image with bases, but no base is named. That is not a fault of the object,
+    /// and so not a finding.
     pub lacks_base: bool,
 }
 
 impl Verdict {
-    /// The verdict on the whole object: its strictest finding.
+    /// The level of the strictest finding.
     pub fn outcome(&self) -> VerdictLevel {
         match self.findings.iter().map(|finding| finding.level).max() {
             Some(Level::Deny) => VerdictLevel::Deny,
@@ -223,14 +214,14 @@ pub struct DryRun {
     pub verdict: Verdict,
 }
 
-/// What a verdict comes to.
+/// The level of a verdict.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum VerdictLevel {
-    /// Nothing was found.
+    /// There are no findings.
     Pass,
-    /// Something was found that costs a warning.
+    /// There are warnings.
     Warn,
-    /// Something was found that costs a denial.
+    /// There are findings that deny.
     Deny,
 }
 
@@ -245,31 +236,24 @@ impl VerdictLevel {
     }
 }
 
-/// One thing that a rule found, at the level that the policy gives it.
+/// What a rule found, at its level in the policy.
 #[derive(Clone, Debug)]
 pub struct Finding {
     /// The rule.
     pub rule: &'static Rule,
-    /// What it costs: a warning or a denial.
+    /// A warning or a denial.
     pub level: Level,
     /// The field.
     pub field: Field,
     /// What is wrong with this object: one phrase.
     pub message: String,
-    /// What explains it, the reason for the level last.
+    /// Explanations; the last one is the reason for the level.
     pub notes: Vec<String>,
     /// One thing to do.
     pub help: String,
 }
 
-impl Finding {
-    fn new(rule: &'static Rule, level: Level, observation: Observation, notes: Vec<String>) -> Self {
-        let Observation { field, message, help, .. } = observation;
-        Self { rule, level, field, message, notes, help }
-    }
-}
-
-/// A finding that an exception of the policy took out of the verdict.
+/// A finding that an exception of the policy suppresses.
 #[derive(Clone, Debug)]
 pub struct Suppressed {
     /// The rule.
@@ -278,16 +262,8 @@ pub struct Suppressed {
     pub field: Field,
     /// What was found.
     pub message: String,
-    /// Why it is excepted.
+    /// The reason of the exception.
     pub reason: String,
-    /// The last day on which it is.
+    /// The last day of the exception.
     pub expires: jiff::civil::Date,
-}
-
-fn on_unknown(level: Level) -> &'static str {
-    match level {
-        Level::Off => "`onUnknown` is `allow`",
-        Level::Warn => "`onUnknown` is `warn`",
-        Level::Deny => "`onUnknown` is `deny`",
-    }
 }

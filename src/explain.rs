@@ -162,11 +162,10 @@ impl Drawing {
         let help = match &lineage.ancestry {
             Ancestry::Same { .. } | Ancestry::Derived { .. } => lineage.reason().map(|_| lineage.rebuild()),
             Ancestry::Foreign { .. } | Ancestry::Unprovable { .. } => {
-                let claim = image.and_then(crate::lineage::claim);
-                notes.extend(claim.map(|claim| format!("its labels claim {claim}, which proves nothing")));
+                notes.extend(image.and_then(messages::claim));
                 Some(lineage.rebuild())
             }
-            Ancestry::Unknown(reason) => Some(messages::help_to_know(reason, EntryPoint::Run)),
+            Ancestry::Unknown(reason) => Some(messages::help_for_unknown(reason, EntryPoint::Run)),
         };
         Self {
             report: LineageReport::from(lineage),

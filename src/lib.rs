@@ -37,6 +37,7 @@
 pub mod admission;
 pub mod atomic_file;
 pub(crate) mod bounded;
+pub mod catalog;
 pub mod cli;
 pub mod cluster;
 pub mod engine;

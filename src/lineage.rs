@@ -1,12 +1,11 @@
-//! Lineage: is an image built on a base of the release, pool by pool and platform by platform?
+//! Lineage: is an image built on a base of the release, for each pool and platform?
 //!
-//! Owns the judgement and its grades. Only layers prove anything ([`proof`]); which bases count is
-//! told by [`bases`], and why something is not known by [`ignorance`]. Labels and annotations, which
-//! anybody can write, never make an image derived: they only help to choose between two ways of saying
-//! that it is not.
+//! Owns the comparison and its results. Only layers prove anything ([`layers`]); [`bases`] decides which
+//! bases are accepted. Labels and annotations, which anybody can write, never make an image derived: they
+//! only select one of two results for an image that is not.
 //!
-//! Pure. What it would have to know and does not, it says as questions; the engine asks them and
-//! judges again, until there are none.
+//! Pure: facts that are missing are returned as questions. The engine asks them and calls again, until
+//! there are none.
 
 pub mod bases;
 pub mod layers;
@@ -18,8 +17,8 @@ use crate::lineage::bases::ExpectedBases;
 pub use crate::lineage::bases::{Base, BaseOrigin, BaseStatus};
 use crate::lineage::layers::{Agreement, LayerStack};
 pub use crate::lineage::unknown_reason::{MissingFact, UnknownReason};
+use crate::model::facts::Facts;
 use crate::model::facts::image::{Image, Platform, PlatformImage};
-use crate::model::facts::{Cause, Fact, Facts};
 use crate::model::image_reference::ImageReference;
 use crate::model::pull_spec::PullSpec;
 use crate::model::question::{Purpose, Question};
@@ -34,15 +33,15 @@ pub struct Lineage {
     pub pool: Option<String>,
     /// The platform. `None` when no platform of the image is known.
     pub platform: Option<Platform>,
-    /// The bases that count, the first being the one to build on.
+    /// The accepted bases; the first is the one to build on.
     pub accepted: Vec<Base>,
     /// How the image is related to them.
     pub ancestry: Ancestry,
-    /// What a reader should know of where the bases are from.
+    /// Remarks on the sources of the bases.
     pub notes: Vec<String>,
 }
 
-/// How an image is related to the bases that count.
+/// How an image is related to the accepted bases.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ancestry {
     /// It is one of them.
@@ -59,19 +58,19 @@ pub enum Ancestry {
     },
     /// It is built on none of them.
     Foreign {
-        /// What it has instead.
-        why: ForeignReason,
+        /// Why not.
+        reason: ForeignReason,
         /// The known base that it agrees with most.
         closest: Option<Closest>,
     },
-    /// It may be built on one of them, but its layers were made anew and cannot tell.
+    /// It may be built on one of them, but its layers were replaced and do not show it.
     Unprovable {
-        /// By what.
-        how: Rewriting,
+        /// How its layers were replaced.
+        rewriting: Rewriting,
         /// The known base that it agrees with most.
         closest: Option<Closest>,
     },
-    /// Nobody can tell, and why.
+    /// Not known, and why.
     Unknown(UnknownReason),
 }
 
@@ -84,20 +83,20 @@ pub enum ForeignReason {
     OtherStream,
     /// It is built on a base for another platform: the closest.
     OtherPlatform,
-    /// It has some layers of a known base, and not all.
+    /// It has some layers of a known base, but not all.
     PartOfBase,
-    /// No base that counts has anything for this platform.
+    /// No accepted base exists for this platform.
     NoBaseForPlatform,
-    /// It has nothing in common with any known base.
+    /// It shares no layer with any known base.
     NothingShared,
 }
 
-/// How layers came to be made anew.
+/// How layers were replaced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rewriting {
-    /// All layers were made one, the base's too.
+    /// All layers, including those of the base, were squashed into one.
     Squashed,
-    /// The content was cut into layers anew.
+    /// The content was split into new layers.
     Rechunked,
 }
 
@@ -123,21 +122,21 @@ pub struct LineageAssessment {
     pub questions: Vec<Question>,
 }
 
-/// What can be asked before any image is judged: the payloads and bases that those of every pool are
-/// judged by. Once these are answered there may be more: ask until the list is empty.
+/// The questions that can be asked before any image is judged: for the payloads and bases of every pool.
+/// Their answers may raise further questions: ask until the list is empty.
 pub fn prefetch_questions(facts: &Facts, policy: &Policy) -> Vec<Question> {
-    let mut judgement = LineageAssessment::default();
+    let mut assessment = LineageAssessment::default();
     let pools: Vec<_> = pools::all(&facts.cluster).collect();
     for pool in pools.iter().map(Some).chain([None]) {
         let mut expected = bases::expected(pool, facts, policy);
         for question in std::mem::take(&mut expected.questions) {
-            judgement.ask(question, facts);
+            assessment.ask(question, facts);
         }
         for base in expected.accepted.iter().chain(&expected.siblings) {
-            judgement.ask(base.question(), facts);
+            assessment.ask(base.question(), facts);
         }
     }
-    judgement.questions
+    assessment.questions
 }
 
 /// Judges the lineage of `image` in `pools`; without any, that of the image on its own.
@@ -147,20 +146,21 @@ pub fn judge(
     facts: &Facts,
     policy: &Policy,
 ) -> LineageAssessment {
-    let mut judgement = LineageAssessment::default();
+    let mut assessment = LineageAssessment::default();
     let reference = image.pull_spec();
-    judgement.ask(Question::layers(reference.clone(), Purpose::Judged), facts);
+    // All platforms: another pool, or another object of the same run, may need other ones.
+    assessment.ask(Question::layers(reference.clone(), Purpose::Judged), facts);
     if pools.is_empty() {
-        judgement.pool(&reference, None, facts, policy);
+        assessment.pool(&reference, None, facts, policy);
     }
     for pool in pools {
-        judgement.pool(&reference, Some(pool), facts, policy);
+        assessment.pool(&reference, Some(pool), facts, policy);
     }
-    judgement
+    assessment
 }
 
 impl Lineage {
-    /// Tells whether it is unknown because nothing names a base to judge by.
+    /// Tells whether it is unknown because no base is named.
     pub fn lacks_base(&self) -> bool {
         self.ancestry == Ancestry::Unknown(UnknownReason::NothingToCompareWith)
     }
@@ -191,7 +191,7 @@ impl LineageAssessment {
         }));
     }
 
-    /// The ancestry on each platform; on none in particular where it is unknown as a whole.
+    /// The ancestry on each platform; a single one without platform where the image as a whole is unknown.
     fn ancestries(
         &mut self,
         reference: &PullSpec,
@@ -199,26 +199,23 @@ impl LineageAssessment {
         expected: &ExpectedBases,
         facts: &Facts,
     ) -> Vec<(Option<Platform>, Ancestry)> {
-        let no_image = || UnknownReason::NoImage { reference: reference.clone() };
-        let unread =
-            |cause: &Cause| UnknownReason::Image { reference: reference.clone(), cause: cause.clone() };
         if expected.accepted.is_empty() {
-            let why = expected.missing.first().cloned().unwrap_or(UnknownReason::NothingToCompareWith);
-            return vec![(None, Ancestry::Unknown(why))];
+            let reason = expected.missing.first().cloned().unwrap_or(UnknownReason::NothingToCompareWith);
+            return vec![(None, Ancestry::Unknown(reason))];
         }
-        let image = match facts.image(reference) {
-            Fact::Known(image) => image,
-            Fact::Absent => return vec![(None, Ancestry::Unknown(no_image()))],
-            Fact::Unknown(cause) => return vec![(None, Ancestry::Unknown(unread(cause)))],
+        let image = match UnknownReason::or_image(reference, facts.image(reference)) {
+            Ok(image) => image,
+            Err(reason) => return vec![(None, Ancestry::Unknown(reason))],
         };
         let platforms = platforms(image, pool, expected, facts);
         if platforms.is_empty() {
             return vec![(None, Ancestry::Unknown(UnknownReason::NoLinuxPlatform))];
         }
         let mut ancestry = |platform: &Platform| match image.platforms.get(platform) {
-            Some(Fact::Known(own)) => self.ancestry(own, platform, expected, facts),
-            Some(Fact::Absent) => Ancestry::Unknown(no_image()),
-            Some(Fact::Unknown(cause)) => Ancestry::Unknown(unread(cause)),
+            Some(fact) => match UnknownReason::or_image(reference, fact) {
+                Ok(own) => self.ancestry(own, platform, expected, facts),
+                Err(reason) => Ancestry::Unknown(reason),
+            },
             None => Ancestry::Unknown(UnknownReason::NoPlatform),
         };
         platforms.into_iter().map(|platform| (Some(platform.clone()), ancestry(&platform))).collect()
@@ -257,8 +254,8 @@ impl LineageAssessment {
 }
 
 impl Base {
-    /// The question for the layers of the base. All platforms are asked for, because an image may
-    /// turn out to be built on that of another.
+    /// The question for the layers of the base on all platforms, because an image may be built on that of
+    /// another platform.
     fn question(&self) -> Question {
         Question::layers(self.reference.clone(), Purpose::Base)
     }
@@ -269,8 +266,8 @@ impl Base {
     }
 }
 
-/// The platforms that are judged: those of the pool's nodes; where these are not known, those that
-/// the image shares with a base that counts; where it shares none, its own.
+/// The platforms that are judged: those of the pool's nodes; if these are not known, those that the image
+/// shares with an accepted base; if it shares none, its own.
 fn platforms(
     image: &Image,
     pool: Option<&AffectedPool<'_>>,
@@ -280,14 +277,14 @@ fn platforms(
     if let Some(needed) = pool.and_then(AffectedPool::platforms).filter(|needed| !needed.is_empty()) {
         return needed;
     }
-    let of_bases = expected.accepted.iter().filter_map(|base| facts.image(&base.reference).known());
-    let of_bases: Vec<_> = of_bases.collect();
-    let shared = |platform: &&Platform| of_bases.iter().any(|base| base.platforms.contains_key(*platform));
+    let bases = expected.accepted.iter().filter_map(|base| facts.image(&base.reference).known());
+    let bases: Vec<_> = bases.collect();
+    let shared = |platform: &&Platform| bases.iter().any(|base| base.platforms.contains_key(*platform));
     let some: Vec<_> = image.platforms.keys().filter(shared).cloned().collect();
     if some.is_empty() { image.platforms.keys().cloned().collect() } else { some }
 }
 
-/// One platform of an image, ready to be compared.
+/// One platform of an image, prepared for comparison with bases.
 struct Comparison<'a> {
     own: &'a PlatformImage,
     layers: LayerStack<'a>,
@@ -296,31 +293,21 @@ struct Comparison<'a> {
 }
 
 impl Comparison<'_> {
-    /// The ancestry as far as the bases that count decide it. `None` when they are all known and the
-    /// image is built on none of them.
+    /// The ancestry as far as the accepted bases decide it. `None` when they are all known and the image is
+    /// built on none of them.
     fn with_accepted(&self, expected: &ExpectedBases) -> Option<Ancestry> {
         let mut missing = expected.missing.clone();
         let mut best: Option<(&Base, usize, Agreement)> = None;
         for base in &expected.accepted {
-            let of = match self.facts.image(&base.reference) {
-                Fact::Known(image) => match image.platforms.get(self.platform) {
-                    Some(Fact::Known(of)) => of,
-                    Some(Fact::Unknown(cause)) => {
-                        missing.push(UnknownReason::Base { base: base.clone(), cause: cause.clone() });
-                        continue;
-                    }
-                    Some(Fact::Absent) => {
-                        missing.push(UnknownReason::NoBase { base: base.clone() });
-                        continue;
-                    }
-                    None => continue,
-                },
-                Fact::Absent => {
-                    missing.push(UnknownReason::NoBase { base: base.clone() });
-                    continue;
-                }
-                Fact::Unknown(cause) => {
-                    missing.push(UnknownReason::Base { base: base.clone(), cause: cause.clone() });
+            let image = UnknownReason::or_base(base, self.facts.image(&base.reference));
+            let of_platform = image.and_then(|image| {
+                image.platforms.get(self.platform).map(|fact| UnknownReason::or_base(base, fact)).transpose()
+            });
+            let of = match of_platform {
+                Ok(Some(of)) => of,
+                Ok(None) => continue,
+                Err(reason) => {
+                    missing.push(reason);
                     continue;
                 }
             };
@@ -328,7 +315,7 @@ impl Comparison<'_> {
                 None => {}
                 Some(Agreement::Nothing) => missing.push(UnknownReason::EmptyBase { base: base.clone() }),
                 Some(agreement) => {
-                    // Of two bases the one that counts without reserve is better, then the longer.
+                    // An accepted base is better than one that is being left, then the one with more layers.
                     let better = best.is_none_or(|(other, length, _)| {
                         (base.status, std::cmp::Reverse(of.layers.len()))
                             < (other.status, std::cmp::Reverse(length))
@@ -348,43 +335,42 @@ impl Comparison<'_> {
         }
     }
 
-    /// The ancestry of an image that is built on none of the bases that count, all bases that are
-    /// known being `known`.
+    /// The ancestry of an image that is built on none of the accepted bases, compared with all `known` ones.
     fn with_known(&self, expected: &ExpectedBases, known: &[Base]) -> Ancestry {
         let closest = self.closest(known);
         let shared = closest.as_ref().map_or(0, Closest::shared);
         let agreement = closest.as_ref().map(|closest| closest.agreement);
         if let (Some(closest), Some(Agreement::Same | Agreement::Derived { .. })) = (&closest, agreement) {
-            let why = self.why(&closest.base, &closest.platform, &expected.accepted);
-            return Ancestry::Foreign { why, closest: Some(closest.clone()) };
+            let reason = self.foreign_reason(&closest.base, &closest.platform, &expected.accepted);
+            return Ancestry::Foreign { reason, closest: Some(closest.clone()) };
         }
         let closest = closest.filter(|_| shared > 0);
         if matches!(agreement, Some(Agreement::Leading { .. })) {
-            return Ancestry::Foreign { why: ForeignReason::PartOfBase, closest };
+            return Ancestry::Foreign { reason: ForeignReason::PartOfBase, closest };
         }
         if self.is_squashed() {
-            return Ancestry::Unprovable { how: Rewriting::Squashed, closest };
+            return Ancestry::Unprovable { rewriting: Rewriting::Squashed, closest };
         }
         if self.is_rechunked(&expected.accepted, shared) {
-            return Ancestry::Unprovable { how: Rewriting::Rechunked, closest };
+            return Ancestry::Unprovable { rewriting: Rewriting::Rechunked, closest };
         }
         let has_base = expected.accepted.iter().any(|base| base.on(self.platform, self.facts).is_some());
-        let why = match (has_base, shared) {
+        let reason = match (has_base, shared) {
             (false, 0) => ForeignReason::NoBaseForPlatform,
             (_, 0) => ForeignReason::NothingShared,
             _ => ForeignReason::PartOfBase,
         };
-        Ancestry::Foreign { why, closest }
+        Ancestry::Foreign { reason, closest }
     }
 
-    /// The known base that the image agrees with most: a whole one before one in part, a leading run
-    /// before scattered layers, then the more layers, and of equals the first.
+    /// The known base that the image agrees with most: all of its layers before some, the lowest layers before
+    /// scattered ones, then more layers before fewer, and the first of equals.
     fn closest(&self, known: &[Base]) -> Option<Closest> {
         let mut closest: Option<(Closest, (u8, usize))> = None;
         for base in known {
-            let Fact::Known(image) = self.facts.image(&base.reference) else { continue };
+            let Some(image) = self.facts.image(&base.reference).known() else { continue };
             for (platform, of) in &image.platforms {
-                let Fact::Known(of) = of else { continue };
+                let Some(of) = of.known() else { continue };
                 let agreement = self.layers.agree_with(&of.layers);
                 let grade = match agreement {
                     Agreement::Same | Agreement::Derived { .. } => 3,
@@ -392,7 +378,7 @@ impl Comparison<'_> {
                     Agreement::Scattered { .. } => 1,
                     Agreement::Nothing => continue,
                 };
-                // Among equals the image's own platform first.
+                // Of equals, the image's own platform first.
                 let rank =
                     (grade * 2 + u8::from(platform == self.platform), agreement.shared(of.layers.len()));
                 if closest.as_ref().is_none_or(|(_, best)| rank > *best) {
@@ -404,7 +390,7 @@ impl Comparison<'_> {
         closest.map(|(closest, _)| closest)
     }
 
-    fn why(&self, base: &Base, platform: &Platform, accepted: &[Base]) -> ForeignReason {
+    fn foreign_reason(&self, base: &Base, platform: &Platform, accepted: &[Base]) -> ForeignReason {
         if platform != self.platform {
             return ForeignReason::OtherPlatform;
         }
@@ -415,8 +401,8 @@ impl Comparison<'_> {
         if other_stream { ForeignReason::OtherStream } else { ForeignReason::OtherRelease }
     }
 
-    /// Whether all layers were made one: the label names a layer that is no longer there, or there is
-    /// one layer that a node could boot, and nothing says that it was made as one.
+    /// Whether all layers were squashed into one: the label names a layer that no longer exists, or there is a
+    /// single layer that a node could boot, and no label names it.
     fn is_squashed(&self) -> bool {
         match self.own.labels.get(FINAL_DIFF_ID) {
             Some(last) => !self.layers.have(last),
@@ -424,8 +410,8 @@ impl Comparison<'_> {
         }
     }
 
-    /// Whether the content may be that of a base, cut anew: a bootable image that shows layers or, in
-    /// its words, the commit or the version of a base that counts.
+    /// Whether the content may be that of a base, split into new layers: a bootable image with layers or, in
+    /// its labels, the commit or the version of an accepted base.
     fn is_rechunked(&self, accepted: &[Base], shared: usize) -> bool {
         if !is_bootable(&self.own.labels) && !self.own.labels.contains_key(COMMIT) {
             return false;
@@ -453,34 +439,16 @@ impl Closest {
     }
 }
 
-/// Whether labels say that a node can boot the image: their presence counts, whatever they say
+/// Whether labels say that a node can boot the image: their presence counts, not their value
 /// (`require_bootable` of ostree-ext).
 pub fn is_bootable(labels: &BTreeMap<String, String>) -> bool {
     BOOTABLE.iter().any(|key| labels.contains_key(*key))
 }
 
-/// What an image says of its own descent, in words for a person. `None` when it says nothing. Never
-/// a proof.
-pub fn claim(image: &PlatformImage) -> Option<String> {
-    let label = |key: &str| image.labels.get(key).map(|text| shown(text));
-    let annotation = |key: &str| image.annotations.get(key).map(|text| shown(text));
-    let mut claims = Vec::new();
-    if let Some(version) = label(VERSION).or_else(|| label(OLD_VERSION)) {
-        claims.push(format!("version `{version}`"));
-    }
-    let base = label("baseOSContainerImage")
-        .or_else(|| annotation("org.opencontainers.image.base.name"))
-        .or_else(|| annotation("org.opencontainers.image.base.digest"));
-    if let Some(base) = base {
-        claims.push(format!("base `{base}`"));
-    }
-    (!claims.is_empty()).then(|| claims.join(" and "))
-}
-
 /// The label that names the last layer of the ostree commit.
 pub const FINAL_DIFF_ID: &str = "ostree.final-diffid";
-/// Labels of which a node wants one.
+/// Labels of which a node requires one.
 pub const BOOTABLE: [&str; 2] = ["containers.bootc", "ostree.bootable"];
 const COMMIT: &str = "ostree.commit";
-const VERSION: &str = "org.opencontainers.image.version";
-const OLD_VERSION: &str = "version";
+pub(crate) const VERSION: &str = "org.opencontainers.image.version";
+pub(crate) const OLD_VERSION: &str = "version";

@@ -1,17 +1,20 @@
-//! The words in which lineage is told: the same in findings, reports and drawings.
+//! The texts about lineage and missing answers, the same in findings, reports and drawings.
 //!
-//! Everything that comes from outside and is not checked in form is cleaned before it gets here.
+//! Texts from outside that have no checked form are cleaned before they get here.
 
 use crate::lineage::bases::{Base, BaseOrigin};
 use crate::lineage::layers::Agreement;
-use crate::lineage::{Ancestry, BaseStatus, Closest, ForeignReason, Lineage, Rewriting, UnknownReason};
-use crate::model::facts::image::Platform;
-use crate::model::facts::{Cause, NodeCredentials};
+use crate::lineage::{
+    Ancestry, BaseStatus, Closest, ForeignReason, Lineage, OLD_VERSION, Rewriting, UnknownReason, VERSION,
+};
+use crate::model::facts::image::{Platform, PlatformImage};
+use crate::model::facts::{Cause, Facts, NodeCredentials};
 use crate::model::image_reference::ImageReference;
 use crate::model::machine_config::EntryPoint;
+use crate::model::pull_spec::PullSpec;
 use crate::text::shown;
 
-/// A pull spec for the middle of a sentence: a digest is cut to its first twelve digits.
+/// A pull spec for the middle of a sentence: a digest is cut after its first twelve digits.
 pub fn short(reference: &ImageReference) -> String {
     match (reference.tag(), reference.digest()) {
         (None, Some(digest)) => format!("{}@{}", reference.repository(), digest.short()),
@@ -26,6 +29,11 @@ pub fn list(items: &[String]) -> String {
         [one] => one.clone(),
         [first @ .., last] => format!("{} and {last}", first.join(", ")),
     }
+}
+
+/// `pool a`, `pools a and b`.
+pub fn pools(names: &[String]) -> String {
+    format!("{} {}", if names.len() == 1 { "pool" } else { "pools" }, list(names))
 }
 
 /// `1 layer`, `2 layers`.
@@ -71,7 +79,7 @@ impl Base {
 }
 
 impl Lineage {
-    /// What the image should be built on, in a sentence.
+    /// What the image should be built on, for the middle of a sentence.
     pub fn wanted(&self) -> String {
         match self.accepted.as_slice() {
             [] => "an accepted base".to_owned(),
@@ -85,7 +93,7 @@ impl Lineage {
         }
     }
 
-    /// What the cluster runs, for the other half of a sentence. `None` when no release is known.
+    /// The release of the cluster, for the second half of a sentence. `None` when it is not known.
     pub fn running(&self) -> Option<String> {
         let base = self.accepted.first()?;
         let release = shown(base.release.as_deref()?);
@@ -95,8 +103,8 @@ impl Lineage {
         })
     }
 
-    /// The bases that were expected, as notes.
-    pub fn expected(&self) -> Vec<String> {
+    /// Notes on the bases that were expected, and on the one that was found.
+    pub fn comparison(&self) -> Vec<String> {
         let shown_bases = self.accepted.iter().take(MAX_BASES);
         let mut notes: Vec<_> = shown_bases
             .map(|base| {
@@ -107,18 +115,21 @@ impl Lineage {
         if more > 0 {
             notes.push(format!("and {more} more accepted bases"));
         }
+        if let Ancestry::Foreign { closest, .. } | Ancestry::Unprovable { closest, .. } = &self.ancestry {
+            notes.extend(closest.as_ref().map(|closest| closest.agreement(self.platform.as_ref())));
+        }
         notes
     }
 
-    /// The first thing to do for an image that is built on something else.
+    /// What to do about an image that is built on something else.
     pub fn rebuild(&self) -> String {
         match self.accepted.first() {
-            Some(base) => format!("build it again on the base: {}", base.from_line()),
-            None => "name the base with --release-image or --base-image".to_owned(),
+            Some(base) => format!("rebuild it on this base: {}", base.from_line()),
+            None => "name the base with `--release-image` or `--base-image`".to_owned(),
         }
     }
 
-    /// What it comes to, in one word of the report.
+    /// The result, as reports write it.
     pub fn result(&self) -> &'static str {
         match &self.ancestry {
             Ancestry::Same { .. } => "same",
@@ -140,37 +151,38 @@ impl Lineage {
         }
     }
 
-    /// Why the result is not a proof, in one sentence; that it is one which counts for the time of an
-    /// upgrade, too. `None` for an image that is in order.
+    /// Why the image is not accepted, or only for the time of an upgrade. `None` for an image that is.
     pub fn reason(&self) -> Option<String> {
         match &self.ancestry {
             Ancestry::Same { base } | Ancestry::Derived { base, .. } => {
                 (base.status == BaseStatus::Leaving).then(|| self.leaving(base))
             }
-            Ancestry::Foreign { why, closest } => Some(self.foreign(*why, closest.as_ref())),
-            Ancestry::Unprovable { how: Rewriting::Squashed, .. } => {
-                Some("its layers were squashed into one, the base's too, so they prove nothing".to_owned())
+            Ancestry::Foreign { reason, closest } => Some(self.foreign(*reason, closest.as_ref())),
+            Ancestry::Unprovable { rewriting: Rewriting::Squashed, .. } => {
+                Some("its layers, including those of the base, were squashed into one".to_owned())
             }
-            Ancestry::Unprovable { how: Rewriting::Rechunked, .. } => {
-                Some("its content was cut into layers anew (rechunked), so they prove nothing".to_owned())
+            Ancestry::Unprovable { rewriting: Rewriting::Rechunked, .. } => {
+                Some("its content was split into new layers (rechunked)".to_owned())
             }
-            Ancestry::Unknown(why) => Some(why.to_string()),
+            Ancestry::Unknown(reason) => Some(reason.to_string()),
         }
     }
 
-    /// `built on the base of 4.18.13; the cluster runs 4.18.14`.
+    /// `built on 4.18.13; the cluster is being upgraded to 4.18.14`.
     fn leaving(&self, base: &Base) -> String {
-        let rolls_to = self.accepted.first().and_then(|base| base.release.as_deref()).map(shown);
-        match rolls_to {
-            Some(release) => format!("built on {}; the cluster rolls to {release}", base.release_name()),
-            None => format!("built on {}, which the cluster is leaving", base.release_name()),
+        let target = self.accepted.first().and_then(|base| base.release.as_deref()).map(shown);
+        match target {
+            Some(release) => {
+                format!("built on {}; the cluster is being upgraded to {release}", base.release_name())
+            }
+            None => format!("built on {}, from which the cluster is being upgraded", base.release_name()),
         }
     }
 
-    fn foreign(&self, why: ForeignReason, closest: Option<&Closest>) -> String {
+    fn foreign(&self, reason: ForeignReason, closest: Option<&Closest>) -> String {
         let built_on = closest.map(|closest| closest.base.name()).unwrap_or_default();
         let running = self.running().unwrap_or_else(|| format!("{} is expected", self.wanted()));
-        match why {
+        match reason {
             ForeignReason::OtherRelease => {
                 let release = closest.map(|closest| closest.base.release_name()).unwrap_or_default();
                 format!("built on {release}; {running}")
@@ -184,15 +196,36 @@ impl Lineage {
                 let platform = closest.map(|closest| closest.platform.to_string()).unwrap_or_default();
                 format!("built on {built_on} for {platform}")
             }
-            ForeignReason::NoBaseForPlatform => {
-                "no base that counts has anything for this platform".to_owned()
-            }
+            ForeignReason::NoBaseForPlatform => "no accepted base exists for this platform".to_owned(),
             ForeignReason::NothingShared => format!("it shares no layer with {}", self.wanted()),
             ForeignReason::PartOfBase => match closest {
                 Some(closest) => format!("it has only {} {built_on}", closest.part()),
                 None => format!("it has only part of {}", self.wanted()),
             },
         }
+    }
+}
+
+/// A note on what the labels and annotations of an image say about its origin, which proves nothing.
+/// `None` when they say nothing.
+pub fn claim(image: &PlatformImage) -> Option<String> {
+    let label = |key: &str| image.labels.get(key).map(|text| shown(text));
+    let annotation = |key: &str| image.annotations.get(key).map(|text| shown(text));
+    let version = label(VERSION).or_else(|| label(OLD_VERSION));
+    let base = label("baseOSContainerImage")
+        .or_else(|| annotation("org.opencontainers.image.base.name"))
+        .or_else(|| annotation("org.opencontainers.image.base.digest"));
+    let claims = [version.map(|text| format!("version `{text}`")), base.map(|text| format!("base `{text}`"))];
+    let claims: Vec<_> = claims.into_iter().flatten().collect();
+    (!claims.is_empty()).then(|| format!("its labels name {}, which proves nothing", list(&claims)))
+}
+
+impl Lineage {
+    /// A note on what the labels of the image say about its origin, which proves nothing. `None` when
+    /// they say nothing.
+    pub fn claim(&self, image: &ImageReference, facts: &Facts) -> Option<String> {
+        let image = facts.image(&image.pull_spec()).known()?;
+        claim(image.platforms.get(self.platform.as_ref()?)?.known()?)
     }
 }
 
@@ -206,8 +239,8 @@ impl Closest {
         }
     }
 
-    /// How far the image, which is of `platform`, agrees with it, as a note.
-    pub fn agreement(&self, platform: Option<&Platform>) -> String {
+    /// A note on how far the image, which is of `platform`, agrees with the base.
+    fn agreement(&self, platform: Option<&Platform>) -> String {
         let Self { base, layers: count, .. } = self;
         let other = Some(&self.platform).filter(|of| Some(*of) != platform);
         let other = other.map(|platform| format!(" for {platform}")).unwrap_or_default();
@@ -218,17 +251,17 @@ impl Closest {
                 format!("found: all {} of {of}, and {own} of its own above", layers(*count))
             }
             Agreement::Leading { .. } => {
-                format!("found: {} {of}; from there on it is another image of the same make", self.part())
+                format!("found: {} {of}; the layers above them differ", self.part())
             }
             Agreement::Scattered { .. } | Agreement::Nothing => {
-                format!("found: {} {of}, and not from the lowest on", self.part())
+                format!("found: {} {of}, but not the lowest ones", self.part())
             }
         }
     }
 }
 
 impl EntryPoint {
-    /// What somebody does at this entry_point to ask again.
+    /// What the author of an object does to have it judged again.
     pub fn retry(self) -> &'static str {
         match self {
             Self::Review => "apply again",
@@ -237,132 +270,130 @@ impl EntryPoint {
     }
 }
 
-/// What brings an answer the next time to somebody at `entry_point`.
-pub fn help_to_know(why: &UnknownReason, entry_point: EntryPoint) -> String {
-    let (cause, asked) = match why {
+/// Where an answer is missing from.
+#[derive(Clone, Copy, Debug)]
+pub enum Source<'a> {
+    /// A registry, which was asked for this.
+    Registry(&'a PullSpec),
+    /// The API server of the cluster.
+    Cluster,
+}
+
+/// What to do when the lineage of an image is not known.
+pub fn help_for_unknown(reason: &UnknownReason, entry_point: EntryPoint) -> String {
+    match reason {
         UnknownReason::Image { cause, reference } | UnknownReason::Payload { cause, reference } => {
-            (cause, Some(reference))
+            help_for(cause, Source::Registry(reference), entry_point)
         }
-        UnknownReason::Base { cause, base } => (cause, Some(&base.reference)),
-        UnknownReason::Cluster { cause, .. } => (cause, None),
-        UnknownReason::NoBase { base } => {
-            return format!(
-                "bring `{}` back to its registry or a mirror, or name another base with --base-image",
-                base.reference
-            );
+        UnknownReason::Base { cause, base } => {
+            help_for(cause, Source::Registry(&base.reference), entry_point)
         }
-        UnknownReason::NoImage { .. } => return format!("push the image, then {}", entry_point.retry()),
+        UnknownReason::Cluster { cause, .. } => help_for(cause, Source::Cluster, entry_point),
+        UnknownReason::NoBase { base } => format!(
+            "push `{}` to its registry or a mirror again, or name another base with `--base-image`",
+            base.reference
+        ),
+        UnknownReason::NoImage { .. } => format!("push the image, then {}", entry_point.retry()),
         UnknownReason::NoPayload { .. } => {
-            return "mirror the release again with `oc adm release mirror`, or name the base with --base-image"
-                .to_owned();
+            "mirror the release again with `oc adm release mirror`, or name the base with `--base-image`"
+                .to_owned()
         }
         UnknownReason::NothingToCompareWith => {
-            return "name the release with --release-image, or the base with --base-image".to_owned();
+            "name the release with `--release-image`, or the base with `--base-image`".to_owned()
         }
         UnknownReason::NoPlatform => {
-            return "build the image for this platform too, and write the digest of the index".to_owned();
+            "build the image for this platform too, and use the digest of the index".to_owned()
         }
-        UnknownReason::NoLinuxPlatform => return PUSH_PLATFORMS.to_owned(),
+        UnknownReason::NoLinuxPlatform => PUSH_PLATFORMS.to_owned(),
         UnknownReason::EmptyBase { .. }
         | UnknownReason::NoOsImage { .. }
         | UnknownReason::NoStream { .. }
         | UnknownReason::Malformed { .. } => {
-            return "name the base with --base-image or in `acceptedBases` of the policy".to_owned();
-        }
-    };
-    if let Some(help) = asked.and_then(|asked| help_to_look(cause, asked)) {
-        return help;
-    }
-    match cause {
-        Cause::Offline => "ask without `--offline`".to_owned(),
-        Cause::Refused { host, as_nodes: NodeCredentials::NotAtHand, .. } => {
-            format!("name credentials that may read from {host} with `--authfile`")
-        }
-        Cause::Refused { host, .. } => format!("give the credentials for {host} the right to read it"),
-        Cause::NoCredential { .. } => FIX_CREDENTIALS.to_owned(),
-        Cause::Forbidden { .. } => help_with_right(entry_point),
-        Cause::Blocked { .. } => "name an image of a registry that nodes may pull from".to_owned(),
-        Cause::OutsideCluster => "name an image of a registry that the cluster allows".to_owned(),
-        Cause::OutsideAllowed => "add the repository to `registries.allow` of the policy".to_owned(),
-        _ => {
-            format!("{} when it answers; `onUnknown` in the policy says what this costs", entry_point.retry())
+            "name the base with `--base-image` or in `acceptedBases` of the policy".to_owned()
         }
     }
 }
 
-/// What to do where asking again brings nothing: the registry did answer, or never will. `None` elsewhere.
-pub fn help_to_look(cause: &Cause, asked: &ImageReference) -> Option<String> {
-    match cause {
-        Cause::InvalidResponse { .. } | Cause::NotAnImage { .. } | Cause::DigestMismatch { .. } => {
-            Some(look(asked))
+/// What to do about an answer that is missing.
+pub fn help_for(cause: &Cause, source: Source<'_>, entry_point: EntryPoint) -> String {
+    let retry = entry_point.retry();
+    match (cause, source) {
+        // The registry did answer, so that a retry changes nothing.
+        (
+            Cause::InvalidResponse { .. } | Cause::NotAnImage { .. } | Cause::DigestMismatch { .. },
+            Source::Registry(reference),
+        ) => inspect(reference),
+        (Cause::ForbiddenAddress { .. }, _) => "use another address of the registry".to_owned(),
+        (Cause::Untrusted { .. }, Source::Registry(_)) => TRUST_CA.to_owned(),
+        (Cause::Offline, _) => "run layerpin without `--offline`".to_owned(),
+        (Cause::NotRecorded, _) => "record the facts again with `--save-facts`".to_owned(),
+        (Cause::Refused { as_nodes: NodeCredentials::NotAtHand, .. }, _) => {
+            "pass the pull secret of the nodes with `--authfile`".to_owned()
         }
-        Cause::ForbiddenAddress { .. } => Some("name the registry by another address".to_owned()),
-        Cause::Untrusted { .. } => Some(TRUST.to_owned()),
-        _ => None,
+        (Cause::Refused { host, .. }, _) => format!("give the credentials for {host} pull access"),
+        (Cause::NoCredential { .. }, _) => {
+            "fix the entry or its credential helper, or pass another file with `--authfile`".to_owned()
+        }
+        (Cause::Blocked { .. }, _) => "use an image from a registry that nodes can pull from".to_owned(),
+        (Cause::OutsideCluster, _) => "use an image from a registry that the cluster allows".to_owned(),
+        (Cause::OutsideAllowed, _) => "add the repository to `registries.allow` of the policy".to_owned(),
+        (Cause::Forbidden { .. }, _) => {
+            format!("give the account the permissions in deploy/base/cluster_role.yaml, then {retry}")
+        }
+        // The server may lack permissions that the user has.
+        (_, Source::Cluster) if entry_point == EntryPoint::Review => {
+            format!("{retry} when the API server answers; `layerpin check` asks it with your own permissions")
+        }
+        (_, Source::Cluster) => format!("{retry} when the API server answers"),
+        (_, Source::Registry(_)) => {
+            format!("{retry} when the registry answers; `onUnknown` in the policy sets the level")
+        }
     }
 }
 
-/// What to do where the cluster gave no answer.
-pub fn help_to_ask_cluster(cause: &Cause, entry_point: EntryPoint) -> String {
-    let again = entry_point.retry();
-    match (cause, entry_point) {
-        (Cause::Forbidden { .. }, _) => help_with_right(entry_point),
-        // The server may not be allowed what the user is.
-        (_, EntryPoint::Review) => {
-            format!("{again} when the API server answers; `layerpin check` asks the same from outside")
-        }
-        (_, EntryPoint::Run) => format!("{again} when the API server answers"),
-    }
+/// The command that shows what a registry has under `reference`.
+pub fn inspect(reference: &PullSpec) -> String {
+    format!("inspect it: skopeo inspect --raw docker://{reference}")
 }
 
-/// What to do where the cluster may not be asked.
-pub fn help_with_right(entry_point: EntryPoint) -> String {
-    format!(
-        "give the account that asks the rights in deploy/base/cluster_role.yaml, then {}",
-        entry_point.retry()
-    )
+/// The command that prints the digest of `reference`, in backticks.
+pub fn digest_command(reference: &str) -> String {
+    format!("`skopeo inspect --format '{{{{.Digest}}}}' docker://{reference}`")
 }
 
-/// What tells what is at `asked`.
-pub fn look(asked: &ImageReference) -> String {
-    format!("look at what is there: skopeo inspect --raw docker://{asked}")
-}
-
-/// What to do about credentials that are there and cannot be used.
-pub const FIX_CREDENTIALS: &str =
-    "mend the entry or the helper that it names, or name another auth file with `--authfile`";
-/// What to do about an index of no image that a node could run.
+/// What to do about an index without an image that a node could run.
 pub const PUSH_PLATFORMS: &str =
-    "push an image for the platforms of the nodes, and write the digest of its index";
-/// What to do about a registry whose certificate nothing vouches for.
-const TRUST: &str = "mend its certificate, or have nodes and Layerpin trust its CA: `additionalTrustedCA` of image.config.openshift.io/cluster, or `--cert-dir`";
-/// Bases that are listed in one finding.
+    "push an image for the platforms of the nodes, and use the digest of its index";
+const TRUST_CA: &str = "fix its certificate, or add its CA to `additionalTrustedCA` of image.config.openshift.io/cluster, or to `--cert-dir`";
+/// The number of bases that a finding lists.
 const MAX_BASES: usize = 3;
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::pull_spec::PullSpec;
+
+    fn reference() -> PullSpec {
+        PullSpec::parse("q.io/acme/os:1").unwrap()
+    }
 
     #[test]
-    fn a_run_is_run_again() {
-        let cause = Cause::OutOfTime { host: "api:6443".into() };
-        let right = Cause::Forbidden { kind: "Nodes".into(), reason: "r".into() };
-        let reference = PullSpec::parse("q.io/acme/os:1").unwrap();
+    fn help_says_how_to_retry_at_the_entry_point() {
+        let timeout = Cause::OutOfTime { host: "api:6443".into() };
+        let forbidden = Cause::Forbidden { kind: "Nodes".into(), reason: "r".into() };
         let help = |entry_point| {
-            let why = UnknownReason::NoImage { reference: reference.clone() };
+            let reason = UnknownReason::NoImage { reference: reference() };
             [
-                help_to_know(&why, entry_point),
-                help_to_ask_cluster(&cause, entry_point),
-                help_to_ask_cluster(&right, entry_point),
+                help_for_unknown(&reason, entry_point),
+                help_for(&timeout, Source::Cluster, entry_point),
+                help_for(&forbidden, Source::Cluster, entry_point),
             ]
         };
         assert_eq!(
             help(EntryPoint::Review),
             [
                 "push the image, then apply again",
-                "apply again when the API server answers; `layerpin check` asks the same from outside",
-                "give the account that asks the rights in deploy/base/cluster_role.yaml, then apply again",
+                "apply again when the API server answers; `layerpin check` asks it with your own permissions",
+                "give the account the permissions in deploy/base/cluster_role.yaml, then apply again",
             ]
         );
         assert_eq!(
@@ -370,29 +401,34 @@ mod tests {
             [
                 "push the image, then run layerpin again",
                 "run layerpin again when the API server answers",
-                "give the account that asks the rights in deploy/base/cluster_role.yaml, then run layerpin again",
+                "give the account the permissions in deploy/base/cluster_role.yaml, then run layerpin again",
             ]
         );
     }
 
     #[test]
-    fn what_asking_again_does_not_mend_has_another_help() {
-        let reference = PullSpec::parse("q.io/acme/os:1").unwrap();
-        let look = "look at what is there: skopeo inspect --raw docker://q.io/acme/os:1";
+    fn help_does_not_advise_a_retry_that_changes_nothing() {
+        let inspect = "inspect it: skopeo inspect --raw docker://q.io/acme/os:1";
         for (cause, expected) in [
-            (Cause::InvalidResponse { host: "q.io".into(), reason: "r".into() }, look),
-            (Cause::NotAnImage { reason: "r".into() }, look),
-            (Cause::ForbiddenAddress { host: "q.io".into() }, "name the registry by another address"),
-            (Cause::Untrusted { host: "q.io".into(), reason: "UnknownIssuer".into() }, TRUST),
-            (Cause::Blocked { scope: "q.io".into() }, "name an image of a registry that nodes may pull from"),
-            (Cause::NoCredential { host: "q.io".into(), reason: "r".into() }, FIX_CREDENTIALS),
+            (Cause::InvalidResponse { host: "q.io".into(), reason: "r".into() }, inspect),
+            (Cause::NotAnImage { reason: "r".into() }, inspect),
+            (Cause::ForbiddenAddress { host: "q.io".into() }, "use another address of the registry"),
+            (Cause::Untrusted { host: "q.io".into(), reason: "UnknownIssuer".into() }, TRUST_CA),
+            (
+                Cause::Blocked { scope: "q.io".into() },
+                "use an image from a registry that nodes can pull from",
+            ),
+            (
+                Cause::NoCredential { host: "q.io".into(), reason: "r".into() },
+                "fix the entry or its credential helper, or pass another file with `--authfile`",
+            ),
             (
                 Cause::OutOfTime { host: "q.io".into() },
-                "apply again when it answers; `onUnknown` in the policy says what this costs",
+                "apply again when the registry answers; `onUnknown` in the policy sets the level",
             ),
         ] {
-            let why = UnknownReason::Image { reference: reference.clone(), cause };
-            assert_eq!(help_to_know(&why, EntryPoint::Review), expected, "{why}");
+            let reason = UnknownReason::Image { reference: reference(), cause };
+            assert_eq!(help_for_unknown(&reason, EntryPoint::Review), expected, "{reason}");
         }
     }
 }

@@ -3,6 +3,7 @@
 pub mod digest;
 pub mod facts;
 pub mod image_reference;
+pub mod level;
 pub mod machine_config;
 pub mod os_version;
 pub mod pattern;

@@ -1,46 +1,21 @@
-//! The policy: which rule has which level for which pool, and what is excepted.
+//! The policy: the level of each rule for each pool, and exceptions.
 //!
-//! Owns the meaning of a policy file once it has been read; [`mod@file`] owns its form. A rule that the
-//! policy does not name has the level that the rule recommends.
+//! Owns the meaning of a policy; [`mod@file`] owns the file format. A rule that the policy does not name
+//! has its recommended level.
 
 pub mod file;
 
 use jiff::civil::Date;
-use serde::{Deserialize, Serialize};
 
+use crate::catalog::Rule;
 use crate::model::digest::Digest;
 use crate::model::image_reference::ImageReference;
 use crate::model::pattern::Pattern;
-use crate::rules::{self, Rule};
 
+pub use crate::model::level::Level;
 pub use file::PolicyErrors;
 
-/// What a finding costs.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema,
-)]
-#[serde(rename_all = "lowercase")]
-pub enum Level {
-    /// Nothing: the rule does not judge.
-    Off,
-    /// A warning.
-    Warn,
-    /// A denial.
-    Deny,
-}
-
-impl Level {
-    /// The level as a policy writes it.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Off => "off",
-            Self::Warn => "warn",
-            Self::Deny => "deny",
-        }
-    }
-}
-
-/// A policy that has been read and checked.
+/// A valid policy.
 #[derive(Clone, Debug)]
 pub struct Policy {
     name: String,
@@ -60,33 +35,33 @@ struct PoolLevels {
     levels: Vec<(&'static Rule, Level)>,
 }
 
-/// An agreed deviation from a rule, with its reason and its end.
+/// An exception from rules, with its reason and its last day.
 #[derive(Clone, Debug)]
 pub struct Exception {
     names: Vec<Pattern>,
     rules: Vec<&'static Rule>,
-    /// Why it was agreed.
+    /// Why it was made.
     pub reason: String,
-    /// The last day on which it holds, in UTC.
+    /// The last day on which it applies, in UTC.
     pub expires: Date,
 }
 
-/// The level of a rule for an object, and where it came from.
+/// The level of a rule for an object.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Assigned {
+pub struct AssignedLevel {
     /// The level.
     pub level: Level,
-    /// A sentence for people: why this level.
-    pub why: String,
+    /// Why it has this level, as a note for people.
+    pub reason: String,
 }
 
 impl Policy {
-    /// The policy that is built in: every rule at the level that it recommends.
+    /// The built-in policy: every rule at its recommended level.
     pub fn recommended() -> Self {
         file::parse(RECOMMENDED).unwrap_or_else(|errors| unreachable!("built-in policy: {errors}"))
     }
 
-    /// Reads a policy. Fails with every fault found, each with its line.
+    /// Parses a policy. Fails with all errors, each with its line.
     pub fn parse(text: &str) -> Result<Self, PolicyErrors> {
         file::parse(text)
     }
@@ -96,13 +71,13 @@ impl Policy {
         &self.name
     }
 
-    /// The digest of the text that the policy was read from: sixteen hex digits of its sha256.
+    /// The first sixteen hex digits of the sha256 of the policy's text.
     pub fn hash(&self) -> &str {
         &self.hash
     }
 
-    /// The same policy for whoever asks for pins by name: `pin: false` keeps the webhook from
-    /// pinning, because the pins are written into files instead.
+    /// The same policy for commands that pin: `pin: false` only keeps the webhook from pinning, because the
+    /// digests are in the files instead.
     pub fn pinning(self) -> Self {
         Self { pin: true, ..self }
     }
@@ -112,13 +87,13 @@ impl Policy {
         self.pin
     }
 
-    /// What an unanswered question costs; never more than the rule that asked it.
+    /// The level of a finding whose facts are not known; at most the level of its rule.
     pub fn on_unknown(&self) -> Level {
         self.on_unknown
     }
 
-    /// Tells whether the policy lets images come from the repository of `reference`. An empty list
-    /// allows every registry. Nothing is asked of a registry that is not allowed.
+    /// Tells whether the policy allows images from the repository of `reference`. An empty list allows every
+    /// registry. No request is sent to a registry that is not allowed.
     pub fn allows(&self, reference: &ImageReference) -> bool {
         self.allowed.is_empty() || self.allowed.iter().any(|pattern| pattern.matches(reference.repository()))
     }
@@ -128,40 +103,33 @@ impl Policy {
         &self.allowed
     }
 
-    /// Images that count as bases beside those of the release, each by digest.
+    /// Images that are accepted as bases in addition to those of the release, each by digest.
     pub fn accepted_bases(&self) -> &[ImageReference] {
         &self.accepted_bases
     }
 
-    /// The level of `rule` for an object that reaches `pools`, with the reason: the strictest of them
-    /// decides.
-    pub fn level(&self, rule: &'static Rule, pools: &[&str]) -> Assigned {
+    /// The level of `rule` for an object in `pools`, with the reason: the strictest level of any pool.
+    pub fn level(&self, rule: &'static Rule, pools: &[&str]) -> AssignedLevel {
         let (level, pool) = self.decide(rule, pools);
-        let why = match pool {
-            Some(pool) => {
-                format!("`{}` is `{}` for pool `{pool}` in policy `{}`", rule.id, level.as_str(), self.name)
-            }
-            None => {
-                let origin = match find(&self.levels, rule) {
-                    Some(_) => "in policy",
-                    None => "by recommendation, which stands in policy",
-                };
-                format!("`{}` is `{}` {origin} `{}`", rule.id, level.as_str(), self.name)
-            }
+        let origin = match pool {
+            Some(pool) => format!(" for pool `{pool}`"),
+            None if find(&self.levels, rule).is_none() => " by default".to_owned(),
+            None => String::new(),
         };
-        Assigned { level, why }
+        let reason = format!("`{}` is `{}`{origin} in policy `{}`", rule.id, level.as_str(), self.name);
+        AssignedLevel { level, reason }
     }
 
-    /// The level alone. Most rules find nothing, and then nobody asks for the reason.
+    /// The level without the reason, which is not needed for rules that find nothing.
     pub fn level_alone(&self, rule: &'static Rule, pools: &[&str]) -> Level {
         self.decide(rule, pools).0
     }
 
-    /// The level, and the pool that has it where it is not the level of all.
+    /// The level, and the pool that sets it if it is not set for all pools.
     fn decide<'a>(&self, rule: &'static Rule, pools: &[&'a str]) -> (Level, Option<&'a str>) {
         let base = find(&self.levels, rule).unwrap_or(rule.recommended);
         let of_pool = |pool: &str| {
-            // As in the rest of the file a later entry wins over an earlier one.
+            // A later entry takes precedence over an earlier one.
             self.pools.iter().rev().find_map(|entry| {
                 let named = entry.names.iter().any(|name| name.matches(pool));
                 named.then(|| find(&entry.levels, rule)).flatten()
@@ -174,7 +142,7 @@ impl Policy {
         strictest.unwrap_or((base, None))
     }
 
-    /// The exceptions that name the object and the rule, those that have ended among them.
+    /// The exceptions for the object and the rule, including expired ones.
     pub fn exceptions(&self, rule: &'static Rule, object: &str) -> impl Iterator<Item = &Exception> {
         self.exceptions.iter().filter(move |exception| {
             exception.rules.iter().any(|excepted| excepted.id == rule.id)
@@ -184,8 +152,8 @@ impl Policy {
 }
 
 impl Exception {
-    /// Tells whether the exception still holds on `day`.
-    pub fn holds_on(&self, day: Date) -> bool {
+    /// Tells whether the exception applies on `day`.
+    pub fn applies_on(&self, day: Date) -> bool {
         day <= self.expires
     }
 }
@@ -200,15 +168,12 @@ fn hash(text: &str) -> String {
     digest.as_str()["sha256:".len()..][..16].to_owned()
 }
 
-fn rule(id: &str) -> Option<&'static Rule> {
-    rules::ALL.iter().copied().find(|rule| rule.id == id)
-}
-
 const RECOMMENDED: &str = include_str!("../policies/recommended.yaml");
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::catalog;
 
     fn policy(spec: &str) -> Policy {
         let text = format!(
@@ -218,14 +183,14 @@ mod tests {
     }
 
     fn level(policy: &Policy, id: &str, pools: &[&str]) -> (Level, String) {
-        let Assigned { level, why } = policy.level(super::rule(id).unwrap(), pools);
-        (level, why)
+        let AssignedLevel { level, reason } = policy.level(Rule::named(id).unwrap(), pools);
+        (level, reason)
     }
 
     #[test]
-    fn the_recommended_policy_gives_every_rule_the_level_it_recommends() {
+    fn the_recommended_policy_gives_every_rule_its_recommended_level() {
         let recommended = Policy::recommended();
-        for rule in rules::ALL {
+        for rule in catalog::ALL {
             assert_eq!(recommended.level(rule, &["worker"]).level, rule.recommended, "{}", rule.id);
         }
         assert!(recommended.pins());
@@ -233,10 +198,10 @@ mod tests {
     }
 
     #[test]
-    fn the_policies_that_are_shipped_do_what_their_names_say() {
+    fn the_other_policies_in_the_repository_match_their_names() {
         let strict = Policy::parse(include_str!("../policies/strict.yaml")).unwrap();
         let warn_only = Policy::parse(include_str!("../policies/warn-only.yaml")).unwrap();
-        for rule in rules::ALL {
+        for rule in catalog::ALL {
             assert_eq!(strict.level(rule, &[]).level, Level::Deny, "{}", rule.id);
             assert_eq!(warn_only.level(rule, &["master"]).level, Level::Warn, "{}", rule.id);
         }
@@ -262,10 +227,7 @@ mod tests {
         assert_eq!(level(&policy, "floating-tag", &["lab", "worker"]), why(Level::Warn, "in policy"));
         assert_eq!(
             level(&policy, "unpullable-image", &["master"]),
-            (
-                Level::Deny,
-                "`unpullable-image` is `deny` by recommendation, which stands in policy `test`".into()
-            )
+            (Level::Deny, "`unpullable-image` is `deny` by default in policy `test`".into())
         );
     }
 
@@ -286,15 +248,15 @@ mod tests {
     }
 
     #[test]
-    fn an_exception_holds_through_its_last_day() {
+    fn an_exception_applies_through_its_last_day() {
         let policy = policy(
             "  exceptions:\n  - names: ['99-legacy-*']\n    rules: [floating-tag]\n    reason: vendor image\n    \
              expires: 2027-01-31\n",
         );
-        let rule = rule("floating-tag").unwrap();
+        let rule = Rule::named("floating-tag").unwrap();
         let exception: &Exception = policy.exceptions(rule, "99-legacy-os").next().unwrap();
-        assert!(exception.holds_on("2027-01-31".parse().unwrap()));
-        assert!(!exception.holds_on("2027-02-01".parse().unwrap()));
+        assert!(exception.applies_on("2027-01-31".parse().unwrap()));
+        assert!(!exception.applies_on("2027-02-01".parse().unwrap()));
         assert_eq!(policy.exceptions(rule, "99-other").count(), 0);
     }
 }

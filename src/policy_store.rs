@@ -88,7 +88,7 @@ mod tests {
         let error = store.reload().unwrap_err();
         let lines: Vec<_> = error.to_string().lines().map(str::to_owned).collect();
         assert_eq!(lines.len(), 2);
-        assert!(lines[0].contains("policy.yaml:6: no rule is called `nope`"), "{error}");
+        assert!(lines[0].contains("policy.yaml:6: unknown rule `nope`"), "{error}");
         assert_eq!(store.current().name(), "two");
         assert_eq!(store.fault(), Some(error.to_string()));
         assert_eq!(store.reload().unwrap(), Reloaded::Same, "an error is returned once");

@@ -1,48 +1,45 @@
-//! Which pools a MachineConfig reaches, and which MachineConfig decides in each of them.
+//! Which pools take a MachineConfig, and which MachineConfig takes precedence in each of them.
 //!
-//! Owns the rules by which the Machine Config Operator selects and merges, release by release
-//! (`MergeMachineConfigs` in its `pkg/controller/common/helpers.go`). Pure: it reads what is known
-//! of the cluster, and where nothing is known it goes by the object's own role label.
+//! Owns the rules by which the Machine Config Operator selects and merges MachineConfigs in each release
+//! (`MergeMachineConfigs` in its `pkg/controller/common/helpers.go`). Pure: it uses what is known about the
+//! cluster and, if nothing is, the role label of the object.
 
 use std::collections::BTreeMap;
 
+use crate::model::facts::Cause;
 use crate::model::facts::cluster::{Cluster, MachineConfigSummary, Pool};
 use crate::model::facts::image::Platform;
-use crate::model::facts::{Cause, Fact};
 use crate::model::image_reference::ImageReference;
 use crate::model::machine_config::{Field, ROLE_LABEL, Subject, WORKER};
 use crate::model::pull_spec::PullSpec;
 
-/// A pool that an object reaches.
+/// A pool that takes an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AffectedPool<'a> {
     /// The pool's name.
     pub name: &'a str,
-    /// What the cluster says of the pool. `None` without a cluster, or while it has no such pool.
+    /// The pool in the cluster. `None` without a cluster, or while it has no such pool.
     pub known: Option<&'a Pool>,
 }
 
-/// The pools that `subject` reaches, sorted by name.
+/// The pools that take `subject`, sorted by name.
 ///
-/// With known pools those whose selectors select the object's labels. Without, and where no pool
-/// selects it (its pool may come later), the one that its role label names.
+/// These are the pools whose selectors match the object's labels. If none does (the pool may be created
+/// later) or the pools are not known, it is the pool that the role label names.
 pub fn affected<'a>(subject: &'a Subject, cluster: &'a Cluster) -> Vec<AffectedPool<'a>> {
     let labels = &subject.object.labels;
     let selecting: Vec<_> =
-        all(cluster).filter(|pool| pool.known.is_some_and(|known| takes(known, labels))).collect();
+        all(cluster).filter(|pool| pool.known.is_some_and(|known| known.takes(labels))).collect();
     if !selecting.is_empty() {
         return selecting;
     }
     subject.pools().into_iter().map(|name| AffectedPool { name, known: None }).collect()
 }
 
-/// Every pool of the cluster, as far as they are known.
+/// Every known pool of the cluster.
 pub fn all(cluster: &Cluster) -> impl Iterator<Item = AffectedPool<'_>> {
-    let pools = match &cluster.pools {
-        Fact::Known(pools) => pools.as_slice(),
-        Fact::Absent | Fact::Unknown(_) => &[],
-    };
-    pools.iter().map(|pool| AffectedPool { name: &pool.name, known: Some(pool) })
+    let pools = cluster.pools.known();
+    pools.into_iter().flatten().map(|pool| AffectedPool { name: &pool.name, known: Some(pool) })
 }
 
 /// The names of `pools`.
@@ -68,8 +65,8 @@ impl<'a> AffectedPool<'a> {
         Some(nodes.map(|(architecture, _)| Platform::of_node(architecture)).collect())
     }
 
-    /// The OS image stream of the pool: its own, else for a custom pool that of `worker`, else the
-    /// default of the cluster. `None` when nothing says one.
+    /// The OS image stream of the pool: its own, otherwise for a custom pool that of `worker`, otherwise the
+    /// default of the cluster. `None` when none is set.
     pub fn stream(&self, cluster: &'a Cluster) -> Option<&'a str> {
         let own = self.known.and_then(|pool| pool.os_image_stream.as_deref());
         let inherited = || {
@@ -80,36 +77,33 @@ impl<'a> AffectedPool<'a> {
         own.or_else(inherited).or_else(default).filter(|stream| !stream.is_empty())
     }
 
-    /// The MachineConfigs of the cluster that the pool takes, `subject` itself left out. Fails with
-    /// why they are not known; empty without a cluster.
+    /// The MachineConfigs of the cluster that the pool takes, without `subject` itself. Fails with the cause
+    /// when they are not known; empty without a cluster.
     pub fn others(
         &self,
         subject: &Subject,
         cluster: &'a Cluster,
     ) -> Result<Vec<&'a MachineConfigSummary>, &'a Cause> {
         let Some(pool) = self.known else { return Ok(Vec::new()) };
-        match &cluster.machine_configs {
-            Fact::Known(configs) => Ok(configs
-                .iter()
-                .filter(|config| config.name != subject.name && takes(pool, &config.labels))
-                .collect()),
-            Fact::Absent => Ok(Vec::new()),
-            Fact::Unknown(cause) => Err(cause),
+        if let Some(cause) = cluster.machine_configs.cause() {
+            return Err(cause);
         }
+        let configs = cluster.machine_configs.known().into_iter().flatten();
+        Ok(configs.filter(|config| config.name != subject.name && pool.takes(&config.labels)).collect())
     }
 
     /// The operating system image that an override gives the pool now: that of the stored `subject`,
-    /// else of the one that has been winning. `None` where the release's own stands, and where it is
-    /// not known.
+    /// otherwise that of the MachineConfig that takes precedence. `None` when there is no override, and when
+    /// it is not known.
     pub fn current_image(&self, subject: &Subject, cluster: &Cluster) -> Option<PullSpec> {
         let field = Field::OsImage;
         if let Some(stored) = subject.stored.as_ref().and_then(|stored| stored.reference(field)) {
             return Some(stored.pull_spec());
         }
-        let Fact::Known(configs) = &cluster.machine_configs else { return None };
         let (pool, order) = (self.known?, Order::of(cluster)?);
-        let taken: Vec<_> = configs.iter().filter(|config| takes(pool, &config.labels)).collect();
-        let text = order.strongest(field, None, &taken).map(|config| image(config, field))?;
+        let configs = cluster.machine_configs.known()?.iter();
+        let taken: Vec<_> = configs.filter(|config| pool.takes(&config.labels)).collect();
+        let text = order.last(field, None, &taken)?.image(field);
         ImageReference::parse(text).ok().map(|reference| reference.pull_spec())
     }
 
@@ -121,12 +115,12 @@ impl<'a> AffectedPool<'a> {
         };
         let orders: &[Order] = match Order::of(cluster) {
             Some(order) => &[order],
-            None => &[Order::ByName, Order::WorkerFirst, Order::WorkerFirstLessGenerated],
+            None => &[Order::ByName, Order::WorkerFirst, Order::WorkerFirstWithoutGenerated],
         };
-        let mut winners = orders.iter().map(|order| order.winner(field, subject, &others));
+        let mut winners = orders.iter().map(|order| order.last(field, Some(subject), &others));
         let first = winners.next().flatten();
         if winners.any(|winner| winner != first) {
-            return Winner::Unclear;
+            return Winner::DependsOnRelease;
         }
         first.map_or(Winner::Subject, Winner::Other)
     }
@@ -135,79 +129,60 @@ impl<'a> AffectedPool<'a> {
 /// Which MachineConfig decides a field in a pool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Winner<'a> {
-    /// The object under judgement, or nobody beside it.
+    /// The object under review: no other one takes precedence.
     Subject,
-    /// This one.
+    /// Another one.
     Other(&'a MachineConfigSummary),
     /// It depends on the release of the cluster, which is not known.
-    Unclear,
-    /// The MachineConfigs are not known, and why.
+    DependsOnRelease,
+    /// The MachineConfigs are not known, for this cause.
     Unknown(&'a Cause),
 }
 
-/// In which order MachineConfigs are merged: the last one that names an image wins.
+/// In which order MachineConfigs are merged: the last one that names an image takes precedence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Order {
     /// One sort by name (before 4.15).
     ByName,
     /// Those with the role `worker` first, each group by name (from 4.15).
     WorkerFirst,
-    /// The same, and what controllers generated is passed over for images (from 4.21).
-    WorkerFirstLessGenerated,
+    /// The same, and generated MachineConfigs are ignored for images (from 4.21).
+    WorkerFirstWithoutGenerated,
 }
 
 impl Order {
     fn of(cluster: &Cluster) -> Option<Self> {
-        let Fact::Known(version) = &cluster.version else { return None };
-        let release = minor(&version.desired.version)?;
+        let release = minor(&cluster.version.known()?.desired.version)?;
         Some(if release < (4, 15) {
             Self::ByName
         } else if release < (4, 21) {
             Self::WorkerFirst
         } else {
-            Self::WorkerFirstLessGenerated
+            Self::WorkerFirstWithoutGenerated
         })
     }
 
-    /// The one of `others` that wins over `subject` in `field`. `None` when `subject` wins.
-    fn winner<'a>(
+    /// The last of `others` that names an image in `field`, if it comes after `subject`.
+    fn last<'a>(
         self,
         field: Field,
-        subject: &Subject,
-        others: &[&'a MachineConfigSummary],
-    ) -> Option<&'a MachineConfigSummary> {
-        self.strongest(field, Some(subject), others)
-    }
-
-    /// The last of `others` that names an image in `field`, if it comes after `over`.
-    fn strongest<'a>(
-        self,
-        field: Field,
-        over: Option<&Subject>,
+        subject: Option<&Subject>,
         others: &[&'a MachineConfigSummary],
     ) -> Option<&'a MachineConfigSummary> {
         let key = |name: &str, labels: &BTreeMap<String, String>| {
             let worker = labels.get(ROLE_LABEL).is_some_and(|role| role == WORKER);
             (self != Self::ByName && !worker, name.to_owned())
         };
-        let counts = |is_generated: bool| !(is_generated && self == Self::WorkerFirstLessGenerated);
-        let own = over.filter(|subject| counts(subject.object.is_generated));
+        let counts = |is_generated: bool| !(is_generated && self == Self::WorkerFirstWithoutGenerated);
+        let own = subject.filter(|subject| counts(subject.object.is_generated));
         let own = own.map(|subject| key(&subject.name, &subject.object.labels));
         others
             .iter()
-            .filter(|config| counts(config.is_generated) && !image(config, field).is_empty())
+            .filter(|config| counts(config.is_generated) && !config.image(field).is_empty())
             .map(|config| (key(&config.name, &config.labels), *config))
             .filter(|(key, _)| own.as_ref().is_none_or(|own| key > own))
             .max_by(|(one, _), (other, _)| one.cmp(other))
             .map(|(_, config)| config)
-    }
-}
-
-/// What `config` says in `field`; empty where it says nothing.
-pub fn image(config: &MachineConfigSummary, field: Field) -> &str {
-    match field {
-        Field::OsImage => &config.os_image_url,
-        Field::ExtensionsImage => &config.extensions_image,
     }
 }
 
@@ -217,11 +192,7 @@ pub fn minor(version: &str) -> Option<(u32, u32)> {
     Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
 }
 
-fn takes(pool: &Pool, labels: &BTreeMap<String, String>) -> bool {
-    pool.machine_config_selector.selects(labels)
-}
-
-/// The pools that come with the cluster: they inherit from no other.
+/// The pools that come with the cluster, which do not take what other pools take.
 const BUILT_IN: [&str; 3] = ["arbiter", "master", WORKER];
 
 #[cfg(test)]
@@ -268,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn a_worker_object_reaches_the_custom_pools_that_select_it() {
+    fn an_object_for_workers_is_taken_by_the_custom_pools_that_select_it() {
         let cluster = cluster(json!({}));
         for (role, expected) in [
             ("worker", vec!["infra", "worker"]),
@@ -284,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pool_whose_selector_is_empty_is_reached_by_nothing() {
+    fn a_pool_with_an_empty_selector_takes_nothing() {
         let mut members = pools();
         members["known"][0]["machineConfigSelector"] = json!({});
         let cluster = cluster(json!({"pools": members}));
@@ -294,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn nodes_tell_their_number_and_platforms() {
+    fn nodes_give_their_number_and_platforms() {
         let cluster = cluster(json!({}));
         let subject = subject("99-os", "worker");
         let pools = affected(&subject, &cluster);
@@ -315,7 +286,7 @@ mod tests {
         assert_eq!(streams, ["rhel-10", "rhel-9", "rhel-10"]);
     }
 
-    /// Who wins over `99-os` in pool `infra`, release by release.
+    /// What takes precedence over `99-os` in pool `infra` in each release.
     fn winners(role: &str, others: Value) -> Vec<String> {
         ["4.14.9", "4.15.0-rc.1", "4.20.3", "4.21.0", "5.0.0", "?"]
             .map(|release| {
@@ -327,7 +298,7 @@ mod tests {
                 match infra.winner(Field::OsImage, &subject, &cluster) {
                     Winner::Subject => "-".to_owned(),
                     Winner::Other(config) => config.name.clone(),
-                    Winner::Unclear => "unclear".to_owned(),
+                    Winner::DependsOnRelease => "unclear".to_owned(),
                     Winner::Unknown(cause) => cause.to_string(),
                 }
             })
@@ -339,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn who_wins_depends_on_the_release() {
+    fn precedence_depends_on_the_release() {
         for (what, role, other, expected) in [
             ("an empty field", "worker", config("zz", "worker", "", false), ["-"; 6]),
             ("a later name", "worker", config("zz", "worker", "x", false), ["zz"; 6]),
@@ -376,7 +347,7 @@ mod tests {
     }
 
     #[test]
-    fn configs_that_could_not_be_read_are_no_win() {
+    fn precedence_is_unknown_when_the_machine_configs_are() {
         let cluster = cluster(json!({"machineConfigs": {"unknown": {"cause": "offline"}}}));
         let subject = subject("99-os", "worker");
         let pool = affected(&subject, &cluster)[0];
@@ -384,7 +355,7 @@ mod tests {
     }
 
     #[test]
-    fn releases_are_told_by_major_and_minor() {
+    fn releases_are_compared_by_major_and_minor() {
         for (text, expected) in [
             ("4.18.14", Some((4, 18))),
             ("5.0.0-0.nightly-2026-01-01", Some((5, 0))),

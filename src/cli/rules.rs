@@ -7,18 +7,18 @@ use anyhow::bail;
 use crate::cli::ExitStatus;
 use crate::cli::args::RulesArgs;
 use crate::cli::output;
-use crate::rules::{self, ALL};
+use crate::rules::{ALL, Rule};
 use crate::text::shown;
 
 /// Writes the list, or one rule's page, to standard output.
 pub fn run(options: &RulesArgs) -> anyhow::Result<ExitStatus> {
     match &options.rule {
         None => output::data(&list())?,
-        Some(id) => match ALL.iter().find(|rule| rule.id == id) {
+        Some(id) => match Rule::named(id) {
             Some(rule) => output::data(&rule.page())?,
             None => {
                 let known: Vec<_> = ALL.iter().map(|rule| rule.id).collect();
-                bail!("no rule is called `{}`; there are {}", shown(id), known.join(", "));
+                bail!("unknown rule `{}`; the rules are {}", shown(id), known.join(", "));
             }
         },
     }
@@ -27,7 +27,7 @@ pub fn run(options: &RulesArgs) -> anyhow::Result<ExitStatus> {
 
 /// A line for each rule: its id, its level in the recommended policy, its fault.
 fn list() -> String {
-    let width = rules::ALL.iter().map(|rule| rule.id.len()).max().unwrap_or_default();
+    let width = ALL.iter().map(|rule| rule.id.len()).max().unwrap_or_default();
     let mut list = String::new();
     for rule in ALL {
         // Writing to a string does not fail.

@@ -1,8 +1,8 @@
-//! Which bases an image may be built on, pool by pool, and which others are known.
+//! Which bases an image may be built on in a pool, and which other bases are known.
 //!
-//! Owns the order in which the sources of the current base are believed, and the check that each
-//! still belongs to the release that the cluster runs: every one of them is left over from the
-//! release before for a while during an upgrade. What could not be checked is said, not assumed.
+//! Owns the order of the sources of the current base, and the check that each belongs to the release that
+//! the cluster runs: during an upgrade every source still has the previous release for a while. A check
+//! that is not possible is reported as a note.
 
 use std::fmt;
 
@@ -20,19 +20,19 @@ use crate::text::shown;
 /// An image that others are built on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Base {
-    /// The pull spec, as registries are asked for it.
+    /// The pull spec.
     pub reference: PullSpec,
-    /// The release that it belongs to, such as `4.18.14`, where that is known.
+    /// The release, such as `4.18.14`, where it is known.
     pub release: Option<String>,
-    /// The OS stream that it belongs to, such as `rhel-9`, where that is known.
+    /// The OS stream, such as `rhel-9`, where it is known.
     pub stream: Option<String>,
-    /// Who names it.
+    /// What names it.
     pub origin: BaseOrigin,
     /// Whether an image may be built on it.
     pub status: BaseStatus,
 }
 
-/// Who names a base.
+/// What names a base.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BaseOrigin {
     /// `OSImageStream/cluster`.
@@ -70,34 +70,33 @@ impl fmt::Display for BaseOrigin {
 pub enum BaseStatus {
     /// It may.
     Accepted,
-    /// It may while the upgrade lasts: it is the base of the release that the cluster is leaving.
+    /// It may during the upgrade: it is the base of the previous release.
     Leaving,
-    /// It may not: it is known so that an image can be told to be built on it.
+    /// It may not; it is known so that findings can name it.
     Other,
 }
 
-/// What a pool's image is measured by.
+/// The bases that the image of a pool is compared with.
 #[derive(Clone, Debug, Default)]
 pub struct ExpectedBases {
-    /// The bases that count, the first being the one to build on.
+    /// The accepted bases; the first is the one to build on.
     pub accepted: Vec<Base>,
-    /// Bases of the same release that do not count: those of other streams.
+    /// Bases of the same releases that are not accepted, such as those of other streams.
     pub siblings: Vec<Base>,
-    /// What is not known and might add a base.
+    /// What is not known and could add a base.
     pub missing: Vec<UnknownReason>,
-    /// What a reader should know of where the bases are from.
+    /// Remarks on the sources of the bases.
     pub notes: Vec<String>,
-    /// What must be asked to know more.
+    /// Questions whose answers may add bases.
     pub questions: Vec<Question>,
 }
 
-/// The bases that count for `pool`. `None` is an image that is looked at on its own: the base of any
-/// stream of the release counts then.
+/// The bases that are accepted in `pool`. Without a pool, those of every stream of the release are.
 pub fn expected(pool: Option<&AffectedPool<'_>>, facts: &Facts, policy: &Policy) -> ExpectedBases {
     let mut expected = ExpectedBases::default();
     let stream = pool.and_then(|pool| pool.stream(&facts.cluster));
     for reference in &facts.given.base_images {
-        expected.add(plain(reference, BaseOrigin::BaseOption));
+        expected.add(accepted(reference, BaseOrigin::BaseOption));
     }
     if let Some(release) = &facts.given.release_image {
         expected.payload(
@@ -110,16 +109,16 @@ pub fn expected(pool: Option<&AffectedPool<'_>>, facts: &Facts, policy: &Policy)
         expected.of_cluster(pool, stream, facts);
     }
     for reference in policy.accepted_bases() {
-        expected.add(plain(reference, BaseOrigin::Policy));
+        expected.add(accepted(reference, BaseOrigin::Policy));
     }
     expected
 }
 
-/// Bases that an image may turn out to be built on though none of them counts: those of earlier
-/// releases of the cluster and of those that it could roll to.
+/// Bases that an image may be built on although they are not accepted: those of earlier releases of the
+/// cluster and of its available updates.
 pub fn others(facts: &Facts) -> ExpectedBases {
     let mut others = ExpectedBases::default();
-    let Fact::Known(version) = &facts.cluster.version else { return others };
+    let Some(version) = facts.cluster.version.known() else { return others };
     let given = facts.given.release_image.as_ref();
     let mut releases: Vec<&Release> = vec![&version.desired];
     releases.extend(version.history.iter().map(|entry| &entry.release).take(MAX_HISTORY));
@@ -140,10 +139,10 @@ pub fn others(facts: &Facts) -> ExpectedBases {
     others
 }
 
-/// Which images of a payload are wanted, and as what.
+/// Which images of a payload are bases, and with which status.
 #[derive(Clone, Copy)]
 struct ImageSelection<'a> {
-    /// The stream; `None` wants them all.
+    /// The stream; `None` selects all.
     stream: Option<&'a str>,
     status: BaseStatus,
     origin: BaseOrigin,
@@ -152,9 +151,9 @@ struct ImageSelection<'a> {
 /// Whether a source belongs to a release.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum ReleaseMatch {
-    Surely,
-    PerhapsOnly,
-    Not,
+    Same,
+    Unverified,
+    Other,
 }
 
 impl ExpectedBases {
@@ -163,11 +162,14 @@ impl ExpectedBases {
         let version = match &cluster.version {
             Fact::Known(version) => Some(version),
             Fact::Absent => {
-                self.notes.push("the cluster has no ClusterVersion to check the base by".to_owned());
+                self.notes.push(
+                    "the cluster has no ClusterVersion, so the release of the base was not checked"
+                        .to_owned(),
+                );
                 None
             }
             Fact::Unknown(cause) => {
-                self.notes.push(cause.of("ClusterVersion/version", "is not known"));
+                self.notes.push(cause.reading("ClusterVersion/version"));
                 None
             }
         };
@@ -186,23 +188,23 @@ impl ExpectedBases {
         }
     }
 
-    /// The OS image stream, when the cluster has one and it is of the release `current`.
+    /// Adds the images of OSImageStream, if the cluster has one and it belongs to the release `current`.
     fn of_streams(&mut self, current: Option<&Release>, stream: Option<&str>, cluster: &Cluster) -> bool {
-        let Fact::Known(streams) = &cluster.streams else { return false };
+        let Some(streams) = cluster.streams.known() else { return false };
         if streams.available.is_empty() {
             return false;
         }
         let of = streams.release_image.as_deref();
-        match current.map_or(ReleaseMatch::PerhapsOnly, |current| same_image(of, &current.image)) {
-            ReleaseMatch::Not => {
+        match current.map_or(ReleaseMatch::Unverified, |current| same_image(of, &current.image)) {
+            ReleaseMatch::Other => {
                 self.notes.push(format!(
-                    "{} was passed over: it is of another payload than ClusterVersion desires",
+                    "{} was ignored: it belongs to another release payload than `status.desired` of ClusterVersion",
                     BaseOrigin::Stream
                 ));
                 return false;
             }
-            ReleaseMatch::PerhapsOnly => self.not_checked(BaseOrigin::Stream),
-            ReleaseMatch::Surely => {}
+            ReleaseMatch::Unverified => self.note_unverified(BaseOrigin::Stream),
+            ReleaseMatch::Same => {}
         }
         let release = current.map(|current| current.version.as_str());
         let mut found = false;
@@ -218,7 +220,7 @@ impl ExpectedBases {
         true
     }
 
-    /// What ControllerConfig and ConfigMap say, the first of them that is of `release`.
+    /// Adds the image of ControllerConfig or of the ConfigMap, the first that belongs to `release`.
     fn of_objects(
         &mut self,
         release: Option<&Release>,
@@ -226,7 +228,7 @@ impl ExpectedBases {
         status: BaseStatus,
         cluster: &Cluster,
     ) -> bool {
-        // Both know one image only, and not of which stream it is.
+        // Both have a single image, and do not name its stream.
         if has_streams(cluster, release) || (stream.is_some() && !matches!(cluster.streams, Fact::Absent)) {
             return false;
         }
@@ -243,18 +245,18 @@ impl ExpectedBases {
         {
             let Some((image, of)) = source.filter(|(image, _)| !image.is_empty()) else { continue };
             let belongs = match (of, release) {
-                (Some(of), Some(release)) if of == release.version => ReleaseMatch::Surely,
-                (Some(_), Some(_)) => ReleaseMatch::Not,
-                _ => ReleaseMatch::PerhapsOnly,
+                (Some(of), Some(release)) if of == release.version => ReleaseMatch::Same,
+                (Some(_), Some(_)) => ReleaseMatch::Other,
+                _ => ReleaseMatch::Unverified,
             };
             match belongs {
-                ReleaseMatch::Surely => {}
-                ReleaseMatch::PerhapsOnly if status == BaseStatus::Accepted => self.not_checked(origin),
-                ReleaseMatch::PerhapsOnly => continue,
-                ReleaseMatch::Not => {
+                ReleaseMatch::Same => {}
+                ReleaseMatch::Unverified if status == BaseStatus::Accepted => self.note_unverified(origin),
+                ReleaseMatch::Unverified => continue,
+                ReleaseMatch::Other => {
                     if status == BaseStatus::Accepted {
                         self.notes.push(format!(
-                            "{origin} was passed over: it is of {}, and the cluster's release is {}",
+                            "{origin} was ignored: it belongs to {}, but the cluster's release is {}",
                             shown(of.unwrap_or_default()),
                             shown(release.map_or("", |release| &release.version)),
                         ));
@@ -280,50 +282,44 @@ impl ExpectedBases {
             Ok(reference) => reference.pull_spec(),
             Err(error) => {
                 let message =
-                    format!("the payload of {} cannot be asked for: {error}", shown(&release.version));
+                    format!("the payload of {} is not a valid image: {error}", shown(&release.version));
                 self.missing.push(UnknownReason::Malformed { message });
                 return;
             }
         };
-        let default = match facts.payloads.get(&reference) {
-            Some(Fact::Known(payload)) if pool.is_some() && !has_streams(&facts.cluster, Some(release)) => {
-                default_stream(payload)
-            }
-            _ => None,
-        };
-        let wanted = ImageSelection { stream: stream.or(default), status, origin: BaseOrigin::Payload };
-        self.payload(&reference, wanted, facts);
+        let has_default = pool.is_some() && !has_streams(&facts.cluster, Some(release));
+        let default = facts.payload(&reference).known().filter(|_| has_default).and_then(default_stream);
+        let selection = ImageSelection { stream: stream.or(default), status, origin: BaseOrigin::Payload };
+        self.payload(&reference, selection, facts);
     }
 
-    fn payload(&mut self, reference: &ImageReference, wanted: ImageSelection<'_>, facts: &Facts) {
+    fn payload(&mut self, reference: &ImageReference, selection: ImageSelection<'_>, facts: &Facts) {
         let reference = reference.pull_spec();
-        let payload = match facts.payloads.get(&reference) {
-            Some(Fact::Known(payload)) => payload,
-            Some(Fact::Absent) => return self.missing.push(UnknownReason::NoPayload { reference }),
-            Some(Fact::Unknown(cause)) => {
+        let payload = match facts.payload(&reference) {
+            Fact::Known(payload) => payload,
+            Fact::Absent => return self.missing.push(UnknownReason::NoPayload { reference }),
+            Fact::Unknown(cause) => {
+                let question = Question::Payload { reference: reference.clone() };
+                self.questions.extend(Some(question).filter(|question| !question.is_answered_by(facts)));
                 return self.missing.push(UnknownReason::Payload { reference, cause: cause.clone() });
-            }
-            None => {
-                self.questions.push(Question::Payload { reference: reference.clone() });
-                return self.missing.push(UnknownReason::Payload { reference, cause: Cause::NotAsked });
             }
         };
         let mut found = false;
         for (tag, image) in os_images(payload) {
             let stream = stream_of(tag, image);
-            let is_wanted = wanted.stream.is_none_or(|wanted| stream == Some(wanted));
-            found |= is_wanted;
+            let is_selected = selection.stream.is_none_or(|selected| stream == Some(selected));
+            found |= is_selected;
             self.add(Base {
                 reference: image.reference.pull_spec(),
                 release: Some(payload.version.clone()),
                 stream: stream.map(str::to_owned),
-                origin: wanted.origin,
-                status: if is_wanted { wanted.status } else { BaseStatus::Other },
+                origin: selection.origin,
+                status: if is_selected { selection.status } else { BaseStatus::Other },
             });
         }
-        if !found && wanted.status != BaseStatus::Other {
-            self.missing.push(match wanted.stream {
-                Some(stream) => UnknownReason::NoStream { stream: shown(stream), source: wanted.origin },
+        if !found && selection.status != BaseStatus::Other {
+            self.missing.push(match selection.stream {
+                Some(stream) => UnknownReason::NoStream { stream: shown(stream), source: selection.origin },
                 None => UnknownReason::NoOsImage { reference },
             });
         }
@@ -337,7 +333,7 @@ impl ExpectedBases {
             ("ConfigMap/machine-config-osimageurl", cluster.os_image_url.cause()),
         ];
         let first = causes.into_iter().find_map(|(object, cause)| Some((object, cause?)));
-        // A Kubernetes that is no OpenShift has none of them: nothing to judge by, as without a cluster.
+        // A Kubernetes cluster that is not OpenShift has none of them: no base, as without a cluster.
         self.missing
             .extend(first.map(|(object, cause)| UnknownReason::Cluster { object, cause: cause.clone() }));
     }
@@ -359,7 +355,7 @@ impl ExpectedBases {
                 status,
             }),
             Err(error) => self.missing.push(UnknownReason::Malformed {
-                message: format!("what {origin} names cannot be asked for: {error}"),
+                message: format!("the image in {origin} is not valid: {error}"),
             }),
         }
     }
@@ -374,12 +370,12 @@ impl ExpectedBases {
         }
     }
 
-    fn not_checked(&mut self, origin: BaseOrigin) {
-        self.notes.push(format!("that {origin} is of the cluster's release could not be checked"));
+    fn note_unverified(&mut self, origin: BaseOrigin) {
+        self.notes.push(format!("could not verify that {origin} belongs to the cluster's release"));
     }
 }
 
-/// The release that the cluster is leaving: the last that was completed, while another is under way.
+/// The release that the cluster is being upgraded from: the last completed one, during an upgrade.
 pub fn leaving(version: &ClusterVersion) -> Option<&Release> {
     let newest = version.history.first()?;
     if newest.state == RolloutState::Completed {
@@ -389,20 +385,20 @@ pub fn leaving(version: &ClusterVersion) -> Option<&Release> {
     Some(&completed.release).filter(|release| release.version != version.desired.version)
 }
 
-/// The operating system images of a payload that a node can boot, by tag.
+/// The operating system images of a payload that images can be built on, by tag.
 fn os_images(payload: &Payload) -> impl Iterator<Item = (&str, &OsImage)> {
     let all = payload.os_images.iter().map(|(tag, image)| (tag.as_str(), image));
-    // Up to 4.11 the operating system came as an archive in an image, which nothing builds on.
+    // Up to 4.11 this is an image with the operating system as an archive in it.
     all.filter(|(tag, _)| *tag != "machine-os-content")
 }
 
-/// The stream of a payload's image: what the payload says, else what its tag has always meant.
+/// The stream of an image of a payload: that in the payload, otherwise that of its tag.
 fn stream_of<'a>(tag: &'a str, image: &'a OsImage) -> Option<&'a str> {
     let of_tag = || OS_TAGS.iter().find(|os| os.tag == tag).and_then(|os| os.stream);
     image.stream.as_deref().or_else(of_tag)
 }
 
-/// The stream of the image that pools get which choose none, on a cluster without OS image streams.
+/// The stream of the default image of pools, on a cluster without OSImageStream.
 fn default_stream(payload: &Payload) -> Option<&str> {
     let tag = default_tags().find(|tag| payload.os_images.contains_key(*tag))?;
     stream_of(tag, payload.os_images.get(tag)?)
@@ -442,8 +438,8 @@ const OS_TAGS: [OsTag; 6] = [
     OsTag { is_default: false, ..OsTag::new("rhel-coreos-10", Some("rhel-10")) },
 ];
 
-/// Whether pools of the cluster may be on different streams: it says so, or it could not say and its
-/// release is one that has them.
+/// Whether pools of the cluster may be on different streams: OSImageStream lists some, or it could not be
+/// read and the release has that kind.
 fn has_streams(cluster: &Cluster, release: Option<&Release>) -> bool {
     match &cluster.streams {
         Fact::Known(streams) => !streams.available.is_empty(),
@@ -454,29 +450,29 @@ fn has_streams(cluster: &Cluster, release: Option<&Release>) -> bool {
     }
 }
 
-/// Whether two pull specs of a payload are of the same image: the digests decide, because the one
-/// may name a mirror.
+/// Whether two pull specs of a payload name the same image: the digests decide, because one may name a
+/// mirror.
 fn same_image(of: Option<&str>, desired: &str) -> ReleaseMatch {
-    let Some(of) = of.filter(|_| !desired.is_empty()) else { return ReleaseMatch::PerhapsOnly };
+    let Some(of) = of.filter(|_| !desired.is_empty()) else { return ReleaseMatch::Unverified };
     if of == desired {
-        return ReleaseMatch::Surely;
+        return ReleaseMatch::Same;
     }
     match [of, desired].map(|text| ImageReference::parse(text).ok()) {
         [Some(one), Some(other)] => match (one.digest(), other.digest()) {
-            (Some(one), Some(other)) if one == other => ReleaseMatch::Surely,
-            (Some(_), Some(_)) => ReleaseMatch::Not,
-            _ => ReleaseMatch::PerhapsOnly,
+            (Some(one), Some(other)) if one == other => ReleaseMatch::Same,
+            (Some(_), Some(_)) => ReleaseMatch::Other,
+            _ => ReleaseMatch::Unverified,
         },
-        _ => ReleaseMatch::PerhapsOnly,
+        _ => ReleaseMatch::Unverified,
     }
 }
 
-fn plain(reference: &ImageReference, origin: BaseOrigin) -> Base {
+fn accepted(reference: &ImageReference, origin: BaseOrigin) -> Base {
     let status = BaseStatus::Accepted;
     Base { reference: reference.pull_spec(), release: None, stream: None, origin, status }
 }
 
-/// Releases of the cluster's history that are looked at: each costs reading a payload.
+/// Releases of the cluster's history that are considered; the payload of each is read.
 const MAX_HISTORY: usize = 5;
-/// Releases that the cluster could roll to that are looked at.
+/// Available updates that are considered.
 const MAX_AVAILABLE: usize = 2;

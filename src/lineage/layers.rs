@@ -1,18 +1,18 @@
-//! How far two images agree, layer by layer.
+//! How far the layers of two images agree.
 //!
-//! Owns the one comparison that proves lineage: the diffIDs of the base are an ordered prefix of
-//! those of the image (`containers/image` and `buildah` keep them through recompression and
-//! pushes). Digests of compressed layers, labels and annotations are not looked at here.
+//! Owns the one comparison that proves lineage: the diffIDs of the base are the first diffIDs of the image,
+//! in the same order (`containers/image` and `buildah` keep them through recompression and pushes). Digests
+//! of compressed layers, labels and annotations are not used here.
 
 use crate::model::digest::Digest;
 use crate::model::facts::image::Layer;
 
-/// The layers of an image, ready to be compared with many bases.
+/// The layers of an image, prepared for comparison with many bases.
 #[derive(Debug)]
 pub struct LayerStack<'a> {
     ordered: &'a [Layer],
-    /// The diffIDs that tell something, by the end of their text, which is as good as random.
-    telling: Vec<(u128, &'a str)>,
+    /// The characteristic diffIDs, sorted by the end of their text, which is as good as random.
+    characteristic: Vec<(u128, &'a str)>,
 }
 
 /// How far an image agrees with a base.
@@ -25,12 +25,12 @@ pub enum Agreement {
         /// Layers of the image above the base.
         own: usize,
     },
-    /// The first layers are the same, and then they differ.
+    /// The lowest layers are the same, those above differ.
     Leading {
         /// Layers from the bottom that are the same.
         shared: usize,
     },
-    /// The lowest layer differs already; this many layers of the base stand elsewhere in the image.
+    /// The lowest layer differs; some layers of the base are elsewhere in the image.
     Scattered {
         /// Layers of the base that the image has.
         shared: usize,
@@ -40,11 +40,12 @@ pub enum Agreement {
 }
 
 impl<'a> LayerStack<'a> {
-    /// Makes `layers`, the lowest first, ready.
+    /// Prepares `layers`, the lowest first.
     pub fn new(layers: &'a [Layer]) -> Self {
-        let mut telling: Vec<_> = layers.iter().filter_map(telling).map(|id| (end(id), id)).collect();
-        telling.sort_unstable();
-        Self { ordered: layers, telling }
+        let mut characteristic: Vec<_> =
+            layers.iter().filter_map(characteristic).map(|id| (end(id), id)).collect();
+        characteristic.sort_unstable();
+        Self { ordered: layers, characteristic }
     }
 
     /// Tells whether the image is built on `base`: [`Agreement::Same`] or [`Agreement::Derived`];
@@ -68,14 +69,14 @@ impl<'a> LayerStack<'a> {
             return agreement;
         }
         let leading = self.leading(base);
-        if base[..leading].iter().any(|layer| telling(layer).is_some()) {
+        if base[..leading].iter().any(|layer| characteristic(layer).is_some()) {
             return Agreement::Leading { shared: leading };
         }
         let has = |id: &&str| {
-            let place = self.telling.binary_search_by(|(own, _)| own.cmp(&end(id)));
-            place.is_ok_and(|place| self.telling[place].1 == *id)
+            let place = self.characteristic.binary_search_by(|(own, _)| own.cmp(&end(id)));
+            place.is_ok_and(|place| self.characteristic[place].1 == *id)
         };
-        Agreement::Scattered { shared: base.iter().filter_map(telling).filter(has).count() }
+        Agreement::Scattered { shared: base.iter().filter_map(characteristic).filter(has).count() }
     }
 
     fn leading(&self, base: &[Layer]) -> usize {
@@ -105,20 +106,19 @@ impl Agreement {
     }
 }
 
-/// The diffID of a layer that tells something of where it came from. `None` for layers that are
-/// alike in images that have nothing to do with each other.
-fn telling(layer: &Layer) -> Option<&str> {
-    Some(Digest::as_str(&layer.diff_id)).filter(|id| !EVERYWHERE.contains(id))
+/// The diffID of a layer, unless unrelated images have the same layer.
+fn characteristic(layer: &Layer) -> Option<&str> {
+    Some(Digest::as_str(&layer.diff_id)).filter(|id| !UBIQUITOUS.contains(id))
 }
 
-/// The last sixteen bytes of a digest's text, as a number that is quick to compare.
+/// The last sixteen bytes of a digest's text, as a number, which is compared faster.
 fn end(id: &str) -> u128 {
     id.as_bytes().last_chunk().copied().map_or(0, u128::from_le_bytes)
 }
 
-/// Layers that are found everywhere: the empty chunk that ostree reserves for new packages, the
-/// same in Fedora CoreOS, CentOS and others on every architecture; and the empty tar of builders.
-const EVERYWHERE: [&str; 2] = [
+/// Layers of unrelated images: the empty chunk that ostree reserves for new packages, the same in Fedora
+/// CoreOS, CentOS and others on every architecture; and the empty tar of builders.
+const UBIQUITOUS: [&str; 2] = [
     "sha256:12787d84fa137cd5649a9005efe98ec9d05ea46245fdc50aecb7dd007f2035b1",
     "sha256:5f70bf18a086007016e948b04aed3b82103a36bea41755b6cddfaf10ace3c6ef",
 ];
@@ -144,7 +144,7 @@ mod tests {
 
     #[test]
     fn a_prefix_in_order_is_the_proof_and_nothing_else() {
-        let [reserved, empty] = EVERYWHERE;
+        let [reserved, empty] = UBIQUITOUS;
         for (image, base, expected) in [
             (vec!["a", "b"], vec!["a", "b"], Agreement::Same),
             (vec!["a", "b", "c"], vec!["a", "b"], Agreement::Derived { own: 1 }),

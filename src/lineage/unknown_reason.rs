@@ -3,17 +3,17 @@
 use std::fmt;
 
 use crate::lineage::bases::{Base, BaseOrigin};
-use crate::model::facts::Cause;
+use crate::model::facts::{Cause, Fact};
 use crate::model::pull_spec::PullSpec;
 
-/// Why nobody can tell.
+/// Why the lineage of an image is not known.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum UnknownReason {
-    /// There is neither a cluster nor a base or release that was named.
+    /// There is no cluster, and neither a base nor a release was named.
     NothingToCompareWith,
-    /// The image has nothing for the platform.
+    /// The image has no manifest for the platform.
     NoPlatform,
-    /// The image is an index of none that a node could run.
+    /// The image is an index without an image that a node could run.
     NoLinuxPlatform,
     /// The registry has no such image.
     NoImage {
@@ -65,7 +65,7 @@ pub enum UnknownReason {
     NoStream {
         /// The stream.
         stream: String,
-        /// Who should name it.
+        /// What should name it.
         source: BaseOrigin,
     },
     /// An object of the cluster could not be read.
@@ -75,26 +75,54 @@ pub enum UnknownReason {
         /// Why.
         cause: Cause,
     },
-    /// What should name a base does not.
+    /// The source of a base does not name a valid image.
     Malformed {
         /// What is wrong.
         message: String,
     },
 }
 
-/// A question whose answer is missing. Findings that rest on the same one are told as one.
+/// A fact that could not be had. Findings that lack the same fact are reported as one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum MissingFact {
-    /// What a registry says of an image or payload.
+    /// The answer of a registry about an image or payload.
     Registry(PullSpec),
-    /// What the cluster says, while it does not for this reason.
+    /// The answer of the cluster, which is missing for this cause.
     Cluster(Cause),
-    /// Something else that is wrong where it stands.
+    /// Anything else, by its message.
     Other(String),
 }
 
 impl UnknownReason {
-    /// The question that nobody answered. `None` when there was none to ask.
+    /// What is known of the image `reference`, or of one of its platforms.
+    pub fn or_image<'a, T>(reference: &PullSpec, fact: &'a Fact<T>) -> Result<&'a T, Self> {
+        let reference = || reference.clone();
+        Self::or(
+            fact,
+            || Self::NoImage { reference: reference() },
+            |cause| Self::Image { reference: reference(), cause },
+        )
+    }
+
+    /// What is known of `base`, or of one of its platforms.
+    pub fn or_base<'a, T>(base: &Base, fact: &'a Fact<T>) -> Result<&'a T, Self> {
+        let base = || base.clone();
+        Self::or(fact, || Self::NoBase { base: base() }, |cause| Self::Base { base: base(), cause })
+    }
+
+    fn or<T>(
+        fact: &Fact<T>,
+        absent: impl FnOnce() -> Self,
+        unknown: impl FnOnce(Cause) -> Self,
+    ) -> Result<&T, Self> {
+        match fact {
+            Fact::Known(known) => Ok(known),
+            Fact::Absent => Err(absent()),
+            Fact::Unknown(cause) => Err(unknown(cause.clone())),
+        }
+    }
+
+    /// The fact that could not be had. `None` when there was nothing to ask.
     pub fn missing_fact(&self) -> Option<MissingFact> {
         match self {
             Self::NothingToCompareWith | Self::NoPlatform | Self::NoLinuxPlatform => None,
@@ -116,32 +144,32 @@ impl fmt::Display for UnknownReason {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NothingToCompareWith => formatter.write_str(
-                "nothing to judge against: no OpenShift cluster, no --release-image, no --base-image and no acceptedBases",
+                "no base image to compare with: no OpenShift cluster, no --release-image, no --base-image and no acceptedBases",
             ),
-            Self::NoPlatform => formatter.write_str("the image has nothing for this platform"),
-            Self::NoLinuxPlatform => formatter.write_str("the image has nothing for linux"),
+            Self::NoPlatform => formatter.write_str("the image has no manifest for this platform"),
+            Self::NoLinuxPlatform => formatter.write_str("the image has no manifest for linux"),
             Self::NoImage { reference } => write!(formatter, "{} has no such image", reference.host()),
-            Self::Image { cause, .. } => write!(formatter, "the image could not be read: {cause}"),
-            Self::NoBase { base } => write!(formatter, "the base `{}` is no longer there", base.reference),
+            Self::Image { cause, .. } => write!(formatter, "cannot read the image: {cause}"),
+            Self::NoBase { base } => write!(formatter, "the base `{}` no longer exists", base.reference),
             Self::Base { base, cause } => {
-                write!(formatter, "the base `{}` could not be read: {cause}", base.reference)
+                write!(formatter, "cannot read the base `{}`: {cause}", base.reference)
             }
             Self::EmptyBase { base } => {
-                write!(formatter, "`{}` has no layers, so it is no base", base.reference)
+                write!(formatter, "the base `{}` has no layers", base.reference)
             }
             Self::NoPayload { reference } => {
-                write!(formatter, "the release payload `{reference}` is not there")
+                write!(formatter, "the release payload `{reference}` does not exist")
             }
             Self::Payload { reference, cause } => {
-                write!(formatter, "the release payload `{reference}` could not be read: {cause}")
+                write!(formatter, "cannot read the release payload `{reference}`: {cause}")
             }
             Self::NoOsImage { reference } => {
-                write!(formatter, "the release payload `{reference}` names no operating system image")
+                write!(formatter, "the release payload `{reference}` has no operating system image")
             }
             Self::NoStream { stream, source } => {
-                write!(formatter, "{source} names no image of OS stream `{stream}`")
+                write!(formatter, "{source} has no image of OS stream `{stream}`")
             }
-            Self::Cluster { object, cause } => formatter.write_str(&cause.of(object, "is not known")),
+            Self::Cluster { object, cause } => formatter.write_str(&cause.reading(object)),
             Self::Malformed { message } => formatter.write_str(message),
         }
     }

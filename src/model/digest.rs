@@ -1,7 +1,7 @@
 //! Content digests: `algorithm:hex`, as registries and nodes write them.
 //!
-//! Owns which algorithms count and how bytes are checked against a digest. Refuses upper-case
-//! hex, other lengths and unknown algorithms, as `opencontainers/go-digest` does on nodes.
+//! Owns the supported algorithms and the check of bytes against a digest. Rejects upper-case hex, other
+//! lengths and unknown algorithms, as `opencontainers/go-digest` does on nodes.
 
 use std::fmt;
 use std::str::FromStr;
@@ -12,8 +12,8 @@ use serde::{Deserialize, Serialize};
 
 /// A valid content digest, for example `sha256:` followed by 64 lower-case hex digits.
 ///
-/// The algorithms are those that the OCI image specification registers and that nodes have
-/// compiled in: `sha256`, `sha384` and `sha512`.
+/// The algorithms are those of the OCI image specification that nodes support: `sha256`, `sha384` and
+/// `sha512`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Digest {
@@ -21,7 +21,7 @@ pub struct Digest {
 }
 
 impl Digest {
-    /// Parses `algorithm:hex`. Fails with what is wrong about which part.
+    /// Parses `algorithm:hex`. Fails with the first error.
     pub fn parse(text: &str) -> Result<Self, DigestError> {
         let Some((name, hex)) = text.split_once(':') else {
             return Err(DigestError::NoAlgorithm);
@@ -53,7 +53,7 @@ impl Digest {
         Algorithm::named(name).is_some_and(|algorithm| *algorithm.digest(bytes) == *self.text)
     }
 
-    /// A hasher for bytes that are to have this digest.
+    /// A hasher with the algorithm of this digest.
     pub fn hasher(&self) -> Hasher {
         let (name, _) = self.text.split_once(':').unwrap_or_default();
         // A valid digest has a known algorithm.
@@ -66,7 +66,7 @@ impl Digest {
         &self.text
     }
 
-    /// The digest cut for a person to read: the algorithm and the first twelve hex digits.
+    /// The digest shortened for messages: the algorithm and the first twelve hex digits.
     pub fn short(&self) -> String {
         let end = self.text.find(':').map_or(0, |colon| colon + 1) + 12;
         format!("{}…", &self.text[..end.min(self.text.len())])
@@ -101,7 +101,7 @@ impl From<Digest> for String {
     }
 }
 
-/// Computes a digest of bytes that come one after another.
+/// Computes the digest of bytes that arrive in parts.
 pub struct Hasher {
     algorithm: Algorithm,
     context: hash::Context,
@@ -131,14 +131,14 @@ pub enum DigestError {
     /// There is no `:` between an algorithm and the hex digits.
     #[error("has no algorithm; write `sha256:` before the hex digits")]
     NoAlgorithm,
-    /// The algorithm is none that nodes know.
-    #[error("has the algorithm `{0}`; nodes know sha256, sha384 and sha512")]
+    /// Nodes do not support the algorithm.
+    #[error("has the algorithm `{0}`; nodes support sha256, sha384 and sha512")]
     UnknownAlgorithm(String),
-    /// A character is no hex digit.
-    #[error("has {0:?}, which is no hex digit")]
+    /// A character is not a hex digit.
+    #[error("has {0:?}, which is not a hex digit")]
     NotHex(char),
     /// The number of hex digits does not fit the algorithm.
-    #[error("has {found} hex digits where {algorithm} has {expected}")]
+    #[error("has {found} hex digits, but {algorithm} has {expected}")]
     WrongLength {
         /// The algorithm's name.
         algorithm: &'static str,
@@ -212,14 +212,14 @@ mod tests {
     const EMPTY: &str = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
     #[test]
-    fn the_digest_of_nothing_is_the_known_one() {
+    fn the_digest_of_an_empty_text_is_well_known() {
         assert_eq!(Digest::of(b"").as_str(), EMPTY);
         assert!(Digest::parse(EMPTY).unwrap().matches(b""));
         assert!(!Digest::parse(EMPTY).unwrap().matches(b"x"));
     }
 
     #[test]
-    fn the_digest_of_pieces_is_that_of_the_whole() {
+    fn the_digest_of_parts_is_that_of_the_whole() {
         let mut hasher = Digest::of(b"").hasher();
         hasher.update(b"two ");
         hasher.update(b"pieces");
@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn longer_algorithms_are_checked_too() {
+    fn longer_digests_are_checked() {
         let sha512 = "sha512:cf83e1357eefb8bdf1542850d66d8007d620e4050b5715dc83f4a921d36ce9ce47d0d13c5d85f2b0ff8318d2877eec2f63b931bd47417a81a538327af927da3e";
         assert!(Digest::parse(sha512).unwrap().matches(b""));
         let mut hasher = Digest::parse(sha512).unwrap().hasher();
@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn every_refusal_names_its_reason() {
+    fn every_invalid_digest_has_its_error() {
         let hex = &EMPTY["sha256:".len()..];
         for (text, expected) in [
             (hex.to_owned(), DigestError::NoAlgorithm),

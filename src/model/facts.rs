@@ -165,37 +165,37 @@ pub enum ManifestKind {
     Index,
 }
 
-/// Why an answer is not known. The words of a cause may be shown to anybody: they hold hosts and
-/// statuses, never credentials, headers or bodies.
+/// Why an answer is not known. The text of a cause may be shown to anybody: it contains hosts and status
+/// codes, never credentials, headers or bodies.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "cause", rename_all = "camelCase", rename_all_fields = "camelCase", deny_unknown_fields)]
 pub enum Cause {
-    /// Nobody asked.
+    /// No request was made.
     NotAsked,
-    /// Asking was forbidden with `--offline`.
+    /// Requests are disabled by `--offline`.
     Offline,
-    /// Facts were read from a file, which holds no answer to this question.
+    /// The facts were read from a file that does not contain this answer.
     NotRecorded,
-    /// The policy allows no question to this registry.
+    /// The policy does not allow requests to this registry.
     OutsideAllowed,
     /// The cluster does not let its nodes pull from this registry: it is outside `allowedRegistries` of
     /// `image.config.openshift.io/cluster`.
     OutsideCluster,
-    /// The time for the answer was spent.
+    /// There was no answer within the time limit.
     OutOfTime {
-        /// Who was being asked.
+        /// The registry or API server.
         host: String,
     },
     /// No connection could be made, or it broke.
     Unreachable {
-        /// Who was being asked.
+        /// The registry or API server.
         host: String,
-        /// What the network said.
+        /// The network error.
         reason: String,
     },
-    /// What shows itself as the registry has a certificate that nothing here vouches for.
+    /// The certificate of the registry is not signed by a trusted CA, or not valid.
     Untrusted {
-        /// Who was being asked.
+        /// The registry or API server.
         host: String,
         /// What is wrong with the certificate.
         reason: String,
@@ -205,38 +205,38 @@ pub enum Cause {
         /// The name or address.
         host: String,
     },
-    /// The registry refused the credentials that it was shown, or wanted some and had none.
+    /// The registry rejected the credentials, or there are none for it.
     Refused {
         /// The registry.
         host: String,
         /// The HTTP status: 401 or 403.
         status: u16,
-        /// What was shown to it.
+        /// Which credentials were sent.
         shown: CredentialsSent,
-        /// Whether what was shown is what nodes would show.
+        /// Whether nodes would send the same credentials.
         as_nodes: NodeCredentials,
     },
-    /// The registry answered with a status that is no answer.
+    /// The registry returned an unexpected status.
     Status {
         /// The registry.
         host: String,
         /// The HTTP status.
         status: u16,
     },
-    /// The answer was not what the protocol promises.
+    /// The response does not follow the protocol.
     #[serde(alias = "nonsense")]
     InvalidResponse {
         /// Who answered.
         host: String,
-        /// What was wrong with it.
+        /// What is wrong with it.
         reason: String,
     },
-    /// The answer is sound, and what it names is something else than an image that a node could run.
+    /// The response is valid, but names something other than an image that a node could run.
     NotAnImage {
         /// What it is instead.
         reason: String,
     },
-    /// The body does not have the digest that it was asked by or announced with.
+    /// The body does not have the digest that was requested or announced.
     DigestMismatch {
         /// The registry.
         host: String,
@@ -245,129 +245,128 @@ pub enum Cause {
         /// The digest that was found.
         found: Digest,
     },
-    /// The registry wants to be left alone for a while, and the time for the answer ends before that.
+    /// The registry limits requests, and the time limit ends before the next one is allowed.
     Paused {
         /// The registry.
         host: String,
-        /// The HTTP status that said so: 429 or 503.
+        /// The HTTP status: 429 or 503.
         status: u16,
-        /// When it may be asked again.
+        /// When the next request is allowed.
         until: Timestamp,
     },
-    /// The registry failed again and again, and is asked only now and then until it is back.
+    /// The registry failed several times in a row, and gets only occasional requests until it recovers.
     #[serde(alias = "resting")]
     CircuitOpen {
         /// The registry.
         host: String,
-        /// How often in a row it failed.
+        /// The number of failures in a row.
         failures: u32,
-        /// When it is asked again.
+        /// When the next request is sent.
         until: Timestamp,
     },
-    /// Nodes may not pull from there: `blocked` in `registries.conf`, a blocked registry of the
-    /// cluster, or a source that is never to be contacted.
+    /// Nodes may not pull from it: `blocked` in `registries.conf`, a blocked registry of the cluster, or a
+    /// source with `NeverContactSource`.
     Blocked {
         /// What is blocked: a registry, a part of it, or `*.domain`.
         scope: String,
     },
-    /// The image has several endpoints, and none of them gave it.
+    /// The image has several endpoints, and none of them returned it.
     Unanswered {
-        /// What each of them said, in the order in which they were asked.
+        /// The answer of each of them, in the order of the requests.
         attempts: Vec<Attempt>,
     },
-    /// There are credentials for the registry, and they could not be had.
+    /// The credentials for the registry could not be read.
     NoCredential {
         /// The registry.
         host: String,
         /// What happened.
         reason: String,
     },
-    /// Too many questions wait for the registry already.
+    /// Too many requests are waiting for the registry.
     #[serde(alias = "crowded")]
     QueueFull {
         /// The registry.
         host: String,
     },
-    /// The token service of the registry gave no token.
+    /// The token service of the registry did not issue a token.
     NoToken {
         /// The registry.
         host: String,
         /// What happened.
         reason: String,
     },
-    /// The cluster did not tell.
+    /// The object could not be read from the cluster.
     Cluster {
         /// What was being read, such as `MachineConfigPools`.
         kind: String,
-        /// Why it could not be.
+        /// Why not.
         reason: String,
     },
-    /// The cluster may not be asked for it by the account that asks.
+    /// The account has no permission to read the object.
     #[serde(alias = "noRight")]
     Forbidden {
         /// What was being read, such as `MachineConfigPools`.
         kind: String,
-        /// The API server's own words.
+        /// The message of the API server.
         reason: String,
     },
-    /// The image was read, and it is no release payload.
+    /// The image was read, but is not a release payload.
     #[serde(alias = "noRelease")]
     NotARelease {
         /// What is missing or wrong.
         reason: String,
     },
-    /// This process failed in a way that it must not.
+    /// A defect of this program.
     Internal,
 }
 
 impl fmt::Display for Cause {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NotAsked => formatter.write_str("nobody asked the registry"),
-            Self::Offline => formatter.write_str("not asked, because of --offline"),
-            Self::NotRecorded => {
-                formatter.write_str("not asked: the facts are from a file (--facts), which holds no answer")
-            }
+            Self::NotAsked => formatter.write_str("the registry was not asked"),
+            Self::Offline => formatter.write_str("not asked: `--offline` is set"),
+            Self::NotRecorded => formatter.write_str("not asked: the facts file (`--facts`) has no answer"),
             Self::OutsideAllowed => {
-                formatter.write_str("not asked: the registry is outside `registries.allow`")
+                formatter.write_str("not asked: `registries.allow` of the policy does not include it")
             }
-            Self::OutsideCluster => {
-                formatter.write_str("not asked: the registry is outside those that the cluster allows")
-            }
+            Self::OutsideCluster => formatter.write_str("not asked: the cluster does not allow its registry"),
             Self::OutOfTime { host } => write!(formatter, "{host} did not answer in time"),
-            Self::Unreachable { host, reason } | Self::Untrusted { host, reason } => {
-                write!(formatter, "{host} cannot be reached: {reason}")
+            Self::Unreachable { host, reason } => write!(formatter, "{host} cannot be reached: {reason}"),
+            Self::Untrusted { host, reason } => {
+                write!(formatter, "the certificate of {host} is not trusted: {reason}")
             }
             Self::ForbiddenAddress { host } => {
                 write!(formatter, "{host} is a link-local or unspecified address, which is never contacted")
             }
             Self::Refused { host, status, shown, as_nodes } => {
-                write!(formatter, "{host} answered {status} {shown}")?;
+                write!(formatter, "{host} returned {status}{shown}")?;
                 match as_nodes {
                     NodeCredentials::Same => Ok(()),
                     NodeCredentials::NotAtHand => {
-                        formatter.write_str("; the credentials of the nodes are not at hand (--authfile)")
+                        formatter.write_str("; the credentials of the nodes are not known (`--authfile`)")
                     }
                 }
             }
-            Self::Status { host, status } => write!(formatter, "{host} answered {status}"),
-            Self::InvalidResponse { host, reason } => write!(formatter, "{host} answered wrongly: {reason}"),
-            Self::NotAnImage { reason } => write!(formatter, "it is no image: {reason}"),
+            Self::Status { host, status } => write!(formatter, "{host} returned {status}"),
+            Self::InvalidResponse { host, reason } => {
+                write!(formatter, "{host} returned an invalid response: {reason}")
+            }
+            Self::NotAnImage { reason } => write!(formatter, "it is not an image: {reason}"),
             Self::DigestMismatch { host, expected, found } => write!(
                 formatter,
-                "{host} sent something else: expected {}, got {}",
+                "{host} returned content with another digest: expected {}, got {}",
                 expected.short(),
                 found.short()
             ),
             Self::Paused { host, status, until } => {
-                write!(formatter, "{host} answered {status} and may be asked again at {until:.0}")
+                write!(formatter, "{host} returned {status}; the next request is allowed at {until:.0}")
             }
             Self::CircuitOpen { host, failures, until } => write!(
                 formatter,
-                "{host} is not asked, because it failed {failures} times in a row; the next try is at {until:.0}"
+                "{host} failed {failures} times in a row; the next request is sent at {until:.0}"
             ),
             Self::Blocked { scope } => {
-                write!(formatter, "nodes are not to pull from `{scope}`: it is blocked")
+                write!(formatter, "`{scope}` is blocked on nodes")
             }
             Self::Unanswered { attempts } => {
                 for (index, Attempt { endpoint, cause }) in attempts.iter().enumerate() {
@@ -381,20 +380,20 @@ impl fmt::Display for Cause {
             }
             Self::NoCredential { host, reason } => write!(formatter, "no credentials for {host}: {reason}"),
             Self::QueueFull { host } => {
-                write!(formatter, "{host} is not asked, because too many questions wait for it")
+                write!(formatter, "too many requests wait for {host}")
             }
             Self::NoToken { host, reason } => write!(formatter, "no token for {host}: {reason}"),
             Self::Cluster { kind, reason } | Self::Forbidden { kind, reason } => {
-                write!(formatter, "{kind} not read from the cluster: {reason}")
+                write!(formatter, "cannot read {kind}: {reason}")
             }
-            Self::NotARelease { reason } => write!(formatter, "it is no release payload: {reason}"),
-            Self::Internal => formatter.write_str("layerpin failed while asking; its log has the reason"),
+            Self::NotARelease { reason } => write!(formatter, "it is not a release payload: {reason}"),
+            Self::Internal => formatter.write_str("internal error of layerpin; its log has the reason"),
         }
     }
 }
 
 impl Cause {
-    /// Tells whether nodes will fare the same: what is unknown here is then no image there.
+    /// Tells whether nodes get the same answer, and so cannot pull the image.
     pub fn holds_for_nodes(&self) -> bool {
         match self {
             Self::Refused { as_nodes, .. } => *as_nodes == NodeCredentials::Same,
@@ -406,16 +405,15 @@ impl Cause {
         }
     }
 
-    /// The cause with `object`, of which it is told that it `is` unknown; a cause that names what was read
-    /// says it all.
-    pub fn of(&self, object: &str, is: &str) -> String {
+    /// The cause as the reason why `object` of the cluster could not be read.
+    pub fn reading(&self, object: &str) -> String {
         match self {
             Self::Cluster { .. } | Self::Forbidden { .. } => self.to_string(),
-            _ => format!("{object} {is}: {self}"),
+            _ => format!("cannot read {object}: {self}"),
         }
     }
 
-    /// What is there instead of an image, where an endpoint has what was asked for and it is none.
+    /// What a registry has under the reference, where that is not an image.
     pub fn other_than_image(&self) -> Option<&str> {
         match self {
             Self::NotAnImage { reason } => Some(reason),
@@ -426,7 +424,7 @@ impl Cause {
         }
     }
 
-    /// When the first of those that want a pause may be asked again. `None` when nobody wants one.
+    /// When the first registry that limits its requests may be asked again. `None` when none does.
     pub fn pause_end(&self) -> Option<Timestamp> {
         match self {
             Self::Paused { until, .. } => Some(*until),
@@ -438,42 +436,42 @@ impl Cause {
     }
 }
 
-/// What one endpoint of an image said.
+/// The answer of one endpoint of an image.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Attempt {
     /// The endpoint: `host` or `host:port`.
     pub endpoint: String,
-    /// Why it gave no image; `None` when it has none.
+    /// Why it did not return the image; `None` when it does not have it.
     pub cause: Option<Cause>,
 }
 
-/// What a registry was shown before it refused.
+/// Which credentials a registry rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum CredentialsSent {
-    /// Nothing: there is no entry for it among the credentials.
+    /// None: there is no entry for the registry.
     NoEntry,
-    /// The entry for it.
+    /// Those for the registry.
     Entry,
 }
 
 impl fmt::Display for CredentialsSent {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(match self {
-            Self::NoEntry => "without credentials: there is no entry for it",
-            Self::Entry => "to the credentials for it",
+            Self::NoEntry => "; there are no credentials for it",
+            Self::Entry => " for the configured credentials",
         })
     }
 }
 
-/// Whether the credentials that were shown are those that nodes have.
+/// Whether nodes have the same credentials.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum NodeCredentials {
-    /// They are: a refusal here is a refusal there.
+    /// They do, so nodes are rejected as well.
     Same,
-    /// They are not at hand, so a refusal tells nothing of the nodes.
+    /// The credentials of the nodes are not known.
     NotAtHand,
 }
 
@@ -584,14 +582,14 @@ mod tests {
                 "{cause}"
             );
         }
-        assert_eq!(
-            unanswered(&blocked).to_string(),
-            "m.x has no such image; nodes are not to pull from `q.io`: it is blocked"
-        );
+        assert_eq!(unanswered(&blocked).to_string(), "m.x has no such image; `q.io` is blocked on nodes");
         let until = "2026-01-01T00:00:00Z".parse().unwrap();
         let paused = Cause::Paused { host: "q.io".into(), status: 429, until };
         assert_eq!(unanswered(&paused).pause_end(), Some(until));
-        assert_eq!(paused.to_string(), "q.io answered 429 and may be asked again at 2026-01-01T00:00:00Z");
+        assert_eq!(
+            paused.to_string(),
+            "q.io returned 429; the next request is allowed at 2026-01-01T00:00:00Z"
+        );
         assert_eq!(unanswered(&blocked).pause_end(), None);
     }
 

@@ -558,7 +558,7 @@ mod tests {
             ),
             (
                 "quay.io/acme/os@sha256:abc",
-                "the digest `sha256:abc` of `quay.io/acme/os@sha256:abc` has 3 hex digits where sha256 has 64",
+                "the digest `sha256:abc` of `quay.io/acme/os@sha256:abc` has 3 hex digits, but sha256 has 64",
             ),
             (
                 "a.b/c\u{7}d",

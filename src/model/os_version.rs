@@ -1,13 +1,11 @@
 //! Versions of the operating system, as the labels of its images write them.
 //!
-//! Owns which texts are versions that can be compared: those of RHEL CoreOS and its relatives in
-//! both forms that releases have had, and those of Fedora CoreOS. Anything else, such as the version
-//! that somebody gave an image of their own, is none.
+//! Owns which texts are versions that can be compared: those of RHEL CoreOS and CentOS Stream CoreOS in
+//! their two forms, and those of Fedora CoreOS. Other texts, such as the version of a custom image, are not.
 
 use std::collections::BTreeMap;
 
-/// A version of the operating system. Versions of one family compare; between families there is
-/// no order.
+/// A version of the operating system. Only versions of the same family can be compared.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OsVersion {
     text: String,
@@ -24,7 +22,7 @@ enum Family {
 }
 
 impl OsVersion {
-    /// Reads the version that the labels of an image state. `None` when none of them is one.
+    /// Reads the version in the labels of an image. `None` when there is none.
     pub fn of_labels(labels: &BTreeMap<String, String>) -> Option<Self> {
         let direct = ["org.opencontainers.image.version", "version"].iter();
         let parts = labels.get("io.openshift.build.versions").into_iter().flat_map(|text| text.split(','));
@@ -52,7 +50,7 @@ impl OsVersion {
         Some(Self { text: text.to_owned(), family, release, system, build })
     }
 
-    /// Tells whether this version is surely older than `other`.
+    /// Tells whether this version is certainly older than `other`.
     pub fn is_older_than(&self, other: &Self) -> bool {
         if self.family != other.family {
             return false;
@@ -65,7 +63,7 @@ impl OsVersion {
         if self.system != other.system {
             return self.system < other.system;
         }
-        // The two forms write the day with and without the time, so only the day is common to them.
+        // One form has a date with the time, the other without it, so only the day can be compared.
         match self.release.is_some() == other.release.is_some() {
             true => self.build < other.build,
             false => self.build[0] < other.build[0],
@@ -78,7 +76,7 @@ impl OsVersion {
     }
 }
 
-/// `94` is 9.4, `810` is 8.10 and `9` is 9 of unknown minor.
+/// `94` is 9.4, `810` is 8.10, and `9` is 9 with unknown minor.
 fn digits(system: u64) -> Option<(u64, u64)> {
     match system {
         0..10 => Some((system, 0)),
@@ -100,7 +98,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn older_is_told_within_a_family_and_across_its_two_forms() {
+    fn versions_of_a_family_are_compared_across_its_two_forms() {
         for (one, other, older) in [
             ("418.94.202509100000-0", "418.94.202509100000-1", true),
             ("418.94.202509100000-0", "418.94.202509100001-0", true),
@@ -123,14 +121,14 @@ mod tests {
     }
 
     #[test]
-    fn a_version_of_ones_own_is_none() {
+    fn other_versions_are_not_compared() {
         for text in ["", "1.2.3", "1.2.3-4", "v4.18", "4.18.14", "418.94.x-0", "418.94", "9.6.1-1"] {
             assert_eq!(OsVersion::parse(text), None, "{text}");
         }
     }
 
     #[test]
-    fn the_first_label_that_is_a_version_counts() {
+    fn the_first_label_with_a_version_counts() {
         let labels = BTreeMap::from(
             [
                 ("org.opencontainers.image.version", "1.2.3"),

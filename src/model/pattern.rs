@@ -1,22 +1,23 @@
-//! Patterns in which `*` stands for any run of characters, `/` too; everything else is literal.
+//! Patterns in which `*` matches any characters, including `/`; everything else is literal.
 
 use std::fmt;
 
-/// A pattern of a policy: for names of objects and pools, and for repositories.
+/// A pattern of a policy, for names of objects and pools and for repositories.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pattern(String);
 
 impl Pattern {
-    /// Makes a pattern of `text`. Every text is one.
+    /// Makes a pattern of `text`. Every text is a valid pattern.
     pub fn new(text: impl Into<String>) -> Self {
         Self(text.into())
     }
 
-    /// Tells whether the whole of `text` fits. Takes at most as many steps as the product of both lengths.
+    /// Tells whether the pattern matches the whole `text`. Takes at most as many steps as the product of both
+    /// lengths.
     pub fn matches(&self, text: &str) -> bool {
         let (pattern, text) = (self.0.as_bytes(), text.as_bytes());
         let (mut at, mut seen) = (0, 0);
-        // Where the last star stood, and how far the text was when it was met.
+        // The position of the last star, and that in the text when it was reached.
         let mut star: Option<(usize, usize)> = None;
         while seen < text.len() {
             if pattern.get(at) == Some(&b'*') {
@@ -50,8 +51,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_star_stands_for_any_run() {
-        for (pattern, text, fits) in [
+    fn a_star_matches_any_characters() {
+        for (pattern, text, matches) in [
             ("", "", true),
             ("", "a", false),
             ("*", "", true),
@@ -67,13 +68,13 @@ mod tests {
             ("a*b*c", "aXbX", false),
             ("**", "x", true),
         ] {
-            assert_eq!(Pattern::new(pattern).matches(text), fits, "{pattern} on {text}");
+            assert_eq!(Pattern::new(pattern).matches(text), matches, "{pattern} on {text}");
         }
     }
 
     proptest! {
         #[test]
-        fn cutting_a_run_out_keeps_the_fit(text in "[a-c/]{0,12}", from in 0usize..12, to in 0usize..12) {
+        fn a_star_matches_any_part_that_it_replaces(text in "[a-c/]{0,12}", from in 0usize..12, to in 0usize..12) {
             let (from, to) = (from.min(text.len()), to.min(text.len()));
             let pattern = Pattern::new(format!("{}*{}", &text[..from.min(to)], &text[from.max(to)..]));
             prop_assert!(pattern.matches(&text));

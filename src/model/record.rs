@@ -1,4 +1,4 @@
-//! The record of a pin: what was asked for, and what it meant then.
+//! The record of a pin: the tag that was resolved, and its digest at that time.
 //!
 //! Owns the form `repository:tag@digest` of the annotations `layerpin.io/pinned-from` and
 //! `layerpin.io/extensions-pinned-from`. A field itself never has that form.
@@ -9,7 +9,7 @@ use crate::model::digest::Digest;
 use crate::model::image_reference::ImageReference;
 use crate::model::pull_spec::PullSpec;
 
-/// What a pin was made from: a reference with its tag, and the digest that the tag named.
+/// The reference with a tag that was pinned, and the digest that the tag named.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {
     reference: PullSpec,
@@ -17,13 +17,13 @@ pub struct Record {
 }
 
 impl Record {
-    /// Records that `tag` of the repository of `asked` named `digest`. `None` when `tag` is no tag.
+    /// Records that `tag` of the repository of `asked` named `digest`. `None` when `tag` is not a valid
+    /// tag.
     pub fn new(asked: &ImageReference, tag: &str, digest: &Digest) -> Option<Self> {
         Some(Self { reference: asked.with_tag(tag)?.into(), digest: digest.clone() })
     }
 
-    /// Reads an annotation. `None` when it is not `repository:tag@digest`; such an annotation is
-    /// nobody's record, and so not true.
+    /// Reads an annotation. `None` when it is not `repository:tag@digest`; such an annotation is ignored.
     pub fn parse(text: &str) -> Option<Self> {
         let reference = ImageReference::parse(text).ok()?;
         Self::new(&reference, reference.tag()?, reference.digest()?)
@@ -39,12 +39,12 @@ impl Record {
         &self.digest
     }
 
-    /// Tells whether the record speaks of `field`: the same repository and the same digest.
+    /// Tells whether the record is about `field`: the same repository and the same digest.
     pub fn is_true_of(&self, field: &ImageReference) -> bool {
         field.repository() == self.reference.repository() && field.digest() == Some(&self.digest)
     }
 
-    /// Tells whether `asked` asks for what this record was made from: the same repository, the same tag.
+    /// Tells whether the record was made from `asked`: the same repository and the same tag.
     pub fn answers(&self, asked: &ImageReference) -> bool {
         asked.repository() == self.reference.repository()
             && asked.effective_tag().is_some()
@@ -77,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn what_lacks_tag_or_digest_is_no_record() {
+    fn a_record_needs_a_tag_and_a_digest() {
         for text in
             ["", "quay.io/acme/os", "quay.io/acme/os:1", &format!("quay.io/acme/os@{DIGEST}"), "os:1@x"]
         {
@@ -86,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn another_repository_or_tag_is_not_answered() {
+    fn a_record_answers_only_its_repository_and_tag() {
         let record = Record::parse(&format!("quay.io/acme/os:1@{DIGEST}")).unwrap();
         for (asked, answered) in [
             ("quay.io/acme/os:1", true),

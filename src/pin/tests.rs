@@ -107,7 +107,7 @@ fn without_an_answer_nothing_is_changed_and_the_cause_is_told() {
     let mut facts = Facts::none(Timestamp::UNIX_EPOCH);
     let (image, annotations, warnings) = outcome(&object, &subject, &facts);
     assert_eq!((image.as_str(), annotations), (TAG, json!({"layerpin.io/repin": "true"})));
-    assert_eq!(warnings, ["osImageURL: `quay.io/acme/os:1` not pinned: nobody asked the registry"]);
+    assert_eq!(warnings, ["osImageURL: `quay.io/acme/os:1` not pinned: the registry was not asked"]);
     facts.manifests.insert(PullSpec::parse(TAG).unwrap(), Fact::Absent);
     let (image, _, warnings) = outcome(&object, &subject, &facts);
     assert_eq!(image, TAG);
@@ -211,7 +211,7 @@ fn repin_that_finds_nothing_new_or_nothing_at_all_is_removed_too() {
         (
             &recorded,
             unknown,
-            "osImageURL: kept sha256:0123456789ab…: `quay.io/acme/os:1`: not asked, because of --offline",
+            "osImageURL: kept sha256:0123456789ab…: `quay.io/acme/os:1`: not asked: `--offline` is set",
         ),
         (
             &json!({"layerpin.io/repin": "true"}),

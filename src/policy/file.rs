@@ -1,8 +1,7 @@
-//! The form of a policy file: YAML in, a checked [`Policy`] or the line of each fault out.
+//! The format of a policy file: parses YAML into a valid [`Policy`] or errors with their lines.
 //!
-//! Owns the names of fields. Faults of form (an unknown field, a text where a list should stand)
-//! end the reading at the first; faults of content (unknown rules, levels, dates, missing reasons)
-//! are all told together.
+//! Owns the names of fields. Only the first syntax error (such as an unknown field, or a string instead of a
+//! list) is reported; all invalid values (such as unknown rules, levels and dates) are reported together.
 
 use std::fmt;
 
@@ -13,13 +12,13 @@ use serde::de::Deserializer;
 use serde_saphyr::Spanned;
 
 use crate::bounded;
+use crate::catalog::{self, Rule};
 use crate::model::image_reference::ImageReference;
 use crate::model::pattern::Pattern;
-use crate::policy::{Exception, Level, Policy, PoolLevels, hash, rule};
-use crate::rules::{self, Rule};
+use crate::policy::{Exception, Level, Policy, PoolLevels, hash};
 use crate::text::shown;
 
-/// Reads and checks a policy.
+/// Parses and validates a policy.
 pub(super) fn parse(text: &str) -> Result<Policy, PolicyErrors> {
     if text.len() > MAX_BYTES {
         return Err(PolicyErrors::one(1, format!("longer than {MAX_BYTES} bytes")));
@@ -28,11 +27,11 @@ pub(super) fn parse(text: &str) -> Result<Policy, PolicyErrors> {
         let line = error.location().map_or(1, |at| at.line());
         PolicyErrors::one(line, without_place(&error.without_snippet().to_string()))
     })?;
-    let mut faults = Faults::default();
-    faults.expect(&file.api_version, "apiVersion", API_VERSION);
-    faults.expect(&file.kind, "kind", KIND);
+    let mut errors = Validation::default();
+    errors.expect(&file.api_version, "apiVersion", API_VERSION);
+    errors.expect(&file.kind, "kind", KIND);
     if file.metadata.name.value.is_empty() {
-        faults.add(&file.metadata.name, "metadata.name is empty");
+        errors.add(&file.metadata.name, "metadata.name is empty");
     }
     let spec = file.spec;
     let policy = Policy {
@@ -45,50 +44,51 @@ pub(super) fn parse(text: &str) -> Result<Policy, PolicyErrors> {
                 "allow" => Level::Off,
                 "warn" => Level::Warn,
                 "deny" => Level::Deny,
-                other => faults.refuse(
+                other => errors.refuse(
                     &on_unknown,
                     Level::Warn,
-                    format!("`{}` is no answer to onUnknown; write allow, warn or deny", shown(other)),
+                    format!("`{}` is not valid for onUnknown; use allow, warn or deny", shown(other)),
                 ),
             },
         },
-        levels: faults.levels(spec.rules),
+        levels: errors.levels(spec.rules),
         pools: spec
             .pools
             .into_iter()
             .map(|entry| PoolLevels {
-                names: faults.patterns(entry.names, "names"),
-                levels: faults.levels(entry.rules),
+                names: errors.patterns(entry.names, "names"),
+                levels: errors.levels(entry.rules),
             })
             .collect(),
         allowed: spec.registries.allow.into_iter().map(Pattern::new).collect(),
-        accepted_bases: spec.accepted_bases.iter().filter_map(|base| faults.base(base)).collect(),
-        exceptions: spec.exceptions.into_iter().map(|entry| faults.exception(entry)).collect(),
+        accepted_bases: spec.accepted_bases.iter().filter_map(|base| errors.base(base)).collect(),
+        exceptions: spec.exceptions.into_iter().map(|entry| errors.exception(entry)).collect(),
     };
-    if faults.0.is_empty() {
+    if errors.0.is_empty() {
         return Ok(policy);
     }
-    faults.0.sort_by_key(|fault| fault.line);
-    Err(PolicyErrors(faults.0))
+    errors.0.sort_by_key(|error| error.line);
+    Err(PolicyErrors(errors.0))
 }
 
 /// The JSON Schema of a policy file.
 pub fn schema() -> serde_json::Value {
     let mut schema = schemars::schema_for!(PolicyFile).to_value();
-    schema["$comment"] = "Generated from the code. Make it again with `make generate`.".into();
+    schema["$comment"] = "Generated from the code. To update it, run `make generate`.".into();
     schema["title"] = "OSImagePolicy".into();
-    schema["description"] = "The policy of layerpin: what it judges, and what each fault costs.".into();
+    schema["description"] =
+        "The policy of Layerpin: the level of each rule, allowed registries and exceptions.".into();
     schema["properties"]["apiVersion"]["const"] = API_VERSION.into();
     schema["properties"]["kind"]["const"] = KIND.into();
     schema
 }
 
-/// Everything that is wrong with a policy, each with the line where it stands, in the order of lines.
+/// The errors in a policy, in the order of lines.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PolicyErrors(Vec<PolicyError>);
 
 impl PolicyErrors {
-    /// The faults.
+    /// The errors.
     pub fn iter(&self) -> impl Iterator<Item = &PolicyError> {
         self.0.iter()
     }
@@ -110,12 +110,12 @@ impl fmt::Display for PolicyErrors {
 
 impl std::error::Error for PolicyErrors {}
 
-/// One fault of a policy.
+/// An error in a policy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PolicyError {
     /// The line, counted from one.
     pub line: u64,
-    /// What is wrong there.
+    /// What is wrong.
     pub message: String,
 }
 
@@ -134,7 +134,7 @@ struct PolicyFile {
 #[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct PolicyMetadata {
-    /// The policy's name, shown in every answer.
+    /// The policy's name, shown in every response.
     #[schemars(with = "String", length(min = 1))]
     name: Spanned<String>,
 }
@@ -144,20 +144,20 @@ struct PolicyMetadata {
 struct PolicySpec {
     /// Whether `/mutate` pins tags to digests.
     pin: bool,
-    /// What a question costs that nobody answered; never more than the rule that asked it.
+    /// The level when a registry or the cluster does not answer; at most the level of the rule.
     #[schemars(with = "OnUnknown")]
     on_unknown: Option<Spanned<String>>,
-    /// The level of each rule. A rule that is not named has the level that it recommends.
+    /// The level of each rule. A rule that is not listed has its recommended level.
     rules: Levels,
-    /// Other levels for some pools. The strictest affected pool decides.
+    /// Other levels for some pools. The strictest level of any affected pool applies.
     pools: Vec<PoolEntry>,
-    /// Where images may come from.
+    /// Allowed registries.
     registries: RegistriesSpec,
-    /// Images that count as bases beside those of the release, such as the base of a hotfix; each a
-    /// pull spec by digest. Whatever is built on one of them is not foreign.
+    /// Images that are accepted as bases in addition to those of the release, such as the base of a hotfix;
+    /// each a pull spec with a digest.
     #[schemars(with = "Vec<String>")]
     accepted_bases: Vec<Spanned<String>>,
-    /// Agreed deviations, each with its reason and its end.
+    /// Exceptions from rules, each with its reason and its last day.
     exceptions: Vec<ExceptionEntry>,
 }
 
@@ -178,7 +178,7 @@ impl Default for PolicySpec {
 #[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct PoolEntry {
-    /// Names of pools; `*` stands for any run of characters.
+    /// Names of pools; `*` matches any characters.
     #[schemars(with = "Vec<String>", length(min = 1))]
     names: Spanned<Vec<String>>,
     /// The levels that differ for these pools.
@@ -188,29 +188,29 @@ struct PoolEntry {
 #[derive(Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 struct RegistriesSpec {
-    /// Repositories that images may come from, such as `quay.io/acme/*`. Empty: any. Nothing is
-    /// asked of a registry outside this list.
+    /// Repositories that images may come from, such as `quay.io/acme/*`. Empty: any. No request is sent to a
+    /// registry outside this list.
     allow: Vec<String>,
 }
 
 #[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct ExceptionEntry {
-    /// Names of MachineConfigs; `*` stands for any run of characters.
+    /// Names of MachineConfigs; `*` matches any characters.
     #[schemars(with = "Vec<String>", length(min = 1))]
     names: Spanned<Vec<String>>,
-    /// The rules that are excepted.
+    /// The rules that do not apply.
     #[schemars(with = "Vec<RuleName>", length(min = 1))]
     rules: Spanned<Vec<Spanned<String>>>,
-    /// Why; shown wherever the exception is used.
+    /// Why; shown wherever the exception applies.
     #[schemars(with = "String", length(min = 1))]
     reason: Spanned<String>,
-    /// The last day on which the exception holds, in UTC.
+    /// The last day on which the exception applies, in UTC.
     #[schemars(with = "String", extend("format" = "date"))]
     expires: Spanned<String>,
 }
 
-/// A map from rules to levels, with the place of each.
+/// A map from rules to levels, with the line of each.
 #[derive(Default)]
 struct Levels(Vec<(Spanned<String>, Spanned<String>)>);
 
@@ -232,7 +232,7 @@ impl JsonSchema for Levels {
 
     fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
         let level = generator.subschema_for::<Level>();
-        let properties: serde_json::Map<_, _> = rules::ALL
+        let properties: serde_json::Map<_, _> = catalog::ALL
             .iter()
             .map(|rule| {
                 let mut property = level.clone();
@@ -244,6 +244,10 @@ impl JsonSchema for Levels {
     }
 }
 
+fn ids() -> impl Iterator<Item = &'static str> {
+    catalog::ALL.iter().map(|rule| rule.id)
+}
+
 /// The schema of a rule's id.
 struct RuleName;
 
@@ -253,7 +257,7 @@ impl JsonSchema for RuleName {
     }
 
     fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
-        let ids: Vec<_> = rules::ALL.iter().map(|rule| rule.id).collect();
+        let ids: Vec<_> = ids().collect();
         schemars::json_schema!({"type": "string", "enum": ids})
     }
 }
@@ -261,7 +265,7 @@ impl JsonSchema for RuleName {
 /// The schema of `onUnknown`.
 #[derive(JsonSchema)]
 #[schemars(rename_all = "lowercase")]
-#[expect(dead_code, reason = "only its schema is used; the text is parsed with its place")]
+#[expect(dead_code, reason = "only its schema is used; the text is parsed with its line")]
 enum OnUnknown {
     Allow,
     Warn,
@@ -269,9 +273,9 @@ enum OnUnknown {
 }
 
 #[derive(Default)]
-struct Faults(Vec<PolicyError>);
+struct Validation(Vec<PolicyError>);
 
-impl Faults {
+impl Validation {
     fn add<T>(&mut self, at: &Spanned<T>, message: impl Into<String>) {
         self.0.push(PolicyError { line: at.referenced.line(), message: message.into() });
     }
@@ -288,10 +292,10 @@ impl Faults {
     }
 
     fn rule(&mut self, id: &Spanned<String>) -> Option<&'static Rule> {
-        let found = rule(&id.value);
+        let found = Rule::named(&id.value);
         if found.is_none() {
-            let known: Vec<_> = rules::ALL.iter().map(|rule| rule.id).collect();
-            self.add(id, format!("no rule is called `{}`; there are {}", shown(&id.value), known.join(", ")));
+            let known: Vec<_> = ids().collect();
+            self.add(id, format!("unknown rule `{}`; the rules are {}", shown(&id.value), known.join(", ")));
         }
         found
     }
@@ -299,15 +303,10 @@ impl Faults {
     fn levels(&mut self, levels: Levels) -> Vec<(&'static Rule, Level)> {
         let mut checked: Vec<(&'static Rule, Level)> = Vec::new();
         for (id, level) in levels.0 {
-            let known = match level.value.as_str() {
-                "off" => Some(Level::Off),
-                "warn" => Some(Level::Warn),
-                "deny" => Some(Level::Deny),
-                other => {
-                    self.add(&level, format!("`{}` is no level; write off, warn or deny", shown(other)));
-                    None
-                }
-            };
+            let known = Level::parse(&level.value);
+            if known.is_none() {
+                self.add(&level, format!("`{}` is not a level; use off, warn or deny", shown(&level.value)));
+            }
             if let (Some(rule), Some(level)) = (self.rule(&id), known) {
                 checked.push((rule, level));
             }
@@ -319,7 +318,7 @@ impl Faults {
         match ImageReference::parse(&text.value) {
             Ok(reference) if reference.is_pinned() => Some(reference),
             Ok(reference) => {
-                self.add(text, format!("`{reference}` is no base; write it as repository@sha256:<digest>"));
+                self.add(text, format!("`{reference}` has no digest; write repository@sha256:<digest>"));
                 None
             }
             Err(error) => {
@@ -331,24 +330,24 @@ impl Faults {
 
     fn patterns(&mut self, texts: Spanned<Vec<String>>, field: &str) -> Vec<Pattern> {
         if texts.value.is_empty() || texts.value.iter().any(String::is_empty) {
-            self.add(&texts, format!("{field} must hold names; `*` stands for all"));
+            self.add(&texts, format!("{field} must not be empty; `*` matches all"));
         }
         texts.value.into_iter().map(Pattern::new).collect()
     }
 
     fn exception(&mut self, entry: ExceptionEntry) -> Exception {
         if entry.rules.value.is_empty() {
-            self.add(&entry.rules, "rules must hold the ids of the rules that are excepted");
+            self.add(&entry.rules, "rules must not be empty; list the ids of the rules");
         }
         if entry.reason.value.trim().is_empty() {
-            self.add(&entry.reason, "reason is empty; an exception says why");
+            self.add(&entry.reason, "reason must not be empty");
         }
         let expires = match entry.expires.value.parse::<Date>() {
             Ok(date) => date,
             Err(_) => self.refuse(
                 &entry.expires,
                 Date::ZERO,
-                format!("`{}` is no date; write it as 2027-01-31", shown(&entry.expires.value)),
+                format!("`{}` is not a date; write it as 2027-01-31", shown(&entry.expires.value)),
             ),
         };
         Exception {
@@ -360,7 +359,7 @@ impl Faults {
     }
 }
 
-/// The reader's message without the place, which is told apart.
+/// The parser's message without the position, which is reported separately.
 pub(crate) fn without_place(message: &str) -> String {
     let message = message.strip_prefix("error: ").unwrap_or(message);
     match message.strip_prefix("line ").and_then(|rest| rest.split_once(": ")) {
@@ -371,7 +370,7 @@ pub(crate) fn without_place(message: &str) -> String {
 
 const API_VERSION: &str = "layerpin.io/v1alpha1";
 const KIND: &str = "OSImagePolicy";
-/// A ConfigMap holds no more than this.
+/// The limit of a ConfigMap.
 const MAX_BYTES: usize = 1024 * 1024;
 
 #[cfg(test)]
@@ -381,33 +380,32 @@ mod tests {
     const HEAD: &str = "apiVersion: layerpin.io/v1alpha1\nkind: OSImagePolicy\nmetadata:\n  name: test\n";
 
     #[test]
-    fn every_fault_is_told_with_its_line() {
+    fn every_invalid_value_is_reported_with_its_line() {
         let text = "apiVersion: layerpin.io/v2\nkind: Policy\nmetadata:\n  name: ''\nspec:\n  onUnknown: maybe\n  \
             rules:\n    floating-tags: deny\n    floating-tag: error\n  pools:\n  - names: []\n    rules: {}\n  \
             exceptions:\n  - names: [a]\n    rules: [nope]\n    reason: ' '\n    expires: 2027-02-30\n";
         let errors = parse(text).unwrap_err();
         let found: Vec<_> = errors.iter().map(|error| (error.line, error.message.as_str())).collect();
-        let rules: Vec<_> = rules::ALL.iter().map(|rule| rule.id).collect();
-        let rules = rules.join(", ");
+        let rules = ids().collect::<Vec<_>>().join(", ");
         assert_eq!(
             found,
             [
                 (1, "apiVersion is `layerpin.io/v2`; expected `layerpin.io/v1alpha1`"),
                 (2, "kind is `Policy`; expected `OSImagePolicy`"),
                 (4, "metadata.name is empty"),
-                (6, "`maybe` is no answer to onUnknown; write allow, warn or deny"),
-                (8, &*format!("no rule is called `floating-tags`; there are {rules}")),
-                (9, "`error` is no level; write off, warn or deny"),
-                (11, "names must hold names; `*` stands for all"),
-                (15, &format!("no rule is called `nope`; there are {rules}")),
-                (16, "reason is empty; an exception says why"),
-                (17, "`2027-02-30` is no date; write it as 2027-01-31"),
+                (6, "`maybe` is not valid for onUnknown; use allow, warn or deny"),
+                (8, &*format!("unknown rule `floating-tags`; the rules are {rules}")),
+                (9, "`error` is not a level; use off, warn or deny"),
+                (11, "names must not be empty; `*` matches all"),
+                (15, &format!("unknown rule `nope`; the rules are {rules}")),
+                (16, "reason must not be empty"),
+                (17, "`2027-02-30` is not a date; write it as 2027-01-31"),
             ]
         );
     }
 
     #[test]
-    fn faults_of_form_name_the_line_and_the_field() {
+    fn a_syntax_error_names_the_line_and_the_field() {
         for (tail, line, part) in [
             ("spec:\n  pinn: true\n", 6, "pinn"),
             ("spec:\n  pin: sometimes\n", 6, "bool"),
@@ -430,7 +428,7 @@ mod tests {
     }
 
     #[test]
-    fn an_accepted_base_stands_by_digest() {
+    fn an_accepted_base_has_a_digest() {
         let base =
             "quay.io/acme/hotfix@sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
         let policy = parse(&format!("{HEAD}spec:\n  acceptedBases:\n  - {base}\n")).unwrap();
@@ -442,21 +440,21 @@ mod tests {
         assert_eq!(
             found,
             [
-                (7, "`quay.io/acme/hotfix:1` is no base; write it as repository@sha256:<digest>"),
+                (7, "`quay.io/acme/hotfix:1` has no digest; write repository@sha256:<digest>"),
                 (8, short.as_str()),
             ]
         );
     }
 
     #[test]
-    fn an_empty_file_is_no_policy() {
+    fn an_empty_file_is_not_a_policy() {
         assert!(parse("").is_err());
         assert!(parse(&format!("{HEAD}---\n{HEAD}")).is_err());
         assert!(parse(&format!("{HEAD}# {}\n", "x".repeat(MAX_BYTES))).is_err());
     }
 
     #[test]
-    fn the_hash_follows_the_text() {
+    fn the_hash_changes_with_the_text() {
         let one = parse(HEAD).unwrap();
         let other = parse(&format!("{HEAD}# more\n")).unwrap();
         assert_eq!(one.hash().len(), 16);
@@ -464,8 +462,8 @@ mod tests {
     }
 
     #[test]
-    fn off_is_a_level_and_no_boolean() {
+    fn off_is_a_level_and_not_a_boolean() {
         let policy = parse(&format!("{HEAD}spec:\n  rules: {{floating-tag: off}}\n")).unwrap();
-        assert_eq!(policy.level(rule("floating-tag").unwrap(), &[]).level, Level::Off);
+        assert_eq!(policy.level(Rule::named("floating-tag").unwrap(), &[]).level, Level::Off);
     }
 }

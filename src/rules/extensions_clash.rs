@@ -2,96 +2,63 @@
 
 use crate::messages;
 use crate::model::machine_config::{Field, Object};
-use crate::policy::Level;
-use crate::rules::{Certainty, Context, Observation, Rule, RuleInput};
+use crate::rules::{Context, Observation};
 use crate::text::shown;
 
-pub(super) static RULE: Rule = Rule {
-    id: "extensions-clash",
-    fault: "`extensions` or a non-default `kernelType` in the pool together with an override",
-    inputs: &[RuleInput::MachineConfig, RuleInput::Cluster],
-    recommended: Level::Warn,
-    documentation: "
-Looks for `extensions` and for a `kernelType` other than `default` in the MachineConfig that overrides
-`osImageURL`, and with a cluster in the others of each pool that it reaches.
-
-### Why
-
-Nodes install extensions and kernels as packages on top of the image. When the image holds such packages
-already, or comes from another build than the extensions image, the installation fails and the pool
-degrades.
-
-### What to do
-
-Install what is needed while the image is built, and take `extensions` and `kernelType` out of the pool.
-Where they must stay, set `baseOSExtensionsContainerImage` to the extensions image of the same release as
-the base.
-",
-    judge,
-};
-
-fn judge(case: &Context<'_>) -> Vec<Observation> {
-    let object = &case.subject.object;
+pub(super) fn judge(context: &Context<'_>) -> Vec<Observation> {
+    let object = &context.subject.object;
     if object.image(Field::OsImage).is_none() {
         return Vec::new();
     }
     let mut observations = Vec::new();
     let own = additions(&object.kernel_type, &object.extensions);
     if !own.is_empty() {
-        observations.push(clash(object, "the same MachineConfig sets", &own));
+        observations.push(clash(object, "the same MachineConfig", &own));
     }
-    let mut told: Vec<(&str, Vec<String>, String)> = Vec::new();
-    for pool in case.pools {
-        match pool.others(case.subject, &case.facts.cluster) {
-            Ok(others) => {
-                for other in others {
-                    let theirs = additions(&other.kernel_type, &other.extensions);
-                    if theirs.is_empty() {
+    let mut others: Vec<(&str, Vec<String>, String)> = Vec::new();
+    for pool in context.pools {
+        match pool.others(context.subject, &context.facts.cluster) {
+            Ok(configs) => {
+                for config in configs {
+                    let added = additions(&config.kernel_type, &config.extensions);
+                    if added.is_empty() {
                         continue;
                     }
                     let name = format!("`{}`", shown(pool.name));
-                    match told.iter_mut().find(|(config, ..)| *config == other.name) {
+                    match others.iter_mut().find(|(other, ..)| *other == config.name) {
                         Some((_, pools, _)) => pools.push(name),
-                        None => told.push((&other.name, vec![name], theirs)),
+                        None => others.push((&config.name, vec![name], added)),
                     }
                 }
             }
             Err(cause) => {
                 let what = "whether another MachineConfig of the pool adds extensions or another kernel";
-                observations.extend(case.unknown_cluster(Field::OsImage, what, "the MachineConfigs", cause));
+                observations.extend(context.unknown_cluster(
+                    Field::OsImage,
+                    what,
+                    "the MachineConfigs",
+                    cause,
+                ));
             }
         }
     }
-    for (config, pools, theirs) in told {
-        let pools = format!("{} {}", if pools.len() == 1 { "pool" } else { "pools" }, messages::list(&pools));
-        observations.push(clash(
-            object,
-            &format!("in {pools} MachineConfig `{}` sets", shown(config)),
-            &theirs,
-        ));
+    for (config, pools, added) in others {
+        let who = format!("MachineConfig `{}` in {}", shown(config), messages::pools(&pools));
+        observations.push(clash(object, &who, &added));
     }
     observations.dedup();
     observations
 }
 
 fn clash(object: &Object, who: &str, additions: &str) -> Observation {
-    let mut notes =
-        vec!["nodes install them on top of the image, and fail where it has them already".to_owned()];
-    if object.image(Field::ExtensionsImage).is_none() {
-        notes.push(format!(
-            "`{}` is not set, so they come from the build of the cluster's release",
-            Field::ExtensionsImage.key()
-        ));
-    }
-    Observation {
-        field: Field::OsImage,
-        certainty: Certainty::Fault,
-        message: format!("`osImageURL` is overridden, and {who} {additions}"),
-        notes,
-        help: "install what is needed while the image is built, and take it out of the MachineConfig"
-            .to_owned(),
-        missing: None,
-    }
+    let extensions = Field::ExtensionsImage;
+    let is_default = object.image(extensions).is_none();
+    Observation::fault(Field::OsImage, format!("`osImageURL` is overridden, and {who} sets {additions}"))
+        .note("nodes install packages on top of the image, which fails if the image already has them")
+        .notes(is_default.then(|| {
+            format!("`{}` is not set, so the packages come from the cluster's release", extensions.key())
+        }))
+        .help("install the packages in the image build, and remove them from the MachineConfig")
 }
 
 /// What is added to the operating system, in words. Empty when nothing is.
@@ -101,11 +68,11 @@ fn additions(kernel_type: &str, extensions: &[String]) -> String {
         parts.push(format!("`kernelType: {}`", shown(kernel_type)));
     }
     if !extensions.is_empty() {
-        let names: Vec<_> = extensions.iter().take(SHOWN).map(|name| shown(name)).collect();
-        let more = if extensions.len() > SHOWN { ", …" } else { "" };
+        let names: Vec<_> = extensions.iter().take(MAX_NAMES).map(|name| shown(name)).collect();
+        let more = if extensions.len() > MAX_NAMES { ", …" } else { "" };
         parts.push(format!("`extensions: [{}{more}]`", names.join(", ")));
     }
     messages::list(&parts)
 }
 
-const SHOWN: usize = 7;
+const MAX_NAMES: usize = 7;

@@ -1,114 +1,68 @@
-//! `wrong-architecture`: nodes for which the image has nothing.
+//! `wrong-architecture`: nodes for which there is no image.
 
-use crate::lineage::UnknownReason;
+use std::collections::BTreeMap;
+
 use crate::messages;
-use crate::model::facts::{Cause, Fact};
+use crate::model::facts::Fact;
+use crate::model::facts::image::{Image, Platform};
 use crate::model::image_reference::ImageReference;
 use crate::model::machine_config::Field;
-use crate::policy::Level;
 use crate::pools::AffectedPool;
-use crate::rules::{Certainty, Context, Observation, PoolPlatform, Rule, RuleInput, merged};
+use crate::rules::observation::{PoolPlatform, merged};
+use crate::rules::{Context, Observation};
 
-pub(super) static RULE: Rule = Rule {
-    id: "wrong-architecture",
-    fault: "no manifest for an architecture of the pool's nodes",
-    inputs: &[RuleInput::Image, RuleInput::Cluster],
-    recommended: Level::Deny,
-    documentation: "
-Compares the platforms of `osImageURL` with the architectures of the nodes in the pools that the
-MachineConfig reaches (`status.nodeInfo.architecture`). Without a cluster the nodes are not known and
-nothing is found.
-
-### Why
-
-A node of that architecture cannot boot the image; it finds out after it was drained, and the pool
-degrades.
-
-### What to do
-
-Build the image for every architecture of the pool, and name it by the digest of the index.
-",
-    judge,
-};
-
-fn judge(case: &Context<'_>) -> Vec<Observation> {
-    let Some(image) = case.os_image() else { return Vec::new() };
-    merged(case.pools.iter().flat_map(|pool| of_pool(case, image, pool)))
+pub(super) fn judge(context: &Context<'_>) -> Vec<Observation> {
+    let Some(image) = context.os_image() else { return Vec::new() };
+    merged(context.pools.iter().filter_map(|pool| {
+        let place = PoolPlatform { pool: Some(pool.name), platform: None };
+        let Some(nodes) = pool.nodes() else {
+            let (object, cause) = match pool.known {
+                Some(known) => ("the nodes of the pool", known.nodes.cause()?),
+                None => ("the MachineConfigPools", context.facts.cluster.pools.cause()?),
+            };
+            let what = "whether the nodes can run the image";
+            return Some((context.unknown_cluster(Field::OsImage, what, object, cause)?, place));
+        };
+        match context.facts.image(&image.pull_spec()) {
+            // The note names the pool.
+            Fact::Known(known) => Some((fault(image, known, pool, nodes)?, PoolPlatform::default())),
+            fact => {
+                let what = format!("whether `{}` can run on the nodes", messages::short(image));
+                Some((context.unknown_image(&what, image, fact)?, place))
+            }
+        }
+    }))
 }
 
-fn of_pool<'a>(
-    case: &Context<'a>,
+fn fault(
     image: &ImageReference,
-    pool: &'a AffectedPool<'a>,
-) -> Vec<(Observation, PoolPlatform<'a>)> {
-    let place = PoolPlatform { pool: Some(pool.name), platform: None };
-    let what = "whether the nodes can run the image";
-    let Some(nodes) = pool.nodes() else {
-        let unknown = match pool.known.map(|known| &known.nodes) {
-            Some(Fact::Unknown(cause)) => {
-                case.unknown_cluster(Field::OsImage, what, "the nodes of the pool", cause)
-            }
-            Some(_) => None,
-            None => match &case.facts.cluster.pools {
-                Fact::Unknown(cause) => case.unknown_cluster(Field::OsImage, what, "the pools", cause),
-                Fact::Known(_) | Fact::Absent => None,
-            },
-        };
-        return unknown.map(|unknown| (unknown, place)).into_iter().collect();
+    known: &Image,
+    pool: &AffectedPool<'_>,
+    nodes: &BTreeMap<String, u32>,
+) -> Option<Observation> {
+    let available =
+        || known.platforms.iter().filter(|(_, of)| **of != Fact::Absent).map(|(platform, _)| platform);
+    let missing = || {
+        nodes
+            .iter()
+            .map(|(architecture, count)| (Platform::of_node(architecture), count))
+            .filter(|(platform, count)| **count > 0 && !available().any(|other| other == platform))
     };
-    let reference = image.pull_spec();
-    let why = match case.facts.image(&reference) {
-        Fact::Known(known) => {
-            let has = |architecture: &str| {
-                known.platforms.iter().any(|(platform, of)| {
-                    platform.os() == "linux" && platform.architecture() == architecture && *of != Fact::Absent
-                })
-            };
-            let missing: Vec<_> =
-                nodes.iter().filter(|(architecture, count)| **count > 0 && !has(architecture)).collect();
-            if missing.is_empty() {
-                return Vec::new();
-            }
-            let platforms: Vec<_> =
-                missing.iter().map(|(architecture, _)| format!("linux/{architecture}")).collect();
-            let counts: Vec<_> =
-                missing.iter().map(|(architecture, count)| format!("{count} of {architecture}")).collect();
-            let there = known.platforms.iter().filter(|(_, of)| **of != Fact::Absent);
-            let has: Vec<_> = there.map(|(platform, _)| platform.to_string()).collect();
-            let observation = Observation {
-                field: Field::OsImage,
-                certainty: Certainty::Fault,
-                message: format!(
-                    "`{}` has nothing for {}",
-                    messages::short(image),
-                    messages::list(&platforms)
-                ),
-                notes: vec![
-                    format!(
-                        "it has {}",
-                        if has.is_empty() { "no platform".to_owned() } else { messages::list(&has) }
-                    ),
-                    format!("nodes of pool `{}`: {}", pool.name, messages::list(&counts)),
-                ],
-                help: format!(
-                    "build it for {} too, and name it by the digest of the index",
-                    messages::list(&platforms)
-                ),
-                missing: None,
-            };
-            return vec![(observation, PoolPlatform::default())];
-        }
-        Fact::Unknown(Cause::NotAsked) => return Vec::new(),
-        Fact::Unknown(cause) => UnknownReason::Image { reference, cause: cause.clone() },
-        Fact::Absent => UnknownReason::NoImage { reference },
-    };
-    let observation = Observation {
-        field: Field::OsImage,
-        certainty: Certainty::Unknown,
-        message: format!("for which architectures `{}` is made is not known: {why}", messages::short(image)),
-        notes: Vec::new(),
-        help: messages::help_to_know(&why, case.entry_point()),
-        missing: why.missing_fact(),
-    };
-    vec![(observation, place)]
+    let platforms: Vec<_> = missing().map(|(platform, _)| platform.to_string()).collect();
+    if platforms.is_empty() {
+        return None;
+    }
+    let platforms = messages::list(&platforms);
+    let counts: Vec<_> =
+        missing().map(|(platform, count)| format!("{count} {}", platform.architecture())).collect();
+    let has: Vec<_> = available().map(ToString::to_string).collect();
+    let has = if has.is_empty() { "no platform".to_owned() } else { messages::list(&has) };
+    let observation = Observation::fault(
+        Field::OsImage,
+        format!("`{}` has no image for {platforms}", messages::short(image)),
+    )
+    .note(format!("it has {has}"))
+    .note(format!("nodes of pool `{}`: {}", pool.name, messages::list(&counts)))
+    .help(format!("build it for {platforms} too, and use the digest of the index"));
+    Some(observation)
 }

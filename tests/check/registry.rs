@@ -67,7 +67,8 @@ fn a_reference_without_an_answer_is_not_requested_again_for_the_next_object() {
     assert_eq!(ended.error, "100 MachineConfigs in 100 files: 100 denied\n");
     assert_eq!(ended.output.matches("warning[unpullable-image]").count(), 100);
     // Nobody applied anything.
-    let help = "  help: run layerpin again when the registry answers; `onUnknown` in the policy says what this costs\n";
+    let help =
+        "  help: run layerpin again when the registry answers; `onUnknown` in the policy sets the level\n";
     assert_eq!(ended.output.matches(help).count(), 100, "{}", ended.output);
     // One question may be repeated inside its budget; a question for each object would be a hundred.
     assert!(registry.count("", "/manifests/") <= 20, "{}", registry.count("", "/manifests/"));

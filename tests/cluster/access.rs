@@ -111,8 +111,7 @@ async fn the_server_listens_before_the_api_server_answers_and_reports_what_is_mi
                  openshift-config-managed/trusted-ca-bundle, APIServer/cluster";
     assert_eq!((status, line.as_str()), (503, &*format!("[-]cluster failed: not read yet: {kinds}")));
     server.freeze(false);
-    let forbidden =
-        "Nodes not read from the cluster: /api/v1/nodes is forbidden: User \"layerpin\" cannot list it";
+    let forbidden = "cannot read Nodes: /api/v1/nodes is forbidden: User \"layerpin\" cannot list it";
     let ready = |line: &str| line.starts_with("[+]");
     let (status, line) = readiness(&layerpin, "the server is ready", ready).await;
     assert_eq!((status, line), (200, format!("[+]cluster ok: {forbidden}")));
@@ -133,7 +132,8 @@ async fn a_resource_that_may_be_listed_but_not_watched_is_unknown_and_logged_onc
     let server = openshift().await;
     server.forbid_to_watch(NODES);
     let layerpin = named(Setup::serve(), &server.kubeconfig()).start();
-    let refused = "[+]cluster ok: Nodes not read from the cluster: /api/v1/nodes is forbidden: User \"layerpin\" cannot watch it";
+    let refused =
+        "[+]cluster ok: cannot read Nodes: /api/v1/nodes is forbidden: User \"layerpin\" cannot watch it";
     let (status, _) = readiness(&layerpin, "the refusal is reported", |line| line == refused).await;
     assert_eq!(status, 200);
     eventually("reading is tried again several times", async || {

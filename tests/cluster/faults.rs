@@ -30,10 +30,8 @@ async fn an_api_server_that_starts_later_is_found() {
     let known = Known::follow(&server);
     let facts = known.knows("every resource was read", |_| known.source.unsettled().is_empty()).await;
     let told = reason(&facts.version).unwrap();
-    let prefix = format!(
-        "ClusterVersion/version not read from the cluster: cannot reach the API server {}: ",
-        server.address
-    );
+    let prefix =
+        format!("cannot read ClusterVersion/version: cannot reach the API server {}: ", server.address);
     assert!(told.starts_with(&prefix), "{told}");
     assert_eq!(known.source.unknown().len(), FOLLOWED);
     server.down(false);
@@ -103,8 +101,7 @@ async fn a_forbidden_resource_is_unknown_and_does_not_affect_the_others() {
     server.forbid(NODES, true);
     let known = Known::follow(&server);
     known.runs("4.18.14").await;
-    let forbidden =
-        "Nodes not read from the cluster: /api/v1/nodes is forbidden: User \"layerpin\" cannot list it";
+    let forbidden = "cannot read Nodes: /api/v1/nodes is forbidden: User \"layerpin\" cannot list it";
     let facts = known.knows("every resource was read", |_| known.source.unsettled().is_empty()).await;
     let Fact::Known(pools) = &facts.pools else { panic!("{facts:?}") };
     assert_eq!(reason(&pools[0].nodes).as_deref(), Some(forbidden));
@@ -131,10 +128,7 @@ async fn reading_a_cluster_that_does_not_answer_ends_at_the_deadline() {
     let facts = source.facts();
     assert_eq!(
         reason(&facts.pools).unwrap(),
-        format!(
-            "MachineConfigPools not read from the cluster: the API server {} did not answer in time",
-            server.address
-        )
+        format!("cannot read MachineConfigPools: the API server {} did not answer in time", server.address)
     );
     assert_eq!(source.unknown().len(), KINDS);
 }
@@ -150,7 +144,7 @@ async fn rejected_credentials_are_reported() {
     assert_eq!(
         told,
         format!(
-            "ClusterVersion/version not read from the cluster: the API server {} rejected the credentials (401 Unauthorized)",
+            "cannot read ClusterVersion/version: the API server {} rejected the credentials (401 Unauthorized)",
             server.address
         )
     );
@@ -166,6 +160,6 @@ async fn readiness_waits_for_a_limited_time() {
         layerpin::cluster::WatchConfig { startup_timeout: Duration::from_millis(300), ..QUICK },
     );
     known.knows("the startup timeout has passed", |_| known.source.unsettled().is_empty()).await;
-    let told = "ClusterVersion/version not read from the cluster: not read yet";
+    let told = "cannot read ClusterVersion/version: not read yet";
     assert_eq!(known.source.unknown()[0], told);
 }

@@ -221,7 +221,7 @@ async fn an_object_that_cannot_be_decoded_makes_its_resource_unknown() {
     let facts = known.knows("every resource was read", |_| known.source.unsettled().is_empty()).await;
     let told = reason(&facts.pools).unwrap();
     let prefix = format!(
-        "MachineConfigPools not read from the cluster: the API server {} returned an invalid response: unexpected JSON at line ",
+        "cannot read MachineConfigPools: the API server {} returned an invalid response: unexpected JSON at line ",
         server.address
     );
     assert!(told.starts_with(&prefix), "{told}");

@@ -101,7 +101,8 @@ async fn a_stale_image_is_reported_with_both_releases() {
 #[tokio::test(flavor = "multi_thread")]
 async fn during_an_upgrade_the_base_of_the_last_release_is_accepted() {
     let told = World::new("Partial").await.explained().await;
-    let place = "derived  linux/amd64, pool worker\n  built on 4.18.13; the cluster rolls to 4.18.14\n";
+    let place =
+        "derived  linux/amd64, pool worker\n  built on 4.18.13; the cluster is being upgraded to 4.18.14\n";
     assert!(told.contains(place), "{told}");
 }
 

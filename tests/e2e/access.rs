@@ -85,7 +85,7 @@ fn the_context_that_is_named_says_which_cluster_it_is_and_whose_rights_count() {
     let layerpin = start(&turn, "layerpin-as-writer", &[&kubeconfig, "--context=as-writer"]);
     account.says_with(
         &layerpin,
-        "ClusterVersion/version not read from the cluster: clusterversions.config.openshift.io \"version\" is \
+        "cannot read ClusterVersion/version: clusterversions.config.openshift.io \"version\" is \
          forbidden: User \"user\" cannot list resource",
     );
     let layerpin = start(&turn, "layerpin-elsewhere", &[&kubeconfig]);

@@ -83,7 +83,7 @@ fn a_policy_is_changed_broken_and_mended_and_every_answer_is_by_one_that_was_goo
     is_counted_since(broken);
     let (status, told) = asked(&layerpin, "/readyz", &authority);
     assert_eq!(status, 503);
-    let expected = "[-]policy failed: policy-policy/policy.yaml:5: no rule is called `floating-tags`";
+    let expected = "[-]policy failed: policy-policy/policy.yaml:5: unknown rule `floating-tags`";
     assert!(told.contains(expected), "{told}");
     // What the deployment asks: a broken policy must not take both pods away.
     ready("/readyz?exclude=policy").accepted("the server is ready");

@@ -111,9 +111,7 @@ fn without_one_of_its_rights_it_says_which_and_goes_on() {
         } else {
             let read = RESOURCES.iter().filter(|it| it.group.name == group && it.plural == resource);
             let told: Vec<_> = read
-                .map(|it| {
-                    format!("{} not read from the cluster: {}", it.name, forbidden(it.object, it.namespace))
-                })
+                .map(|it| format!("cannot read {}: {}", it.name, forbidden(it.object, it.namespace)))
                 .collect();
             account.says(&layerpin, &format!("[+]cluster ok: {}", told.join("; ")));
             let log = layerpin.log();
@@ -131,7 +129,7 @@ fn without_the_pull_secret(turn: &Turn, account: &Account<'_>) {
     account.can_read_the_pull_secret("no");
     let layerpin = account.start("layerpin-without-pull-secret");
     let line = format!(
-        "[+]cluster ok: Secret openshift-config/pull-secret not read from the cluster: secrets \"pull-secret\" is \
+        "[+]cluster ok: cannot read Secret openshift-config/pull-secret: secrets \"pull-secret\" is \
          forbidden: User \"{ACCOUNT}\" cannot list resource \"secrets\" in API group \"\" in the namespace \
          \"openshift-config\"; on OpenShift apply deploy/openshift/pull_secret_role.yaml; on a cluster without \
          the namespace openshift-config use --authfile, or ignore this if images are public"

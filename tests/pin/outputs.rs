@@ -130,7 +130,7 @@ fn update_keeps_a_pin_whose_tag_is_gone_and_says_so() {
     assert_eq!(workplace.pin(&["--update", "--write", "worker.yaml"]), expected(2, "", error));
     assert_eq!(workplace.read("worker.yaml"), after());
     let error =
-        "error: worker.yaml:9:15: `REGISTRY/acme/os:4.18`: not asked, because of --offline; DIGEST stays\n";
+        "error: worker.yaml:9:15: `REGISTRY/acme/os:4.18`: not asked: `--offline` is set; DIGEST stays\n";
     assert_eq!(workplace.pin(&["--update", "--offline", "--write", "worker.yaml"]), expected(2, "", error));
 }
 

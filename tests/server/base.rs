@@ -132,13 +132,13 @@ fn what_cannot_be_had_ends_with_2_and_says_why() {
         (
             &["--release-image", &format!("{host}/acme/os:1")],
             format!(
-                "the release payload {host}/acme/os:1 cannot be read: it is no release payload: its layers do not have \
+                "the release payload {host}/acme/os:1 cannot be read: it is not a release payload: its layers do not have \
                  release-manifests/image-references"
             ),
         ),
         (
             &["--release-image", &release, "--offline"],
-            format!("the release payload {release} cannot be read: not asked, because of --offline"),
+            format!("the release payload {release} cannot be read: not asked: `--offline` is set"),
         ),
         (
             &["--release-image", &release, "--stream", "rhel-8"],
@@ -221,9 +221,8 @@ fn without_streams_the_controller_config_names_the_base() {
     assert_eq!((code, output.as_str()), (2, ""));
     assert_eq!(
         error,
-        "note: ControllerConfig/machine-config-controller was passed over: it is of 4.18.13, and the cluster's \
-         release is 4.18.14\nerror: the base of the cluster is not known: the release payload \
-         `quay.io/ocp/release:1` could not be read: not asked: the facts are from a file (--facts), which holds no \
-         answer\n"
+        "note: ControllerConfig/machine-config-controller was ignored: it belongs to 4.18.13, but the cluster's \
+         release is 4.18.14\nerror: the base of the cluster is not known: cannot read the release payload \
+         `quay.io/ocp/release:1`: not asked: the facts file (`--facts`) has no answer\n"
     );
 }

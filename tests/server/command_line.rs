@@ -18,7 +18,7 @@ fn what_cannot_be_done_ends_with_2_and_names_the_file() {
             Setup::serve().arguments(["--policy", "absent.yaml"]),
             "error: policy file absent.yaml: No such file",
         ),
-        (broken.arguments(["--policy", "policy.yaml"]), "error: policy.yaml:5: no rule is called `nope`"),
+        (broken.arguments(["--policy", "policy.yaml"]), "error: policy.yaml:5: unknown rule `nope`"),
         (
             Setup::serve().arguments(["--tls-cert", "absent.crt", "--tls-key", "absent.key"]),
             "error: --tls-cert and --tls-key: cannot read absent.crt: No such file or directory\n",
@@ -63,7 +63,7 @@ fn what_cannot_be_done_ends_with_2_and_names_the_file() {
              TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256, TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256]\n",
         ),
         (Setup::verb("conquer"), "unrecognized subcommand 'conquer'"),
-        (Setup::verb("rules").arguments(["nope"]), "error: no rule is called `nope`; there are "),
+        (Setup::verb("rules").arguments(["nope"]), "error: unknown rule `nope`; the rules are "),
     ] {
         let (code, output, error) = setup.ended();
         assert_eq!((code, output.as_str()), (2, ""), "{error}");
@@ -191,7 +191,7 @@ async fn settings_come_from_the_environment_too() {
     let answer = layerpin.webhooks.review("/validate", &review).await;
     let warnings = answer["response"]["warnings"].as_array().unwrap();
     assert!(warnings[0].as_str().unwrap().starts_with("[floating-tag] "), "{answer}");
-    assert!(warnings[1].as_str().unwrap().contains("not asked, because of --offline"), "{answer}");
+    assert!(warnings[1].as_str().unwrap().contains("not asked: `--offline` is set"), "{answer}");
     assert_eq!(layerpin.webhooks.post("/dry-run", "").await.status, 404);
     assert_eq!(layerpin.log.text(), "");
 }

@@ -33,7 +33,7 @@ async fn images_built_by_other_tools_are_classified_by_their_ancestry() {
     let (_other, zstd) = workshop.repacked("plain");
     let base = workshop.named("base");
     let unprovable =
-        "linux/amd64 unprovable - its layers were squashed into one, the base's too, so they prove nothing";
+        "linux/amd64 unprovable - its layers, including those of the base, were squashed into one";
     let foreign = format!("linux/amd64 foreign - it shares no layer with the base `{base}`");
     for (image, expected) in [
         (base.as_str(), "linux/amd64 same 0 -"),

@@ -81,13 +81,12 @@ fn registry() -> Registry {
     registry
 }
 
-const ASK_LATER: &str =
-    "apply again when the registry answers; `onUnknown` in the policy says what this costs";
-const ASK_AS_NODES: &str = "name the nodes' pull secret with `--authfile`, so that layerpin asks as nodes do";
+const ASK_LATER: &str = "apply again when the registry answers; `onUnknown` in the policy sets the level";
+const ASK_AS_NODES: &str = "pass the pull secret of the nodes with `--authfile`";
 
 /// What to do where the registry did answer.
 fn look_at(image: &str) -> String {
-    format!("look at what is there: skopeo inspect --raw docker://{image}")
+    format!("inspect it: skopeo inspect --raw docker://{image}")
 }
 
 #[tokio::test]
@@ -121,8 +120,8 @@ async fn a_refusal_without_the_nodes_credentials_is_unknown() {
         let layerpin = start();
         registry.set_fault(fault);
         let cause = format!(
-            "{host} answered {status} without credentials: there is no entry for it; the credentials of the \
-             nodes are not at hand (--authfile)"
+            "{host} returned {status}; there are no credentials for it; the credentials of the nodes are not known \
+             (`--authfile`)"
         );
         assert_unknown(&layerpin, &format!("{host}/acme/os:1"), &cause, ASK_AS_NODES).await;
         registry.clear_fault();
@@ -138,12 +137,12 @@ async fn a_refusal_of_the_nodes_credentials_is_a_fault() {
     let auths = serde_json::json!({host.as_str(): {"username": "robot", "password": "s3cr3t-word"}});
     let layerpin = setup().auths(&auths).start();
     registry.set_fault(Fault::ForbiddenForEver);
-    let cause = format!("{host} answered 403 to the credentials for it");
+    let cause = format!("{host} returned 403 for the configured credentials");
     assert_eq!(ask(&layerpin, "/mutate", &image).await, unpinned(&image, &cause));
     let message = format!(
-        "[unpullable-image] `{image}` is refused to nodes: {cause} (/spec/osImageURL)\n  \
-         note: `unpullable-image` is `deny` by recommendation, which stands in policy `test`\n  \
-         help: give the pull secret `openshift-config/pull-secret` an entry for `{host}` that may read it"
+        "[unpullable-image] nodes cannot pull `{image}`: {cause} (/spec/osImageURL)\n  \
+         note: `unpullable-image` is `deny` by default in policy `test`\n  \
+         help: add an entry for `{host}` with pull access to the pull secret `openshift-config/pull-secret`"
     );
     let expected = denied_by(&policy_of(&policy(SPEC)), "unpullable-image=deny", &message);
     assert_eq!(ask(&layerpin, "/validate", &image).await, expected);
@@ -161,8 +160,8 @@ async fn an_answer_of_404_means_that_it_is_not_there() {
     let warning = format!("osImageURL: not pinned, because {host} has no `{image}`");
     assert_eq!(ask(&layerpin, "/mutate", &image).await, not_pinned(&warning));
     let message = format!(
-        "[unpullable-image] `{image}` is not there: {host} has no such image (/spec/osImageURL)\n  \
-         note: `unpullable-image` is `deny` by recommendation, which stands in policy `test`\n  \
+        "[unpullable-image] {host} has no image `{image}` (/spec/osImageURL)\n  \
+         note: `unpullable-image` is `deny` by default in policy `test`\n  \
          help: check the repository and push the image, then apply again"
     );
     let expected = denied_by(&policy_of(&policy(SPEC)), "unpullable-image=deny", &message);
@@ -173,7 +172,7 @@ async fn an_answer_of_404_means_that_it_is_not_there() {
 
 #[tokio::test]
 async fn what_the_registry_does_wrong_is_told() {
-    let answered = |words: &'static str| move |host: &str| format!("{host} answered {words}");
+    let answered = |words: &'static str| move |host: &str| format!("{host} returned {words}");
     type Words = Box<dyn Fn(&str) -> String>;
     let later = |_: &str| ASK_LATER.to_owned();
     let table: [(Fault, Words, Words); 4] = [
@@ -209,8 +208,9 @@ async fn a_body_that_does_not_fit_its_digest_pins_nothing() {
     let expected = short(&Image::base("4.18.1").digest());
     let warning = answer["response"]["warnings"][0].as_str().unwrap().to_owned();
     let (before, found) = warning.split_at(warning.len() - expected.len());
-    let words =
-        format!("osImageURL: `{image}` not pinned: {host} sent something else: expected {expected}, got ");
+    let words = format!(
+        "osImageURL: `{image}` not pinned: {host} returned content with another digest: expected {expected}, got "
+    );
     assert_eq!(before, words);
     assert_ne!(found, expected);
     assert_eq!(answer, not_pinned(&warning));
@@ -226,7 +226,11 @@ async fn a_digest_that_does_not_fit_the_one_asked_for_is_no_answer() {
     registry.set_fault(Fault::WrongDigest);
     let image = format!("{host}/acme/os@{digest}");
     let wrong = layerpin_sample_registry::digest_of(b"another manifest");
-    let cause = format!("{host} sent something else: expected {}, got {}", short(&digest), short(&wrong));
+    let cause = format!(
+        "{host} returned content with another digest: expected {}, got {}",
+        short(&digest),
+        short(&wrong)
+    );
     assert_denied(&layerpin, &image, &cause, &look_at(&image)).await;
     registry.clear_fault();
     assert_well_again(&layerpin, &registry).await;

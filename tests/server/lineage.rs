@@ -101,7 +101,11 @@ fn images_in_a_registry_are_classified_by_their_ancestry() {
         ("an index", shelf.push_index([&amd64, &arm64]), both("derived 1 -")),
         ("an index with one platform", shelf.push_index([&amd64]), derived(1)),
         ("a child of an index", shelf.push(&arm64), vec!["linux/arm64 derived 1 -".to_owned()]),
-        ("no bootable label", shelf.push(&bootable.iter().fold(amd64.clone(), |image, label| image.without_label(label))), derived(1)),
+        (
+            "no bootable label",
+            shelf.push(&bootable.iter().fold(amd64.clone(), |image, label| image.without_label(label))),
+            derived(1),
+        ),
         ("another release", shelf.push(&next), vec![foreign.clone()]),
         ("labels that lie", shelf.push(&liar), vec![foreign]),
         (
@@ -113,23 +117,16 @@ fn images_in_a_registry_are_classified_by_their_ancestry() {
             "squashed",
             shelf.push(&squashed),
             vec![
-                "linux/amd64 unprovable - its layers were squashed into one, the base's too, so they prove nothing"
+                "linux/amd64 unprovable - its layers, including those of the base, were squashed into one"
                     .to_owned(),
             ],
         ),
         (
             "rechunked",
             shelf.push(&rechunked),
-            vec![
-                "linux/amd64 unprovable - its content was cut into layers anew (rechunked), so they prove nothing"
-                    .to_owned(),
-            ],
+            vec!["linux/amd64 unprovable - its content was split into new layers (rechunked)".to_owned()],
         ),
-        (
-            "not there",
-            not_there,
-            vec![format!("- unknown - {} has no such image", shelf.registry.host())],
-        ),
+        ("not there", not_there, vec![format!("- unknown - {} has no such image", shelf.registry.host())]),
     ] {
         assert_eq!(shelf.explained(&image), expected, "{what}");
     }
@@ -144,7 +141,7 @@ fn a_config_that_disagrees_with_its_manifest_is_unknown() {
     let digest = shelf.registry.push_manifest("acme/os", None, OCI_MANIFEST, manifest.to_string());
     let lines = shelf.explained(&format!("{}/acme/os@{digest}", shelf.registry.host()));
     assert_eq!(lines.len(), 1, "{lines:?}");
-    assert!(lines[0].contains(" unknown - the image could not be read: "), "{lines:?}");
+    assert!(lines[0].contains(" unknown - cannot read the image: "), "{lines:?}");
 }
 
 #[test]
@@ -152,7 +149,7 @@ fn a_base_that_vanished_makes_the_lineage_unknown() {
     let shelf = Shelf::fill();
     let image = shelf.push(&shelf.derived()[0]);
     shelf.registry.delete_repository("ocp/os");
-    let expected = format!("linux/amd64 unknown - the base `{}` is no longer there", shelf.base);
+    let expected = format!("linux/amd64 unknown - the base `{}` no longer exists", shelf.base);
     assert_eq!(shelf.explained(&image), [expected]);
 }
 
@@ -160,7 +157,7 @@ fn a_base_that_vanished_makes_the_lineage_unknown() {
 fn what_lineage_is_judged_against_is_a_setting() {
     let shelf = Shelf::fill();
     let image = shelf.push(&shelf.derived()[0]);
-    let nothing = "- unknown - nothing to judge against: no OpenShift cluster, no --release-image, no --base-image and no \
+    let nothing = "- unknown - no base image to compare with: no OpenShift cluster, no --release-image, no --base-image and no \
                    acceptedBases";
     assert_eq!(explained(&image, &["--no-cluster"]), [nothing]);
     assert_eq!(explained(&image, &["--base-image", &shelf.base]), ["linux/amd64 derived 1 -"]);
@@ -185,7 +182,7 @@ async fn a_review_judges_the_lineage_against_the_release_that_was_named() {
     let answer = layerpin.webhooks.review("/validate", &create(&machine_config().image(&foreign))).await;
     let message = answer["response"]["status"]["message"].as_str().unwrap_or_default();
     assert!(message.starts_with("[foreign-base] "), "{answer}");
-    assert!(message.ends_with(&format!("help: build it again on the base: FROM {}", shelf.base)), "{answer}");
+    assert!(message.ends_with(&format!("help: rebuild it on this base: FROM {}", shelf.base)), "{answer}");
     let mut fallen = shelf.derived()[0].clone();
     for label in ["containers.bootc", "ostree.bootable"] {
         fallen = fallen.without_label(label);
@@ -193,7 +190,7 @@ async fn a_review_judges_the_lineage_against_the_release_that_was_named() {
     let fallen = shelf.push(&fallen);
     let answer = layerpin.webhooks.review("/validate", &create(&machine_config().image(&fallen))).await;
     let message = answer["response"]["status"]["message"].as_str().unwrap_or_default();
-    assert!(message.starts_with("[not-bootable] nodes will refuse `"), "{answer}");
+    assert!(message.starts_with("[not-bootable] nodes will reject `"), "{answer}");
 }
 
 #[test]

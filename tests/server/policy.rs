@@ -32,13 +32,13 @@ async fn an_unknown_fact_has_the_level_of_on_unknown() {
     let image = format!("registry.example/acme/os@{NOWHERE}");
     let object = machine_config().image(&image);
     let told = format!(
-        "[unpullable-image] whether nodes can pull `{image}` is not known: not asked, because of \
-                        --offline"
+        "[unpullable-image] whether nodes can pull `{image}` is not known: not asked: \
+                        `--offline` is set"
     );
     let message = format!(
         "{told} (/spec/osImageURL)\n  \
          note: `onUnknown` is `deny` in policy `test`\n  \
-         help: ask without `--offline`"
+         help: run layerpin without `--offline`"
     );
     for level in ["allow", "warn", "deny"] {
         let spec = format!("  onUnknown: {level}\n");
@@ -65,10 +65,10 @@ async fn a_registry_outside_the_allowed_ones_is_never_contacted() {
         format!("osImageURL: `{tag}` not pinned: not asked: the registry is outside `registries.allow`");
     assert_eq!(under(spec, "/mutate", &machine_config().image(&tag)).await, not_pinned(&warning));
     let message = format!(
-        "[registry-not-allowed] `{host}/acme/os` is outside the registries that policy `test` allows \
+        "[registry-not-allowed] policy `test` does not allow images from `{host}/acme/os` \
          (/spec/osImageURL)\n  \
          note: allowed: `quay.io/acme/*`\n  \
-         note: `registry-not-allowed` is `deny` by recommendation, which stands in policy `test`\n  \
+         note: `registry-not-allowed` is `deny` by default in policy `test`\n  \
          help: copy the image to an allowed repository, or add `{host}/acme/os` to `registries.allow` of the policy"
     );
     let pinned = machine_config().image(&format!("{host}/acme/os@{digest}"));
@@ -137,8 +137,8 @@ async fn an_exception_lets_pass_until_its_end_and_says_so() {
     let message = format!(
         "[floating-tag] `{tag}` is a tag, not a digest (/spec/osImageURL)\n  \
          note: each node resolves the tag for itself, so nodes of one pool can end up on different images\n  \
-         note: the exception for it ended on 2020-01-31: vendor image\n  \
-         note: `floating-tag` is `deny` by recommendation, which stands in policy `test`\n  \
+         note: its exception expired on 2020-01-31: vendor image\n  \
+         note: `floating-tag` is `deny` by default in policy `test`\n  \
          help: write `registry.example/acme/os@sha256:<digest>`; `skopeo inspect --format '{{{{.Digest}}}}' \
          docker://{tag}` prints the digest"
     );

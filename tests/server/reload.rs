@@ -30,7 +30,7 @@ async fn a_changed_policy_is_taken_over_and_a_broken_one_is_not() {
     layerpin.replace("policy.yaml", &policy("  rules: {floating-tags: deny}\n"));
     let line = layerpin.log.message("policy not taken over; the one before it is in force").await;
     let fault = line["error"].as_str().unwrap();
-    assert!(fault.contains("policy.yaml:5: no rule is called `floating-tags`"), "{fault}");
+    assert!(fault.contains("policy.yaml:5: unknown rule `floating-tags`"), "{fault}");
     assert!(allowed().await);
     let ready = layerpin.admin.get("/readyz").await;
     assert_eq!(ready.status, 503);

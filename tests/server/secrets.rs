@@ -67,5 +67,5 @@ async fn no_credential_is_in_anything_that_a_run_prints() {
     {
         assert!(!printed.contains(secret), "{what} was printed");
     }
-    assert!(printed.contains("answered 401 to the credentials for it"), "the refusals are told");
+    assert!(printed.contains("returned 401 for the configured credentials"), "the refusals are told");
 }

@@ -57,7 +57,7 @@ async fn a_digest_that_is_not_there_is_denied() {
     let host = shelf.registry.host();
     let image = format!("{host}/acme/os@{NOWHERE}");
     let message = format!(
-        "[unpullable-image] `{image}` is not there: {host} has no such image (/spec/osImageURL)\n  \
+        "[unpullable-image] {host} has no image `{image}` (/spec/osImageURL)\n  \
          note: `unpullable-image` is `deny` in policy `recommended`\n  \
          help: check the repository and push the image, then apply again"
     );
@@ -78,15 +78,15 @@ async fn findings_are_ordered_by_field_and_then_by_rule() {
          note: `floating-tag` is `deny` in policy `recommended`\n  \
          help: write `{host}/acme/os@sha256:<digest>`; `skopeo inspect --format '{{{{.Digest}}}}' \
          docker://{absent}` prints the digest\n\
-         [unpullable-image] `{absent}` is not there: {host} has no such image (/spec/osImageURL)\n  \
+         [unpullable-image] {host} has no image `{absent}` (/spec/osImageURL)\n  \
          note: `unpullable-image` is `deny` in policy `recommended`\n  \
          help: check the repository and push the image, then apply again\n\
-         [malformed-reference] `{both}` has a tag and a digest together \
+         [malformed-reference] `{both}` has both a tag and a digest \
          (/spec/baseOSExtensionsContainerImage)\n  \
          note: nodes refuse to pull a reference that has both\n  \
          note: `malformed-reference` is `deny` in policy `recommended`\n  \
          help: write `{host}/acme/os@{NOWHERE}`\n\
-         [unpullable-image] `{host}/acme/os@{NOWHERE}` is not there: {host} has no such image \
+         [unpullable-image] {host} has no image `{host}/acme/os@{NOWHERE}` \
          (/spec/baseOSExtensionsContainerImage)\n  \
          note: `unpullable-image` is `deny` in policy `recommended`\n  \
          help: check the repository and push the image, then apply again"
@@ -123,8 +123,8 @@ async fn denials_and_warnings_are_in_one_answer() {
     let host = shelf.registry.host();
     let image = format!("{host}/acme/os:9.99");
     let message = format!(
-        "[unpullable-image] `{image}` is not there: {host} has no such image (/spec/osImageURL)\n  \
-         note: `unpullable-image` is `deny` by recommendation, which stands in policy `test`\n  \
+        "[unpullable-image] {host} has no image `{image}` (/spec/osImageURL)\n  \
+         note: `unpullable-image` is `deny` by default in policy `test`\n  \
          help: check the repository and push the image, then apply again"
     );
     let findings = "floating-tag=warn,unpullable-image=deny";

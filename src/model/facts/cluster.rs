@@ -1,8 +1,8 @@
-//! What is known of the cluster: plain data, each kind a fact of its own.
+//! What is known about the cluster: plain data, one fact for each kind.
 //!
-//! Owns the few members of each OpenShift object that verdicts rest on. A kind that the API server
-//! does not serve, or an object that is not there, is [`Fact::Absent`]; one that could not be read
-//! is [`Fact::Unknown`] with its cause, and leaves the other kinds as they are.
+//! Owns the few fields of each OpenShift object that verdicts depend on. A kind that the API server does
+//! not serve, or an object that does not exist, is [`Fact::Absent`]; one that could not be read is
+//! [`Fact::Unknown`] with its cause. The other kinds are not affected.
 
 use std::collections::BTreeMap;
 
@@ -10,12 +10,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::facts::registry_sources::RegistrySources;
 use crate::model::facts::{Cause, Fact};
+use crate::model::machine_config::Field;
 
-/// What is known of the cluster, kind by kind. Everything is unknown until somebody asks.
+/// What is known about the cluster. Each fact is unknown until it is asked for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Cluster {
-    /// `ClusterVersion/version`: the release that the cluster runs or rolls to.
+    /// `ClusterVersion/version`: the release that the cluster runs or is being upgraded to.
     pub version: Fact<ClusterVersion>,
     /// `ControllerConfig/machine-config-controller`.
     pub controller_config: Fact<ControllerConfig>,
@@ -46,22 +47,22 @@ impl Default for Cluster {
 }
 
 impl Cluster {
-    /// Tells whether nobody asked a cluster anything.
+    /// Tells whether no cluster was asked.
     pub fn is_unasked(&self) -> bool {
         *self == Self::default()
     }
 }
 
-/// What `ClusterVersion/version` says of releases (`config.openshift.io/v1`).
+/// The releases in `ClusterVersion/version` (`config.openshift.io/v1`).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ClusterVersion {
-    /// `status.desired`: the release that the cluster runs, or rolls to during an upgrade.
+    /// `status.desired`: the release that the cluster runs, or during an upgrade the new one.
     pub desired: Release,
     /// `status.history`, the newest first.
     #[serde(default)]
     pub history: Vec<HistoryEntry>,
-    /// `status.availableUpdates`: releases that the cluster could roll to.
+    /// `status.availableUpdates`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub available: Vec<Release>,
 }
@@ -72,27 +73,27 @@ pub struct ClusterVersion {
 pub struct Release {
     /// The version, such as `4.18.14`.
     pub version: String,
-    /// The pull spec of the release payload as the cluster writes it; empty where it says none.
+    /// The pull spec of the release payload as the cluster writes it; empty when there is none.
     pub image: String,
 }
 
-/// A release that the cluster has had.
+/// A release in the history of the cluster.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct HistoryEntry {
     /// The release.
     pub release: Release,
-    /// How far the cluster came with it.
+    /// Whether the rollout was completed.
     pub state: RolloutState,
 }
 
-/// How far a cluster came with a release.
+/// Whether the rollout of a release was completed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum RolloutState {
-    /// All of it was rolled out once.
+    /// It was completed.
     Completed,
-    /// It was begun and not ended, or is still under way.
+    /// It was not completed, or is in progress.
     Partial,
 }
 
@@ -107,7 +108,7 @@ pub struct ControllerConfig {
     pub release_version: Option<String>,
 }
 
-/// What the ConfigMap `machine-config-osimageurl` says.
+/// The ConfigMap `machine-config-osimageurl`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct OsImageUrl {
@@ -117,13 +118,13 @@ pub struct OsImageUrl {
     pub base_os_container_image: String,
 }
 
-/// What `OSImageStream/cluster` says.
+/// `OSImageStream/cluster`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Streams {
     /// `status.defaultStream`.
     pub default_stream: String,
-    /// `status.availableStreams`: the operating system image of each stream, by name.
+    /// `status.availableStreams`: the operating system image of each stream.
     pub available: BTreeMap<String, String>,
     /// The annotation `machineconfiguration.openshift.io/release-payload-image`: the payload that
     /// the streams were read from.
@@ -147,12 +148,12 @@ pub struct Pool {
 }
 
 /// A label selector of a pool (`meta/v1 LabelSelector`). An empty one selects nothing, unlike elsewhere in
-/// Kubernetes: the Machine Config Operator takes a pool that would select everything for a mistake
+/// Kubernetes: the Machine Config Operator treats a pool that would select everything as a mistake
 /// (`syncMachineConfigPool` and `getPoolsForMachineConfig` of its render controller, `GetPoolsForNode`).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Selector {
-    /// Labels that must be there with these values.
+    /// Labels that must exist with these values.
     pub match_labels: BTreeMap<String, String>,
     /// Further requirements, all of which must hold.
     pub match_expressions: Vec<Requirement>,
@@ -169,6 +170,23 @@ pub struct Requirement {
     /// The values of `In` and `NotIn`.
     #[serde(default)]
     pub values: Vec<String>,
+}
+
+impl Pool {
+    /// Tells whether the pool takes a MachineConfig with `labels`.
+    pub fn takes(&self, labels: &BTreeMap<String, String>) -> bool {
+        self.machine_config_selector.selects(labels)
+    }
+}
+
+impl MachineConfigSummary {
+    /// The image in `field`; empty when there is none.
+    pub fn image(&self, field: Field) -> &str {
+        match field {
+            Field::OsImage => &self.os_image_url,
+            Field::ExtensionsImage => &self.extensions_image,
+        }
+    }
 }
 
 impl Selector {
@@ -194,7 +212,7 @@ impl Requirement {
     }
 }
 
-/// What matters of a MachineConfig that is stored in the cluster. Rendered ones are left out.
+/// The fields of a MachineConfig in the cluster that verdicts depend on. Rendered ones are left out.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct MachineConfigSummary {

@@ -1,8 +1,8 @@
 //! Which registries a cluster lets its nodes pull from.
 //!
-//! Owns `spec.registrySources` of `image.config.openshift.io/cluster` as far as it decides that, in the
-//! reading of the Machine Config Operator, which writes it into `/etc/containers/policy.json` of nodes.
-//! The name that a MachineConfig gives counts there, whichever mirror the image then comes from.
+//! Owns the part of `spec.registrySources` of `image.config.openshift.io/cluster` that decides this, as the
+//! Machine Config Operator interprets it when it writes `/etc/containers/policy.json` of nodes. The name in
+//! the MachineConfig counts there, even if the image comes from a mirror.
 
 use serde::{Deserialize, Serialize};
 
@@ -11,17 +11,17 @@ use crate::model::facts::{Cause, Fact};
 use crate::model::image_reference::ImageReference;
 
 /// `spec.registrySources` of `image.config.openshift.io/cluster`. Each entry is `host[:port][/path]` or
-/// `*.domain`; the operator takes nothing else, and such an entry is passed over here.
+/// `*.domain`; the operator ignores other entries, and so does this.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct RegistrySources {
-    /// `allowedRegistries`. Empty where every registry is allowed.
+    /// `allowedRegistries`. Empty when every registry is allowed.
     pub allowed: Vec<String>,
-    /// `blockedRegistries`. OpenShift lets only one of the two lists be set.
+    /// `blockedRegistries`. OpenShift allows only one of the two lists.
     pub blocked: Vec<String>,
 }
 
-/// What a cluster lets its nodes do with a repository.
+/// Whether nodes of a cluster may pull from a repository.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RegistryAccess<'a> {
     /// They may pull from it.
@@ -30,16 +30,16 @@ pub enum RegistryAccess<'a> {
     Outside(&'a [String]),
     /// It is inside this entry of `blockedRegistries`.
     Blocked(&'a str),
-    /// An object that decides it could not be read: its name, and why.
+    /// An object that decides it could not be read: its name, and the cause.
     Unknown(&'static str, &'a Cause),
 }
 
 impl Cluster {
-    /// What the nodes may do with the repository of `reference`. Where no cluster was asked, and where
-    /// its API server knows no such object, everything is allowed.
+    /// Whether nodes may pull from the repository of `reference`. Without a cluster, and if its API server
+    /// does not serve the object, every repository is allowed.
     ///
     /// The repository of the release payload, `status.desired.image` of the ClusterVersion, is always
-    /// allowed, as the operator sees to it that the cluster can upgrade.
+    /// allowed, because the operator makes sure that the cluster can be upgraded.
     pub fn registry_access(&self, reference: &ImageReference) -> RegistryAccess<'_> {
         let sources = match &self.registry_sources {
             Fact::Known(sources) => sources,
@@ -92,7 +92,7 @@ pub(crate) fn is_inside(scope: &str, outer: &str) -> bool {
     host.ends_with(domain)
 }
 
-/// Tells whether the operator takes `scope` for one (`IsValidRegistriesConfScope` of
+/// Tells whether the operator accepts `scope` (`IsValidRegistriesConfScope` of
 /// openshift/runtime-utils).
 pub(crate) fn is_scope(scope: &str) -> bool {
     match scope.strip_prefix("*.") {
@@ -101,7 +101,7 @@ pub(crate) fn is_scope(scope: &str) -> bool {
     }
 }
 
-/// The object that holds them, as messages call it.
+/// The name of the object in messages.
 pub(crate) const IMAGE_CONFIG: &str = "image.config.openshift.io/cluster";
 const CLUSTER_VERSION: &str = "ClusterVersion/version";
 
@@ -151,7 +151,7 @@ mod tests {
             (&["*.q.io"], &[], "x.q.io/os:1", None),
             (&["*.q.io"], &[], "x.q.io:5000/os:1", None),
             (&["*.q.io"], &[], "q.io/os:1", Some(outside)),
-            // What the operator does not take is no list.
+            // Entries that the operator ignores do not make a list.
             (&["*"], &[], "q.io/os:1", None),
             (&["*", "r.io"], &[], "q.io/os:1", Some(outside)),
             (&[], &["q.io/acme"], "q.io/acme/os:1", Some("q.io/acme")),
