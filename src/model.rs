@@ -2,6 +2,7 @@
 
 pub mod digest;
 pub mod facts;
+pub mod field;
 pub mod image_reference;
 pub mod level;
 pub mod machine_config;

@@ -160,7 +160,7 @@ impl PinRun<'_> {
             Err(error) => return self.fail(&at(name, position, &error.to_string()), Some(&error.help())),
         };
         if plan.record(field) == Some(None)
-            && let Some(spot) = &document.spans.records[field as usize]
+            && let Some(spot) = &document.spans.records[field]
         {
             let done = self.verb("removed", "would remove");
             let key = field.record_annotation();

@@ -68,7 +68,7 @@ fn changes_of(text: &str, document: &ManifestDocument, plan: &Plan) -> Result<Ve
     for field in Field::ALL {
         let Some(reference) = plan.pinned(field) else { continue };
         let name = format!("`spec.{}`", field.key());
-        let Some(span) = &spans.images[field as usize] else { return Err(lost(document)) };
+        let Some(span) = &spans.images[field] else { return Err(lost(document)) };
         let value = reference.as_str();
         changes.push(Change { range: scalar(text, span, &name, value)?, text: value.to_owned() });
     }

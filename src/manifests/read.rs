@@ -288,7 +288,7 @@ impl<'a, 't> ObjectReader<'a, 't> {
             }
         }
         let image = |field: Field| object.entry("spec")?.entry(field.key());
-        let positions = Field::ALL.map(|field| image(field).map(|at| at.position()));
+        let positions = Field::ALL.map(|field| image(field).map(|at| at.position())).into();
         let origin = Origin::new(object.position().line, positions, path);
         let mut subject = Subject::from_value(value, origin).map_err(|refused| {
             let mut at = Some(object);
@@ -336,7 +336,7 @@ impl<'a, 't> ObjectReader<'a, 't> {
             "metadata": {"name": ANY_NAME},
             "spec": {field.key(): self.values.value(value.written())?},
         });
-        let positions = Field::ALL.map(|other| (other == field).then(|| value.position()));
+        let positions = Field::ALL.map(|other| (other == field).then(|| value.position())).into();
         let origin = Origin::new(operation.position().line, positions, path).in_json_patch();
         let subject = Subject::from_value(object, origin)
             .map_err(|refused| ValueFault { at: value.written(), message: refused.message })?;

@@ -9,19 +9,19 @@ use granit_parser::{ScalarStyle, StructureStyle};
 
 use crate::manifests::tree::{NodeContent, NodeId, Tree};
 use crate::manifests::value::{follow, is_merge};
-use crate::model::machine_config::{Field, Position, REPIN_ANNOTATION};
+use crate::model::machine_config::{Field, PerField, Position, REPIN_ANNOTATION};
 
 /// The values of one MachineConfig that a pin may change.
 #[derive(Clone, Debug, Default)]
 pub struct EditSpans {
     /// The values of the image fields.
-    pub(crate) images: [Option<Span>; 2],
+    pub(crate) images: PerField<Option<Span>>,
     /// `metadata`.
     pub(crate) metadata: Option<Span>,
     /// `metadata.annotations`.
     pub(crate) annotations: Option<Span>,
     /// The records of earlier pins.
-    pub(crate) records: [Option<Span>; 2],
+    pub(crate) records: PerField<Option<Span>>,
     /// The annotation that asks for the tag to be resolved again.
     pub(crate) repin: Option<Span>,
 }
@@ -91,8 +91,8 @@ impl EditSpans {
         let image = |field: Field| spec.as_ref()?.entry(field.key())?.span();
         let annotation = |key: &str| annotations.as_ref()?.entry(key)?.span();
         Self {
-            images: Field::ALL.map(image),
-            records: Field::ALL.map(|field| annotation(field.record_annotation())),
+            images: Field::ALL.map(image).into(),
+            records: Field::ALL.map(|field| annotation(field.record_annotation())).into(),
             repin: annotation(REPIN_ANNOTATION),
             annotations: annotations.as_ref().and_then(NodeRef::span),
             metadata: metadata.as_ref().and_then(NodeRef::span),
@@ -102,7 +102,7 @@ impl EditSpans {
     /// The value that a JSON patch sets `field` to. A patch has no place for a record.
     pub(crate) fn of_patch(field: Field, value: NodeRef<'_, '_>) -> Self {
         let mut spans = Self::default();
-        spans.images[field as usize] = value.span();
+        spans.images[field] = value.span();
         spans.block(EditBlocker { kind: EditBlockerKind::JsonPatch, position: value.position() });
         spans
     }
@@ -116,19 +116,8 @@ impl EditSpans {
 
     /// Every span.
     pub(crate) fn all_mut(&mut self) -> impl Iterator<Item = &mut Span> {
-        let [os, extensions] = &mut self.images;
-        let [os_record, extensions_record] = &mut self.records;
-        [
-            os,
-            extensions,
-            os_record,
-            extensions_record,
-            &mut self.metadata,
-            &mut self.annotations,
-            &mut self.repin,
-        ]
-        .into_iter()
-        .flatten()
+        let others = [&mut self.metadata, &mut self.annotations, &mut self.repin];
+        self.images.iter_mut().chain(self.records.iter_mut()).chain(others).flatten()
     }
 }
 

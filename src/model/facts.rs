@@ -1,8 +1,8 @@
-//! What is known of registries and the cluster when a verdict is made: plain data, no errors.
+//! What is known about registries and the cluster when a verdict is made: plain data, no errors.
 //!
-//! Owns the difference between *known*, *absent* (the registry said that there is none) and *unknown*
-//! (no answer, and why). Facts can be written to a file and read back, so that a verdict can be
-//! reproduced offline.
+//! Owns the difference between *known*, *absent* (the registry answered that there is none) and *unknown*
+//! (there was no valid answer, with the cause). Facts can be saved and read again, so that a verdict can be
+//! reproduced without any request.
 
 pub mod cluster;
 pub mod image;
@@ -68,17 +68,17 @@ impl Facts {
         Self { given: self.given.clone(), cluster: self.cluster.clone(), ..Self::none(self.observed_at) }
     }
 
-    /// What is known of the manifest of `reference`; unknown when nobody asked.
+    /// What is known about the manifest of `reference`; unknown when it was not asked for.
     pub fn manifest(&self, reference: &PullSpec) -> &Fact<Manifest> {
         self.manifests.get(reference).unwrap_or(&Fact::Unknown(Cause::NotAsked))
     }
 
-    /// What is known of the layers of `reference`; unknown when nobody asked.
+    /// What is known about the layers of `reference`; unknown when they were not asked for.
     pub fn image(&self, reference: &PullSpec) -> &Fact<Arc<Image>> {
         self.images.get(reference).unwrap_or(&Fact::Unknown(Cause::NotAsked))
     }
 
-    /// What is known of the release payload `reference`; unknown when nobody asked.
+    /// What is known about the release payload `reference`; unknown when it was not asked for.
     pub fn payload(&self, reference: &PullSpec) -> &Fact<Payload> {
         self.payloads.get(reference).unwrap_or(&Fact::Unknown(Cause::NotAsked))
     }
@@ -110,9 +110,9 @@ impl AcceptedBases {
 pub enum Fact<T> {
     /// The answer.
     Known(T),
-    /// There is no such thing: whoever is responsible for it said so.
+    /// It does not exist, according to the registry or API server.
     Absent,
-    /// There was no answer that can be trusted, and why.
+    /// There was no valid answer, for this cause.
     Unknown(Cause),
 }
 

@@ -8,11 +8,10 @@ pub(crate) mod wire;
 use std::collections::BTreeMap;
 use std::fmt;
 
-use serde::{Deserialize, Serialize};
-
 use crate::model::image_reference::{ImageReference, ReferenceError};
 use crate::model::record::Record;
 
+pub use crate::model::field::{Field, PerField};
 pub use crate::model::machine_config::wire::MAX_EXTENSIONS;
 pub(crate) use crate::model::machine_config::wire::MachineConfig;
 use crate::text::shown;
@@ -27,46 +26,6 @@ pub const ROLE_LABEL: &str = "machineconfiguration.openshift.io/role";
 pub const REPIN_ANNOTATION: &str = "layerpin.io/repin";
 /// The role of the pool whose MachineConfigs every custom pool gets too.
 pub const WORKER: &str = "worker";
-
-/// A field that names an image.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub enum Field {
-    /// `spec.osImageURL`: the operating system of the pool.
-    #[serde(rename = "osImageURL")]
-    OsImage,
-    /// `spec.baseOSExtensionsContainerImage`: the image that extensions are installed from.
-    #[serde(rename = "baseOSExtensionsContainerImage")]
-    ExtensionsImage,
-}
-
-impl Field {
-    /// Both fields, in the order in which they are judged and reported.
-    pub const ALL: [Self; 2] = [Self::OsImage, Self::ExtensionsImage];
-
-    /// The field's name under `spec`.
-    pub fn key(self) -> &'static str {
-        match self {
-            Self::OsImage => "osImageURL",
-            Self::ExtensionsImage => "baseOSExtensionsContainerImage",
-        }
-    }
-
-    /// The field's JSON pointer.
-    pub fn pointer(self) -> &'static str {
-        match self {
-            Self::OsImage => "/spec/osImageURL",
-            Self::ExtensionsImage => "/spec/baseOSExtensionsContainerImage",
-        }
-    }
-
-    /// The annotation with the reference that the field was pinned from.
-    pub fn record_annotation(self) -> &'static str {
-        match self {
-            Self::OsImage => "layerpin.io/pinned-from",
-            Self::ExtensionsImage => "layerpin.io/extensions-pinned-from",
-        }
-    }
-}
 
 /// The operation of a review.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -167,9 +126,9 @@ pub struct Object {
     /// It has the annotation of a controller of the Machine Config Operator.
     pub is_generated: bool,
     /// The images in its fields; an empty field names no image.
-    images: [Option<FieldImage>; 2],
+    images: PerField<Option<FieldImage>>,
     /// The records of earlier pins, as written.
-    records: [Option<String>; 2],
+    records: PerField<Option<String>>,
     /// `layerpin.io/repin` is `"true"`: the tag is to be resolved again.
     pub repin: bool,
     /// It has a map of annotations, which may be empty.
@@ -189,7 +148,7 @@ impl Object {
 
     /// The image that `field` names. `None` when the field is absent or empty.
     pub fn image(&self, field: Field) -> Option<&FieldImage> {
-        self.images[field as usize].as_ref()
+        self.images[field].as_ref()
     }
 
     /// The text of `field`, empty when it is absent.
@@ -204,7 +163,7 @@ impl Object {
 
     /// The record of an earlier pin, as written. `None` when there is none.
     pub fn record_text(&self, field: Field) -> Option<&str> {
-        self.records[field as usize].as_deref()
+        self.records[field].as_deref()
     }
 
     /// The record of an earlier pin when it matches the field: same repository, same digest.
@@ -215,19 +174,19 @@ impl Object {
 
     /// Tells whether any field names an image.
     pub fn names_an_image(&self) -> bool {
-        self.images.iter().any(Option::is_some)
+        Field::ALL.iter().any(|field| self.image(*field).is_some())
     }
 
     /// Sets `field` to `reference`.
     pub(crate) fn set_reference(&mut self, field: Field, reference: ImageReference) {
-        self.images[field as usize] =
+        self.images[field] =
             Some(FieldImage { text: reference.as_str().to_owned(), reference: Ok(reference) });
     }
 
     /// Sets or removes the record of `field`.
     pub(crate) fn set_record(&mut self, field: Field, record: Option<String>) {
         self.has_annotations |= record.is_some();
-        self.records[field as usize] = record;
+        self.records[field] = record;
     }
 }
 
@@ -255,13 +214,13 @@ pub struct Origin {
     file: Option<String>,
     pin_command: Option<String>,
     line: Option<u64>,
-    positions: [Option<Position>; 2],
+    positions: PerField<Option<Position>>,
     path: String,
     is_json_patch: bool,
 }
 
 impl Origin {
-    pub(crate) fn new(line: u64, positions: [Option<Position>; 2], path: String) -> Self {
+    pub(crate) fn new(line: u64, positions: PerField<Option<Position>>, path: String) -> Self {
         Self { line: Some(line), positions, path, ..Self::default() }
     }
 
@@ -302,7 +261,7 @@ impl Origin {
     pub(crate) fn move_into(&mut self, path: &str, position: impl Fn(Position) -> Position) {
         self.path.insert_str(0, path);
         self.line = self.line.map(|line| position(Position { line, column: 1 }).line);
-        self.positions = self.positions.map(|at| at.map(&position));
+        self.positions = Field::ALL.map(|field| self.positions[field].map(&position)).into();
     }
 
     /// The line where the object begins, starting at one.
@@ -312,7 +271,7 @@ impl Origin {
 
     /// Where the value of `field` begins.
     pub fn position(&self, field: Field) -> Option<Position> {
-        self.positions[field as usize]
+        self.positions[field]
     }
 }
 

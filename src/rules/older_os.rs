@@ -88,15 +88,9 @@ pub(crate) fn further_questions(
     pools: &[AffectedPool<'_>],
     facts: &Facts,
 ) -> Vec<Question> {
-    let mut questions: Vec<Question> = Vec::new();
-    for pool in pools {
-        let Some(reference) = other_image(pool, subject, facts) else { continue };
-        let question = Question::layers(reference, Purpose::Base);
-        if !question.is_answered_by(facts) && !questions.contains(&question) {
-            questions.push(question);
-        }
-    }
-    questions
+    let images = pools.iter().filter_map(|pool| other_image(pool, subject, facts));
+    let questions = images.map(|reference| Question::layers(reference, Purpose::Base));
+    questions.filter(|question| !question.is_answered_by(facts)).collect()
 }
 
 /// The image that `pool` has now, when it is another than that of `subject`.

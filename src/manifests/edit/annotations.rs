@@ -27,13 +27,13 @@ pub(crate) fn change(
     let mut new = Vec::new();
     let mut gone = Vec::new();
     for field in Field::ALL {
-        let span = spans.records[field as usize].as_ref();
+        let span = spans.records[field].as_ref();
         let key = field.record_annotation();
         match (plan.record(field), span) {
             (None, _) | (Some(None), None) => {}
             (Some(Some(record)), Some(span)) => changes.push(update(text, span, key, &record.to_string())?),
             (Some(Some(record)), None) => {
-                let quote = Quote::of(text, spans.images[field as usize].as_ref().map(|span| &span.value));
+                let quote = Quote::of(text, spans.images[field].as_ref().map(|span| &span.value));
                 new.push(AnnotationEdit { key, value: record.to_string(), quote });
             }
             (Some(None), Some(span)) => gone.push((key, span)),

@@ -68,8 +68,8 @@ impl From<MachineConfig> for Object {
             kernel_type: spec.kernel_type.unwrap_or_default(),
             extensions: spec.extensions,
             is_generated: annotations.generated_by.is_some(),
-            images: [image(spec.os_image), image(spec.extensions_image)],
-            records: [annotations.pinned_from, annotations.extensions_pinned_from],
+            images: [image(spec.os_image), image(spec.extensions_image)].into(),
+            records: [annotations.pinned_from, annotations.extensions_pinned_from].into(),
             repin: annotations.repin.as_deref() == Some("true"),
             has_annotations,
         }
