@@ -18,7 +18,7 @@ use layerpin::rules::{self, RuleInput};
 use serde::Serialize;
 use serde_json::json;
 
-use cases::{Case, Expectation, Found, Spared, all, cases, file_of, folder};
+use cases::{Case, Expectation, ExpectedFinding, ExpectedSuppression, all, cases, file_of, folder};
 
 #[test]
 fn every_case_gets_the_verdict_that_it_expects() {
@@ -60,7 +60,8 @@ fn every_rule_has_a_denied_a_passed_and_an_unknown_case() {
         if !rule.inputs.iter().any(|input| matches!(input, RuleInput::Manifest | RuleInput::Image)) {
             // A rule that looks at the object alone keeps its level when nothing is known.
             let denied = cases.iter().any(|case| {
-                let denies = |finding: &Found| finding.rule == rule.id && finding.level == Level::Deny;
+                let denies =
+                    |finding: &ExpectedFinding| finding.rule == rule.id && finding.level == Level::Deny;
                 case.knows_nothing() && case.expect.findings.iter().any(denies)
             });
             assert!(denied, "{} has no case that it denies while nothing is known", file_of(rule));
@@ -109,7 +110,7 @@ impl Case {
 impl Expectation {
     /// The expectation that this verdict meets.
     fn of(verdict: &Verdict) -> Self {
-        let findings = verdict.findings.iter().map(|finding| Found {
+        let findings = verdict.findings.iter().map(|finding| ExpectedFinding {
             rule: finding.rule.id.to_owned(),
             level: finding.level,
             pointer: finding.field.pointer().to_owned(),
@@ -117,7 +118,7 @@ impl Expectation {
             notes: finding.notes.clone(),
             help: finding.help.clone(),
         });
-        let excepted = verdict.excepted.iter().map(|excepted| Spared {
+        let excepted = verdict.excepted.iter().map(|excepted| ExpectedSuppression {
             rule: excepted.rule.id.to_owned(),
             pointer: excepted.field.pointer().to_owned(),
             message: excepted.message.clone(),

@@ -177,9 +177,9 @@ impl CasePlatform {
 pub(crate) struct Expectation {
     pub(crate) verdict: String,
     #[serde(default)]
-    pub(crate) findings: Vec<Found>,
+    pub(crate) findings: Vec<ExpectedFinding>,
     #[serde(default)]
-    pub(crate) excepted: Vec<Spared>,
+    pub(crate) excepted: Vec<ExpectedSuppression>,
     /// The lineage in the report; compared if the case gives it.
     #[serde(default)]
     pub(crate) lineage: Option<Value>,
@@ -187,7 +187,7 @@ pub(crate) struct Expectation {
 
 #[derive(Deserialize, Serialize, PartialEq)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub(crate) struct Found {
+pub(crate) struct ExpectedFinding {
     pub(crate) rule: String,
     pub(crate) level: Level,
     pub(crate) pointer: String,
@@ -198,7 +198,7 @@ pub(crate) struct Found {
 
 #[derive(Deserialize, Serialize, PartialEq)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub(crate) struct Spared {
+pub(crate) struct ExpectedSuppression {
     pub(crate) rule: String,
     pub(crate) pointer: String,
     pub(crate) message: String,
