@@ -144,7 +144,7 @@ fn files_that_are_broken_are_named_with_the_place_and_what_to_do() {
             &["--registries-conf", "one"],
             "[[registry]]\nprefix = 5\n",
             "",
-            "one:2: `prefix` is integer; a string is expected".to_owned(),
+            "one:2: invalid type: integer `5`, expected a string in `registry.prefix`".to_owned(),
         ),
     ] {
         let setup = Setup::serve();
