@@ -9,16 +9,18 @@ pub mod lineage;
 pub mod sarif;
 pub mod text;
 
+use std::fmt;
+use std::sync::Arc;
+
 use json_patch::Patch;
 use serde::Serialize;
 
-use crate::cli::inputs::ReadError;
 use crate::evaluate::{DryRun, Finding, Judgement, Suppressed, Verdict, VerdictLevel};
 use crate::model::facts::Facts;
 use crate::model::machine_config::{Field, Position, Subject};
 use crate::pin::{self, Plan};
 use crate::policy::Policy;
-use crate::text::is_unprintable;
+use crate::text::{escaped, is_unprintable};
 
 pub use lineage::LineageReport;
 pub use text::Style;
@@ -108,6 +110,19 @@ struct ErrorReport {
     position: PositionReport,
     message: String,
     help: Option<String>,
+}
+
+/// A file, a folder or a part of a file that could not be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReadError {
+    /// The name of the file in messages.
+    pub file: String,
+    /// The position in it, when there is one.
+    pub position: Option<Position>,
+    /// What is wrong.
+    pub message: String,
+    /// One thing to do about it.
+    pub help: Option<String>,
 }
 
 /// How many objects have which verdict.
@@ -280,6 +295,16 @@ impl From<ReadError> for ErrorReport {
     fn from(unread: ReadError) -> Self {
         let ReadError { file, position, message, help } = unread;
         Self { file, position: position.into(), message, help }
+    }
+}
+
+impl fmt::Display for ReadError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&escaped(&self.file))?;
+        if let Some(Position { line, column }) = self.position {
+            write!(formatter, ":{line}:{column}")?;
+        }
+        write!(formatter, ": {}", escaped(&self.message))
     }
 }
 

@@ -5,7 +5,6 @@
 //! texts.
 
 use std::collections::HashSet;
-use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -18,7 +17,7 @@ use ignore::WalkBuilder;
 use crate::errors;
 use crate::manifests::{DocumentFault, FileSelection};
 use crate::model::machine_config::Position;
-use crate::text::escaped;
+pub use crate::report::ReadError;
 
 /// Files of more bytes than this are refused. A MachineConfig is at most 1.5 MiB, the limit of etcd,
 /// so this is room for a dump of every MachineConfig of a large cluster.
@@ -38,19 +37,6 @@ pub enum Input {
     Found(PathBuf),
 }
 
-/// A file, a folder or a part of a file that could not be read.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ReadError {
-    /// The name of the file in messages.
-    pub file: String,
-    /// The position in it, when there is one.
-    pub position: Option<Position>,
-    /// What is wrong.
-    pub message: String,
-    /// One thing to do about it.
-    pub help: Option<String>,
-}
-
 impl ReadError {
     /// A part of `file` that could not be read.
     pub fn of(file: &str, fault: DocumentFault) -> Self {
@@ -60,16 +46,6 @@ impl ReadError {
             help: Some(fault.help().to_owned()),
             message: fault.message,
         }
-    }
-}
-
-impl fmt::Display for ReadError {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(&escaped(&self.file))?;
-        if let Some(Position { line, column }) = self.position {
-            write!(formatter, ":{line}:{column}")?;
-        }
-        write!(formatter, ": {}", escaped(&self.message))
     }
 }
 
