@@ -132,6 +132,12 @@ impl Editor<'_> {
         check_editable(annotations, "`metadata.annotations`", &format!("annotations, with {first}"))?;
         match &annotations.kind {
             NodeKind::Scalar { is_null: true, .. } => changes.push(self.fill(annotations, new)?),
+            // Braces with a comment in them are kept.
+            NodeKind::Mapping { style: StructureStyle::Flow, keys, .. }
+                if keys.is_empty() && self.text[annotations.value.clone()][1..].trim() == "}" =>
+            {
+                changes.push(self.fill(annotations, new)?);
+            }
             NodeKind::Mapping { style: StructureStyle::Block, keys, .. } => {
                 if !new.is_empty() {
                     let (_, at) = keys.first().ok_or_else(|| self.refusal(annotations.position, first))?;
@@ -181,7 +187,7 @@ impl Editor<'_> {
         }
     }
 
-    /// Replaces annotations that are null.
+    /// Replaces annotations that are null or empty.
     fn fill(&self, annotations: &Span, new: &[AnnotationEdit]) -> Result<Change, EditError> {
         let first = &wanted(new);
         let quote = Quote::of(self.text, Some(&annotations.key));
@@ -206,35 +212,17 @@ impl Editor<'_> {
         gone: &[(&str, &Span)],
         changes: &mut Vec<Change>,
     ) -> Result<(), EditError> {
-        let first = &wanted(new);
         for (key, span) in gone {
             check_editable(span, &annotation_name(key), "")?;
         }
         let is_gone =
             |key: &Range<usize>| gone.iter().find(|(_, span)| span.key == *key).map(|(_, span)| *span);
-        if keys.is_empty() {
-            let parents = match &self.metadata.kind {
-                NodeKind::Mapping { keys, .. } => keys,
-                _ => return Err(self.refusal(self.metadata.position, first)),
-            };
-            let flow = self.flow(self.metadata, parents);
-            let quote = Quote::of(self.text, Some(&annotations.key));
-            let Range { start, end } = annotations.value;
-            let has_comment = !self.text[start..end].trim_matches(['{', '}']).trim().is_empty();
-            changes.push(if has_comment {
-                let entries: Vec<_> = new.iter().map(|entry| flow.entry(entry, quote)).collect();
-                Change { range: start + 1..start + 1, text: entries.join(flow.comma()) }
-            } else {
-                Change { range: start..end, text: flow.map_of(new, quote, self.line_break()) }
-            });
-            return Ok(());
-        }
         let flow = self.flow(annotations, keys);
-        let quote = self.key_quote(keys);
+        let quote = Quote::of(self.text, Some(keys.first().map_or(&annotations.key, |(key, _)| key)));
         let entries: Vec<_> = new.iter().map(|entry| flow.entry(entry, quote)).collect();
         if keys.iter().all(|(key, _)| is_gone(key).is_some()) {
-            let end = keys.last().and_then(|(key, _)| is_gone(key)).map_or(0, |span| span.value.end);
-            changes.push(Change { range: keys[0].0.start..end, text: entries.join(flow.comma()) });
+            let end = keys.last().and_then(|(key, _)| is_gone(key)).map_or(flow.first, |span| span.value.end);
+            changes.push(Change { range: flow.first..end, text: entries.join(flow.comma()) });
             return Ok(());
         }
         for entry in &entries {
