@@ -67,62 +67,45 @@ impl TextContext {
 
 /// Reads a text that is a file, or is inside another text.
 pub(crate) fn read_text(text: &str, context: TextContext) -> Documents {
-    match json::objects(text) {
-        Some(json) if json.error.is_none() && json.objects.len() > 1 => read_objects(text, &json, context),
-        Some(json) if json.error.is_some() => {
-            // It may be YAML that looks like JSON at first. If it is neither, the error that comes later in
-            // the text is the better one.
-            let (yaml, yaml_error) = DocumentReader::new(text, context).read([(text, TextOrigin::START)]);
-            match json.error.as_ref() {
-                Some(error) if yaml_error.is_some_and(|offset| offset <= error.offset) => {
-                    read_objects(text, &json, context)
-                }
-                _ => yaml,
-            }
-        }
-        _ => DocumentReader::new(text, context).read([(text, TextOrigin::START)]).0,
+    let whole = [(text, TextOrigin::START)];
+    let Some(JsonObjects { objects, error }) = json::objects(text) else {
+        return read_parts(text, context, whole).0;
+    };
+    let Some(error) = error else { return read_parts(text, context, objects).0 };
+    // It may be YAML that looks like JSON at first. If it is neither, the error that comes later in the text is
+    // the better one.
+    let (yaml, yaml_error) = read_parts(text, context, whole);
+    if yaml_error.is_none_or(|offset| offset > error.offset) {
+        return yaml;
     }
-}
-
-fn read_objects(text: &str, json: &JsonObjects<'_>, context: TextContext) -> Documents {
-    let mut documents = DocumentReader::new(text, context).read(json.objects.iter().copied()).0;
-    if let Some(error) = &json.error {
-        let from = json.objects.last().map_or(0, |(object, base)| base.offset + object.len());
-        documents.faults.push(syntax_fault(text, error, from..text.len()));
-    }
+    let from = objects.last().map_or(0, |(object, base)| base.offset + object.len());
+    let mut documents = read_parts(text, context, objects).0;
+    documents.faults.push(syntax_fault(text, &error, from..text.len()));
     documents
 }
 
-/// Reads the documents of one text.
-struct DocumentReader<'t> {
+/// Reads the documents in `parts` of a text. Returns the byte of the first syntax error as well.
+fn read_parts<'t>(
     text: &'t str,
     context: TextContext,
-    read: Documents,
-}
-
-impl<'t> DocumentReader<'t> {
-    fn new(text: &'t str, context: TextContext) -> Self {
-        Self { text, context, read: Documents::default() }
-    }
-
-    /// Reads the `parts` of the text. Returns the byte of the first syntax error as well.
-    fn read(mut self, parts: impl IntoIterator<Item = (&'t str, TextOrigin)>) -> (Documents, Option<usize>) {
-        let mut first_error = None;
-        for (part, base) in parts {
-            let mut trees = Trees::new(part, base, self.context.max_nodes);
-            while let Some((span, outcome)) = trees.next() {
-                match outcome {
-                    Ok(tree) => ObjectReader::new(&tree, self.text, self.context, &mut self.read).read(),
-                    Err(TreeError::OtherKind(kind)) => self.read.skip(&kind),
-                    Err(TreeError::Syntax(error)) => {
-                        first_error.get_or_insert(error.offset);
-                        self.read.faults.push(syntax_fault(self.text, &error, span));
-                    }
+    parts: impl IntoIterator<Item = (&'t str, TextOrigin)>,
+) -> (Documents, Option<usize>) {
+    let mut documents = Documents::default();
+    let mut first_error = None;
+    for (part, base) in parts {
+        let mut trees = Trees::new(part, base, context.max_nodes);
+        while let Some((span, outcome)) = trees.next() {
+            match outcome {
+                Ok(tree) => ObjectReader::new(&tree, text, context, &mut documents).read(),
+                Err(TreeError::OtherKind(kind)) => documents.skip(&kind),
+                Err(TreeError::Syntax(error)) => {
+                    first_error.get_or_insert(error.offset);
+                    documents.faults.push(syntax_fault(text, &error, span));
                 }
             }
         }
-        (self.read, first_error)
     }
+    (documents, first_error)
 }
 
 /// Reads the objects of one document.
