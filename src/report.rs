@@ -13,7 +13,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use json_patch::Patch;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use crate::evaluate::{DryRun, Finding, Judgement, Suppressed, Verdict, VerdictLevel};
 use crate::model::facts::Facts;
@@ -33,7 +33,7 @@ pub struct Report {
     kind: &'static str,
     policy: PolicyReport,
     objects: Vec<ObjectReport>,
-    errors: Vec<ErrorReport>,
+    errors: Vec<ReadError>,
     summary: Summary,
     #[serde(skip_serializing_if = "Option::is_none")]
     facts: Option<Facts>,
@@ -91,33 +91,17 @@ struct SuppressedReport {
 #[derive(Debug, Serialize)]
 struct FieldLocation {
     pointer: &'static str,
-    #[serde(flatten)]
-    position: PositionReport,
-}
-
-/// A line and a column; both are `null` when they are not known.
-#[derive(Clone, Copy, Debug, Serialize)]
-struct PositionReport {
-    line: Option<u64>,
-    column: Option<u64>,
-}
-
-/// A file, or a part of one, that could not be judged.
-#[derive(Debug, Serialize)]
-struct ErrorReport {
-    file: String,
-    #[serde(flatten)]
-    position: PositionReport,
-    message: String,
-    help: Option<String>,
+    #[serde(flatten, serialize_with = "line_and_column")]
+    position: Option<Position>,
 }
 
 /// A file, a folder or a part of a file that could not be read.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ReadError {
     /// The name of the file in messages.
     pub file: String,
     /// The position in it, when there is one.
+    #[serde(flatten, serialize_with = "line_and_column")]
     pub position: Option<Position>,
     /// What is wrong.
     pub message: String,
@@ -169,7 +153,7 @@ impl Report {
             policy: PolicyReport { name: policy.name().to_owned(), hash: policy.hash().to_owned() },
             summary: Summary::of(&objects),
             objects,
-            errors: unread.into_iter().map(ErrorReport::from).collect(),
+            errors: unread,
             facts: None,
         }
     }
@@ -281,20 +265,7 @@ impl SuppressedReport {
 
 impl FieldLocation {
     fn new(field: Field, subject: &Subject) -> Self {
-        Self { pointer: field.pointer(), position: subject.origin.position(field).into() }
-    }
-}
-
-impl From<Option<Position>> for PositionReport {
-    fn from(position: Option<Position>) -> Self {
-        Self { line: position.map(|at| at.line), column: position.map(|at| at.column) }
-    }
-}
-
-impl From<ReadError> for ErrorReport {
-    fn from(unread: ReadError) -> Self {
-        let ReadError { file, position, message, help } = unread;
-        Self { file, position: position.into(), message, help }
+        Self { pointer: field.pointer(), position: subject.origin.position(field) }
     }
 }
 
@@ -320,6 +291,17 @@ impl Summary {
             passed: count(VerdictLevel::Pass),
         }
     }
+}
+
+/// `line` and `column`, which are `null` when they are not known.
+fn line_and_column<S: Serializer>(position: &Option<Position>, serializer: S) -> Result<S::Ok, S::Error> {
+    #[derive(Serialize)]
+    struct LineAndColumn {
+        line: Option<u64>,
+        column: Option<u64>,
+    }
+    let (line, column) = (position.map(|at| at.line), position.map(|at| at.column));
+    LineAndColumn { line, column }.serialize(serializer)
 }
 
 /// Whether two findings are of the same rule and field. Their messages differ after a patch, because the

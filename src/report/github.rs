@@ -4,7 +4,8 @@
 
 use std::fmt::Write as _;
 
-use crate::report::{ErrorReport, ObjectReport, PositionReport, Report};
+use crate::model::machine_config::Position;
+use crate::report::{ObjectReport, ReadError, Report};
 use crate::text::is_unprintable;
 
 impl Report {
@@ -42,7 +43,7 @@ impl ObjectReport {
     }
 }
 
-impl ErrorReport {
+impl ReadError {
     fn command(&self) -> WorkflowCommand<'_> {
         WorkflowCommand {
             name: "error",
@@ -61,7 +62,7 @@ impl ErrorReport {
 struct WorkflowCommand<'a> {
     name: &'static str,
     file: Option<&'a str>,
-    position: PositionReport,
+    position: Option<Position>,
     title: String,
     message: String,
 }
@@ -70,8 +71,8 @@ impl WorkflowCommand<'_> {
     fn write(&self, out: &mut String) {
         let properties = [
             self.file.map(|file| format!("file={}", property(file))),
-            self.position.line.map(|line| format!("line={line}")),
-            self.position.column.map(|column| format!("col={column}")),
+            self.position.map(|at| format!("line={}", at.line)),
+            self.position.map(|at| format!("col={}", at.column)),
             Some(format!("title={}", property(&self.title))),
         ];
         let properties: Vec<_> = properties.into_iter().flatten().collect();

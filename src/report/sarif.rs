@@ -5,8 +5,9 @@
 
 use serde_json::{Value, json};
 
+use crate::model::machine_config::Position;
 use crate::policy::Level;
-use crate::report::{ErrorReport, FieldLocation, ObjectReport, PositionReport, Report, json};
+use crate::report::{FieldLocation, ObjectReport, ReadError, Report, json};
 use crate::rules::{self, Rule};
 
 impl Report {
@@ -26,7 +27,7 @@ impl Report {
                     "executionSuccessful": self.errors.is_empty(),
                     "exitCode": exit_code,
                     "toolExecutionNotifications":
-                        self.errors.iter().map(ErrorReport::notification).collect::<Vec<_>>(),
+                        self.errors.iter().map(ReadError::notification).collect::<Vec<_>>(),
                 }],
                 "columnKind": "unicodeCodePoints",
                 "properties": {"policy": {"name": self.policy.name, "hash": self.policy.hash}},
@@ -74,7 +75,7 @@ impl ObjectReport {
     }
 }
 
-impl ErrorReport {
+impl ReadError {
     fn notification(&self) -> Value {
         json!({
             "level": "error",
@@ -99,9 +100,9 @@ fn descriptor(rule: &Rule) -> Value {
     })
 }
 
-fn physical_location(file: &str, position: PositionReport) -> Value {
+fn physical_location(file: &str, position: Option<Position>) -> Value {
     let mut location = json!({"artifactLocation": {"uri": uri(file)}});
-    if let PositionReport { line: Some(line), column: Some(column) } = position {
+    if let Some(Position { line, column }) = position {
         location["region"] = json!({"startLine": line, "startColumn": column});
     }
     location

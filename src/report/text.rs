@@ -4,9 +4,8 @@
 
 use std::fmt::Write as _;
 
-use crate::report::{
-    FieldLocation, FindingReport, ObjectReport, PositionReport, Report, Summary, SuppressedReport,
-};
+use crate::model::machine_config::Position;
+use crate::report::{FieldLocation, FindingReport, ObjectReport, Report, Summary, SuppressedReport};
 use crate::text::escaped;
 
 /// Whether text has colours.
@@ -118,10 +117,8 @@ impl ObjectReport {
         style: Style,
     ) {
         let file = escaped(self.file.as_deref().unwrap_or("<request>"));
-        let position = match position {
-            PositionReport { line: Some(line), column: Some(column) } => format!(":{line}:{column}"),
-            _ => String::new(),
-        };
+        let position = position.map(|Position { line, column }| format!(":{line}:{column}"));
+        let position = position.unwrap_or_default();
         let (arrow, name) = (style.note("-->"), escaped(&self.name));
         line(out, format_args!("  {arrow} {file}{position} ({pointer} of MachineConfig {name})"));
     }
