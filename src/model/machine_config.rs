@@ -62,7 +62,7 @@ impl Subject {
             position: Some(Position { line: error.line() as u64, column: error.column() as u64 }),
             message: json_message(&error),
         })?;
-        Self::from_object(object)
+        Self::from_object(object).map_err(|message| ObjectError { position: None, message })
     }
 
     /// Reads one MachineConfig from a value, as if it were being created. `value` may lack the Ignition
@@ -77,7 +77,7 @@ impl Subject {
             InvalidValue { message: format!("`{}`: {}", path.join("."), error.inner()), path }
         })?;
         let subject = Self::from_object(object)
-            .map_err(|error| InvalidValue { path: vec!["metadata".to_owned()], message: error.message })?;
+            .map_err(|message| InvalidValue { path: vec!["metadata".to_owned()], message })?;
         Ok(Self { origin, ..subject })
     }
 
@@ -95,20 +95,17 @@ impl Subject {
             || Field::ALL.iter().any(|field| self.object.text(*field) != stored.text(*field))
     }
 
-    fn from_object(object: MachineConfig) -> Result<Self, ObjectError> {
+    fn from_object(object: MachineConfig) -> Result<Self, String> {
         let api_version = object.api_version.as_deref().unwrap_or_default();
         let kind = object.kind.as_deref().unwrap_or_default();
         if kind != "MachineConfig" || api_version.split_once('/').map(|(group, _)| group) != Some(GROUP) {
             let (api_version, kind) = (shown(api_version), shown(kind));
-            let message = format!(
+            return Err(format!(
                 "not a MachineConfig: apiVersion is `{api_version}`, kind is `{kind}`; expected `{GROUP}/v1`, \
                  `MachineConfig`"
-            );
-            return Err(ObjectError { position: None, message });
+            ));
         }
-        let Some(name) = object.name() else {
-            return Err(ObjectError { position: None, message: "metadata.name is missing".to_owned() });
-        };
+        let name = object.name().ok_or("metadata.name is missing")?;
         let origin = Origin::default();
         Ok(Self { name, operation: Operation::Create, object: object.into(), stored: None, origin })
     }
