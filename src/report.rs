@@ -10,7 +10,6 @@ pub mod sarif;
 pub mod text;
 
 use std::fmt;
-use std::sync::Arc;
 
 use json_patch::Patch;
 use serde::{Serialize, Serializer};
