@@ -33,7 +33,7 @@ bench: ## Measure speed and memory of the release binary (BENCH_REVIEWS=N, BENCH
 lint: ## Check the format, clippy, type names and doc comments; warnings are errors
 	cargo fmt --all --check
 	tests/type_names.sh
-	cargo clippy --locked --workspace --all-targets -- -D warnings
+	cargo clippy --locked --workspace --all-targets --test e2e --test printed -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --document-private-items
 
 count: ## Print the lines of code of src by folder, without tests, comments and blank lines

@@ -87,6 +87,18 @@ fn modules_import_only_from_lower_layers() {
     assert!(gone.is_empty(), "take these out of KNOWN: {gone:#?}");
 }
 
+#[test]
+fn files_are_written_only_by_atomic_file() {
+    // A file that is written in place is incomplete for a moment, or for good when the disk is full.
+    let writes = ["fs::write", "File::create", "OpenOptions"];
+    let files = rust_files(&repository().join("src")).into_iter().filter(|path| {
+        let code = code(&std::fs::read_to_string(path).unwrap());
+        writes.iter().any(|write| code.contains(write))
+    });
+    let expected = [repository().join("src/atomic_file.rs")];
+    assert_eq!(files.collect::<Vec<_>>(), expected);
+}
+
 /// The position of a module in [`LAYERS`].
 fn layer(module: &str) -> Option<usize> {
     LAYERS.iter().position(|layer| layer.contains(&module))
