@@ -63,21 +63,34 @@ fn rows(page: &str) -> Vec<Vec<&str>> {
 
 #[test]
 fn the_program_prints_the_messages_of_the_page_on_failures() {
+    let page = read("docs/failures.md");
+    let messages = rows(&page).into_iter().flat_map(|cells| quoted(cells[1]));
+    assert_eq!(not_printed(messages), [""; 0]);
+}
+
+#[test]
+fn the_program_prints_the_reasons_of_the_page_on_lineage() {
+    let page = read("docs/lineage.md");
+    let results = page.lines().filter_map(|line| line.strip_prefix("| `")?.split(" | ").next());
+    let reasons: Vec<_> = results.flat_map(|result| result.split('*').skip(1).step_by(2)).collect();
+    assert!(reasons.len() > 10, "{reasons:?}");
+    assert_eq!(not_printed(reasons.into_iter()), [""; 0]);
+}
+
+/// Returns the parts of `messages` that are in no source file. `…` stands for text that differs.
+fn not_printed<'a>(messages: impl Iterator<Item = &'a str>) -> Vec<String> {
     let mut texts = String::new();
     for folder in ["src", "tests", "deploy"] {
         gather(&repository().join(folder), &mut texts);
     }
     let texts = as_it_prints(&texts);
-    let page = read("docs/failures.md");
-    let mut unknown = Vec::new();
-    for cells in rows(&page) {
-        for message in quoted(cells[1]) {
-            for piece in message.split('…').filter(|piece| !texts.contains(&as_it_prints(piece))) {
-                unknown.push(format!("{}: `{piece}` of `{message}`", cells[0]));
-            }
+    let mut missing = Vec::new();
+    for message in messages {
+        for piece in message.split('…').filter(|piece| !texts.contains(&as_it_prints(piece))) {
+            missing.push(format!("`{piece}` of `{message}`"));
         }
     }
-    assert_eq!(unknown, [""; 0]);
+    missing
 }
 
 /// Collects the text of all files that can contain messages.
