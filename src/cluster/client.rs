@@ -4,10 +4,11 @@
 //! put into a message: it may hold a secret.
 
 use std::fmt::{self, Debug};
+use std::pin::pin;
 use std::time::Duration;
 
 use axum::http::Response;
-use futures_util::{Stream, StreamExt};
+use futures_util::{AsyncReadExt, Stream, StreamExt};
 use http_body_util::{LengthLimitError, Limited};
 use kube::api::{Api, ListParams, ObjectList, PostParams, WatchEvent, WatchParams};
 use kube::client::{AuthError, ClientBuilder, ConfigExt};
@@ -88,7 +89,15 @@ impl ApiClient {
         deadline: Instant,
     ) -> Result<ObjectList<K>, ApiError> {
         let request = Request::new(path).list(parameters).map_err(kube::Error::BuildRequest);
-        self.call(deadline, |client| async move { client.request(request?).await }).await
+        self.call(deadline, |client| async move {
+            // `Client::request` holds the page three times: in frames, as bytes and as text. With it the process
+            // needed 115 MB for 200 MachineConfigs of 1.4 MB each.
+            let mut body = pin!(client.request_stream(request?).await?);
+            let mut page = Vec::new();
+            body.read_to_end(&mut page).await.map_err(kube::Error::ReadEvents)?;
+            serde_json::from_slice(&page).map_err(kube::Error::SerdeError)
+        })
+        .await
     }
 
     /// Opens a watch. Returns when the API server has accepted it.
