@@ -5,7 +5,6 @@ pub mod base;
 pub mod check;
 pub mod completions;
 pub(crate) mod connect;
-pub mod duration;
 pub mod explain;
 pub mod inputs;
 pub(crate) mod load;

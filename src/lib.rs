@@ -40,6 +40,7 @@ pub(crate) mod bounded;
 pub mod catalog;
 pub mod cli;
 pub mod cluster;
+pub(crate) mod duration;
 pub mod engine;
 pub mod errors;
 pub mod evaluate;

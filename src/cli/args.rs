@@ -359,7 +359,7 @@ fn image(text: &str) -> Result<ImageReference, String> {
 }
 
 fn duration(text: &str) -> Result<Duration, String> {
-    crate::cli::duration::parse(text)
+    crate::duration::parse(text)
         .filter(|duration| !duration.is_zero())
         .ok_or_else(|| "not a duration; write it as 5s, 500ms or 1m30s".to_owned())
 }

@@ -154,13 +154,12 @@ fn budget(query: Option<&str>, longest: Duration) -> Result<Duration, Rejection>
         .find_map(|pair| pair.strip_prefix("timeout="))
         .filter(|text| !text.is_empty());
     let Some(text) = given else { return Ok(longest) };
-    let parsed =
-        crate::cli::duration::parse(text).filter(|duration| !duration.is_zero()).ok_or_else(|| {
-            Rejection::new(
-                StatusCode::BAD_REQUEST,
-                format!("timeout=`{}` is no duration; write it as 10s", crate::text::shown(text)),
-            )
-        })?;
+    let parsed = crate::duration::parse(text).filter(|duration| !duration.is_zero()).ok_or_else(|| {
+        Rejection::new(
+            StatusCode::BAD_REQUEST,
+            format!("timeout=`{}` is no duration; write it as 10s", crate::text::shown(text)),
+        )
+    })?;
     let margin = (parsed / 10).clamp(SMALLEST_MARGIN, LARGEST_MARGIN).min(parsed / 2);
     Ok((parsed - margin).min(longest))
 }
