@@ -23,17 +23,28 @@ use crate::text::shown;
 /// most, and more once it is escaped as JSON beside the fields that the API server adds.
 pub const MAX_BYTES: usize = 8 * 1024 * 1024;
 
-/// A review that was read.
+/// A decoded AdmissionReview.
 #[derive(Debug)]
 pub struct Review {
-    /// `request.uid`, to be echoed.
+    /// What identifies the request.
+    pub head: ReviewHead,
+    /// What to do with the object.
+    pub disposition: Disposition,
+}
+
+/// What identifies a review in its response, in the log and in the metrics.
+#[derive(Debug, Default)]
+pub struct ReviewHead {
+    /// `request.uid`, which the response repeats.
     pub uid: String,
-    /// `request.operation` as it was written.
+    /// `request.operation` as written.
     pub operation: String,
     /// The name of the object, empty when the request has none.
     pub name: String,
-    /// What is to be done with it.
-    pub matter: Disposition,
+    /// `request.userInfo.username`.
+    pub user: String,
+    /// `request.dryRun`: nothing will be stored.
+    pub dry_run: bool,
 }
 
 /// What a review asks for.
@@ -117,12 +128,12 @@ pub fn decode(body: &[u8]) -> Result<Review, NotAReview> {
     match envelope {
         Ok(envelope) => {
             let request = envelope.request()?;
-            let pass = request.pass_reason();
-            let head = request.head();
-            Ok(match pass {
-                Some(reason) => head.with(Disposition::Pass(reason)),
-                None => head.with(judge(request)),
-            })
+            let mut head = request.head();
+            let disposition = request.pass_reason().map_or_else(|| judge(request), Disposition::Pass);
+            if let Disposition::Judge(subject) = &disposition {
+                head.name.clone_from(&subject.name);
+            }
+            Ok(Review { head, disposition })
         }
         Err(_) => decode_head(body),
     }
@@ -133,10 +144,9 @@ fn decode_head(body: &[u8]) -> Result<Review, NotAReview> {
     let envelope: Envelope<'_, IgnoredAny> =
         serde_json::from_slice(body).map_err(|error| NotAReview::Shape(error.to_string()))?;
     let request = envelope.request()?;
-    let pass = request.pass_reason();
     let head = request.head();
-    if let Some(reason) = pass {
-        return Ok(head.with(Disposition::Pass(reason)));
+    if let Some(reason) = request.pass_reason() {
+        return Ok(Review { head, disposition: Disposition::Pass(reason) });
     }
     // Only now is the place worth a slower reading.
     let deserializer = &mut serde_json::Deserializer::from_slice(body);
@@ -149,7 +159,7 @@ fn decode_head(body: &[u8]) -> Result<Review, NotAReview> {
             format!("`{}`: {}", shown(path.trim_start_matches("request.")), shown(&inner))
         }
     };
-    Ok(head.with(Disposition::Unreadable(message)))
+    Ok(Review { head, disposition: Disposition::Unreadable(message) })
 }
 
 fn judge(request: AdmissionRequestBody<'_, MachineConfig>) -> Disposition {
@@ -200,6 +210,8 @@ struct AdmissionRequestBody<'a, O> {
     operation: Cow<'a, str>,
     #[serde(borrow, default)]
     user_info: UserInfo<'a>,
+    #[serde(default)]
+    dry_run: Option<bool>,
     #[serde(default = "Option::default")]
     object: Option<O>,
     #[serde(default = "Option::default")]
@@ -246,12 +258,13 @@ impl<'a, O> Envelope<'a, O> {
 }
 
 impl<O> AdmissionRequestBody<'_, O> {
-    fn head(&self) -> Review {
-        Review {
-            uid: self.uid.clone().into_owned(),
-            operation: self.operation.clone().into_owned(),
-            name: self.name.clone().unwrap_or_default().into_owned(),
-            matter: Disposition::Pass(PassReason::OtherOperation),
+    fn head(&self) -> ReviewHead {
+        ReviewHead {
+            uid: self.uid.as_ref().to_owned(),
+            operation: self.operation.as_ref().to_owned(),
+            name: self.name.as_deref().unwrap_or_default().to_owned(),
+            user: self.user_info.username.as_ref().to_owned(),
+            dry_run: self.dry_run.unwrap_or_default(),
         }
     }
 
@@ -264,16 +277,6 @@ impl<O> AdmissionRequestBody<'_, O> {
             return Some(PassReason::OtherOperation);
         }
         OPERATOR_ACCOUNTS.contains(&&*self.user_info.username).then_some(PassReason::OperatorAccount)
-    }
-}
-
-impl Review {
-    fn with(mut self, matter: Disposition) -> Self {
-        if let Disposition::Judge(subject) = &matter {
-            self.name.clone_from(&subject.name);
-        }
-        self.matter = matter;
-        self
     }
 }
 
@@ -459,7 +462,7 @@ mod tests {
     }
 
     fn pass_reason(review: &Value) -> PassReason {
-        match read(review).matter {
+        match read(review).disposition {
             Disposition::Pass(reason) => reason,
             other => panic!("{other:?}"),
         }
@@ -468,8 +471,8 @@ mod tests {
     #[test]
     fn a_new_object_is_judged_with_what_it_says() {
         let review = read(&request("CREATE", object(json!("quay.io/acme/os:1")), Value::Null));
-        assert_eq!((review.uid.as_str(), review.name.as_str()), ("u-1", "99-worker-os"));
-        let Disposition::Judge(subject) = review.matter else { panic!() };
+        assert_eq!((review.head.uid.as_str(), review.head.name.as_str()), ("u-1", "99-worker-os"));
+        let Disposition::Judge(subject) = review.disposition else { panic!() };
         assert_eq!(subject.operation, Operation::Create);
         assert_eq!(subject.object.text(Field::OsImage), "quay.io/acme/os:1");
         assert_eq!(subject.pools(), ["worker"]);
@@ -512,7 +515,7 @@ mod tests {
         let mut review = request("CREATE", rendered, Value::Null);
         for user in ["system:admin", "system:serviceaccount:other:machine-config-controller"] {
             review["request"]["userInfo"]["username"] = json!(user);
-            assert!(matches!(read(&review).matter, Disposition::Judge(_)), "{user}");
+            assert!(matches!(read(&review).disposition, Disposition::Judge(_)), "{user}");
         }
     }
 
@@ -535,7 +538,7 @@ mod tests {
             ("/metadata/annotations", json!({"layerpin.io/repin": "false"}), false),
         ] {
             let review = read(&request("UPDATE", changed(pointer, value), stored.clone()));
-            assert_eq!(matches!(review.matter, Disposition::Judge(_)), judged, "{pointer}");
+            assert_eq!(matches!(review.disposition, Disposition::Judge(_)), judged, "{pointer}");
         }
     }
 
@@ -546,13 +549,13 @@ mod tests {
             (json!(["a"]), "`object.spec.osImageURL`: invalid type: sequence, expected a string"),
         ] {
             let review = read(&request("CREATE", object(image), Value::Null));
-            assert_eq!(review.uid, "u-1");
-            let Disposition::Unreadable(found) = review.matter else { panic!() };
+            assert_eq!(review.head.uid, "u-1");
+            let Disposition::Unreadable(found) = review.disposition else { panic!() };
             assert_eq!(found, message);
         }
         let review = read(&request("CREATE", Value::Null, Value::Null));
         assert!(
-            matches!(review.matter, Disposition::Unreadable(message) if message == "`object` is missing")
+            matches!(review.disposition, Disposition::Unreadable(message) if message == "`object` is missing")
         );
         let mut pod = request("CREATE", json!({"spec": "text", "metadata": []}), Value::Null);
         pod["request"]["resource"] = json!({"group": "", "resource": "pods"});
@@ -601,7 +604,7 @@ mod tests {
         let nest = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
         deep = deep.replace("\"3.4.0\"", &nest);
         let review = request("CREATE", json!("OBJECT"), Value::Null).to_string().replace("\"OBJECT\"", &deep);
-        assert!(matches!(decode(review.as_bytes()).unwrap().matter, Disposition::Judge(_)));
+        assert!(matches!(decode(review.as_bytes()).unwrap().disposition, Disposition::Judge(_)));
     }
 
     #[test]
@@ -610,7 +613,7 @@ mod tests {
             .to_string()
             .replace("alice", "al\\u0069ce")
             .replace("u-1", "u-\\u0031");
-        assert_eq!(decode(review.as_bytes()).unwrap().uid, "u-1");
+        assert_eq!(decode(review.as_bytes()).unwrap().head.uid, "u-1");
     }
 
     #[test]

@@ -215,9 +215,10 @@ pub struct DryRun {
 }
 
 /// The level of a verdict.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum VerdictLevel {
     /// There are no findings.
+    #[default]
     Pass,
     /// There are warnings.
     Warn,

@@ -1,59 +1,84 @@
-//! Where the log goes, in which form, and how much of it there is.
+//! The log: its destination, its format, and its writer.
+//!
+//! Lines are collected for a moment and written together, in order. No line is lost: a full buffer makes the callers
+//! wait, and the end of the program waits for the last write. `tracing-appender` cannot do that: at the end it waits
+//! for one second and drops the rest, its buffer is bounded in lines rather than bytes, and it wakes its thread for
+//! every line.
 
+use std::fmt;
 use std::io::{self, IsTerminal, Write};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use jiff::Timestamp;
+use serde::Serialize;
+use tracing::field::{Field, Visit};
+use tracing::{Dispatch, Event, Subscriber};
 use tracing_subscriber::EnvFilter;
-use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, MakeWriter};
+use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::util::SubscriberInitExt;
 
-/// How much is logged where `RUST_LOG` says nothing.
+/// How much is logged where `RUST_LOG` is not set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verbosity {
-    /// What a server does: a line for each review.
+    /// What a server does, with a line for each review.
     Work,
-    /// Failures of this program alone. Verbs other than `serve` say on standard error what a person
-    /// must know.
+    /// Only failures of this program. Verbs other than `serve` report to standard error.
     Failures,
 }
 
-/// Logs to standard error: text on a terminal, a JSON object a line otherwise. `RUST_LOG` filters.
+/// The form of the log lines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LogFormat {
+    /// For people.
+    Text,
+    /// A JSON object per line.
+    Json,
+}
+
+/// Logs to standard error: text on a terminal, otherwise a JSON object per line. `RUST_LOG` filters.
 ///
-/// Lines are gathered for a moment and written together, in order; dropping what is returned writes
-/// the last of them. To be called once; calling it again does nothing.
+/// Dropping the result writes the last lines. A second call does nothing.
 #[must_use = "the last lines are written when this is dropped"]
-pub fn start(amount: Verbosity) -> Log {
-    let level = match amount {
+pub fn start(verbosity: Verbosity) -> Log {
+    let level = match verbosity {
         Verbosity::Work => "info",
-        // The client of Kubernetes calls each question that fails an error. What that costs, and why, is
-        // told with the findings.
+        // The Kubernetes client logs every failed request as an error; the findings report those.
         Verbosity::Failures => "error,kube_client=off",
     };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
+    let format = if io::stderr().is_terminal() { LogFormat::Text } else { LogFormat::Json };
     let lines = Arc::new(LogBuffer::default());
     let writer = {
         let lines = Arc::clone(&lines);
-        thread::Builder::new().name("log".to_owned()).spawn(move || lines.write_to(std::io::stderr()))
+        thread::Builder::new().name("log".to_owned()).spawn(move || lines.write_to(io::stderr()))
     };
-    let builder = tracing_subscriber::fmt().with_env_filter(filter);
-    // Setting it up fails only when there is a log already.
-    let _ = match (&writer, std::io::stderr().is_terminal()) {
-        (Ok(_), true) => builder.with_writer(LogWriter(Arc::clone(&lines))).try_init(),
-        (Ok(_), false) => builder
-            .with_writer(LogWriter(Arc::clone(&lines)))
-            .json()
-            .flatten_event(true)
-            .with_current_span(false)
-            .with_span_list(false)
-            .try_init(),
-        // Without a thread each line is written by whoever has something to say.
-        (Err(_), _) => builder.with_writer(std::io::stderr).json().flatten_event(true).try_init(),
+    let dispatch = match &writer {
+        Ok(_) => dispatch(format, filter, LogWriter(Arc::clone(&lines))),
+        // Without the thread every caller writes its own lines.
+        Err(_) => dispatch(format, filter, io::stderr),
     };
+    // This fails only when a log was started before.
+    let _ = dispatch.try_init();
     Log { lines, writer: writer.ok() }
 }
 
-/// The log while it runs.
+/// Writes what passes `filter` to `writer`.
+pub(crate) fn dispatch<W>(format: LogFormat, filter: EnvFilter, writer: W) -> Dispatch
+where
+    W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
+{
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer);
+    match format {
+        LogFormat::Text => builder.into(),
+        LogFormat::Json => builder.event_format(JsonLine).into(),
+    }
+}
+
+/// The running log.
 #[derive(Debug)]
 pub struct Log {
     lines: Arc<LogBuffer>,
@@ -62,16 +87,85 @@ pub struct Log {
 
 impl Drop for Log {
     fn drop(&mut self) {
-        self.lines.end();
+        self.lines.close();
         if let Some(writer) = self.writer.take() {
-            // It fails only if the thread panicked, and then there is nowhere to say so.
+            // This fails only if the thread panicked, and there is nowhere to report that.
             let _ = writer.join();
         }
     }
 }
 
-/// Lines on their way. A system call for each, and a reader woken by each, would cost a review more
-/// than its verdict does.
+/// Formats an event as one line of JSON. The format of `tracing-subscriber` takes four times the instructions of
+/// this one, which is much beside the rest of a review.
+struct JsonLine;
+
+impl<S, N> FormatEvent<S, N> for JsonLine
+where
+    S: Subscriber + for<'s> LookupSpan<'s>,
+    N: for<'w> FormatFields<'w> + 'static,
+{
+    fn format_event(
+        &self,
+        _: &FmtContext<'_, S, N>,
+        mut writer: Writer<'_>,
+        event: &Event<'_>,
+    ) -> fmt::Result {
+        let mut line = JsonMembers(Vec::with_capacity(USUAL_LINE));
+        line.add("timestamp", &format_args!("{:.6}", Timestamp::now()));
+        line.add("level", event.metadata().level().as_str());
+        event.record(&mut line);
+        line.add("target", event.metadata().target());
+        line.0.extend_from_slice(b"}\n");
+        writer.write_str(str::from_utf8(&line.0).map_err(|_| fmt::Error)?)
+    }
+}
+
+/// The members of a JSON object, as they are written.
+struct JsonMembers(Vec<u8>);
+
+impl JsonMembers {
+    fn add(&mut self, name: &str, value: &(impl Serialize + ?Sized)) {
+        self.name(name);
+        // Writing texts, numbers and truth values to memory does not fail.
+        let _ = serde_json::to_writer(&mut self.0, value);
+    }
+
+    fn name(&mut self, name: &str) {
+        self.0.push(if self.0.is_empty() { b'{' } else { b',' });
+        let _ = serde_json::to_writer(&mut self.0, name);
+        self.0.push(b':');
+    }
+}
+
+impl Visit for JsonMembers {
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.add(field.name(), value);
+    }
+
+    fn record_bool(&mut self, field: &Field, value: bool) {
+        self.add(field.name(), &value);
+    }
+
+    fn record_i64(&mut self, field: &Field, value: i64) {
+        self.add(field.name(), &value);
+    }
+
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        self.add(field.name(), &value);
+    }
+
+    fn record_f64(&mut self, field: &Field, value: f64) {
+        self.name(field.name());
+        // JSON has no infinity.
+        let _ = if value.is_finite() { write!(self.0, "{value:.3}") } else { self.0.write_all(b"null") };
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        self.add(field.name(), &format_args!("{value:?}"));
+    }
+}
+
+/// Lines that are not written yet. A system call and a wake-up for each would take longer than a verdict.
 #[derive(Debug, Default)]
 struct LogBuffer {
     waiting: Mutex<PendingLines>,
@@ -81,15 +175,14 @@ struct LogBuffer {
 #[derive(Debug, Default)]
 struct PendingLines {
     bytes: Vec<u8>,
-    has_ended: bool,
+    is_closed: bool,
 }
 
 impl LogBuffer {
-    /// Takes a whole line. Waits where the reader of the log is that far behind, so that no line is
-    /// ever lost and memory stays bounded.
+    /// Adds a whole line. Waits while the buffer is full, so that no line is lost and memory stays bounded.
     fn push(&self, line: &[u8]) {
         let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_full = |waiting: &mut PendingLines| waiting.bytes.len() >= MAX_WAITING && !waiting.has_ended;
+        let is_full = |waiting: &mut PendingLines| waiting.bytes.len() >= MAX_WAITING && !waiting.is_closed;
         let waiting = self.changed.wait_while(waiting, is_full);
         let mut waiting = waiting.unwrap_or_else(PoisonError::into_inner);
         let is_first = waiting.bytes.is_empty();
@@ -100,39 +193,38 @@ impl LogBuffer {
         }
     }
 
-    fn end(&self) {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).has_ended = true;
+    fn close(&self) {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).is_closed = true;
         self.changed.notify_all();
     }
 
-    /// Writes lines as they come, until the end.
+    /// Writes lines as they come, until the buffer is closed.
     fn write_to(&self, mut out: impl Write) {
         let mut taken = Vec::new();
         loop {
             let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-            let is_idle = |waiting: &mut PendingLines| waiting.bytes.is_empty() && !waiting.has_ended;
+            let is_idle = |waiting: &mut PendingLines| waiting.bytes.is_empty() && !waiting.is_closed;
             let waiting = self.changed.wait_while(waiting, is_idle);
             let waiting = waiting.unwrap_or_else(PoisonError::into_inner);
-            // More lines gather meanwhile; the end is not waited for.
-            let may_gather =
-                |waiting: &mut PendingLines| !waiting.has_ended && waiting.bytes.len() < MAX_WAITING;
-            let gathered = self.changed.wait_timeout_while(waiting, GATHERED, may_gather);
-            let (mut waiting, _) = gathered.unwrap_or_else(PoisonError::into_inner);
+            let may_collect =
+                |waiting: &mut PendingLines| !waiting.is_closed && waiting.bytes.len() < MAX_WAITING;
+            let collected = self.changed.wait_timeout_while(waiting, COLLECTED, may_collect);
+            let (mut waiting, _) = collected.unwrap_or_else(PoisonError::into_inner);
             std::mem::swap(&mut waiting.bytes, &mut taken);
-            let has_ended = waiting.has_ended;
+            let is_closed = waiting.is_closed;
             drop(waiting);
             self.changed.notify_all();
-            // Where nobody reads the log any more, there is nobody to tell.
+            // When standard error is closed there is nowhere to report that.
             let _ = out.write_all(&taken).and_then(|()| out.flush());
             taken.clear();
-            if has_ended {
+            if is_closed {
                 return;
             }
         }
     }
 }
 
-/// Where the subscriber writes: it hands over a line at a time.
+/// The writer of the subscriber, which writes a whole line at a time.
 #[derive(Debug)]
 struct LogWriter(Arc<LogBuffer>);
 
@@ -155,16 +247,18 @@ impl Write for &LogBuffer {
     }
 }
 
-/// How long lines gather. Short enough for a person who watches.
-const GATHERED: Duration = Duration::from_millis(2);
+/// How long lines are collected. Short enough for a person who watches the log.
+const COLLECTED: Duration = Duration::from_millis(2);
 /// Some thousands of lines.
 const MAX_WAITING: usize = 1024 * 1024;
+/// The bytes of the line of a usual review.
+const USUAL_LINE: usize = 640;
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
-    /// Somewhere to write that takes one piece for each permission.
+    /// Writes one piece for each permission.
     struct ThrottledWriter {
         permissions: std::sync::mpsc::Receiver<()>,
         written: Arc<Mutex<Vec<u8>>>,
@@ -184,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn no_line_is_lost_though_nobody_reads_for_long_and_the_end_writes_the_last() {
+    fn no_line_is_lost_when_the_reader_is_slow_or_the_program_ends() {
         let lines = Arc::new(LogBuffer::default());
         let written = Arc::<Mutex<Vec<u8>>>::default();
         let (permit, permissions) = std::sync::mpsc::channel();
@@ -205,11 +299,72 @@ mod tests {
             writer.join().unwrap();
         }
         lines.push(b"last\n");
-        lines.end();
+        lines.close();
         writer.join().unwrap();
         let written = written.lock().unwrap();
         let text = std::str::from_utf8(&written).unwrap();
         assert_eq!(text.lines().filter(|line| line.len() == 499).count(), 4 * 3000);
         assert!(text.ends_with("\nlast\n"));
+    }
+
+    /// Keeps the lines of a log.
+    #[derive(Clone, Default)]
+    struct Kept(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Kept {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// What `log` logs, without colours.
+    pub(crate) fn logged(format: LogFormat, log: impl FnOnce()) -> String {
+        let kept = Kept::default();
+        let writer = kept.clone();
+        let dispatch = dispatch(format, EnvFilter::new("info"), move || writer.clone());
+        tracing::dispatcher::with_default(&dispatch, log);
+        let text = String::from_utf8(kept.0.lock().unwrap().clone()).unwrap();
+        let mut parts = text.split('\u{1b}');
+        let first = parts.next().unwrap_or_default().to_owned();
+        parts.fold(first, |plain, part| plain + part.split_once('m').map_or(part, |(_, text)| text))
+    }
+
+    #[test]
+    fn a_line_of_json_has_every_kind_of_field() {
+        let line = logged(LogFormat::Json, || {
+            tracing::debug!("below the level");
+            let words = Some("c\u{7}");
+            tracing::info!(
+                text = "a\"b\n",
+                dryRun = true,
+                ?words,
+                count = -1,
+                milliseconds = 1.25,
+                end = f64::NAN,
+                "said"
+            );
+        });
+        let (first, rest) = line.split_once(",\"level\":").unwrap();
+        let time = first.strip_prefix("{\"timestamp\":\"").unwrap().trim_end_matches('"');
+        assert!(
+            time.len() == "2026-01-31T12:00:00.123456Z".len() && time.parse::<Timestamp>().is_ok(),
+            "{time}"
+        );
+        let expected = r#""INFO","message":"said","text":"a\"b\n","dryRun":true,"words":"Some(\"c\\u{7}\")","count":-1,"#;
+        let expected =
+            format!("{expected}\"milliseconds\":1.250,\"end\":null,\"target\":\"{}\"}}\n", module_path!());
+        assert_eq!(rest, expected);
+    }
+
+    #[test]
+    fn a_line_of_text_has_the_same_fields() {
+        let line = logged(LogFormat::Text, || {
+            tracing::info!(text = "a", dryRun = true, milliseconds = 1.25, "said")
+        });
+        assert!(line.contains(r#"said text="a" dryRun=true milliseconds=1.25"#), "{line}");
     }
 }

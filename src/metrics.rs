@@ -16,7 +16,8 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
 use crate::evaluate::Finding;
-use crate::policy::Policy;
+use crate::policy::{Level, Policy};
+use crate::rules;
 
 /// The content type of [`Metrics::encode`].
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -41,10 +42,23 @@ pub struct Metrics {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ReviewLabels {
+pub(crate) struct ReviewLabels {
     endpoint: &'static str,
     operation: &'static str,
     verdict: &'static str,
+    dry_run: bool,
+}
+
+impl ReviewLabels {
+    /// A review that is no dry run.
+    pub(crate) fn new(endpoint: &'static str, operation: &str, verdict: &'static str) -> Self {
+        let operation = OPERATIONS.iter().find(|known| **known == operation).copied().unwrap_or("other");
+        Self { endpoint, operation, verdict, dry_run: false }
+    }
+
+    pub(crate) fn dry_run(self, dry_run: bool) -> Self {
+        Self { dry_run, ..self }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -138,6 +152,7 @@ impl Metrics {
             "When the serving certificate ends",
             metrics.certificate_expiry.clone(),
         );
+        metrics.start_at_zero();
         Self { registry, ..metrics }
     }
 
@@ -150,10 +165,40 @@ impl Metrics {
     }
 
     /// Counts one answered review.
-    pub fn review(&self, endpoint: &'static str, operation: &str, verdict: &'static str, took: Duration) {
-        let operation = OPERATIONS.iter().find(|known| **known == operation).copied().unwrap_or("other");
-        self.reviews.get_or_create(&ReviewLabels { endpoint, operation, verdict }).inc();
+    pub(crate) fn review(&self, labels: ReviewLabels, took: Duration) {
+        self.reviews.get_or_create(&labels).inc();
+        let endpoint = labels.endpoint;
         self.review_duration.get_or_create(&EndpointLabel { endpoint }).observe(took.as_secs_f64());
+    }
+
+    /// Makes the series of reviews and findings whose labels are known before anything is counted: an increase
+    /// from nothing is invisible to `rate()`.
+    fn start_at_zero(&self) {
+        for (endpoint, verdicts, dry_runs) in [
+            ("mutate", &["pass", "warn"][..], &[false, true][..]),
+            ("validate", &["pass", "warn", "deny"], &[false, true]),
+            ("dry-run", &["pass", "warn", "deny"], &[true]),
+        ] {
+            for (operation, verdict) in ["CREATE", "UPDATE"]
+                .iter()
+                .flat_map(|operation| verdicts.iter().map(move |verdict| (operation, verdict)))
+            {
+                for dry_run in dry_runs {
+                    let labels = ReviewLabels::new(endpoint, operation, verdict).dry_run(*dry_run);
+                    drop(self.reviews.get_or_create(&labels));
+                }
+            }
+            for verdict in ["busy", "invalid"] {
+                let labels = ReviewLabels::new(endpoint, "", verdict).dry_run(endpoint == "dry-run");
+                drop(self.reviews.get_or_create(&labels));
+            }
+            drop(self.review_duration.get_or_create(&EndpointLabel { endpoint }));
+        }
+        for rule in rules::ALL {
+            for level in [Level::Warn, Level::Deny] {
+                drop(self.findings.get_or_create(&FindingLabels { rule: rule.id, level: level.as_str() }));
+            }
+        }
     }
 
     /// Counts findings of a review.
@@ -269,10 +314,10 @@ mod tests {
     fn operations_that_are_none_are_counted_together() {
         let metrics = Metrics::new();
         for operation in ["CREATE", "EVIL1", "EVIL2"] {
-            metrics.review("validate", operation, "pass", Duration::from_millis(1));
+            metrics.review(ReviewLabels::new("validate", operation, "pass"), Duration::from_millis(1));
         }
         let text = metrics.encode();
-        let series = "layerpin_reviews_total{endpoint=\"validate\",operation=\"other\",verdict=\"pass\"} 2";
+        let series = "layerpin_reviews_total{endpoint=\"validate\",operation=\"other\",verdict=\"pass\",dry_run=\"false\"} 2";
         assert!(text.contains(series), "{text}");
     }
 

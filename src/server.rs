@@ -13,6 +13,7 @@ pub(crate) mod health;
 pub(crate) mod prefetch;
 mod reload;
 mod request;
+mod review;
 pub(crate) mod tls_settings;
 mod webhook;
 
@@ -23,6 +24,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::Router;
+use axum::extract::State;
 use axum::http::StatusCode;
 use axum::routing::post;
 use tokio::net::TcpListener;
@@ -31,6 +33,7 @@ use tokio::sync::{Semaphore, watch};
 use crate::engine::Engine;
 use crate::metrics::Metrics;
 use crate::policy_store::PolicyStore;
+use crate::server::review::ReviewEndpoint;
 use crate::server::tls_settings::TlsSettings;
 use crate::tls::profile::Protocol;
 use crate::tls::{CertificateError, ClientAuthority, ServingCertificate, TlsEndpoint};
@@ -126,10 +129,14 @@ impl Server {
             limits: parts.limits,
             draining: AtomicBool::new(false),
         });
-        let mut routes =
-            Router::new().route("/mutate", post(webhook::mutate)).route("/validate", post(webhook::validate));
-        if parts.dry_run != DryRunAccess::Off {
-            routes = routes.route("/dry-run", post(dry_run::dry_run));
+        let mut routes = Router::new();
+        for endpoint in ReviewEndpoint::ALL {
+            if endpoint != ReviewEndpoint::DryRun || parts.dry_run != DryRunAccess::Off {
+                let answer = move |State(state): State<Arc<ServerState>>, request| async move {
+                    review::answer(&state, endpoint, request).await
+                };
+                routes = routes.route(endpoint.path(), post(answer));
+            }
         }
         Ok(Self {
             webhooks: Listener {

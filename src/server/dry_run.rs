@@ -3,23 +3,18 @@
 //! Takes a bare MachineConfig, YAML or JSON, or an AdmissionReview. The verdict is never enforced:
 //! a denial is part of the report, and the status is 200.
 
-use std::sync::Arc;
-
-use axum::body::Body;
-use axum::extract;
-use axum::http::{HeaderMap, Request, StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-
 use tokio::time::Instant;
 
-use crate::admission::{self, Disposition};
+use crate::admission::{self, Disposition, Review, ReviewHead};
 use crate::cluster::CallerAccess;
 use crate::manifests;
 use crate::model::machine_config::Subject;
 use crate::report::{Report, Style};
 use crate::server::ServerState;
-use crate::server::request::{self, Rejection};
-use crate::text::shown;
+use crate::server::request::{AcceptedRequest, Rejection};
+use crate::server::review::{Decided, ReviewedImage};
 
 /// Who may use `/dry-run`, which makes the server ask registries on a caller's behalf.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -30,35 +25,6 @@ pub enum DryRunAccess {
     Authorized,
     /// Nobody: the path is not there.
     Off,
-}
-
-/// Rehearses one object.
-pub(super) async fn dry_run(
-    extract::State(state): extract::State<Arc<ServerState>>,
-    request: Request<Body>,
-) -> Response {
-    let begun = tokio::time::Instant::now();
-    let form = ReportFormat::wanted(request.headers());
-    match rehearse(&state, request).await {
-        Ok((operation, report)) => {
-            state.metrics.review("dry-run", operation, report.verdict(), begun.elapsed());
-            tracing::info!(
-                endpoint = "dry-run",
-                name = %shown(report.name()),
-                operation,
-                verdict = report.verdict(),
-                rules = report.rules().join(","),
-                milliseconds = begun.elapsed().as_secs_f64() * 1000.0,
-                "review"
-            );
-            form.render(&report)
-        }
-        Err(refusal) => {
-            state.metrics.review("dry-run", "", refusal.label(), begun.elapsed());
-            tracing::warn!(endpoint = "dry-run", reason = refusal.message(), "request refused");
-            refusal.into_response()
-        }
-    }
 }
 
 /// Lets the caller in, or says why not. Asks the API server, by `deadline`.
@@ -94,43 +60,50 @@ async fn authorize(state: &ServerState, token: Option<&str>, deadline: Instant) 
 }
 
 /// The bearer token of a request; `None` where there is none.
-fn bearer(headers: &HeaderMap) -> Option<String> {
+fn bearer(headers: &HeaderMap) -> Option<&str> {
     let (scheme, token) = headers.get(header::AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
     let token = token.trim();
-    (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty()).then(|| token.to_owned())
+    (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty()).then_some(token)
 }
 
-async fn rehearse(state: &ServerState, request: Request<Body>) -> Result<(&'static str, Report), Rejection> {
-    let token = bearer(request.headers());
-    // The body comes first: a caller who is still sending would not see a refusal.
-    let accepted = request::accept(state, request).await?;
+/// Shows what the cluster would do with one object.
+pub(super) async fn dry_run(state: &ServerState, request: &AcceptedRequest) -> Result<Decided, Rejection> {
+    // After the body was read: a client that is still sending would not see the rejection.
     if state.dry_run == DryRunAccess::Authorized {
-        authorize(state, token.as_deref(), accepted.deadline).await?;
+        authorize(state, bearer(&request.headers), request.deadline).await?;
     }
     let refuse = |message: String| Rejection::new(StatusCode::BAD_REQUEST, message);
-    let (operation, subject) = subject(&accepted.body).map_err(refuse)?;
-    let policy = state.policy.current();
-    let rehearsal = state.engine.dry_run(subject, policy, accepted.deadline).await;
-    Ok((operation, Report::of_dry_run(rehearsal)))
+    let (head, subject) = subject(&request.body).map_err(refuse)?;
+    let dry_run = state.engine.dry_run(subject, state.policy.current(), request.deadline).await;
+    let image = ReviewedImage::of(&dry_run.subject, Some(&dry_run.plan));
+    let report = Report::of_dry_run(dry_run);
+    Ok(Decided {
+        // Nothing is stored, whatever the review says of itself.
+        head: ReviewHead { dry_run: true, ..head },
+        image,
+        verdict: report.verdict(),
+        rules: report.rules().join(","),
+        note: String::new(),
+        response: ReportFormat::accepted_by(&request.headers).render(&report),
+    })
 }
 
-/// The object of a review, or the bare object, which counts as created.
-fn subject(body: &[u8]) -> Result<(&'static str, Subject), String> {
+/// The object of an AdmissionReview, or the bare object, which is reviewed as if it were created.
+fn subject(body: &[u8]) -> Result<(ReviewHead, Subject), String> {
     let text = std::str::from_utf8(body).map_err(|error| format!("the body is not UTF-8: {error}"))?;
     if text.trim().is_empty() {
         return Err("the body is empty; a MachineConfig or an AdmissionReview is expected".to_owned());
     }
     if !is_review(body) {
-        return manifests::read_one(text)
-            .map(|subject| ("CREATE", subject))
-            .map_err(|error| error.to_string());
+        let subject = manifests::read_one(text).map_err(|error| error.to_string())?;
+        let (operation, name) = ("CREATE".to_owned(), subject.name.clone());
+        return Ok((ReviewHead { operation, name, ..ReviewHead::default() }, subject));
     }
-    let review = admission::decode(body).map_err(|error| error.to_string())?;
-    let operation = if review.operation == "UPDATE" { "UPDATE" } else { "CREATE" };
-    match review.matter {
-        Disposition::Judge(subject) => Ok((operation, *subject)),
+    let Review { head, disposition } = admission::decode(body).map_err(|error| error.to_string())?;
+    match disposition {
+        Disposition::Judge(subject) => Ok((head, *subject)),
         Disposition::Pass(reason) => Err(format!("nothing to judge in this review: {}", reason.as_str())),
-        Disposition::Unreadable(fault) => Err(format!("the MachineConfig cannot be judged: {fault}")),
+        Disposition::Unreadable(fault) => Err(format!("cannot read the MachineConfig: {fault}")),
     }
 }
 
@@ -150,7 +123,7 @@ enum ReportFormat {
 }
 
 impl ReportFormat {
-    fn wanted(headers: &HeaderMap) -> Self {
+    fn accepted_by(headers: &HeaderMap) -> Self {
         let accepts = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
         let first = accepts.split(',').map(|range| range.split(';').next().unwrap_or_default().trim());
         match first.into_iter().find(|range| matches!(*range, "text/plain" | "application/json")) {

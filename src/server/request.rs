@@ -14,9 +14,9 @@ use crate::server::body::Body;
 
 /// A request whose body was read, with the time by which it must be answered.
 pub(super) struct AcceptedRequest {
+    pub(super) headers: HeaderMap,
     pub(super) body: Body,
     pub(super) deadline: Instant,
-    pub(super) begun: Instant,
     _review: OwnedSemaphorePermit,
     _memory: OwnedSemaphorePermit,
 }
@@ -78,8 +78,9 @@ pub(super) async fn accept(
     let _review = state.reviews.clone().try_acquire_owned().map_err(|_| {
         busy(format!("{} reviews are in work, which is the limit; try again in a moment", limits.reviews))
     })?;
-    let budget = budget(request.uri().query(), state.timeout)?;
-    let announced = announced(request.headers())?;
+    let (head, body) = request.into_parts();
+    let budget = budget(head.uri.query(), state.timeout)?;
+    let announced = announced(&head.headers)?;
     let kilobytes = announced.unwrap_or(MAX_BYTES).div_ceil(1024).max(1);
     // At most MAX_BYTES, so it fits.
     let kilobytes = u32::try_from(kilobytes).unwrap_or(u32::MAX);
@@ -91,11 +92,11 @@ pub(super) async fn accept(
     })?;
     let deadline = begun + budget;
     let until = deadline.min(begun + limits.body);
-    let body = match timeout_at(until, read(request.into_body(), announced)).await {
+    let body = match timeout_at(until, read(body, announced)).await {
         Ok(body) => body?,
         Err(_) => return Err(Rejection::new(StatusCode::REQUEST_TIMEOUT, "the body did not come in time")),
     };
-    Ok(AcceptedRequest { body, deadline, begun, _review, _memory })
+    Ok(AcceptedRequest { headers: head.headers, body, deadline, _review, _memory })
 }
 
 /// The length that the head announces. Fails when that is too much.

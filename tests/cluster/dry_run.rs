@@ -67,8 +67,7 @@ async fn with_a_cluster_dry_run_requires_a_token_of_somebody_who_may_create_mach
             assert_eq!(call(&layerpin, Some(&format!("{scheme} good-token"))).await, (200, "{".into(), None));
         }
         let metrics = layerpin.metrics().await;
-        let refused =
-            "layerpin_reviews_total{endpoint=\"dry-run\",operation=\"other\",verdict=\"unauthorized\"} 6";
+        let refused = "layerpin_reviews_total{endpoint=\"dry-run\",operation=\"other\",verdict=\"unauthorized\",dry_run=\"true\"} 6";
         assert!(metrics.contains(refused), "{metrics}");
         let log = layerpin.log.text();
         for token in ["good-token", "bad-token", "poor-token", TOKEN] {

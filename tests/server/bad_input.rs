@@ -88,7 +88,7 @@ async fn deep_nesting_in_other_fields_is_ignored() {
 async fn a_number_in_place_of_a_string_is_named_and_the_uid_is_kept() {
     let layerpin = Layerpin::start();
     let object = machine_config().field("osImageURL", 5);
-    let message = "the MachineConfig cannot be judged: `object.spec.osImageURL`: invalid type: integer `5`, \
+    let message = "cannot read the MachineConfig: `object.spec.osImageURL`: invalid type: integer `5`, \
                    expected a string";
     let review = create(&object);
     let mutated = layerpin.webhooks.review("/mutate", &review).await;

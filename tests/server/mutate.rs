@@ -228,7 +228,7 @@ async fn an_image_that_cannot_be_pinned_is_allowed_with_a_warning() {
         assert_eq!(tagged.mutate(&create(&machine_config().image(image))).await, untouched(), "{image}");
     }
     let unreadable = create(&machine_config().field("osImageURL", 5));
-    let word = "the MachineConfig cannot be judged: `object.spec.osImageURL`: invalid type: integer `5`, \
+    let word = "cannot read the MachineConfig: `object.spec.osImageURL`: invalid type: integer `5`, \
                 expected a string";
     assert_eq!(tagged.mutate(&unreadable).await, not_pinned(word));
 }

@@ -161,7 +161,7 @@ async fn an_invalid_object_is_denied_with_the_field() {
         ),
     ] {
         let answer = validate(&layerpin, &object).await;
-        let message = format!("the MachineConfig cannot be judged: {fault}");
+        let message = format!("cannot read the MachineConfig: {fault}");
         let status = json!({"code": 403, "reason": "Forbidden", "message": message});
         assert_eq!(answer["response"], json!({"uid": UID, "allowed": false, "status": status}));
     }
