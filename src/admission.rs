@@ -1,8 +1,7 @@
-//! The AdmissionReview, in and out: pure, from bytes to a [`Review`] and from an [`AdmissionAnswer`] to bytes.
+//! The AdmissionReview: decoded from bytes to a [`Review`], and encoded from an [`AdmissionAnswer`] to bytes.
 //!
-//! Owns what a review must look like, who passes untouched, and the limits of the words that go
-//! back. The objects under review are read in one pass over the bytes that keeps the few fields
-//! that are judged; no tree of them is built.
+//! Owns the form of a review, which objects pass untouched, and the length of warnings. Of the objects only the few
+//! fields that are checked are kept; no tree of them is built.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -17,10 +16,10 @@ use crate::model::machine_config::{GROUP, MachineConfig, Object, Operation, Orig
 use crate::policy::Level;
 use crate::text::shown;
 
-/// The most bytes that a review may have.
+/// The maximum size of a review in bytes.
 ///
-/// An UPDATE carries the new and the old object. Each may have the 1.5 MiB that etcd stores at the
-/// most, and more once it is escaped as JSON beside the fields that the API server adds.
+/// An UPDATE has the new and the old object. Each may have the 1.5 MiB that etcd stores at most, and more when it is
+/// escaped as JSON, with the fields that the API server adds.
 pub const MAX_BYTES: usize = 8 * 1024 * 1024;
 
 /// A decoded AdmissionReview.
@@ -50,72 +49,72 @@ pub struct ReviewHead {
 /// What a review asks for.
 #[derive(Debug)]
 pub enum Disposition {
-    /// Judge this object.
+    /// Check this object.
     Judge(Box<Subject>),
     /// Let it pass untouched.
     Pass(PassReason),
-    /// It is a MachineConfig, but one of its fields is not what it must be.
+    /// It is a MachineConfig with a field that cannot be read.
     Unreadable(String),
 }
 
-/// Why an object passes without being judged.
+/// Why an object passes without a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PassReason {
-    /// It is no MachineConfig.
+    /// It is not a MachineConfig.
     OtherResource,
     /// It is neither created nor updated.
     OtherOperation,
     /// The Machine Config Operator writes it.
     OperatorAccount,
-    /// It names no image.
+    /// It has no image.
     NoImage,
-    /// The update touches nothing that is judged.
+    /// The update changes nothing that is checked.
     Unchanged,
 }
 
 impl PassReason {
-    /// The reason in words.
+    /// The reason in the log.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::OtherResource => "not a MachineConfig",
-            Self::OtherOperation => "neither created nor updated",
+            Self::OtherOperation => "operation is neither CREATE nor UPDATE",
             Self::OperatorAccount => "written by the Machine Config Operator",
-            Self::NoImage => "names no image",
-            Self::Unchanged => "changes nothing that is judged",
+            Self::NoImage => "object has no image",
+            Self::Unchanged => "update changes no checked field",
         }
     }
 }
 
-/// Bytes that are no AdmissionReview that could be answered.
+/// A body that is not an AdmissionReview that can be answered.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NotAReview {
-    /// There are no bytes.
-    #[error("the body is empty; an AdmissionReview of admission.k8s.io/v1 is expected")]
+    /// The body is empty.
+    #[error("the body is empty; expected an AdmissionReview of admission.k8s.io/v1")]
     Empty,
-    /// They are not JSON of the right shape.
-    #[error("the body is no AdmissionReview: {0}")]
+    /// It is not JSON of the right form.
+    #[error("the body is not a valid AdmissionReview: {0}")]
     Shape(String),
     /// It is another document.
     #[error(
-        "the body is `{kind}` of `{api_version}`; `AdmissionReview` of `admission.k8s.io/v1` is expected{hint}"
+        "the body is `{kind}` of `{api_version}`; expected `AdmissionReview` of `admission.k8s.io/v1`{hint}"
     )]
     OtherKind {
         /// The `apiVersion` that was found.
         api_version: String,
         /// The `kind` that was found.
         kind: String,
-        /// What to do, when that is plain.
+        /// What to do, if known.
         hint: &'static str,
     },
-    /// It has no request, or the request no uid.
-    #[error("the body is no AdmissionReview: it has no `{0}`")]
+    /// It has no kind, no request, or no uid in the request.
+    #[error("the body is not a valid AdmissionReview: it has no `{0}`")]
     Missing(&'static str),
 }
 
-/// Reads a review.
+/// Decodes a review.
 ///
-/// Fails when there is nothing that could be answered with the request's uid. A fault inside the
-/// object under review is no failure: it becomes [`Disposition::Unreadable`].
+/// Fails when there is no uid to answer with. A fault in the object is not an error: it becomes
+/// [`Disposition::Unreadable`].
 pub fn decode(body: &[u8]) -> Result<Review, NotAReview> {
     if body.is_empty() {
         return Err(NotAReview::Empty);
@@ -139,7 +138,7 @@ pub fn decode(body: &[u8]) -> Result<Review, NotAReview> {
     }
 }
 
-/// Reads what surrounds objects that could not be read, so that the answer carries the uid.
+/// Decodes a review without its objects, which could not be read, so that the response has the uid.
 fn decode_head(body: &[u8]) -> Result<Review, NotAReview> {
     let envelope: Envelope<'_, IgnoredAny> =
         serde_json::from_slice(body).map_err(|error| NotAReview::Shape(error.to_string()))?;
@@ -148,10 +147,10 @@ fn decode_head(body: &[u8]) -> Result<Review, NotAReview> {
     if let Some(reason) = request.pass_reason() {
         return Ok(Review { head, disposition: Disposition::Pass(reason) });
     }
-    // Only now is the place worth a slower reading.
+    // This is slower, and needed only for the path in the message.
     let deserializer = &mut serde_json::Deserializer::from_slice(body);
     let message = match serde_path_to_error::deserialize::<_, Envelope<'_, MachineConfig>>(deserializer) {
-        Ok(_) => "it cannot be read".to_owned(),
+        Ok(_) => "the object cannot be decoded".to_owned(),
         Err(error) => {
             let path = error.path().to_string();
             let inner = error.into_inner().to_string();
@@ -280,26 +279,26 @@ impl<O> AdmissionRequestBody<'_, O> {
     }
 }
 
-/// What goes back to the API server.
+/// The response to the API server.
 #[derive(Clone, Debug, Default)]
 pub struct AdmissionAnswer {
     /// The message of a denial; `None` allows the object.
     pub denial: Option<String>,
     /// The changes to the object.
     pub patch: Option<Patch>,
-    /// What the author of the object is told.
+    /// Shown to the author of the object.
     pub warnings: Vec<String>,
-    /// What goes into the API server's audit log; the keys are the names behind the webhook's own.
+    /// Written to the audit log of the API server, which puts the name of the webhook before each key.
     pub audit: BTreeMap<&'static str, String>,
 }
 
 impl AdmissionAnswer {
-    /// Lets the object pass without a word.
+    /// Allows the object.
     pub fn pass() -> Self {
         Self::default()
     }
 
-    /// Enforces a verdict: what is denied denies, what is warned about warns.
+    /// Enforces a verdict.
     pub fn enforce(verdict: &Verdict) -> Self {
         let denial: Vec<String> = verdict.at(Level::Deny).map(denial).collect();
         let warnings = verdict.at(Level::Warn).map(warning);
@@ -326,8 +325,8 @@ impl AdmissionAnswer {
 
 /// Writes the AdmissionReview that answers the request called `uid`.
 ///
-/// Warnings are cut to [`MAX_WARNING`] characters and cleaned of control characters, which the API
-/// server would drop the whole warning for.
+/// Warnings are cut to [`MAX_WARNING`] characters, and control characters are replaced: the API server drops warnings
+/// that have any.
 pub fn respond(uid: &str, answer: &AdmissionAnswer) -> Vec<u8> {
     let patch = answer.patch.as_ref().filter(|patch| !patch.0.is_empty());
     let response = ReviewOut {
@@ -383,7 +382,7 @@ struct ResponseStatus<'a> {
     message: &'a str,
 }
 
-/// A denial: the first line stands alone, what explains it follows indented.
+/// A denial: the first line is complete, the explanation follows indented.
 fn denial(finding: &Finding) -> String {
     let mut text = format!("[{}] {} ({})", finding.rule.id, finding.message, finding.field.pointer());
     for note in &finding.notes {
@@ -395,7 +394,7 @@ fn denial(finding: &Finding) -> String {
     text
 }
 
-/// A warning is one line: the help is in it when there is room.
+/// A warning is one line, with the help if it is short enough.
 fn warning(finding: &Finding) -> String {
     let short = format!("[{}] {}", finding.rule.id, finding.message);
     let long = format!("{short}; {}", finding.help);
@@ -416,14 +415,14 @@ fn fit(warning: &str) -> Cow<'_, str> {
 
 const API_VERSION: &str = "admission.k8s.io/v1";
 
-/// The most characters of one warning: beyond this the API server cuts them itself.
+/// The maximum length of a warning in characters, beyond which the API server cuts it.
 pub const MAX_WARNING: usize = 256;
-/// What the Kubernetes documentation asks webhooks to stay under.
+/// The length that the Kubernetes documentation recommends.
 const AIMED_WARNING: usize = 120;
 
-/// The accounts under which the Machine Config Operator writes MachineConfigs: `rendered-*`, the
-/// templates, and those for kubelet and registry configs. To change or refuse these stops every
-/// pool, so they pass by identity; names and annotations prove nothing, anybody may set them.
+/// The accounts that the Machine Config Operator writes MachineConfigs with: `rendered-*`, the templates, and those for
+/// kubelet and registry configs. To change or deny these would stop every pool, so they pass by identity; anybody may
+/// set names and annotations.
 const OPERATOR_ACCOUNTS: [&str; 2] = [
     "system:serviceaccount:openshift-machine-config-operator:machine-config-controller",
     "system:serviceaccount:openshift-machine-config-operator:machine-config-operator",
@@ -469,7 +468,7 @@ mod tests {
     }
 
     #[test]
-    fn a_new_object_is_judged_with_what_it_says() {
+    fn a_new_object_is_checked_with_its_fields() {
         let review = read(&request("CREATE", object(json!("quay.io/acme/os:1")), Value::Null));
         assert_eq!((review.head.uid.as_str(), review.head.name.as_str()), ("u-1", "99-worker-os"));
         let Disposition::Judge(subject) = review.disposition else { panic!() };
@@ -479,7 +478,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_ours_passes_for_its_reason() {
+    fn objects_that_are_not_checked_pass_with_the_reason() {
         let tagged = || object(json!("quay.io/acme/os:1"));
         let create = request("CREATE", tagged(), Value::Null);
         let with = |pointer: &str, value: Value| {
@@ -520,7 +519,7 @@ mod tests {
     }
 
     #[test]
-    fn an_update_is_judged_when_it_touches_what_is_judged() {
+    fn an_update_is_checked_when_it_changes_a_checked_field() {
         let stored = object(json!("quay.io/acme/os:1"));
         let changed = |pointer: &str, value: Value| {
             let mut object = stored.clone();
@@ -543,7 +542,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fault_in_the_object_keeps_the_uid_and_names_the_field() {
+    fn a_fault_in_the_object_keeps_the_uid_and_has_the_path() {
         for (image, message) in [
             (json!(5), "`object.spec.osImageURL`: invalid type: integer `5`, expected a string"),
             (json!(["a"]), "`object.spec.osImageURL`: invalid type: sequence, expected a string"),
@@ -563,35 +562,38 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_review_is_refused_with_a_reason() {
+    fn other_bodies_are_rejected_with_the_reason() {
         let review = request("CREATE", object(json!("a")), Value::Null).to_string();
         let no_uid = review.replace("u-1", "");
         for (body, message) in [
-            ("", "the body is empty; an AdmissionReview of admission.k8s.io/v1 is expected"),
-            ("hello", "the body is no AdmissionReview: expected value at line 1 column 1"),
-            ("{}", "the body is no AdmissionReview: it has no `kind`"),
-            (&review[..40], "the body is no AdmissionReview: EOF while parsing a string at line 1 column 40"),
+            ("", "the body is empty; expected an AdmissionReview of admission.k8s.io/v1"),
+            ("hello", "the body is not a valid AdmissionReview: expected value at line 1 column 1"),
+            ("{}", "the body is not a valid AdmissionReview: it has no `kind`"),
+            (
+                &review[..40],
+                "the body is not a valid AdmissionReview: EOF while parsing a string at line 1 column 40",
+            ),
             (
                 &format!("{review}{review}"),
                 &*format!(
-                    "the body is no AdmissionReview: trailing characters at line 1 column {}",
+                    "the body is not a valid AdmissionReview: trailing characters at line 1 column {}",
                     review.len() + 1
                 ),
             ),
             (
                 "{\"apiVersion\":\"v1\",\"kind\":\"Pod\"}",
-                "the body is `Pod` of `v1`; `AdmissionReview` of `admission.k8s.io/v1` is expected",
+                "the body is `Pod` of `v1`; expected `AdmissionReview` of `admission.k8s.io/v1`",
             ),
             (
                 &review.replace("admission.k8s.io/v1", "admission.k8s.io/v1beta1"),
-                "the body is `AdmissionReview` of `admission.k8s.io/v1beta1`; `AdmissionReview` of \
-                 `admission.k8s.io/v1` is expected; set `admissionReviewVersions: [v1]` in the webhook configuration",
+                "the body is `AdmissionReview` of `admission.k8s.io/v1beta1`; expected `AdmissionReview` of \
+                 `admission.k8s.io/v1`; set `admissionReviewVersions: [v1]` in the webhook configuration",
             ),
             (
                 "{\"apiVersion\":\"admission.k8s.io/v1\",\"kind\":\"AdmissionReview\"}",
-                "the body is no AdmissionReview: it has no `request`",
+                "the body is not a valid AdmissionReview: it has no `request`",
             ),
-            (&no_uid, "the body is no AdmissionReview: it has no `request.uid`"),
+            (&no_uid, "the body is not a valid AdmissionReview: it has no `request.uid`"),
         ] {
             let error = decode(body.as_bytes()).unwrap_err();
             assert_eq!(error.to_string(), message);
@@ -599,7 +601,7 @@ mod tests {
     }
 
     #[test]
-    fn deep_nesting_in_what_is_skipped_does_no_harm() {
+    fn deep_nesting_in_skipped_fields_is_harmless() {
         let mut deep = object(json!("quay.io/acme/os:1")).to_string();
         let nest = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
         deep = deep.replace("\"3.4.0\"", &nest);
@@ -608,7 +610,7 @@ mod tests {
     }
 
     #[test]
-    fn escaped_texts_are_read() {
+    fn escaped_strings_are_decoded() {
         let review = request("CREATE", object(json!("quay.io/acme/os:1")), Value::Null)
             .to_string()
             .replace("alice", "al\\u0069ce")
@@ -617,7 +619,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_has_the_form_that_the_api_server_reads() {
+    fn a_response_has_the_form_that_the_api_server_reads() {
         let answer = AdmissionAnswer {
             denial: Some("[floating-tag] no".into()),
             patch: Some(serde_json::from_value(json!([{"op": "remove", "path": "/a~1b"}])).unwrap()),
@@ -648,7 +650,7 @@ mod tests {
     }
 
     #[test]
-    fn the_manifests_leave_the_same_accounts_alone() {
+    fn the_manifests_exclude_the_same_accounts() {
         let webhooks = include_str!("../deploy/base/webhooks.yaml");
         let policy = include_str!("../policies/without-webhook/base/policy.yaml");
         for (manifest, places) in [(webhooks, 2), (policy, 1)] {

@@ -2,7 +2,6 @@
 
 use std::process::ExitCode;
 
-use axum::Router;
 use clap::Parser;
 use layerpin::cli;
 use layerpin::cli::args::{Command, CommandLine};
@@ -16,7 +15,7 @@ fn main() -> ExitCode {
         _ => log::Verbosity::Failures,
     });
     let outcome = match &command_line.command {
-        Command::Serve(options) => cli::serve::run(options, Router::new()),
+        Command::Serve(options) => cli::serve::run(options),
         Command::Check(options) => cli::check::run(options),
         Command::Pin(options) => cli::pin::run(options),
         Command::Base(options) => cli::base::run(options),

@@ -1,7 +1,7 @@
-//! The metrics, in the text format that Prometheus reads.
+//! The metrics, in the OpenMetrics text format.
 //!
-//! Owns their names, which are part of the contract, and the bound on their labels: no reference to
-//! an image is ever a label, and hosts beyond [`MAX_HOSTS`] are counted together.
+//! Owns their names, which are part of the contract, and the bound on their labels: an image reference is never a
+//! label, and hosts beyond [`MAX_HOSTS`] are counted together.
 
 use std::collections::HashSet;
 use std::sync::RwLock;
@@ -22,7 +22,7 @@ use crate::rules;
 /// The content type of [`Metrics::encode`].
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// How many registry hosts have series of their own; the rest are `other`.
+/// How many registry hosts have their own series; the others are counted as `other`.
 pub const MAX_HOSTS: usize = 64;
 
 /// All metrics of one process.
@@ -102,14 +102,14 @@ struct BuildLabels {
 }
 
 impl Metrics {
-    /// Metrics that have counted nothing yet.
+    /// Metrics of a process that starts.
     pub fn new() -> Self {
         let mut registry = Registry::with_prefix("layerpin");
         let review_duration = Family::new_with_constructor(durations as fn() -> Histogram);
         let registry_duration = Family::new_with_constructor(durations as fn() -> Histogram);
         let build = Family::<BuildLabels, Gauge>::default();
         build.get_or_create(&BuildLabels { version: env!("CARGO_PKG_VERSION"), revision: REVISION }).set(1);
-        registry.register("build_info", "The program that runs", build);
+        registry.register("build_info", "Version and revision of the program", build);
         let metrics = Self {
             reviews: Family::default(),
             review_duration,
@@ -126,7 +126,7 @@ impl Metrics {
         registry.register("reviews", "Reviews answered", metrics.reviews.clone());
         registry.register(
             "review_duration_seconds",
-            "Time from the request's head to the answer",
+            "Time from the head of the request to the response",
             metrics.review_duration.clone(),
         );
         registry.register("findings", "Findings of rules in reviews", metrics.findings.clone());
@@ -137,19 +137,19 @@ impl Metrics {
         );
         registry.register(
             "registry_request_duration_seconds",
-            "Time from the request to the head of the answer",
+            "Time from the request to the head of the response",
             metrics.registry_duration.clone(),
         );
         registry.register("cache_requests", "Look-ups in caches", metrics.cache_requests.clone());
-        registry.register("policy_info", "The policy in force", metrics.policy.clone());
+        registry.register("policy_info", "The policy in use", metrics.policy.clone());
         registry.register(
             "policy_reload_failures",
-            "Policy files that were not taken over, each once more a minute while it stands",
+            "Failed reloads of the policy file, counted again every minute while the file cannot be used",
             metrics.policy_failures.clone(),
         );
         registry.register(
             "certificate_expiry_timestamp_seconds",
-            "When the serving certificate ends",
+            "Expiry of the serving certificate",
             metrics.certificate_expiry.clone(),
         );
         metrics.start_at_zero();
@@ -221,19 +221,19 @@ impl Metrics {
         self.cache_requests.get_or_create(&CacheLabels { cache, outcome }).inc();
     }
 
-    /// Shows the policy that is in force now.
+    /// Shows the policy in use.
     pub fn policy(&self, policy: &Policy) {
         self.policy.clear();
         let labels = PolicyLabels { name: policy.name().to_owned(), hash: policy.hash().to_owned() };
         self.policy.get_or_create(&labels).set(1);
     }
 
-    /// Counts a policy file that could not be taken over.
+    /// Counts a policy file that could not be loaded.
     pub fn policy_reload_failure(&self) {
         self.policy_failures.inc();
     }
 
-    /// Shows when the serving certificate ends, in seconds since 1970.
+    /// Shows the expiry of the serving certificate, in seconds since 1970.
     pub fn certificate_expiry(&self, timestamp: i64) {
         self.certificate_expiry.set(timestamp as f64);
     }
@@ -259,7 +259,7 @@ impl Default for Metrics {
     }
 }
 
-/// From half a millisecond to the longest that the API server waits, and beyond.
+/// Up to the longest timeout of the API server, which is 30 seconds.
 fn durations() -> Histogram {
     Histogram::new([
         0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
@@ -268,7 +268,7 @@ fn durations() -> Histogram {
 
 const OPERATIONS: [&str; 4] = ["CREATE", "UPDATE", "DELETE", "CONNECT"];
 
-/// The commit that was built, where the build was told it.
+/// The commit that was built, if the build sets it.
 const REVISION: &str = match option_env!("LAYERPIN_REVISION") {
     Some(revision) => revision,
     None => "unknown",
@@ -291,10 +291,10 @@ mod tests {
     }
 
     #[test]
-    fn alerts_ask_for_metrics_that_there_are() {
+    fn alerts_use_existing_metrics() {
         let rules = include_str!("../deploy/openshift/prometheus_rule.yaml");
         let metrics = Metrics::new();
-        // Nothing is shown of a family in which nothing was counted.
+        // A family without series is not shown.
         metrics.registry_request("registry.example", "failed", Duration::ZERO);
         let text = metrics.encode();
         let words = rules.split(|letter: char| !letter.is_ascii_alphanumeric() && letter != '_');
@@ -311,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn operations_that_are_none_are_counted_together() {
+    fn unknown_operations_are_counted_together() {
         let metrics = Metrics::new();
         for operation in ["CREATE", "EVIL1", "EVIL2"] {
             metrics.review(ReviewLabels::new("validate", operation, "pass"), Duration::from_millis(1));
@@ -322,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_policy_in_force_is_shown() {
+    fn only_the_policy_in_use_is_shown() {
         let metrics = Metrics::new();
         let warn_only = Policy::parse(include_str!("../policies/warn-only.yaml")).unwrap();
         metrics.policy(&Policy::recommended());

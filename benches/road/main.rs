@@ -1,6 +1,6 @@
 //! `make bench`: what a review costs, on the release binary, over TLS with connections kept.
 //!
-//! Reviews are compared with a route of the same server that only reads the body and answers 200
+//! Reviews are compared with a route on the same kind of listener that only reads the body and answers 200
 //! ([`servers`]); `wrk` makes the load ([`load`]). All kinds are measured in turns, round by round,
 //! and ratios are taken within a round, so that what else the machine does weighs on all alike. Every
 //! review is answered for good and logged; the log is read and counted.
@@ -19,7 +19,7 @@ use servers::Servers;
 
 fn main() -> ExitCode {
     if std::env::args().nth(1).as_deref() == Some("serve") {
-        return servers::serve_with_empty_route();
+        return servers::serve_empty_route();
     }
     if !is_benchmark() {
         return ExitCode::SUCCESS;

@@ -1,11 +1,12 @@
-//! The servers: the release binary, the same server with one more route, and a registry for both.
+//! The servers: the release binary, a listener with an empty route, and a registry for both.
 
 use std::cell::RefCell;
 use std::fs::File;
 use std::io::{BufRead, BufReader};
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
@@ -13,13 +14,15 @@ use axum::Router;
 use axum::body::Bytes;
 use axum::extract::DefaultBodyLimit;
 use axum::routing::post;
-use clap::Parser;
-use layerpin::cli::args::{Command as Verb, CommandLine};
+use layerpin::server::{ConnectionLimits, Listener};
+use layerpin::tls::profile::Protocol;
+use layerpin::tls::{ServingCertificate, TlsEndpoint};
 use layerpin_sample_registry::images::Image;
 use layerpin_sample_registry::{Fault, Registry};
 use layerpin_test_support::measure::memory;
 use layerpin_test_support::program::{Guard, addresses, layerpin};
 use tempfile::TempDir;
+use tokio::sync::watch;
 
 use crate::documents::{NEW_TAG, Reviews};
 
@@ -27,9 +30,9 @@ use crate::documents::{NEW_TAG, Reviews};
 pub(crate) struct Servers {
     /// The release binary.
     pub(crate) layerpin: Server,
-    /// The same server, with the empty route.
+    /// A listener with the empty route.
     pub(crate) empty: Server,
-    /// The registry that both may ask.
+    /// The registry of the images.
     pub(crate) registry: Registry,
 }
 
@@ -182,21 +185,28 @@ impl Log {
     }
 }
 
-/// `layerpin serve`, with a route that only reads the body and answers 200.
-pub(crate) fn serve_with_empty_route() -> ExitCode {
+/// A listener like that of the webhooks, with a route that only reads the body and answers 200. It has no admin
+/// address; the one that it prints is its own.
+pub(crate) fn serve_empty_route() -> ExitCode {
     layerpin::install_crypto_provider();
-    let Verb::Serve(options) = CommandLine::parse().command else { return ExitCode::FAILURE };
-    let _log = layerpin::log::start(layerpin::log::Verbosity::Work);
-    let empty = Router::new()
-        .route("/empty", post(|body: Bytes| async { drop(body) }))
-        .layer(DefaultBodyLimit::disable());
-    match layerpin::cli::serve::run(&options, empty) {
-        Ok(ending) => ending.into(),
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    runtime.block_on(async {
+        let free = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let (certificate, authority) = ServingCertificate::self_signed(free.ip()).expect("a certificate");
+        std::fs::create_dir_all("certs").expect("a folder");
+        std::fs::write("certs/dev-ca.crt", authority).expect("its CA");
+        let tls = TlsEndpoint::new(Arc::new(certificate), None, &Protocol::default()).expect("TLS settings");
+        let routes = Router::new()
+            .route("/empty", post(|body: Bytes| async { drop(body) }))
+            .layer(DefaultBodyLimit::disable());
+        let listener = Listener::bind(free, Arc::new(tls), routes, ConnectionLimits::default()).await;
+        let listener = listener.expect("a free port");
+        let address = listener.address().expect("its address");
+        println!("listening on https://{address}\nadmin listening on https://{address}");
+        let (_closing, closed) = watch::channel(false);
+        listener.serve(closed).await;
+    });
+    ExitCode::SUCCESS
 }
 
 const MESSAGE: &[u8] = b"\"message\":\"review\"";

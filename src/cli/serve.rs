@@ -4,7 +4,6 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
-use axum::Router;
 use clap::ValueEnum;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -18,22 +17,22 @@ use crate::server::{ConnectionLimits, DryRunAccess, Parts, Server, Shutdown};
 use crate::tls::profile::{CipherSuite, Protocol, Version};
 use crate::tls::{ClientAuthority, ServingCertificate};
 
-/// Serves until SIGTERM or SIGINT. `more` adds routes beside the webhooks.
-pub fn run(options: &ServeArgs, more: Router) -> anyhow::Result<ExitStatus> {
-    session::block_on(serve(options, more))??;
+/// Serves until SIGTERM or SIGINT.
+pub fn run(options: &ServeArgs) -> anyhow::Result<ExitStatus> {
+    session::block_on(serve(options))??;
     Ok(ExitStatus::Clean)
 }
 
 #[expect(clippy::print_stdout, reason = "its first two lines, while the reader is waiting")]
-async fn serve(options: &ServeArgs, more: Router) -> anyhow::Result<()> {
+async fn serve(options: &ServeArgs) -> anyhow::Result<()> {
     let policy = connect::policy(&options.facts)?;
     raise_file_limit();
     let metrics = Arc::new(Metrics::new());
     let sources = connect::connect(&options.facts, &metrics)?;
     let dry_run = match (options.dry_run_access, sources.cluster()) {
         (Some(DryRunAccess::Authorized), None) => bail!(
-            "--dry-run-access authorized: there is no cluster to ask who may create MachineConfigs; name one \
-             with --kubeconfig, or choose `anyone` or `off`"
+            "--dry-run-access authorized: no cluster is configured to check who may create MachineConfigs; set \
+             --kubeconfig, or use `anyone` or `off`"
         ),
         (Some(access), _) => access,
         (None, Some(_)) => DryRunAccess::Authorized,
@@ -52,10 +51,10 @@ async fn serve(options: &ServeArgs, more: Router) -> anyhow::Result<()> {
         timeout: options.facts.timeout,
         limits: ConnectionLimits::default(),
     };
-    // Before the addresses are told, so that whoever reads them may send a signal at once.
+    // Before the addresses are printed, because their reader may send a signal at once.
     let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
-    let server = Server::bind(parts, options.listen, options.admin_listen, more).await?;
+    let server = Server::bind(parts, options.listen, options.admin_listen).await?;
     println!("listening on https://{}", server.address()?);
     println!("admin listening on https://{}", server.admin_address()?);
     tracing::info!(
@@ -77,8 +76,8 @@ async fn serve(options: &ServeArgs, more: Router) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What the flags say of TLS; `None` where they say nothing, and the cluster counts. One who says
-/// something has the say in all of it: half of a profile might leave nothing to speak.
+/// The TLS settings of the flags. `None` when no flag is set, and the settings of the cluster apply. One flag takes
+/// precedence over the whole profile of the cluster, because the two together might leave no cipher suite.
 fn protocol(options: &ServeArgs) -> Option<Protocol> {
     match (options.tls_min_version, options.tls_cipher_suites.as_deref()) {
         (None, None) => None,
@@ -105,15 +104,15 @@ fn certificate(options: &ServeArgs) -> anyhow::Result<ServingCertificate> {
 fn write_authority(path: &Path, pem: &str) -> anyhow::Result<()> {
     if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder)
-            .with_context(|| format!("cannot make the folder {}", folder.display()))?;
+            .with_context(|| format!("cannot create the folder {}", folder.display()))?;
     }
     crate::atomic_file::write(path, pem.as_bytes())
         .with_context(|| format!("cannot write the CA to {} (--dev-ca-out)", path.display()))
 }
 
-/// Every connection is an open file, and the usual soft limit is lower than the connections allowed.
+/// Every connection is an open file, and the usual soft limit is lower than the limit of connections.
 fn raise_file_limit() {
     if let Err(error) = rlimit::increase_nofile_limit(rlimit::INFINITY) {
-        tracing::warn!(%error, "the limit of open files stays as it is");
+        tracing::warn!(%error, "cannot raise the limit of open files");
     }
 }

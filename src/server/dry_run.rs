@@ -1,7 +1,7 @@
 //! `/dry-run`: what the cluster would do with one object, with the evidence.
 //!
-//! Takes a bare MachineConfig, YAML or JSON, or an AdmissionReview. The verdict is never enforced:
-//! a denial is part of the report, and the status is 200.
+//! Takes a MachineConfig in YAML or JSON, or an AdmissionReview. The verdict is not enforced: a denial is part of the
+//! report, and the status is 200.
 
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -16,29 +16,29 @@ use crate::server::ServerState;
 use crate::server::request::{AcceptedRequest, Rejection};
 use crate::server::review::{Decided, ReviewedImage};
 
-/// Who may use `/dry-run`, which makes the server ask registries on a caller's behalf.
+/// Who may use `/dry-run`, which makes the server send requests to registries for a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum DryRunAccess {
-    /// Whoever reaches the server.
+    /// Every client that reaches the server.
     Anyone,
-    /// Whoever shows a bearer token whose owner may create MachineConfigs.
+    /// Clients with the bearer token of a user who may create MachineConfigs.
     Authorized,
-    /// Nobody: the path is not there.
+    /// Nobody: the path does not exist.
     Off,
 }
 
-/// Lets the caller in, or says why not. Asks the API server, by `deadline`.
+/// Checks with the API server, by `deadline`, whether the client may use the endpoint.
 async fn authorize(state: &ServerState, token: Option<&str>, deadline: Instant) -> Result<(), Rejection> {
     let Some(token) = token else {
         return Err(Rejection::new(
             StatusCode::UNAUTHORIZED,
-            "a bearer token is wanted, of somebody who may create MachineConfigs; with curl: -H \
-             \"Authorization: Bearer $(oc whoami --show-token)\"",
+            "a bearer token of a user who may create MachineConfigs is required; with curl: -H \"Authorization: \
+             Bearer $(oc whoami --show-token)\"",
         ));
     };
     let right = match state.engine.sources().cluster() {
         Some(cluster) => cluster.caller_access(token, deadline).await,
-        None => Err("there is no cluster to ask".to_owned()),
+        None => Err("no cluster is configured".to_owned()),
     };
     match right {
         Ok(CallerAccess::Granted) => Ok(()),
@@ -48,18 +48,17 @@ async fn authorize(state: &ServerState, token: Option<&str>, deadline: Instant) 
         Ok(CallerAccess::Missing(user)) => Err(Rejection::new(
             StatusCode::FORBIDDEN,
             format!(
-                "`{user}` may not create machineconfigs.machineconfiguration.openshift.io, which is what \
-                 /dry-run asks for"
+                "`{user}` may not create machineconfigs.machineconfiguration.openshift.io, which /dry-run requires"
             ),
         )),
         Err(reason) => Err(Rejection::new(
             StatusCode::SERVICE_UNAVAILABLE,
-            format!("whether the caller may use /dry-run is not known: {reason}"),
+            format!("cannot check whether the client may use /dry-run: {reason}"),
         )),
     }
 }
 
-/// The bearer token of a request; `None` where there is none.
+/// The bearer token of a request.
 fn bearer(headers: &HeaderMap) -> Option<&str> {
     let (scheme, token) = headers.get(header::AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
     let token = token.trim();
@@ -92,7 +91,7 @@ pub(super) async fn dry_run(state: &ServerState, request: &AcceptedRequest) -> R
 fn subject(body: &[u8]) -> Result<(ReviewHead, Subject), String> {
     let text = std::str::from_utf8(body).map_err(|error| format!("the body is not UTF-8: {error}"))?;
     if text.trim().is_empty() {
-        return Err("the body is empty; a MachineConfig or an AdmissionReview is expected".to_owned());
+        return Err("the body is empty; expected a MachineConfig or an AdmissionReview".to_owned());
     }
     if !is_review(body) {
         let subject = manifests::read_one(text).map_err(|error| error.to_string())?;
@@ -102,7 +101,9 @@ fn subject(body: &[u8]) -> Result<(ReviewHead, Subject), String> {
     let Review { head, disposition } = admission::decode(body).map_err(|error| error.to_string())?;
     match disposition {
         Disposition::Judge(subject) => Ok((head, *subject)),
-        Disposition::Pass(reason) => Err(format!("nothing to judge in this review: {}", reason.as_str())),
+        Disposition::Pass(reason) => {
+            Err(format!("nothing to check in this AdmissionReview: {}", reason.as_str()))
+        }
         Disposition::Unreadable(fault) => Err(format!("cannot read the MachineConfig: {fault}")),
     }
 }
@@ -116,7 +117,7 @@ fn is_review(body: &[u8]) -> bool {
     serde_json::from_slice::<ObjectKind<'_>>(body).is_ok_and(|document| document.kind == "AdmissionReview")
 }
 
-/// The form in which the caller wants the report.
+/// The format of the report.
 enum ReportFormat {
     Json,
     Text,

@@ -1,28 +1,27 @@
-//! Where in HTTP/2 a client is: between frames, or in the middle of a head that has yet to end.
+//! Tells whether an HTTP/2 client is in the middle of a frame or of a request head.
 //!
-//! Reads nothing but the nine bytes before each frame (RFC 9113, section 4.1), and judges nothing:
-//! hyper refuses what is wrong. A head is a HEADERS frame and the CONTINUATION frames after it, up
-//! to the flag that ends them (section 6.10). Any frame whose bytes have not all come counts as one,
-//! too: while it does not end, no head can.
+//! Reads only the nine bytes before each frame (RFC 9113, section 4.1) and checks nothing: hyper rejects what is not
+//! valid. A head is a HEADERS frame and the CONTINUATION frames after it, up to the flag that ends them (section 6.10).
+//! Any other frame that is not complete counts as an unfinished head, because no head can end before it does.
 
-/// The frames that a client sends, as far as they have come.
+/// The frames that a client has sent so far.
 #[derive(Debug)]
 pub(super) struct Frames {
-    /// Bytes of the preface or of a payload that are still to come.
+    /// Bytes of the preface or of a payload that are missing.
     left: usize,
-    /// The bytes of the next frame's own head that have come.
+    /// The first bytes of the next frame's header.
     head: [u8; HEAD],
     filled: usize,
     in_headers: bool,
 }
 
 impl Frames {
-    /// The beginning of a connection: the client's preface comes first (section 3.4).
+    /// A new connection, which begins with the client's preface (section 3.4).
     pub(super) fn new() -> Self {
         Self { left: PREFACE, head: [0; HEAD], filled: 0, in_headers: false }
     }
 
-    /// Takes the bytes that came next.
+    /// Adds the bytes that were read.
     pub(super) fn read(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
             if self.left > 0 {
@@ -46,7 +45,7 @@ impl Frames {
         }
     }
 
-    /// Tells whether something has begun that has not ended.
+    /// Tells whether a frame or a head has begun and not ended.
     pub(super) fn is_unfinished(&self) -> bool {
         self.left > 0 || self.filled > 0 || self.in_headers
     }
@@ -106,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn a_frame_that_has_not_come_whole_is_unfinished() {
+    fn an_incomplete_frame_is_unfinished() {
         let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
         let ping = frame(PING, 0, 8);
         let parts = [

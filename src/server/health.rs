@@ -1,4 +1,4 @@
-//! The admin address: alive, ready, metrics.
+//! The admin address: `/healthz`, `/readyz` and `/metrics`.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -22,8 +22,8 @@ pub(crate) fn routes(state: Arc<ServerState>) -> Router {
         .with_state(state)
 }
 
-/// Tells whether the server is ready to judge, check by check, in the form of the API server's own
-/// `/readyz`; `?exclude=NAME` leaves a check out of the sum.
+/// Tells whether the server is ready, check by check, in the format of the API server's own `/readyz`.
+/// `?exclude=NAME` ignores the result of a check.
 async fn ready(Shared(state): Shared<Arc<ServerState>>, RawQuery(query): RawQuery) -> Response {
     let query = query.unwrap_or_default();
     let excluded: Vec<_> = query.split('&').filter_map(|pair| pair.strip_prefix("exclude=")).collect();
@@ -62,11 +62,11 @@ impl CheckResult {
 
 fn checks(state: &ServerState) -> Vec<(&'static str, CheckResult)> {
     let draining = state.draining.load(Ordering::Relaxed);
-    let policy = state.policy.fault().map(|fault| format!("{fault}; the policy before it is in force"));
+    let policy = state.policy.fault().map(|fault| format!("{fault}; still using the previous policy"));
     let mut checks = vec![
         ("certificate", CheckResult::of(state.certificate.fault(Timestamp::now()))),
         ("policy", CheckResult::of(policy)),
-        ("shutdown", CheckResult::of(draining.then(|| "the server is about to stop".to_owned()))),
+        ("shutdown", CheckResult::of(draining.then(|| "the server is shutting down".to_owned()))),
     ];
     if let Some(cluster) = state.engine.sources().cluster() {
         checks.insert(1, ("cluster", cluster_check(cluster)));
@@ -74,8 +74,8 @@ fn checks(state: &ServerState) -> Vec<(&'static str, CheckResult)> {
     checks
 }
 
-/// Waits for the first answers, and no longer than for a moment: whoever is asked to judge was asked
-/// by an API server, and a cluster that is not known is for the policy's `onUnknown`.
+/// Fails until the cluster was read for the first time. After that, what is unknown does not fail the check: the
+/// policy's `onUnknown` decides.
 fn cluster_check(cluster: &ClusterSource) -> CheckResult {
     let unsettled = cluster.unsettled();
     if !unsettled.is_empty() {

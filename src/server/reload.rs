@@ -1,5 +1,5 @@
-//! What changes while the server runs: policy, certificate and credentials are read again, and TLS
-//! is spoken as the cluster wants it.
+//! What changes while the server runs: policy, certificate and credentials are reloaded, and the TLS settings of the
+//! cluster are followed.
 
 use std::fmt::Display;
 use std::sync::Arc;
@@ -12,20 +12,20 @@ use crate::reload::Reloaded;
 use crate::server::ServerState;
 use crate::tls::ServingCertificate;
 
-/// Looks at everything again and again, for ever. Each change is one line of log.
+/// Reloads everything once a second, until the task is aborted. Each change is one line of log.
 pub(super) async fn watch(state: Arc<ServerState>) {
     let policy_fault = Arc::new(PersistentFault::default());
     loop {
         #[expect(clippy::disallowed_methods, reason = "the pause between two rounds")]
         tokio::time::sleep(PAUSE).await;
         let (state, policy_fault) = (Arc::clone(&state), Arc::clone(&policy_fault));
-        if let Err(error) = tokio::task::spawn_blocking(move || look(&state, &policy_fault)).await {
-            tracing::error!(%error, "files could not be read again");
+        if let Err(error) = tokio::task::spawn_blocking(move || reload(&state, &policy_fault)).await {
+            tracing::error!(%error, "reload stopped unexpectedly");
         }
     }
 }
 
-fn look(state: &ServerState, policy_fault: &PersistentFault) {
+fn reload(state: &ServerState, policy_fault: &PersistentFault) {
     match state.policy.reload() {
         Ok(Reloaded::Same) => {
             if state.policy.fault().is_some() && policy_fault.counts_again() {
@@ -40,7 +40,7 @@ fn look(state: &ServerState, policy_fault: &PersistentFault) {
         Err(error) => {
             policy_fault.begins();
             state.metrics.policy_reload_failure();
-            tracing::error!(%error, "policy not taken over; the one before it is in force");
+            tracing::error!(%error, "policy reload failed; still using the previous policy");
         }
     }
     match state.certificate.reload() {
@@ -48,27 +48,23 @@ fn look(state: &ServerState, policy_fault: &PersistentFault) {
         Ok(Reloaded::Changed) => {
             state.metrics.certificate_expiry(state.certificate.expiry());
             tracing::info!(expiry = state.certificate.expiry(), "serving certificate changed");
-            tell_of_fault(&state.certificate);
+            log_fault(&state.certificate);
         }
         Err(error) => {
-            tracing::error!(%error, "serving certificate not taken over; the one before it is in force");
+            tracing::error!(%error, "serving certificate reload failed; still using the previous certificate");
         }
     }
     if let Some(cluster) = state.engine.sources().cluster() {
-        state.spoken.follow(cluster.tls_profile());
+        state.tls_settings.follow(cluster.tls_profile());
     }
     let Some(registry) = state.engine.sources().registry() else { return };
-    match registry.credentials().reload() {
-        Ok(Reloaded::Same) => {}
-        Ok(Reloaded::Changed) => tracing::info!("registry credentials changed"),
-        Err(error) => tracing::error!(%error, "credentials not taken over; those before them are in force"),
-    }
-    tell("registries.conf", registry.registries().reload());
-    tell("certificates of registries", registry.certificates().reload());
+    log("registry credentials", registry.credentials().reload());
+    log("registries.conf", registry.registries().reload());
+    log("registry certificates", registry.certificates().reload());
 }
 
-/// A fault that is told once and counted once a minute for as long as it lasts: an alert on a counter
-/// that stands still would end before the fault does.
+/// A fault that is logged once and counted once a minute for as long as it lasts: an alert on a counter that does not
+/// increase would end before the fault does.
 #[derive(Default)]
 struct PersistentFault(AtomicU32);
 
@@ -77,40 +73,40 @@ impl PersistentFault {
         self.0.store(0, Ordering::Relaxed);
     }
 
-    /// To be asked at each look that finds the fault still there.
+    /// Tells whether a reload that finds the same fault is to be counted.
     fn counts_again(&self) -> bool {
-        (self.0.fetch_add(1, Ordering::Relaxed) + 1).is_multiple_of(LOOKS_A_MINUTE)
+        (self.0.fetch_add(1, Ordering::Relaxed) + 1).is_multiple_of(RELOADS_A_MINUTE)
     }
 }
 
-/// A line of log where clients will not accept the certificate. That it ends later is for the alert.
-pub(super) fn tell_of_fault(certificate: &ServingCertificate) {
+/// Logs that clients reject the certificate. The alert covers one that expires soon.
+pub(super) fn log_fault(certificate: &ServingCertificate) {
     if let Some(fault) = certificate.fault(Timestamp::now()) {
-        tracing::error!(%fault, "no client accepts the serving certificate");
+        tracing::error!(%fault, "clients reject the serving certificate");
     }
 }
 
-/// One line of log for each change, and one for each new fault.
-fn tell(what: &str, outcome: Result<Reloaded, impl Display>) {
+/// Logs each change and each new fault.
+fn log(what: &str, outcome: Result<Reloaded, impl Display>) {
     match outcome {
         Ok(Reloaded::Same) => {}
         Ok(Reloaded::Changed) => tracing::info!("{what} changed"),
-        Err(error) => tracing::error!(%error, "{what} not taken over; what was before is in force"),
+        Err(error) => tracing::error!(%error, "{what}: reload failed; still using the previous content"),
     }
 }
 
-/// A mounted Secret or ConfigMap is a minute late anyway.
+/// A mounted Secret or ConfigMap is updated about once a minute.
 const PAUSE: Duration = Duration::from_secs(1);
-const LOOKS_A_MINUTE: u32 = 60;
+const RELOADS_A_MINUTE: u32 = 60;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn a_fault_that_lasts_is_counted_once_a_minute_from_its_beginning() {
+    fn a_lasting_fault_is_counted_once_a_minute() {
         let fault = PersistentFault::default();
-        let counted = |looks: u32| (0..looks).filter(|_| fault.counts_again()).count();
+        let counted = |reloads: u32| (0..reloads).filter(|_| fault.counts_again()).count();
         assert_eq!(counted(59), 0);
         fault.begins();
         assert_eq!([counted(59), counted(1), counted(120)], [0, 1, 2]);

@@ -162,7 +162,8 @@ mod tests {
              \"metadata\": {{\"name\": \"a\"}}, \"spec\": {{\"osImageURL\": \"{text}\"}}}}"
         );
         let subject = crate::manifests::read_one(&object).unwrap();
-        let plan = crate::pin::plan(&subject, &Facts::none(jiff::Timestamp::UNIX_EPOCH), &Policy::recommended());
+        let plan =
+            crate::pin::plan(&subject, &Facts::none(jiff::Timestamp::UNIX_EPOCH), &Policy::recommended());
         let ReviewedImage { as_written, digest } = ReviewedImage::of(&subject, Some(&plan));
         (as_written, digest)
     }

@@ -1,7 +1,6 @@
-//! What both addresses speak: as the flags say, or as the cluster wants it.
+//! The TLS versions and cipher suites of both addresses: from the flags, or from the cluster.
 //!
-//! Owns what becomes of a profile that changes while the server runs. Connections that are open stay
-//! as they are.
+//! A profile that changes applies to new connections; open ones keep their settings.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -9,23 +8,23 @@ use crate::model::facts::Fact;
 use crate::tls::TlsEndpoint;
 use crate::tls::profile::Profile;
 
-/// Who says what is spoken.
+/// Where the settings come from.
 #[derive(Debug)]
 pub(crate) enum TlsSettings {
-    /// The flags: nothing changes.
+    /// From the flags: nothing changes.
     Fixed,
-    /// The cluster, with what it said last.
+    /// From the cluster, with the profile that was applied last.
     OfCluster { endpoints: [Arc<TlsEndpoint>; 2], last: Mutex<Profile> },
 }
 
 impl TlsSettings {
-    /// As the cluster wants it, which has said nothing yet.
+    /// From the cluster, which has not been read yet.
     pub(crate) fn of_cluster(endpoints: [Arc<TlsEndpoint>; 2]) -> Self {
         Self::OfCluster { endpoints, last: Mutex::default() }
     }
 
-    /// Takes over what the cluster says. Each change is one line of log. While the cluster is not known,
-    /// what is spoken stays.
+    /// Applies the profile of the cluster. Each change is one line of log. While the profile is unknown, nothing
+    /// changes.
     pub(crate) fn follow(&self, profile: Fact<Profile>) {
         let Self::OfCluster { endpoints, last } = self else { return };
         let profile = match profile {
@@ -41,28 +40,28 @@ impl TlsSettings {
         let kind = PROFILE;
         let meaning = match profile.meaning() {
             Ok(meaning) => meaning,
-            Err(error) => return tracing::error!(kind, %error, "TLS settings not taken over; {STAYS}"),
+            Err(error) => return tracing::error!(kind, %error, "{FAILED}"),
         };
         for endpoint in endpoints {
-            if let Err(error) = endpoint.speak(&meaning.protocol) {
-                return tracing::error!(kind, %error, "TLS settings not taken over; {STAYS}");
+            if let Err(error) = endpoint.use_protocol(&meaning.protocol) {
+                return tracing::error!(kind, %error, "{FAILED}");
             }
         }
-        let spoken = meaning.protocol;
-        if meaning.left_out.is_empty() {
-            tracing::info!(kind, %spoken, "TLS settings changed");
+        let protocol = meaning.protocol;
+        if meaning.unsupported.is_empty() {
+            tracing::info!(kind, %protocol, "TLS settings changed");
         } else {
-            let told = meaning.left_out.len().min(MOST_TOLD);
-            let mut left_out = meaning.left_out[..told].join(", ");
-            if told < meaning.left_out.len() {
-                left_out.push_str(&format!(" and {} more", meaning.left_out.len() - told));
+            let listed = meaning.unsupported.len().min(MAX_LISTED);
+            let mut unsupported = meaning.unsupported[..listed].join(", ");
+            if listed < meaning.unsupported.len() {
+                unsupported.push_str(&format!(" and {} more", meaning.unsupported.len() - listed));
             }
-            tracing::warn!(kind, %spoken, left_out, "TLS settings changed, less what cannot be done here");
+            tracing::warn!(kind, %protocol, unsupported, "TLS settings changed; part of the profile is not supported");
         }
     }
 }
 
-/// More than the profile `Old` has; a line of log is no place for a list without end.
-const MOST_TOLD: usize = 32;
+/// More than the profile `Old` has; the list of a custom profile has no limit.
+const MAX_LISTED: usize = 32;
 const PROFILE: &str = "tlsSecurityProfile of APIServer/cluster";
-const STAYS: &str = "what was spoken before still is";
+const FAILED: &str = "TLS settings not applied; still using the previous settings";

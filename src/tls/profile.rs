@@ -1,9 +1,8 @@
-//! Which versions and cipher suites of TLS are spoken.
+//! TLS versions and cipher suites.
 //!
-//! Owns their names, those of flags (IANA) and those of the cluster's profiles (OpenSSL), and what
-//! each choice comes to. Nothing is ever spoken that was not asked for: what cannot be done here is
-//! left out and named. The suites of TLS 1.3 cannot be chosen, as with the API server: they are all
-//! there wherever that version is, and the choice is about those of TLS 1.2.
+//! Owns their names in flags (IANA) and in the profiles of the cluster (OpenSSL), and the settings that each profile
+//! results in. A version or suite that is not supported is reported, and nothing is used in its place. As in the API
+//! server, the suites of TLS 1.3 cannot be chosen: all of them are used wherever TLS 1.3 is.
 
 use std::fmt;
 
@@ -15,10 +14,10 @@ use rustls::{ProtocolVersion, SupportedProtocolVersion};
 
 use crate::text::shown;
 
-/// The versions that can be spoken, by the names of kube-apiserver's `--tls-min-version`.
+/// The supported versions, by the names of kube-apiserver's `--tls-min-version`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Version {
-    /// TLS 1.2, and whatever is later.
+    /// TLS 1.2 or later.
     #[value(name = "VersionTLS12")]
     Tls12,
     /// TLS 1.3.
@@ -26,71 +25,71 @@ pub enum Version {
     Tls13,
 }
 
-/// A cipher suite that can be spoken.
+/// A supported cipher suite.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CipherSuite {
-    /// As IANA calls it.
+    /// Its name at IANA.
     name: &'static str,
-    /// As OpenSSL calls it, and OpenShift's profiles with it.
+    /// Its name in OpenSSL and in OpenShift's profiles.
     openssl: &'static str,
     suite: rustls::CipherSuite,
 }
 
-/// What is spoken.
+/// The TLS versions and cipher suites in use.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Protocol {
-    /// The suites of TLS 1.2, in the order of [`SUITES`]. Without any, that version is not spoken.
-    older: Vec<CipherSuite>,
+    /// The suites of TLS 1.2, in the order of [`SUITES`]. Without any, TLS 1.2 is not used.
+    tls12: Vec<CipherSuite>,
 }
 
 impl Default for Protocol {
-    /// TLS 1.2 and 1.3 with every suite there is, which is the profile `Intermediate`.
+    /// TLS 1.2 and 1.3 with every suite, which is the profile `Intermediate`.
     fn default() -> Self {
         Self::new(Version::Tls12, SUITES)
     }
 }
 
 impl Protocol {
-    /// From `minimum` upwards, and of TLS 1.2 these suites only.
+    /// TLS from `minimum` upwards, for TLS 1.2 with these suites only.
     pub fn new(minimum: Version, suites: &[CipherSuite]) -> Self {
-        let wanted = |suite: &&CipherSuite| suite.is_older() && suites.contains(suite);
-        let older = match minimum {
+        let wanted = |suite: &&CipherSuite| suite.is_of_tls12() && suites.contains(suite);
+        let tls12 = match minimum {
             Version::Tls12 => SUITES.iter().filter(wanted).copied().collect(),
             Version::Tls13 => Vec::new(),
         };
-        Self { older }
+        Self { tls12 }
     }
 
-    /// What does the calculations, and offers no more than this.
+    /// The cryptography provider, limited to these suites.
     pub(crate) fn provider(&self) -> CryptoProvider {
         let mut provider = aws_lc_rs::default_provider();
         provider.cipher_suites.retain(|suite| {
             suite.version().version == ProtocolVersion::TLSv1_3
-                || self.older.iter().any(|wanted| wanted.suite == suite.suite())
+                || self.tls12.iter().any(|wanted| wanted.suite == suite.suite())
         });
         provider
     }
 
     pub(crate) fn versions(&self) -> Vec<&'static SupportedProtocolVersion> {
-        if self.older.is_empty() { vec![&TLS13] } else { vec![&TLS13, &TLS12] }
+        if self.tls12.is_empty() { vec![&TLS13] } else { vec![&TLS13, &TLS12] }
     }
 }
 
-/// As a line of log has it: `VersionTLS13`, or `VersionTLS12` with its suites.
+/// For the log: `VersionTLS13`, or `VersionTLS12` with its suites.
 impl fmt::Display for Protocol {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.older.is_empty() {
+        if self.tls12.is_empty() {
             return formatter.write_str("VersionTLS13");
         }
-        let names: Vec<_> = self.older.iter().map(|suite| suite.name).collect();
+        let names: Vec<_> = self.tls12.iter().map(|suite| suite.name).collect();
         write!(formatter, "VersionTLS12 ({}) and VersionTLS13", names.join(", "))
     }
 }
 
 impl CipherSuite {
-    /// Whether it is one of TLS 1.2.
-    fn is_older(&self) -> bool {
-        // Only there OpenSSL has names of its own.
+    /// Whether it is a suite of TLS 1.2.
+    fn is_of_tls12(&self) -> bool {
+        // OpenSSL uses other names only for these.
         self.name != self.openssl
     }
 
@@ -110,10 +109,10 @@ impl ValueEnum for CipherSuite {
 }
 
 /// `spec.tlsSecurityProfile` of `APIServer/cluster` (`config.openshift.io/v1`), as it is written there.
-/// The default is a cluster that says nothing.
+/// The default is a cluster without a profile.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Profile {
-    /// `type`; empty where the cluster leaves it to us.
+    /// `type`; empty when it is not set.
     pub r#type: String,
     /// `custom.minTLSVersion`.
     pub minimum: String,
@@ -121,18 +120,17 @@ pub struct Profile {
     pub ciphers: Vec<String>,
 }
 
-/// What a profile comes to here.
+/// The settings that a profile results in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EffectiveProfile {
-    /// What is spoken.
+    /// The versions and suites in use.
     pub protocol: Protocol,
-    /// What the profile asks for that cannot be done, by its own names, in its order.
-    pub left_out: Vec<String>,
+    /// What the profile has that is not supported, in its names and its order.
+    pub unsupported: Vec<String>,
 }
 
 impl Profile {
-    /// What the profile comes to. Fails with a profile that is not known, for which there is no reading
-    /// that is surely as strict.
+    /// The settings of the profile. Fails for an unknown profile, because any guess might be less strict.
     pub fn meaning(&self) -> Result<EffectiveProfile, UnknownProfile> {
         let unknown = |field: &'static str, value: &str| UnknownProfile { field, value: shown(value) };
         let custom = self.ciphers.iter().map(String::as_str);
@@ -141,17 +139,17 @@ impl Profile {
             "" | "Intermediate" => ("VersionTLS12", every().collect()),
             "Modern" => ("VersionTLS13", every().collect()),
             "Old" => ("VersionTLS10", every().chain(OLD_CIPHERS.iter().copied()).collect()),
-            // A list that is not there is no opinion.
+            // Without a list every suite is used.
             "Custom" if self.ciphers.is_empty() => (&self.minimum, every().collect()),
             "Custom" => (&self.minimum, custom.collect()),
             other => return Err(unknown("type", other)),
         };
-        let mut left_out = Vec::new();
+        let mut unsupported = Vec::new();
         let minimum = match minimum {
             "" | "VersionTLS12" => Version::Tls12,
             "VersionTLS13" => Version::Tls13,
             older @ ("VersionTLS10" | "VersionTLS11") => {
-                left_out.push(older.to_owned());
+                unsupported.push(older.to_owned());
                 Version::Tls12
             }
             other => return Err(unknown("custom.minTLSVersion", other)),
@@ -160,14 +158,14 @@ impl Profile {
         for name in ciphers {
             match CipherSuite::of_openssl(name) {
                 Some(suite) => suites.push(suite),
-                None => left_out.push(shown(name)),
+                None => unsupported.push(shown(name)),
             }
         }
-        Ok(EffectiveProfile { protocol: Protocol::new(minimum, &suites), left_out })
+        Ok(EffectiveProfile { protocol: Protocol::new(minimum, &suites), unsupported })
     }
 }
 
-/// A profile that says something which is not known.
+/// A profile with an unknown value.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("spec.tlsSecurityProfile.{field} of APIServer/cluster is `{value}`, which is not known")]
 pub struct UnknownProfile {
@@ -175,7 +173,7 @@ pub struct UnknownProfile {
     value: String,
 }
 
-/// Every suite that can be spoken, those of TLS 1.3 first.
+/// Every supported suite, those of TLS 1.3 first.
 static SUITES: &[CipherSuite] = &[
     suite("TLS_AES_128_GCM_SHA256", "TLS_AES_128_GCM_SHA256", rustls::CipherSuite::TLS13_AES_128_GCM_SHA256),
     suite("TLS_AES_256_GCM_SHA384", "TLS_AES_256_GCM_SHA384", rustls::CipherSuite::TLS13_AES_256_GCM_SHA384),
@@ -221,7 +219,7 @@ const fn suite(name: &'static str, openssl: &'static str, suite: rustls::CipherS
 }
 
 /// What the profile `Old` has beyond [`SUITES`] (`config/v1/types_tlssecurityprofile.go` of OpenShift's
-/// API): modes without authenticated encryption and keys that one theft opens for all time.
+/// API): suites without authenticated encryption or without forward secrecy.
 static OLD_CIPHERS: &[&str] = &[
     "ECDHE-ECDSA-AES128-SHA256",
     "ECDHE-RSA-AES128-SHA256",
@@ -254,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn every_suite_of_the_provider_can_be_named() {
+    fn every_suite_of_the_provider_has_a_name() {
         let provider = aws_lc_rs::default_provider();
         let mut known: Vec<_> = SUITES.iter().map(|suite| format!("{:?}", suite.suite)).collect();
         let mut there: Vec<_> =
@@ -265,16 +263,16 @@ mod tests {
         for suite in SUITES {
             let name = format!("{:?}", suite.suite).replacen("TLS13_", "TLS_", 1);
             assert_eq!(suite.name, name);
-            assert_eq!(suite.is_older(), !format!("{:?}", suite.suite).starts_with("TLS13_"));
+            assert_eq!(suite.is_of_tls12(), !format!("{:?}", suite.suite).starts_with("TLS13_"));
         }
     }
 
     #[test]
-    fn what_profiles_come_to() {
+    fn profiles_result_in_settings() {
         let ecdsa = "VersionTLS12 (TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256) and VersionTLS13";
         let every = Protocol::default().to_string();
         let old = format!("VersionTLS10, {}", OLD_CIPHERS.join(", "));
-        for (profile, spoken, left_out) in [
+        for (profile, protocol_text, unsupported) in [
             (Profile::default(), every.as_str(), ""),
             (named("Intermediate"), &every, ""),
             (named("Old"), &every, &old),
@@ -291,17 +289,17 @@ mod tests {
             (custom("VersionTLS12", &[]), &every, ""),
             (custom("", &[]), &every, ""),
         ] {
-            let EffectiveProfile { protocol, left_out: out } = profile.meaning().unwrap();
+            let EffectiveProfile { protocol, unsupported: out } = profile.meaning().unwrap();
             assert_eq!(
                 (protocol.to_string().as_str(), out.join(", ").as_str()),
-                (spoken, left_out),
+                (protocol_text, unsupported),
                 "{profile:?}"
             );
         }
     }
 
     #[test]
-    fn a_profile_that_is_not_known_is_not_guessed_at() {
+    fn an_unknown_profile_is_an_error() {
         for (profile, fault) in [
             (named("Quantum"), "type of APIServer/cluster is `Quantum`, which is not known"),
             (

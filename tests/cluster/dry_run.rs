@@ -50,18 +50,22 @@ async fn with_a_cluster_dry_run_requires_a_token_of_somebody_who_may_create_mach
     server.user("poor-token", "bob\u{1b}[2J", false);
     for arguments in [&[][..], &["--dry-run-access", "authorized"]] {
         let layerpin = start(&server, arguments);
-        let wanted = "a bearer token is wanted, of somebody who may create MachineConfigs; with curl: -H \
+        let required = "a bearer token of a user who may create MachineConfigs is required; with curl: -H \
                       \"Authorization: Bearer $(oc whoami --show-token)\"";
         for none in [None, Some("Basic Z29vZC10b2tlbg=="), Some("Bearer "), Some("good-token")] {
-            assert_eq!(call(&layerpin, none).await, (401, wanted.into(), Some("Bearer".into())), "{none:?}");
+            assert_eq!(
+                call(&layerpin, none).await,
+                (401, required.into(), Some("Bearer".into())),
+                "{none:?}"
+            );
         }
         let unknown = "the cluster does not accept this bearer token";
         assert_eq!(
             call(&layerpin, Some("Bearer bad-token")).await,
             (401, unknown.into(), Some("Bearer".into()))
         );
-        let missing = "`bob\\u{1b}[2J` may not create machineconfigs.machineconfiguration.openshift.io, which is \
-                       what /dry-run asks for";
+        let missing = "`bob\\u{1b}[2J` may not create machineconfigs.machineconfiguration.openshift.io, which \
+                       /dry-run requires";
         assert_eq!(call(&layerpin, Some("Bearer poor-token")).await, (403, missing.into(), None));
         for scheme in ["Bearer", "bearer"] {
             assert_eq!(call(&layerpin, Some(&format!("{scheme} good-token"))).await, (200, "{".into(), None));
@@ -97,14 +101,14 @@ async fn without_an_answer_of_the_api_server_dry_run_is_503_in_time() {
     // So long that only the timeout in the request can expire.
     let layerpin = start(&server, &["--timeout", "60s"]);
     server.forbid("/apis/authentication.k8s.io/v1/tokenreviews", true);
-    let forbidden = "whether the caller may use /dry-run is not known: User \"layerpin\" cannot create it";
+    let forbidden = "cannot check whether the client may use /dry-run: User \"layerpin\" cannot create it";
     assert_eq!(call(&layerpin, Some("Bearer good-token")).await, (503, forbidden.into(), None));
     server.forbid("/apis/authentication.k8s.io/v1/tokenreviews", false);
 
     server.freeze(true);
     let begun = Instant::now();
     let silent = format!(
-        "whether the caller may use /dry-run is not known: the API server {} did not answer in time",
+        "cannot check whether the client may use /dry-run: the API server {} did not answer in time",
         server.address
     );
     let answer = call_at(&layerpin, "/dry-run?timeout=1s", Some("Bearer good-token")).await;

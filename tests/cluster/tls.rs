@@ -13,8 +13,8 @@ use crate::api_server::{API_SERVERS, ApiServer};
 use crate::credentials::{logged, start};
 
 const CHANGED: &str = "TLS settings changed";
-const CHANGED_WITH_LESS: &str = "TLS settings changed, less what cannot be done here";
-const NOT_TAKEN: &str = "TLS settings not taken over; what was spoken before still is";
+const CHANGED_WITH_LESS: &str = "TLS settings changed; part of the profile is not supported";
+const NOT_TAKEN: &str = "TLS settings not applied; still using the previous settings";
 const KIND: &str = "tlsSecurityProfile of APIServer/cluster";
 const LONG: CipherSuite = CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384;
 const SHORT: CipherSuite = CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256;
@@ -49,7 +49,7 @@ async fn new_connections_follow_the_tls_profile_of_the_cluster() {
 
     wants(&server, json!({"type": "Modern", "modern": {}}));
     logged(&layerpin, CHANGED, 1).await;
-    assert_eq!(layerpin.log.with_message(CHANGED)[0]["spoken"], "VersionTLS13");
+    assert_eq!(layerpin.log.with_message(CHANGED)[0]["protocol"], "VersionTLS13");
     assert_eq!(agreed(&layerpin).await, [no_version.clone(), no_version.clone()]);
 
     let custom = json!({"minTLSVersion": "VersionTLS11", "ciphers": [
@@ -60,7 +60,7 @@ async fn new_connections_follow_the_tls_profile_of_the_cluster() {
     let line = layerpin.log.with_message(CHANGED_WITH_LESS).remove(0);
     let spoken = "VersionTLS12 (TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384) and VersionTLS13";
     assert_eq!(
-        (&line["level"], &line["kind"], &line["spoken"], &line["left_out"]),
+        (&line["level"], &line["kind"], &line["protocol"], &line["unsupported"]),
         (&json!("WARN"), &json!(KIND), &json!(spoken), &json!("VersionTLS11, AES128-SHA"))
     );
     let long_alone = [Ok(LONG), Err(AlertReceived(HandshakeFailure))];
@@ -101,7 +101,7 @@ async fn flags_take_precedence_over_the_profile_of_the_cluster() {
     .await;
     // Settings are reloaded in order: when this later change is seen, the profile was read too.
     layerpin.replace("tls.crt", "");
-    layerpin.log.message("serving certificate not taken over; the one before it is in force").await;
+    layerpin.log.message("serving certificate reload failed; still using the previous certificate").await;
     assert_eq!(agreed(&layerpin).await, [Ok(LONG), Ok(SHORT)]);
     assert_eq!(layerpin.log.with_message(CHANGED), [] as [Value; 0]);
 }

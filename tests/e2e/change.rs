@@ -78,7 +78,7 @@ fn a_policy_is_changed_broken_and_mended_and_every_answer_is_by_one_that_was_goo
 
     let broken = Instant::now();
     Mounted::swap_policy(&turn, "policy", "broken", &policy("rules: {floating-tags: deny}"));
-    says(&layerpin, "policy not taken over; the one before it is in force", 1);
+    says(&layerpin, "policy reload failed; still using the previous policy", 1);
     traffic.goes_on();
     is_counted_since(broken);
     let (status, told) = asked(&layerpin, "/readyz", &authority);
@@ -110,7 +110,7 @@ fn replicas_are_rolled_one_after_the_other_and_no_review_is_lost() {
     for (number, replica) in replicas.iter_mut().enumerate() {
         replica.signal(Signal::TERM);
         let told = balancer.turned_away(replica);
-        assert!(told.contains("[-]shutdown failed: the server is about to stop"), "{told}");
+        assert!(told.contains("[-]shutdown failed: the server is shutting down"), "{told}");
         traffic.goes_on();
         let end = replica.end();
         assert_eq!(end.code(), Some(0), "{}", replica.log());

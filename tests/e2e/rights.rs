@@ -106,7 +106,7 @@ fn without_one_of_its_rights_it_says_which_and_goes_on() {
             account.says(&layerpin, "[+]cluster ok");
             let answer = account.dry_run(&layerpin, Some(&Caller::User.token()), &machine_config("x", "os"));
             let forbidden = forbidden(None, None);
-            let expected = format!("whether the caller may use /dry-run is not known: {forbidden}\n");
+            let expected = format!("cannot check whether the client may use /dry-run: {forbidden}\n");
             assert_eq!(answer, (503, expected));
         } else {
             let read = RESOURCES.iter().filter(|it| it.group.name == group && it.plural == resource);

@@ -17,22 +17,22 @@ async fn what_is_no_review_is_refused_with_the_reason() {
     let good = create(&machine_config().image("os:1")).to_string();
     let beta = good.replace("admission.k8s.io/v1\"", "admission.k8s.io/v1beta1\"");
     for (body, reason) in [
-        ("", "the body is empty; an AdmissionReview of admission.k8s.io/v1 is expected\n"),
-        ("hello", "the body is no AdmissionReview: expected value at line 1 column 1\n"),
-        ("\u{0}", "the body is no AdmissionReview: expected value at line 1 column 1\n"),
+        ("", "the body is empty; expected an AdmissionReview of admission.k8s.io/v1\n"),
+        ("hello", "the body is not a valid AdmissionReview: expected value at line 1 column 1\n"),
+        ("\u{0}", "the body is not a valid AdmissionReview: expected value at line 1 column 1\n"),
         (
             "{\"apiVersion\":\"v1\",\"kind\":\"Pod\"}",
-            "the body is `Pod` of `v1`; `AdmissionReview` of `admission.k8s.io/v1` is expected\n",
+            "the body is `Pod` of `v1`; expected `AdmissionReview` of `admission.k8s.io/v1`\n",
         ),
         (
             &beta,
-            "the body is `AdmissionReview` of `admission.k8s.io/v1beta1`; `AdmissionReview` of \
-             `admission.k8s.io/v1` is expected; set `admissionReviewVersions: [v1]` in the webhook configuration\n",
+            "the body is `AdmissionReview` of `admission.k8s.io/v1beta1`; expected `AdmissionReview` of \
+             `admission.k8s.io/v1`; set `admissionReviewVersions: [v1]` in the webhook configuration\n",
         ),
         (
             &format!("{good}{good}"),
             &format!(
-                "the body is no AdmissionReview: trailing characters at line 1 column {}\n",
+                "the body is not a valid AdmissionReview: trailing characters at line 1 column {}\n",
                 good.len() + 1
             ),
         ),
@@ -51,7 +51,8 @@ async fn what_is_no_review_is_refused_with_the_reason() {
 #[tokio::test]
 async fn nine_mebibytes_are_too_much_however_they_come() {
     let layerpin = Layerpin::start();
-    let reason = "the body has more than 8388608 bytes; two MachineConfigs of the largest size fit in that\n";
+    let reason =
+        "the body is larger than 8388608 bytes, which two MachineConfigs of the largest size do not exceed\n";
     let large = vec![b' '; 9 * 1024 * 1024];
     let whole = layerpin.webhooks.post("/validate", large.clone()).await;
     assert_eq!(whole.refusal(), (413, reason));
@@ -70,7 +71,7 @@ async fn other_methods_paths_and_timeouts_are_refused() {
     }
     assert_eq!(layerpin.webhooks.post("/other", "").await.status, 404);
     let answer = layerpin.webhooks.post("/validate?timeout=abc", "").await;
-    assert_eq!(answer.refusal(), (400, "timeout=`abc` is no duration; write it as 10s\n"));
+    assert_eq!(answer.refusal(), (400, "timeout=`abc` is not a valid duration; write it as 10s\n"));
     next_is_served(&layerpin, "abc").await;
 }
 

@@ -83,7 +83,7 @@ fn files_that_are_broken_are_named_with_the_place_and_what_to_do() {
     };
     let (no_base64, no_certificate) = (between("rubbish!"), between("cnViYmlzaA=="));
     let pem = "PEM that begins with `BEGIN CERTIFICATE` is expected";
-    let (at, mend) = (lines + 1, "mend it or take it out");
+    let (at, mend) = (lines + 1, "fix it or remove it");
     let pair = "--tls-cert and --tls-key: ";
     let serving = ["--tls-cert", "one", "--tls-key", "two"];
     for (arguments, one, two, expected) in [
@@ -92,8 +92,8 @@ fn files_that_are_broken_are_named_with_the_place_and_what_to_do() {
             first,
             two.key_pem(),
             format!(
-                "{pair}one and two do not fit together: keys may not be consistent: KeyMismatch; the key must \
-                 be that of the first certificate"
+                "{pair}one and two do not match: keys may not be consistent: KeyMismatch; the key must \
+                 belong to the first certificate in the file"
             ),
         ),
         (

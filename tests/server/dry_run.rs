@@ -80,7 +80,7 @@ async fn a_body_that_is_not_a_machine_config_is_refused_with_the_reason() {
     let layerpin = Layerpin::start();
     let pod = "{\"apiVersion\":\"v1\",\"kind\":\"Pod\"}";
     for (body, reason) in [
-        ("", "the body is empty; a MachineConfig or an AdmissionReview is expected\n"),
+        ("", "the body is empty; expected a MachineConfig or an AdmissionReview\n"),
         (
             pod,
             "not a MachineConfig: apiVersion is `v1`, kind is `Pod`; expected \

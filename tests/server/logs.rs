@@ -67,8 +67,8 @@ async fn each_review_is_one_line_with_its_fields() {
             "deny",
             json!({"image": absent, "rules": "floating-tag,unpullable-image,malformed-reference"}),
         ),
-        line("mutate", "CREATE", "pass", json!({"note": "names no image"})),
-        line("validate", "DELETE", "pass", json!({"note": "neither created nor updated"})),
+        line("mutate", "CREATE", "pass", json!({"note": "object has no image"})),
+        line("validate", "DELETE", "pass", json!({"note": "operation is neither CREATE nor UPDATE"})),
         line(
             "validate",
             "CREATE",
@@ -111,12 +111,12 @@ async fn dry_runs_and_refused_requests_are_logged() {
     for path in ["/mutate", "/validate", "/dry-run"] {
         layerpin.webhooks.post(path, "").await;
     }
-    let empty = "the body is empty; an AdmissionReview of admission.k8s.io/v1 is expected";
+    let empty = "the body is empty; expected an AdmissionReview of admission.k8s.io/v1";
     let refused = |endpoint: &str, reason: &str| json!({"level": "WARN", "message": "request refused", "endpoint": endpoint, "reason": reason});
     let expected = [
         refused("mutate", empty),
         refused("validate", empty),
-        refused("dry-run", "the body is empty; a MachineConfig or an AdmissionReview is expected"),
+        refused("dry-run", "the body is empty; expected a MachineConfig or an AdmissionReview"),
     ];
     assert_eq!(lines(&layerpin, "request refused", 3).await, expected);
 }

@@ -42,7 +42,7 @@ async fn a_changed_registries_conf_is_taken_over_and_a_broken_one_is_not() {
     assert!(is_pullable(&layerpin, &format!("one.example/acme/os@{}", push("4.18.1"))).await);
 
     layerpin.replace("registries.conf", "[[registry]]\nlocation = 5\n");
-    let message = "registries.conf not taken over; what was before is in force";
+    let message = "registries.conf: reload failed; still using the previous content";
     layerpin.log.message(message).await;
     let fault = only_fault(&layerpin, message);
     assert!(fault.contains("/registries.conf:2: "), "{fault}");
@@ -74,11 +74,11 @@ async fn changed_certificates_of_hosts_are_taken_over_and_broken_ones_are_not() 
     assert!(!is_pullable(&layerpin, &image("acme/untrusted")).await);
 
     layerpin.replace(&file, &authority.ca_pem());
-    layerpin.log.message("certificates of registries changed").await;
+    layerpin.log.message("registry certificates changed").await;
     assert!(is_pullable(&layerpin, &image("acme/trusted")).await);
 
     layerpin.replace(&file, "-----BEGIN CERTIFICATE-----\nrubbish\n-----END CERTIFICATE-----\n");
-    let message = "certificates of registries not taken over; what was before is in force";
+    let message = "registry certificates: reload failed; still using the previous content";
     layerpin.log.message(message).await;
     let fault = only_fault(&layerpin, message);
     assert!(fault.contains("/ca.crt: line "), "{fault}");
@@ -86,7 +86,7 @@ async fn changed_certificates_of_hosts_are_taken_over_and_broken_ones_are_not() 
 
     layerpin.replace(&file, &(authority.ca_pem() + &Authority::named("another").ca_pem()));
     eventually("the folder is in force again", async || {
-        (layerpin.log.with_message("certificates of registries changed").len() == 2).then_some(())
+        (layerpin.log.with_message("registry certificates changed").len() == 2).then_some(())
     })
     .await;
     assert!(is_pullable(&layerpin, &image("acme/mended")).await);

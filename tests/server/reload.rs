@@ -28,13 +28,13 @@ async fn a_changed_policy_is_taken_over_and_a_broken_one_is_not() {
     assert_eq!(layerpin.admin.get("/readyz").await.status, 200);
 
     layerpin.replace("policy.yaml", &policy("  rules: {floating-tags: deny}\n"));
-    let line = layerpin.log.message("policy not taken over; the one before it is in force").await;
+    let line = layerpin.log.message("policy reload failed; still using the previous policy").await;
     let fault = line["error"].as_str().unwrap();
     assert!(fault.contains("policy.yaml:5: unknown rule `floating-tags`"), "{fault}");
     assert!(allowed().await);
     let ready = layerpin.admin.get("/readyz").await;
     assert_eq!(ready.status, 503);
-    assert!(ready.text.contains(&format!("[-]policy failed: {fault}; the policy before it is in force")));
+    assert!(ready.text.contains(&format!("[-]policy failed: {fault}; still using the previous policy")));
     assert_eq!(layerpin.admin.get("/readyz?exclude=policy").await.status, 200);
     assert_eq!(layerpin.metric("layerpin_policy_reload_failures_total").await, Some(1.0));
 
@@ -82,7 +82,7 @@ async fn changed_credentials_are_taken_over_and_broken_ones_are_not() {
     assert_eq!(pinned("1").await, Some(digest("4.18.1")), "what was refused before is asked for anew");
 
     layerpin.replace("auth.json", "{\"auths\": {\"quay.io\": {\"auth\": 5, \"x\": \"c2VjcmV0\"}}}");
-    let message = "credentials not taken over; those before them are in force";
+    let message = "registry credentials: reload failed; still using the previous content";
     let fault = layerpin.log.message(message).await["error"].as_str().unwrap().to_owned();
     assert!(fault.contains("auth.json: line 1, column ") && !fault.contains("c2VjcmV0"), "{fault}");
     assert_eq!(pinned("2").await, Some(digest("4.18.2")));

@@ -51,7 +51,7 @@ async fn no_credential_is_in_anything_that_a_run_prints() {
     layerpin.log.message(message).await;
     ask_all("4").await;
     layerpin.replace("auth.json", &format!("{{\"auths\": {{\"{host}\": {{\"auth\": \"{basic}\"}}}}"));
-    layerpin.log.message("credentials not taken over; those before them are in force").await;
+    layerpin.log.message("registry credentials: reload failed; still using the previous content").await;
 
     printed += &layerpin.metrics().await;
     printed += &layerpin.log.text();

@@ -23,7 +23,7 @@ async fn sigterm_turns_readiness_away_and_finishes_what_is_in_work() {
     layerpin.log.message("stopping").await;
     let ready = layerpin.admin.get("/readyz").await;
     assert_eq!(ready.status, 503);
-    assert!(ready.text.contains("[-]shutdown failed: the server is about to stop"), "{}", ready.text);
+    assert!(ready.text.contains("[-]shutdown failed: the server is shutting down"), "{}", ready.text);
 
     eventually("no new connection is taken", async || {
         Wire::try_connect(layerpin.address, &layerpin.authority).await.is_err().then_some(())

@@ -38,9 +38,9 @@ async fn a_new_pair_behind_a_swapped_link_is_served_and_one_that_does_not_fit_is
     assert_eq!(layerpin.admin.get("/healthz").await.status, 200);
 
     swap_data(&mount, "v2", &[("tls.crt", second.certificate_pem()), ("tls.key", first.key_pem())]);
-    let message = "serving certificate not taken over; the one before it is in force";
+    let message = "serving certificate reload failed; still using the previous certificate";
     let fault = layerpin.log.message(message).await["error"].as_str().unwrap().to_owned();
-    assert!(fault.starts_with("tls/tls.crt and tls/tls.key do not fit together: "), "{fault}");
+    assert!(fault.starts_with("tls/tls.crt and tls/tls.key do not match: "), "{fault}");
     assert!(Wire::try_connect(layerpin.address, &one.ca_pem()).await.is_ok());
 
     swap_data(&mount, "v3", &secret_of(&second));
@@ -66,12 +66,12 @@ async fn a_certificate_that_does_not_count_is_told_at_the_start_and_mended_witho
         (
             2000,
             2001,
-            "the serving certificate tls/tls.crt has ended at 2001-01-01T00:00:00Z; renew it, and the new one is taken over",
+            "the serving certificate tls/tls.crt expired at 2001-01-01T00:00:00Z; renew it, the new one is loaded without a restart",
         ),
         (
             3000,
             3001,
-            "the serving certificate tls/tls.crt does not count before 3000-01-01T00:00:00Z; is the clock right?",
+            "the serving certificate tls/tls.crt is not valid before 3000-01-01T00:00:00Z; check the clock of this machine",
         ),
     ] {
         let setup = Setup::serve().known_by(&authority);
@@ -80,7 +80,7 @@ async fn a_certificate_that_does_not_count_is_told_at_the_start_and_mended_witho
         swap_data(&mount, "v1", &[("tls.crt", &certificate), ("tls.key", &key)]);
         let files = ["--tls-cert", "tls/tls.crt", "--tls-key", "tls/tls.key"];
         let layerpin = setup.arguments(files).start();
-        let line = layerpin.log.message("no client accepts the serving certificate").await;
+        let line = layerpin.log.message("clients reject the serving certificate").await;
         assert_eq!((&line["level"], &line["fault"]), (&json!("ERROR"), &json!(fault)));
         assert!(layerpin.admin.try_get("/readyz").await.is_err());
         // The kubelet does not look at the certificate.
@@ -153,27 +153,27 @@ async fn a_handshake_that_somebody_can_mend_is_told_with_what_to_do() {
     let told = async |fault: &str| {
         let claim = format!("the log says: {fault}");
         let line = eventually(&claim, async || {
-            let lines = layerpin.log.with_message("a TLS handshake failed");
+            let lines = layerpin.log.with_message("TLS handshake failed");
             lines.into_iter().find(|line| line["fault"].as_str().is_some_and(|told| told.contains(fault)))
         })
         .await;
         assert_eq!(line["level"], "WARN");
-        assert!(line["caller"].as_str().unwrap().starts_with("127.0.0.1:"), "{line}");
+        assert!(line["client"].as_str().unwrap().starts_with("127.0.0.1:"), "{line}");
     };
     assert!(layerpin.webhooks.try_post("/validate", "").await.is_err());
-    told("the caller shows no certificate, and `--client-ca` asks for one; give the API server one").await;
+    told("the client sent no certificate, but `--client-ca` requires one; configure").await;
 
     let stranger = Authority::new().issue_client("apiserver");
     let stranger = Client::with_identity(layerpin.address, &layerpin.authority, &stranger);
     assert!(stranger.try_post("/validate", "").await.is_err());
-    told("the caller's certificate is none of `--client-ca`: ").await;
+    told("the client certificate is not issued by a CA in `--client-ca`: ").await;
 
     assert!(Wire::try_connect(layerpin.address, &Authority::new().ca_pem()).await.is_err());
-    told("the caller does not accept the serving certificate (UnknownCA); look whether the `caBundle`").await;
+    told("the client rejected the serving certificate (UnknownCA); check that the `caBundle`").await;
 
     let old = Wire::agreed(layerpin.address, &layerpin.authority, &TLS12, None).await;
     assert_eq!(old, Err(AlertReceived(ProtocolVersion)));
-    told("the caller has no TLS version or cipher suite in common with this server").await;
+    told("the client has no TLS version or cipher suite in common with this server").await;
 }
 
 #[tokio::test]
