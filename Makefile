@@ -25,8 +25,8 @@ image: ## Build the container image (IMAGE=NAME:TAG; more settings in deploy/ima
 	@deploy/image.sh "$(IMAGE)"
 
 bench: ## Measure speed and memory of the release binary (BENCH_REVIEWS=N, BENCH_REFERENCES=N: instead of a million)
-	@tests/packages.sh wrk:wrk
-	@missed=0; for bench in road registry lineage payload files cluster; do \
+	@tests/packages.sh wrk:wrk valgrind:valgrind
+	@missed=0; for bench in road instructions registry lineage payload files cluster; do \
 		nice cargo bench --locked --quiet --bench $$bench || missed=1; \
 	done; exit $$missed
 
