@@ -1,4 +1,4 @@
-//! ConnectionLimits: who is too slow or too much is let go, and the others are served.
+//! Limits: slow and excessive clients are closed, and the others are served.
 
 use std::time::Duration;
 
@@ -14,9 +14,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use crate::embedded::Embedded;
 
 #[tokio::test]
-async fn silent_clients_are_let_go() {
+async fn silent_connections_are_closed() {
     let short = Duration::from_millis(200);
-    // Each has its own server: nobody who shakes hands may be hurried.
+    // Each has its own server, because a short limit would also apply to the handshake of the other.
     let server = Embedded::start(ConnectionLimits { handshake: short, ..ConnectionLimits::default() }).await;
     let silent = tokio::net::TcpStream::connect(server.address).await.unwrap();
     in_time("the handshake is given up", silent.readable()).await.unwrap();
@@ -28,7 +28,7 @@ async fn silent_clients_are_let_go() {
 }
 
 #[tokio::test]
-async fn a_slow_head_does_not_wait_for_the_idle_deadline() {
+async fn a_slow_head_is_closed_before_the_idle_timeout() {
     let limits = ConnectionLimits { head: Duration::from_millis(200), ..ConnectionLimits::default() };
     let server = Embedded::start(limits).await;
     let mut slow = server.wire().await;
@@ -37,7 +37,7 @@ async fn a_slow_head_does_not_wait_for_the_idle_deadline() {
 }
 
 #[tokio::test]
-async fn a_body_that_does_not_come_is_not_waited_for() {
+async fn a_body_that_does_not_arrive_is_answered_with_408() {
     let server = Embedded::start(ConnectionLimits::default()).await;
     let mut slow = server.wire().await;
     slow.send("POST /validate?timeout=500ms HTTP/1.1\r\nhost: a\r\ncontent-length: 100\r\n\r\n{").await;
@@ -51,7 +51,7 @@ async fn a_body_that_does_not_come_is_not_waited_for() {
 }
 
 #[tokio::test]
-async fn beyond_the_limits_the_answer_comes_at_once_and_says_so() {
+async fn a_request_beyond_a_limit_is_rejected_at_once_with_the_limit() {
     let registry = Registry::start().unwrap();
     let review = create(&machine_config().image(&format!("{}/acme/os:1", registry.host())));
     for (limits, status, message) in [
@@ -77,21 +77,21 @@ async fn beyond_the_limits_the_answer_comes_at_once_and_says_so() {
         registry.set_fault(Fault::FreezeAfterAccept.on("/manifests/"));
         let client = server.webhooks.clone();
         let body = review.clone();
-        let in_work = tokio::spawn(async move { client.review("/validate", &body).await });
+        let in_progress = tokio::spawn(async move { client.review("/validate", &body).await });
         registry.requests_arrived(1).await.unwrap();
         let mut second = server.wire().await;
         second.send(post_of("/validate", &review.to_string())).await;
         let (found, body) = in_time(message, second.answer()).await;
         assert_eq!((found.as_str(), body.as_str()), (status, message));
-        assert!(!in_work.is_finished(), "it was in work all the time");
+        assert!(!in_progress.is_finished(), "it was in progress all the time");
         registry.clear_fault();
-        let first = in_time("the review in work is answered", in_work).await;
+        let first = in_time("the review in progress is answered", in_progress).await;
         assert_eq!(first.unwrap()["response"]["uid"], UID);
     }
 }
 
 #[tokio::test]
-async fn idle_connections_keep_no_working_one_out() {
+async fn idle_connections_do_not_keep_out_a_working_one() {
     let server = Embedded::start(ConnectionLimits::default()).await;
     // Each takes two files here: this end and the server's.
     let files = rlimit::increase_nofile_limit(rlimit::INFINITY).unwrap();
@@ -105,7 +105,7 @@ async fn idle_connections_keep_no_working_one_out() {
     assert_eq!(answer["response"]["uid"], UID);
 }
 
-/// Sends the first bytes, and then `more` byte by byte, until the server cuts it off.
+/// Sends the first bytes, and then `more` byte by byte, until the server closes the connection.
 async fn dribble(wire: Wire, first: &[u8], more: u8) {
     let (mut read, mut write) = tokio::io::split(wire.0);
     // Slower than the server is, by far; a client that hurried would be cut off for the length of its head.
@@ -118,18 +118,18 @@ async fn dribble(wire: Wire, first: &[u8], more: u8) {
             write.flush().await?;
         }
     };
-    let cut_off = async { while read.read(&mut [0; 64]).await.is_ok_and(|length| length > 0) {} };
+    let closed = async { while read.read(&mut [0; 64]).await.is_ok_and(|length| length > 0) {} };
     let ends = async {
         tokio::select! {
             outcome = send => drop::<std::io::Result<()>>(outcome),
-            () = cut_off => {}
+            () = closed => {}
         }
     };
-    in_time("the server cuts it off", ends).await;
+    in_time("the server closes the connection", ends).await;
 }
 
 #[tokio::test]
-async fn a_client_that_sends_byte_by_byte_gains_no_time() {
+async fn a_client_that_sends_byte_by_byte_gets_no_more_time() {
     let server =
         Embedded::start(ConnectionLimits { head: Duration::from_millis(200), ..ConnectionLimits::default() })
             .await;
@@ -165,7 +165,7 @@ async fn a_head_of_http_2_that_does_not_end_is_closed() {
     dribble(wire, &[preface, settings, headers, continuation].concat(), 0).await;
 }
 
-/// An answer that fits in no buffer on the way.
+/// A response that is larger than every buffer on the way.
 const LARGE: usize = 16 * 1024 * 1024;
 
 fn large() -> Router {
@@ -174,7 +174,7 @@ fn large() -> Router {
         .route("/small", post(|| async { "ok" }))
 }
 
-/// Asks for [`LARGE`], and returns when the first of it is there.
+/// Requests [`LARGE`], and returns when its first bytes have arrived.
 async fn ask_for_large(server: &Embedded) -> Wire {
     let mut wire = server.wire().await;
     wire.send("GET /large HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").await;
@@ -185,7 +185,7 @@ async fn ask_for_large(server: &Embedded) -> Wire {
 }
 
 #[tokio::test]
-async fn an_answer_on_its_way_is_not_cut_when_places_are_short() {
+async fn a_response_in_progress_is_not_cut_at_the_connection_limit() {
     let server =
         Embedded::with_routes(ConnectionLimits { connections: 1, ..ConnectionLimits::default() }, large())
             .await;
@@ -199,7 +199,7 @@ async fn an_answer_on_its_way_is_not_cut_when_places_are_short() {
 }
 
 #[tokio::test]
-async fn who_does_not_take_the_answer_is_let_go() {
+async fn a_client_that_does_not_read_its_response_is_closed() {
     let limits =
         ConnectionLimits { body: Duration::from_millis(200), connections: 1, ..ConnectionLimits::default() };
     let server = Embedded::with_routes(limits, large()).await;
@@ -213,7 +213,7 @@ async fn who_does_not_take_the_answer_is_let_go() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_thousand_equal_tags_at_once_cost_one_question() {
+async fn a_thousand_equal_tags_at_once_cost_one_request() {
     let registry = Registry::start().unwrap();
     registry.push("acme/os", Some("1"), &layerpin_sample_registry::images::Image::base("4.18.1"));
     // So that they come together.

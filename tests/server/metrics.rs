@@ -1,4 +1,4 @@
-//! The metrics, as the admin address shows them after known events.
+//! The metrics at the admin address after known events.
 
 use layerpin_sample_registry::Authority;
 use layerpin_test_support::documents::{create, machine_config, policy, update};
@@ -6,7 +6,7 @@ use layerpin_test_support::os_registry::OsRegistry;
 use layerpin_test_support::program::{Setup, metric};
 
 #[tokio::test]
-async fn every_metric_tells_what_happened() {
+async fn every_metric_counts_its_events() {
     let OsRegistry { registry: _registry, host, digest } = OsRegistry::start();
     let tagged = machine_config().image(&format!("{host}/acme/os:1"));
     let pinned = machine_config().image(&format!("{host}/acme/os@{digest}"));

@@ -13,7 +13,7 @@ use serde_json::json;
 use crate::answers::patched;
 
 #[tokio::test]
-async fn a_changed_policy_is_taken_over_and_a_broken_one_is_not() {
+async fn a_changed_policy_is_loaded_and_a_broken_one_is_not() {
     let OsRegistry { registry, .. } = OsRegistry::start();
     let tagged = create(&machine_config().image(&format!("{}/acme/os:1", registry.host())));
     let layerpin = Setup::serve().policy("  rules: {floating-tag: deny}\n").start();
@@ -39,12 +39,12 @@ async fn a_changed_policy_is_taken_over_and_a_broken_one_is_not() {
     assert_eq!(layerpin.metric("layerpin_policy_reload_failures_total").await, Some(1.0));
 
     layerpin.replace("policy.yaml", &policy("  rules: {floating-tag: deny}\n"));
-    eventually("the policy is mended", async || (!allowed().await).then_some(())).await;
+    eventually("the policy is fixed", async || (!allowed().await).then_some(())).await;
     assert_eq!(layerpin.admin.get("/readyz").await.status, 200);
 }
 
 #[tokio::test]
-async fn a_policy_behind_a_swapped_link_is_taken_over() {
+async fn a_policy_behind_a_swapped_link_is_loaded() {
     let setup = Setup::serve();
     let mount = setup.path("policy");
     swap_data(&mount, "v1", &[("policy.yaml", &policy("  rules: {floating-tag: deny}\n"))]);
@@ -62,7 +62,7 @@ async fn a_policy_behind_a_swapped_link_is_taken_over() {
 }
 
 #[tokio::test]
-async fn changed_credentials_are_taken_over_and_broken_ones_are_not() {
+async fn changed_credentials_are_loaded_and_broken_ones_are_not() {
     let registry = Registry::builder().basic_auth("robot", "second-word").start().unwrap();
     let host = registry.host();
     registry.push("acme/os", Some("1"), &Image::base("4.18.1"));
@@ -90,7 +90,7 @@ async fn changed_credentials_are_taken_over_and_broken_ones_are_not() {
     layerpin.replace("auth.json", &auth_file(&auths("third")));
     let changes =
         async || Some(()).filter(|()| layerpin.log.with_message("registry credentials changed").len() == 2);
-    eventually("the mended file is taken over", changes).await;
+    eventually("the fixed file is loaded", changes).await;
     // Several looks have passed over the broken file by then, or one; it is told of once.
     assert_eq!(layerpin.log.with_message(message).len(), 1);
 }

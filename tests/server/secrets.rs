@@ -1,4 +1,4 @@
-//! Credentials: shown to the registry that they are for, and to nobody else.
+//! Credentials are sent to the registry that they are for, and printed nowhere.
 
 use base64::prelude::{BASE64_STANDARD, Engine};
 use layerpin_sample_registry::images::Image;
@@ -11,7 +11,7 @@ const PASSWORD: &str = "hunter2-hunter2";
 const IDENTITY: &str = "identity-token-of-the-robot";
 
 #[tokio::test]
-async fn no_credential_is_in_anything_that_a_run_prints() {
+async fn no_credential_is_printed() {
     let tokens = TokenService::builder().user("robot", PASSWORD).start().unwrap();
     let registry = Registry::builder().bearer_auth(&tokens).start().unwrap();
     let refusing = Registry::builder().basic_auth("robot", "another-word").start().unwrap();

@@ -1,4 +1,4 @@
-//! The end of a server: what is in work is finished first.
+//! Shutdown: the requests in progress are finished first.
 
 use layerpin_sample_registry::Fault;
 use layerpin_test_support::client::Wire;
@@ -9,14 +9,14 @@ use layerpin_test_support::program::{Layerpin, Setup};
 use rustix::process::Signal;
 
 #[tokio::test]
-async fn sigterm_turns_readiness_away_and_finishes_what_is_in_work() {
+async fn sigterm_turns_readiness_away_and_finishes_what_is_in_progress() {
     let OsRegistry { registry, .. } = OsRegistry::start();
     let mut layerpin = Setup::serve().arguments(["--timeout", "60s"]).start();
     // Held until it is let go, and not just for as long as a connection may take to come about.
     registry.set_fault(Fault::FreezeAfterAccept.on("/manifests/"));
     let review = create(&machine_config().image(&format!("{}/acme/os:1", registry.host())));
     let client = layerpin.webhooks.clone();
-    let in_work = tokio::spawn(async move { client.review("/validate", &review).await });
+    let in_progress = tokio::spawn(async move { client.review("/validate", &review).await });
     registry.requests_arrived(1).await.unwrap();
 
     layerpin.signal(Signal::TERM);
@@ -29,16 +29,16 @@ async fn sigterm_turns_readiness_away_and_finishes_what_is_in_work() {
         Wire::try_connect(layerpin.address, &layerpin.authority).await.is_err().then_some(())
     })
     .await;
-    assert!(!in_work.is_finished(), "it is in work still");
+    assert!(!in_progress.is_finished(), "it is still in progress");
     registry.clear_fault();
-    let answer = in_time("what was in work is answered", in_work).await.unwrap();
+    let answer = in_time("the request in progress is answered", in_progress).await.unwrap();
     assert_eq!(answer["response"]["allowed"], false);
     assert_eq!(layerpin.end().await.code(), Some(0));
     layerpin.log.message("stopped").await;
 }
 
 #[tokio::test]
-async fn sigint_ends_at_once() {
+async fn sigint_stops_at_once() {
     let mut layerpin = Layerpin::start();
     layerpin.signal(Signal::INT);
     assert_eq!(layerpin.end().await.code(), Some(0));

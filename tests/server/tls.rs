@@ -1,4 +1,4 @@
-//! Certificates: served, exchanged, and asked for; and the protocols behind them.
+//! Certificates, client certificates, TLS versions and cipher suites.
 
 use std::time::{Duration, Instant};
 
@@ -18,7 +18,7 @@ use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 #[tokio::test]
-async fn both_versions_of_http_are_answered() {
+async fn http_1_and_http_2_are_served() {
     let layerpin = Layerpin::start();
     let old = Client::of_http_1(layerpin.address, &layerpin.authority);
     assert_eq!(old.post("/validate", "").await.version, Version::HTTP_11);
@@ -26,7 +26,7 @@ async fn both_versions_of_http_are_answered() {
 }
 
 #[tokio::test]
-async fn a_new_pair_behind_a_swapped_link_is_served_and_one_that_does_not_fit_is_not() {
+async fn a_new_pair_behind_a_swapped_link_is_served_and_one_that_does_not_match_is_not() {
     let (one, two) = (Authority::new(), Authority::new());
     let setup = Setup::serve().known_by(&one);
     let mount = setup.path("tls");
@@ -50,7 +50,7 @@ async fn a_new_pair_behind_a_swapped_link_is_served_and_one_that_does_not_fit_is
     assert_eq!(client.get("/healthz").await.status, 200);
 }
 
-/// A certificate for loopback that counts from one year to another.
+/// A certificate for loopback that is valid from one year to another.
 fn valid_between(from: i32, until: i32) -> (String, String) {
     let mut parameters = CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
     parameters.not_before = rcgen::date_time_ymd(from, 1, 1);
@@ -60,7 +60,7 @@ fn valid_between(from: i32, until: i32) -> (String, String) {
 }
 
 #[tokio::test]
-async fn a_certificate_that_does_not_count_is_told_at_the_start_and_mended_without_a_restart() {
+async fn an_invalid_certificate_is_logged_at_the_start_and_replaced_without_a_restart() {
     let authority = Authority::new();
     for (from, until, fault) in [
         (
@@ -98,7 +98,7 @@ async fn a_certificate_that_does_not_count_is_told_at_the_start_and_mended_witho
 }
 
 #[tokio::test]
-async fn only_callers_with_a_certificate_reach_the_webhooks_when_they_must_have_one() {
+async fn with_a_client_ca_only_clients_with_a_certificate_reach_the_webhooks() {
     let callers = Authority::new();
     let setup = Setup::serve();
     let file = setup.write("clients.crt", &callers.ca_pem());
@@ -119,11 +119,11 @@ async fn only_callers_with_a_certificate_reach_the_webhooks_when_they_must_have_
     assert_eq!(answer["response"]["auditAnnotations"]["findings"], "malformed-reference=deny");
 }
 
-/// How long the server listens to a client that it has turned away.
+/// How long the server reads from a client that it has rejected.
 const LISTENS_ON: Duration = Duration::from_secs(1);
 
 #[tokio::test]
-async fn who_shows_no_certificate_reads_so_though_still_sending() {
+async fn a_client_without_a_certificate_reads_the_alert_while_it_is_sending() {
     let setup = Setup::serve();
     let file = setup.write("clients.crt", &Authority::new().ca_pem());
     let layerpin = setup.arguments(["--client-ca".as_ref(), file.as_os_str()]).start();
@@ -144,7 +144,7 @@ async fn who_shows_no_certificate_reads_so_though_still_sending() {
 }
 
 #[tokio::test]
-async fn a_handshake_that_somebody_can_mend_is_told_with_what_to_do() {
+async fn a_failed_handshake_is_logged_with_what_to_do() {
     let callers = Authority::new();
     let setup = Setup::serve();
     let file = setup.write("clients.crt", &callers.ca_pem());
@@ -177,7 +177,7 @@ async fn a_handshake_that_somebody_can_mend_is_told_with_what_to_do() {
 }
 
 #[tokio::test]
-async fn flags_say_which_version_and_suites_are_spoken_at_both_addresses() {
+async fn flags_set_the_version_and_the_suites_of_both_addresses() {
     let every = Layerpin::start();
     let newest = Setup::serve().arguments(["--tls-min-version", "VersionTLS13"]).start();
     let suites = "TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384,TLS_AES_128_GCM_SHA256";
