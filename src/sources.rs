@@ -111,30 +111,24 @@ impl Sources {
         deadline: Instant,
     ) -> Answer {
         if let Some(cause) = refusal(question, facts, policy) {
-            return question.unanswered(&cause);
+            return question.answer_from(None, &cause);
         }
         let registry = match &self.origin {
             FactSource::Network { registry, .. } => registry,
-            FactSource::Offline => return question.unanswered(&Cause::Offline),
-            FactSource::Recorded(recorded) => return question.answer_from(recorded, &Cause::NotRecorded),
+            FactSource::Offline => return question.answer_from(None, &Cause::Offline),
+            FactSource::Recorded(facts) => return question.answer_from(Some(facts), &Cause::NotRecorded),
         };
         match question {
-            Question::Image { reference, manifest, platforms, .. } => {
-                let (manifest, image) = match (manifest, platforms) {
-                    (None, None) => (None, None),
-                    (Some(freshness), None) => {
-                        (Some(registry.manifest(reference, *freshness, deadline).await), None)
-                    }
-                    (None, Some(platforms)) => {
-                        (None, Some(registry.image(reference, platforms, deadline).await))
-                    }
-                    (Some(freshness), Some(platforms)) => {
-                        let (manifest, image) =
-                            registry.manifest_and_image(reference, *freshness, platforms, deadline).await;
-                        (Some(manifest), Some(image))
-                    }
+            Question::Image { reference, manifest, platforms: Some(platforms), .. } => {
+                let (manifest, image) = registry.image(reference, *manifest, platforms, deadline).await;
+                Answer::Image { manifest, image: Some(image) }
+            }
+            Question::Image { reference, manifest, platforms: None, .. } => {
+                let manifest = match manifest {
+                    Some(freshness) => Some(registry.manifest(reference, *freshness, deadline).await),
+                    None => None,
                 };
-                Answer::Image { manifest, image }
+                Answer::Image { manifest, image: None }
             }
             Question::Payload { reference } => Answer::Payload(registry.payload(reference, deadline).await),
         }

@@ -104,11 +104,6 @@ impl Question {
         }
     }
 
-    /// Tells whether only a new look-up answers the question.
-    pub fn wants_fresh_answer(&self) -> bool {
-        matches!(self, Self::Image { manifest: Some(Freshness::Fresh), .. })
-    }
-
     /// Adds what `other` asks for. Tells whether it could: both must be about the same image or payload.
     pub fn join(&mut self, other: &Self) -> bool {
         if self.reference() != other.reference() {
@@ -132,28 +127,22 @@ impl Question {
         }
     }
 
-    /// The answer that `facts` hold; a part that they lack is unknown for `cause`.
-    pub fn answer_from(&self, facts: &Facts, cause: &Cause) -> Answer {
-        fn or_unknown<T: Clone>(fact: Option<&Fact<T>>, cause: &Cause) -> Fact<T> {
+    /// The answer that `facts` hold, if there are any; a part that they lack is unknown for `cause`.
+    pub fn answer_from(&self, facts: Option<&Facts>, cause: &Cause) -> Answer {
+        fn found<T: Clone>(fact: Option<&Fact<T>>, cause: &Cause) -> Fact<T> {
             fact.cloned().unwrap_or_else(|| Fact::Unknown(cause.clone()))
         }
         match self {
             Self::Image { reference, manifest, platforms, .. } => Answer::Image {
-                manifest: manifest.map(|_| or_unknown(facts.manifests.get(reference), cause)),
-                image: platforms.as_ref().map(|_| or_unknown(facts.images.get(reference), cause)),
+                manifest: manifest
+                    .map(|_| found(facts.and_then(|facts| facts.manifests.get(reference)), cause)),
+                image: platforms
+                    .as_ref()
+                    .map(|_| found(facts.and_then(|facts| facts.images.get(reference)), cause)),
             },
-            Self::Payload { reference } => Answer::Payload(or_unknown(facts.payloads.get(reference), cause)),
-        }
-    }
-
-    /// The answer to a question that nobody was asked.
-    pub fn unanswered(&self, cause: &Cause) -> Answer {
-        match self {
-            Self::Image { manifest, platforms, .. } => Answer::Image {
-                manifest: manifest.map(|_| Fact::Unknown(cause.clone())),
-                image: platforms.as_ref().map(|_| Fact::Unknown(cause.clone())),
-            },
-            Self::Payload { .. } => Answer::Payload(Fact::Unknown(cause.clone())),
+            Self::Payload { reference } => {
+                Answer::Payload(found(facts.and_then(|facts| facts.payloads.get(reference)), cause))
+            }
         }
     }
 }
@@ -308,7 +297,7 @@ mod tests {
         question.join(&Question::layers(reference("1"), Purpose::Judged));
         assert!(!question.is_answered_by(&facts));
         let mut replayed = Facts::none(Timestamp::UNIX_EPOCH);
-        question.answer_from(&facts, &Cause::NotRecorded).record(&question, &mut replayed);
+        question.answer_from(Some(&facts), &Cause::NotRecorded).record(&question, &mut replayed);
         assert_eq!(replayed.manifest(&reference("1")), &Fact::Absent);
         assert_eq!(replayed.image(&reference("1")), &Fact::Unknown(Cause::NotRecorded));
     }

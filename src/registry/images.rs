@@ -29,94 +29,75 @@ use crate::registry::repository_client::{RepositoryClient, RepositoryResource, R
 use crate::registry::waiting::{LONGEST_QUESTION, Pauses, answer_by, in_time};
 
 impl RegistryClient {
-    /// Tells what `reference` holds for `platforms`, by `deadline`.
+    /// Tells what `reference` holds for `platforms`, by `deadline`, and which manifest it names, where that
+    /// is asked for too.
     ///
     /// Platforms that an index lists and nobody asked for are unknown in the answer. What an image of
-    /// a single platform holds is told whatever that platform is. A cached answer is good enough;
+    /// a single platform holds is told whatever that platform is. A cached image is good enough;
     /// what takes longer than the deadline goes on being read for the next caller.
     pub async fn image(
         self: &Arc<Self>,
         reference: &PullSpec,
+        manifest: Option<Freshness>,
         platforms: &Platforms,
         deadline: Instant,
-    ) -> Fact<Arc<Image>> {
-        self.read_image(reference, None, platforms, deadline).await.1
-    }
-
-    /// Tells the same, and which manifest `reference` names, in one look-up.
-    pub async fn manifest_and_image(
-        self: &Arc<Self>,
-        reference: &PullSpec,
-        freshness: Freshness,
-        platforms: &Platforms,
-        deadline: Instant,
-    ) -> (Fact<Manifest>, Fact<Arc<Image>>) {
-        self.read_image(reference, Some(freshness), platforms, deadline).await
-    }
-
-    /// The manifest, where it is asked for, and the image.
-    async fn read_image(
-        self: &Arc<Self>,
-        reference: &PullSpec,
-        freshness: Option<Freshness>,
-        platforms: &Platforms,
-        deadline: Instant,
-    ) -> (Fact<Manifest>, Fact<Arc<Image>>) {
+    ) -> (Option<Fact<Manifest>>, Fact<Arc<Image>>) {
         let mut pauses = Pauses::until(deadline);
         loop {
-            let (manifest, image) = self.read_image_once(reference, freshness, platforms, deadline).await;
-            if !pauses.wait(&manifest).await
-                && !pauses.wait(&image).await
-                && !pauses.wait_for_any(&image).await
-            {
-                return (manifest, image);
+            let (named, image) = self.image_once(reference, manifest, platforms, deadline).await;
+            let is_again = match &named {
+                Some(named) => pauses.wait(named).await,
+                None => false,
+            };
+            if !is_again && !pauses.wait(&image).await && !pauses.wait_for_any(&image).await {
+                return (named, image);
             }
         }
     }
 
-    async fn read_image_once(
+    async fn image_once(
         self: &Arc<Self>,
         reference: &PullSpec,
-        freshness: Option<Freshness>,
+        manifest: Option<Freshness>,
         platforms: &Platforms,
         deadline: Instant,
-    ) -> (Fact<Manifest>, Fact<Arc<Image>>) {
-        let mut manifest = Fact::Unknown(Cause::NotAsked);
+    ) -> (Option<Fact<Manifest>>, Fact<Arc<Image>>) {
+        // What the first endpoint says that knows it.
+        let mut named: Option<Fact<Manifest>> = None;
+        let is_known = |named: &Option<Fact<Manifest>>| matches!(named, Some(Fact::Known(_)));
         let mut endpoints = self.endpoints(reference, deadline);
         while let Some((endpoint, by)) = endpoints.next().await {
             let key = ImageKey::new(&endpoint, platforms);
-            if freshness != Some(Freshness::Fresh)
-                && let Some(image) = self.images.recall(&key)
-            {
-                self.metrics.cache_request("image", "hit");
-                if manifest.known().is_none() {
+            let cached = self.images.recall(&key).filter(|_| manifest != Some(Freshness::Fresh));
+            self.metrics.cache_request("image", if cached.is_some() { "hit" } else { "miss" });
+            if let Some(image) = cached {
+                if manifest.is_some() && !is_known(&named) {
                     let (digest, kind, endpoint) = (image.digest.clone(), image.kind, endpoint.name);
-                    manifest = Fact::Known(Manifest { digest, kind, endpoint });
+                    named = Some(Fact::Known(Manifest { digest, kind, endpoint }));
                 }
-                return (manifest, Fact::Known(image));
+                return (named, Fact::Known(image));
             }
-            self.metrics.cache_request("image", "miss");
             let reader = ImageReader::new(self, &endpoint);
-            if let Some(freshness) = freshness
-                && manifest.known().is_none()
+            if let Some(freshness) = manifest
+                && !is_known(&named)
             {
                 let answer = Box::pin(reader.manifest_before_body(freshness, by)).await;
-                manifest = answer.map(|manifest| Manifest { endpoint: endpoint.name.clone(), ..manifest });
+                named = Some(answer.map(|manifest| Manifest { endpoint: endpoint.name.clone(), ..manifest }));
             }
             let platforms = platforms.clone();
             let work = Box::pin(async move { reader.image(&platforms).await });
             if let Some(image) = endpoints.note(answer_by(by, &endpoint.reference, work).await) {
                 let image = Arc::new(image);
                 self.images.keep(key, &image);
-                return (manifest, Fact::Known(image));
+                return (named, Fact::Known(image));
             }
         }
         let image: Fact<Arc<Image>> = endpoints.end();
-        if freshness.is_some() && manifest.known().is_none() {
+        if manifest.is_some() && !is_known(&named) {
             // Nobody gave either, for the same reasons.
-            manifest = image.cause().map_or(Fact::Absent, |cause| Fact::Unknown(cause.clone()));
+            named = Some(image.cause().map_or(Fact::Absent, |cause| Fact::Unknown(cause.clone())));
         }
-        (manifest, image)
+        (named, image)
     }
 
     /// The cached answer, that of a question under way, or that of `fetch`.

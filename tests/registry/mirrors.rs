@@ -174,9 +174,9 @@ async fn an_image_is_read_from_the_first_mirror_that_has_all_of_it() {
     let mirrors = [(&*broken_host, ""), (&*mirror_host, "")];
     let asker = asker(&conf("registry.example", &mirrors), &json!({}));
     let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
-    let answer = asker
+    let (_, answer) = asker
         .client
-        .image(&parse(&format!("registry.example/acme/os@{digest}")), &Platforms::All, deadline)
+        .image(&parse(&format!("registry.example/acme/os@{digest}")), None, &Platforms::All, deadline)
         .await;
     let Fact::Known(found) = answer else { panic!("{answer:?}") };
     assert_eq!(found.digest.as_str(), base.digest());

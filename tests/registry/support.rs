@@ -93,7 +93,7 @@ impl Asker {
 
     /// Asks for the content of an image for some platforms.
     pub(crate) async fn image_for(&self, reference: &str, platforms: &Platforms) -> Fact<Image> {
-        let fact = self.client.image(&parse(reference), platforms, self.deadline()).await;
+        let (_, fact) = self.client.image(&parse(reference), None, platforms, self.deadline()).await;
         fact.map(Arc::unwrap_or_clone)
     }
 
