@@ -4,9 +4,9 @@ use json_patch::jsonptr::PointerBuf;
 use json_patch::{AddOperation, Patch, PatchOperation, RemoveOperation, ReplaceOperation};
 use serde_json::Value;
 
-use crate::model::machine_config::{REPIN_ANNOTATION, Subject};
+use crate::model::machine_config::{Field, REPIN_ANNOTATION, Subject};
 use crate::model::record::Record;
-use crate::pin::plan::{PinChange, Plan, Repin, Unresolved};
+use crate::pin::plan::{PinChange, Plan, Unresolved};
 
 impl Plan {
     /// The changes as a JSON patch (RFC 6902) on the object under review.
@@ -39,7 +39,7 @@ impl Plan {
                 None => PatchOperation::Remove(RemoveOperation { path }),
             });
         }
-        if self.removes_repin() {
+        if self.removes_repin {
             operations.push(PatchOperation::Remove(RemoveOperation { path: annotation(REPIN_ANNOTATION) }));
         }
         Patch(operations)
@@ -54,7 +54,7 @@ impl Plan {
         for (field, record) in &self.records {
             after.object.set_record(*field, record.as_ref().map(Record::to_string));
         }
-        after.object.repin &= !self.removes_repin();
+        after.object.repin &= !self.removes_repin;
         after
     }
 
@@ -63,7 +63,10 @@ impl Plan {
         let of_fields = self.decisions.iter().filter_map(|(field, change)| {
             change.warning().map(|warning| format!("{}: {warning}", field.key()))
         });
-        let in_vain = (self.repin == Repin::RemovedInVain).then(|| {
+        let needs_no_look_up = |(_, change): &(Field, PinChange)| {
+            matches!(change, PinChange::TagDropped { .. } | PinChange::NoRecord { .. })
+        };
+        let in_vain = (self.removes_repin && self.decisions.iter().all(needs_no_look_up)).then(|| {
             format!("{REPIN_ANNOTATION}: nothing to look up; no field has a tag or a record of one")
         });
         of_fields.chain(in_vain).collect()

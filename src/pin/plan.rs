@@ -22,7 +22,7 @@ pub struct Plan {
     pub(super) values: Vec<(Field, ImageReference)>,
     pub(super) records: Vec<(Field, Option<Record>)>,
     pub(super) decisions: Vec<(Field, PinChange)>,
-    pub(super) repin: Repin,
+    pub(super) removes_repin: bool,
     pub(super) has_annotations: bool,
 }
 
@@ -106,18 +106,6 @@ pub enum Unresolved {
     NotForNodes(String),
 }
 
-/// What becomes of the annotation that asks for a new look-up.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Repin {
-    /// It is not there, or it stays until the look-up succeeds.
-    #[default]
-    Stays,
-    /// It is removed.
-    Removed,
-    /// It is removed, though there was nothing to look up.
-    RemovedInVain,
-}
-
 /// The nodes that reboot when a field changes, as far as they are known.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reboots {
@@ -157,10 +145,7 @@ pub fn plan(subject: &Subject, facts: &Facts, policy: &Policy) -> Plan {
         }
     }
     let failed = |(_, change): &(Field, PinChange)| matches!(change, PinChange::NotPinned { .. });
-    if object.repin && !plan.decisions.iter().any(failed) {
-        let has_tag = Field::ALL.iter().any(|field| tag_to_resolve(object, *field).is_some());
-        plan.repin = if has_tag { Repin::Removed } else { Repin::RemovedInVain };
-    }
+    plan.removes_repin = object.repin && !plan.decisions.iter().any(failed);
     plan
 }
 
@@ -222,7 +207,7 @@ fn is_untrue(object: &Object, field: Field) -> bool {
 impl Plan {
     /// Tells whether nothing is to be changed.
     pub fn is_empty(&self) -> bool {
-        self.values.is_empty() && self.records.is_empty() && !self.removes_repin()
+        self.values.is_empty() && self.records.is_empty() && !self.removes_repin
     }
 
     /// What was decided about `field`; `None` where it is in order.
@@ -243,7 +228,7 @@ impl Plan {
 
     /// Tells whether the annotation that asks for a new look-up is removed.
     pub fn removes_repin(&self) -> bool {
-        self.repin != Repin::Stays
+        self.removes_repin
     }
 
     /// Notes a decision, with the value and the record that follow from it.
