@@ -9,7 +9,7 @@ use layerpin_test_support::program::{Layerpin, Setup};
 use rustix::process::Signal;
 
 #[tokio::test]
-async fn sigterm_turns_readiness_away_and_finishes_what_is_in_progress() {
+async fn sigterm_fails_readiness_and_finishes_the_requests_in_progress() {
     let OsRegistry { registry, .. } = OsRegistry::start();
     let mut layerpin = Setup::serve().arguments(["--timeout", "60s"]).start();
     // Held until it is let go, and not just for as long as a connection may take to come about.
