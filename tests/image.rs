@@ -135,7 +135,7 @@ impl Store {
     /// Runs what `docs/getting-started.md` has for the image, and returns the image's name.
     fn follow_the_page(&self) -> String {
         let page = std::fs::read_to_string(repository().join("docs/getting-started.md")).unwrap();
-        let (_, section) = page.split_once("\n## The image\n").expect("a section on the image");
+        let (_, section) = page.split_once("\n## Build the image\n").expect("a section on the image");
         let block = section.split("```sh\n").nth(1).and_then(|rest| rest.split("```").next());
         let block = block.expect("a block of commands").replace("registry.example.com", &self.host);
         let [build, push] = &*block.lines().collect::<Vec<_>>() else { panic!("{block}") };

@@ -160,7 +160,7 @@ impl Drawing {
                 (false, BaseExtent::Unknown, _) => {
                     "?  not known whether this image contains its layers".to_owned()
                 }
-                (false, _, _) => format!("{cross}  this image does not contain its layers"),
+                (false, _, _) => format!("{cross}  its layers are not in this image"),
                 (true, BaseExtent::OfPlatform(other), Some(own)) => {
                     format!("{cross}  this image contains its layers for {other}, not for {own}")
                 }

@@ -21,7 +21,7 @@ fn a_recorded_run_is_replayed_byte_for_byte_without_the_registry() {
     for format in ["text", "json", "sarif", "github"] {
         let live = tree.check(["--format", format, "--save-facts", "facts.json"].iter().chain(&files));
         assert_eq!(live.status, 1, "{}", live.error);
-        assert!(live.output.contains("is not there"), "{}", live.output);
+        assert!(live.output.contains("has no image"), "{}", live.output);
         let before = registry.requests().len();
         for more in [&[][..], &["--offline"]] {
             let replay =
@@ -67,7 +67,7 @@ fn facts_missing_from_the_file_are_unknown() {
     assert!(
         ended.output.contains(
             "warning[unpullable-image]: whether nodes can pull `quay.io/acme/other:1` is not known: not asked: the \
-             facts are from a file (--facts), which holds no answer\n"
+             facts file (`--facts`) has no answer\n"
         ),
         "{}",
         ended.output

@@ -99,7 +99,7 @@ fn a_pin_is_proposed_only_when_nodes_can_pull_its_digest() {
             assert_eq!(finding["help"], "pin it: layerpin pin --write a.yaml");
         } else {
             assert_eq!(object["pinned"], serde_json::Value::Null);
-            assert_eq!(finding["help"], format!("write `{pinned}` once nodes can pull that"));
+            assert_eq!(finding["help"], format!("write `{pinned}` when nodes can pull it"));
         }
     }
 }

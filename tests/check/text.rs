@@ -130,5 +130,5 @@ fn an_unreachable_cluster_is_reported_only_with_the_findings() {
     tree.write("blocked.conf", "[[registry]]\nlocation = \"quay.io\"\nblocked = true\n");
     let ended = tree.check(["--kubeconfig", "kubeconfig", "--registries-conf", "blocked.conf", "a.yaml"]);
     assert_eq!(ended.error, "1 MachineConfig in 1 file: 1 denied\n", "{}", ended.output);
-    assert!(ended.output.contains(&format!("the API server {closed} cannot be reached")), "{}", ended.output);
+    assert!(ended.output.contains(&format!("cannot reach the API server {closed}")), "{}", ended.output);
 }

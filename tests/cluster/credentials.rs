@@ -70,7 +70,7 @@ async fn registry_credentials_are_those_of_the_pull_secret_and_follow_its_change
     logged(&layerpin, CHANGED, 2).await;
     let (allowed, told) = judged(&layerpin, &registry, "acme/emptied").await;
     // Nodes have no credentials either, so they are refused too.
-    assert!(!allowed && told.contains("there is no entry for it"), "{told}");
+    assert!(!allowed && told.contains("there are no credentials for it"), "{told}");
 
     server.put(SECRETS, pull_secret(&good));
     logged(&layerpin, CHANGED, 3).await;

@@ -132,8 +132,8 @@ async fn with_anyone_and_off_the_api_server_is_not_asked() {
 
 #[test]
 fn dry_run_access_authorized_needs_a_cluster() {
-    let expected = "error: --dry-run-access authorized: there is no cluster to ask who may create MachineConfigs; \
-                    name one with --kubeconfig, or choose `anyone` or `off`\n";
+    let expected = "error: --dry-run-access authorized: no cluster is configured to check who may create MachineConfigs; \
+                    set --kubeconfig, or use `anyone` or `off`\n";
     for more in [&[][..], &["--offline"], &["--no-cluster"]] {
         let setup = Setup::serve().arguments(["--dry-run-access", "authorized"]).arguments(more);
         let (code, output, error) = setup.ended();

@@ -73,7 +73,7 @@ fn a_denial_is_told_whole_whatever_the_verb() {
     let short = machine_config("denied", "os:4.18");
     let denial = "admission webhook \"validate.layerpin.io\" denied the request: \
                   [malformed-reference] `os:4.18` names no registry; there is no default one (/spec/osImageURL)\n  \
-                  note: nodes refuse it only after they were drained, and the pool degrades\n  \
+                  note: nodes find the error only after they are drained, and the pool becomes degraded\n  \
                   note: `malformed-reference` is `deny` in policy `recommended`\n  \
                   help: put the registry in front: registry.example.com/path@sha256:<digest>\n";
     let replaced = cluster.kubectl_on(Caller::User, &["replace"], &short);

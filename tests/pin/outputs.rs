@@ -256,7 +256,7 @@ fn a_registry_that_the_policy_does_not_allow_gets_no_request() {
          spec: {registries: {allow: [\"quay.io/*\"]}}\n",
     );
     let ended = workplace.pin(&["--policy", "policy.yaml", "--write", "worker.yaml"]);
-    let words = "error: worker.yaml:7:15: `REGISTRY/acme/os:4.18` is not pinned: not asked: the registry is outside `registries.allow`\n";
+    let words = "error: worker.yaml:7:15: `REGISTRY/acme/os:4.18` is not pinned: not asked: `registries.allow` of the policy does not include it\n";
     assert_eq!(ended, expected(2, "", words));
     assert_eq!(workplace.registry.requests().len(), 0);
 }

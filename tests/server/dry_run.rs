@@ -67,7 +67,7 @@ async fn accept_text_plain_returns_text() {
             "text/plain; charset=utf-8",
             "error[malformed-reference]: `os:1` names no registry; there is no default one\n  \
              --> <request>:8:15 (/spec/osImageURL of MachineConfig 99-worker-os)\n  \
-             note: nodes refuse it only after they were drained, and the pool degrades\n  \
+             note: nodes find the error only after they are drained, and the pool becomes degraded\n  \
              note: `malformed-reference` is `deny` in policy `recommended`\n  \
              help: put the registry in front: registry.example.com/path@sha256:<digest>\n\n\
              verdict on MachineConfig 99-worker-os: deny\n"

@@ -180,10 +180,14 @@ async fn what_the_registry_does_wrong_is_told() {
         (Fault::Status(429), Box::new(answered("429")), Box::new(later)),
         (
             Fault::EndlessBody,
-            Box::new(answered("wrongly: the body has more than 4194304 bytes")),
+            Box::new(answered("an invalid response: the body has more than 4194304 bytes")),
             Box::new(look_at),
         ),
-        (Fault::RedirectLoop, Box::new(answered("wrongly: more than 5 redirects")), Box::new(look_at)),
+        (
+            Fault::RedirectLoop,
+            Box::new(answered("an invalid response: more than 5 redirects")),
+            Box::new(look_at),
+        ),
     ];
     for (fault, cause, help) in table {
         let registry = registry();
@@ -267,5 +271,5 @@ async fn a_link_local_registry_is_never_contacted() {
     let layerpin = start();
     let image = format!("169.254.169.254/latest/meta-data@{NOWHERE}");
     let cause = "169.254.169.254 is a link-local or unspecified address, which is never contacted";
-    assert_denied(&layerpin, &image, cause, "name the registry by another address").await;
+    assert_denied(&layerpin, &image, cause, "use another address of the registry").await;
 }

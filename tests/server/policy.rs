@@ -61,8 +61,9 @@ async fn a_registry_outside_the_allowed_ones_is_never_contacted() {
     let host = registry.host();
     let spec = "  registries: {allow: ['quay.io/acme/*']}\n";
     let tag = format!("{host}/acme/os:4.18");
-    let warning =
-        format!("osImageURL: `{tag}` not pinned: not asked: the registry is outside `registries.allow`");
+    let warning = format!(
+        "osImageURL: `{tag}` not pinned: not asked: `registries.allow` of the policy does not include it"
+    );
     assert_eq!(under(spec, "/mutate", &machine_config().image(&tag)).await, not_pinned(&warning));
     let message = format!(
         "[registry-not-allowed] policy `test` does not allow images from `{host}/acme/os` \

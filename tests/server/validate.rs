@@ -83,7 +83,7 @@ async fn findings_are_ordered_by_field_and_then_by_rule() {
          help: check the repository and push the image, then apply again\n\
          [malformed-reference] `{both}` has both a tag and a digest \
          (/spec/baseOSExtensionsContainerImage)\n  \
-         note: nodes refuse to pull a reference that has both\n  \
+         note: nodes cannot pull a reference that has both\n  \
          note: `malformed-reference` is `deny` in policy `recommended`\n  \
          help: write `{host}/acme/os@{NOWHERE}`\n\
          [unpullable-image] {host} has no image `{host}/acme/os@{NOWHERE}` \
