@@ -65,9 +65,9 @@ resources! {
     streams: Streams =
         Resource::new("OSImageStream/cluster", MACHINE_CONFIG_WITH_ALPHA, "osimagestreams").only("cluster");
     pools: PoolSummary = Resource::new("MachineConfigPools", MACHINE_CONFIG, "machineconfigpools");
-    /// The MachineConfigs that are not rendered. One may have 1.5 MiB, so pages are small.
+    /// The MachineConfigs that are not rendered. One may have 1.5 MiB, and a page is held in memory whole, so pages are small.
     machine_configs: MachineConfigSummary =
-        Resource::new("MachineConfigs", MACHINE_CONFIG, "machineconfigs").in_pages_of(10);
+        Resource::new("MachineConfigs", MACHINE_CONFIG, "machineconfigs").in_pages_of(5);
     nodes: NodeSummary = Resource::new("Nodes", CORE, "nodes").in_pages_of(100);
     /// The global pull secret, which the Machine Config Operator writes to the nodes. No other secret is read.
     pull_secret: PullSecretText = Resource::new("Secret openshift-config/pull-secret", CORE, "secrets")

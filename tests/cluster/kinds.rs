@@ -199,7 +199,7 @@ async fn machine_configs_are_listed_in_small_pages_and_the_pull_secret_is_the_on
             |facts| matches!(&facts.machine_configs, Fact::Known(configs) if configs.len() == 36),
         )
         .await;
-    assert_eq!(server.requests(&format!("GET {MACHINE_CONFIGS} limit=10")), 4);
+    assert_eq!(server.requests(&format!("GET {MACHINE_CONFIGS} limit=5")), 8);
     known.knows("every resource was read", |_| server.requests(&format!("WATCH {SECRETS}")) > 0).await;
     assert_eq!(
         server.requests("secrets"),

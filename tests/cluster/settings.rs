@@ -154,7 +154,7 @@ async fn registries_that_the_cluster_does_not_allow_are_denied_and_not_contacted
 
     // Nodes compare the name in the object, so a mirror does not give access to a blocked registry.
     put(json!({"blockedRegistries": ["one.example"]}));
-    denied(&mirrored, "is in `one.example`, which the cluster blocks").await;
+    denied(&mirrored, "the cluster blocks images from `one.example/acme/os`: `one.example` is blocked").await;
     assert!(is_pullable(&layerpin, &here).await);
     assert_eq!(mirror.requests().len(), 0);
 
