@@ -220,7 +220,7 @@ impl Cluster {
             let report: Value = serde_json::from_str(&report.text).ok()?;
             let known = report["facts"]["cluster"]["machineConfigs"]["known"].as_array()?;
             let known = known.iter().find(|object| object["name"] == *last)?;
-            (known["labels"]["round"] == round.to_string()).then_some(())
+            (known["labels"]["round"] == round.to_string().as_str()).then_some(())
         })
         .await;
     }

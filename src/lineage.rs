@@ -313,7 +313,9 @@ impl Comparison<'_> {
             };
             match self.layers.built_on(&of.layers) {
                 None => {}
-                Some(Agreement::Nothing) => missing.push(UnknownReason::EmptyBase { base: base.clone() }),
+                Some(Agreement::Nothing) => {
+                    missing.push(UnknownReason::EmptyBase { base: Box::new(base.clone()) })
+                }
                 Some(agreement) => {
                     // An accepted base is better than one that is being left, then the one with more layers.
                     let better = best.is_none_or(|(other, length, _)| {

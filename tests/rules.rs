@@ -38,7 +38,7 @@ fn every_case_gets_the_verdict_that_it_expects() {
 
 #[test]
 fn each_rule_has_a_case_file_and_each_file_a_rule() {
-    let rules: BTreeSet<_> = rules::ALL.iter().map(|rule| file_of(rule)).collect();
+    let rules: BTreeSet<_> = rules::ALL.iter().map(file_of).collect();
     let files: BTreeSet<_> = std::fs::read_dir(folder())
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())

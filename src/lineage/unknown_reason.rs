@@ -30,19 +30,19 @@ pub enum UnknownReason {
     /// The registry no longer has the base.
     NoBase {
         /// The base.
-        base: Base,
+        base: Box<Base>,
     },
     /// The base could not be read.
     Base {
         /// The base.
-        base: Base,
+        base: Box<Base>,
         /// Why.
         cause: Cause,
     },
     /// The base has no layers, so that everything would be built on it.
     EmptyBase {
         /// The base.
-        base: Base,
+        base: Box<Base>,
     },
     /// The registry has no such payload.
     NoPayload {
@@ -106,7 +106,7 @@ impl UnknownReason {
 
     /// What is known of `base`, or of one of its platforms.
     pub fn or_base<'a, T>(base: &Base, fact: &'a Fact<T>) -> Result<&'a T, Self> {
-        let base = || base.clone();
+        let base = || Box::new(base.clone());
         Self::or(fact, || Self::NoBase { base: base() }, |cause| Self::Base { base: base(), cause })
     }
 

@@ -21,7 +21,7 @@ impl Report {
                 "tool": {"driver": {
                     "name": "layerpin",
                     "semanticVersion": env!("CARGO_PKG_VERSION"),
-                    "rules": rules::ALL.iter().map(|rule| descriptor(rule)).collect::<Vec<_>>(),
+                    "rules": rules::ALL.iter().map(descriptor).collect::<Vec<_>>(),
                 }},
                 "invocations": [{
                     "executionSuccessful": self.errors.is_empty(),
