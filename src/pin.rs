@@ -1,6 +1,6 @@
 //! What to write instead of a tag, and the record of it.
 //!
-//! Owns which questions decide that. [`plan`] decides what becomes of each field and of its record;
+//! Owns which questions decide that. [`mod@plan`] decides what becomes of each field and of its record;
 //! [`patch`] turns that into a JSON patch and words it for the author. A plan never judges: where the
 //! digest is not known it changes nothing, says so, and leaves the verdict to the rules.
 

@@ -20,7 +20,7 @@ use crate::text::escaped;
 
 /// Writes each plan into `text`, at the document beside it. Returns the whole new text.
 ///
-/// `documents` are all those of `text`, in its order, as [`manifests::read`] returns them.
+/// `documents` are all those of `text`, in its order, as [`manifests::read()`] returns them.
 pub fn write<'t, 'a>(
     text: &'t str,
     documents: impl IntoIterator<Item = (&'a ManifestDocument, &'a Plan)>,

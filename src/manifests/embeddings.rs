@@ -2,7 +2,7 @@
 //! objects for other clusters, kustomizations.
 //!
 //! One table says which kinds there are and where in them a MachineConfig may be. [`Trees`] keeps what is
-//! below these paths and [`super::read`] reads it; objects of any other kind are skipped.
+//! below these paths and [`mod@super::read`] reads it; objects of any other kind are skipped.
 //!
 //! [`Trees`]: crate::manifests::tree::Trees
 
