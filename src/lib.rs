@@ -4,21 +4,27 @@
 //! One engine serves every entry point. The path of a review, from the socket to the verdict:
 //!
 //! ```text
-//! server::connection ─▶ server::webhook ─▶ admission::decode ─▶ machine_config::Subject
-//!      (TLS, limits)       (budget)                                    │
-//!                                                                      ▼
-//!   admission::respond ◀─ evaluate / pin::plan ◀─ facts::Facts ◀─ sources::Sources
-//!      (bytes)             (pure: rules, policy)   (plain data)   (the only outward questions)
+//! server::listener ─▶ server::webhook ─▶ admission::decode ─▶ Subject
+//!   (TLS, limits)       (time budget)                           │
+//!                                                               ▼
+//!             facts ◀─ sources (registry, cluster) ◀─ engine::resolve ─▶ pin::step, evaluate::assess
+//!                       (the only requests sent)      (asks until          (pure: rules, lineage, policy)
+//!                                                      nothing is missing)        │
+//!                                                                                 ▼
+//!                                                                        admission::respond
 //! ```
 //!
-//! - [`model`]: image references, the fields of a MachineConfig, facts, questions: plain data.
-//! - [`policy`], [`rules`], [`lineage`], [`pools`], [`mod@evaluate`]: the verdict, from plain data alone.
-//! - [`pin`]: what to write instead of a tag.
-//! - [`manifests`]: the MachineConfigs in a text, and edits to it.
-//! - [`registry`], [`cluster`], [`sources`]: who answers questions.
+//! The layers, the lowest first; a module imports only from layers below its own:
+//!
+//! - [`text`], [`errors`], [`duration`], [`bounded`]: small tools.
+//! - [`model`]: image references, the fields of a MachineConfig, facts, questions. Plain data.
+//! - [`catalog`], [`policy`]: the list of rules, and the levels that a policy gives them.
+//! - [`pools`], [`lineage`], [`pin`], [`rules`], [`mod@evaluate`], [`messages`]: the decisions, from plain data.
+//! - [`manifests`]: the MachineConfigs in a text, and edits to it. [`report`], [`explain`]: output.
+//! - [`reload`], [`atomic_file`], [`log`], [`metrics`], [`policy_store`], [`tls`]: what touches the system.
+//! - [`registry`], [`cluster`], [`sources`]: where answers come from.
 //! - [`engine`]: the one loop of questions and answers.
-//! - [`admission`], [`report`], [`explain`]: what goes back to the caller.
-//! - [`server`], [`tls`], [`cli`]: the entry points.
+//! - [`admission`], [`server`], [`cli`]: the entry points.
 
 #![cfg_attr(
     not(test),
