@@ -101,8 +101,8 @@ impl<'a> Context<'a> {
         object: &'static str,
         cause: &Cause,
     ) -> Option<Observation> {
-        let message = format!("{what} is not known: {}", cause.reading(object));
         (*cause != Cause::NotAsked).then(|| {
+            let message = format!("{what} is not known: {}", cause.reading(object));
             Observation::new(field, Certainty::Unknown, message)
                 .help(messages::help_for(cause, Source::Cluster, self.entry_point()))
                 .missing(Some(MissingFact::Cluster(cause.clone())))

@@ -10,8 +10,13 @@ use crate::rules::observation::{PoolPlatform, merged};
 use crate::rules::{Certainty, Context, Observation};
 
 pub(super) fn judge(context: &Context<'_>) -> Vec<Observation> {
+    let pools: Vec<_> = context
+        .pools
+        .iter()
+        .filter_map(|pool| Some((pool, pool.platforms().filter(|platforms| platforms.len() > 1)?)))
+        .collect();
     let mut found = Vec::new();
-    for (field, reference) in context.references() {
+    for (field, reference) in context.references().filter(|_| !pools.is_empty()) {
         let asked = reference.pull_spec();
         let name = messages::short(reference);
         let observation = match context.facts.manifest(&asked) {
@@ -29,8 +34,7 @@ pub(super) fn judge(context: &Context<'_>) -> Vec<Observation> {
             }
             Fact::Known(_) | Fact::Absent | Fact::Unknown(_) => continue,
         };
-        for pool in context.pools {
-            let Some(platforms) = pool.platforms().filter(|platforms| platforms.len() > 1) else { continue };
+        for (pool, platforms) in &pools {
             let names: Vec<_> = platforms.iter().map(ToString::to_string).collect();
             let observation = observation.clone().note(format!("the nodes need {}", messages::list(&names)));
             found.push((observation, PoolPlatform { pool: Some(pool.name), platform: None }));
