@@ -4,6 +4,7 @@
 //! server keeps it open for later, and does not exist for HTTP/2.
 
 use std::convert::Infallible;
+use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -68,39 +69,56 @@ impl Connection {
         if is_closing {
             connection.as_mut().graceful_shutdown();
         }
-        let mut closed_by = None;
-        let mut timer = std::pin::pin!(sleep_until(activity.deadline(limits)));
+        let deadline = |close_at: Option<Instant>| match close_at {
+            Some(close_at) if activity.is_idle() => close_at,
+            _ => activity.deadline(limits),
+        };
+        let mut close_at = None;
+        let mut timer_at = activity.deadline(limits);
+        let mut timer = std::pin::pin!(sleep_until(timer_at));
         loop {
+            let progress = poll_fn(|context| match connection.as_mut().poll(context) {
+                Poll::Ready(_) => Poll::Ready(Progress::Ended),
+                Poll::Pending if deadline(close_at) < timer_at => Poll::Ready(Progress::DeadlineIsNearer),
+                Poll::Pending => Poll::Pending,
+            });
             tokio::select! {
                 biased;
-                _ = connection.as_mut() => return,
+                progress = progress => match progress {
+                    Progress::Ended => return,
+                    Progress::DeadlineIsNearer => {}
+                },
                 () = activity.evicted.notified() => {
                     // A request may have arrived meanwhile, or its response may be on its way: it is the last, but it
                     // is finished.
                     connection.as_mut().graceful_shutdown();
-                    closed_by = Some(Instant::now() + EVICTION_TIME);
+                    close_at = Some(Instant::now() + EVICTION_TIME);
                 }
-                () = activity.deadline_is_nearer.notified() => {}
+                // When a deadline moves away, the timer fires too early and is set again: cheaper than to move it with
+                // every request.
                 () = timer.as_mut() => {}
                 _ = closing.changed(), if !is_closing => {
                     is_closing = true;
                     connection.as_mut().graceful_shutdown();
                 }
             }
-            let deadline = match closed_by {
-                Some(closed_by) if activity.is_idle() => closed_by,
-                _ => activity.deadline(limits),
-            };
+            let deadline = deadline(close_at);
             if timer.is_elapsed() && Instant::now() >= deadline {
                 return;
             }
-            // When the deadline moves away, the timer fires too early and is set again: cheaper than to move it with
-            // every request.
-            if timer.is_elapsed() || deadline < timer.deadline() {
+            if timer.is_elapsed() || deadline < timer_at {
+                timer_at = deadline;
                 timer.as_mut().reset(deadline);
             }
         }
     }
+}
+
+/// What a poll of a connection came to.
+enum Progress {
+    Ended,
+    /// What was read or written has a deadline before the timer.
+    DeadlineIsNearer,
 }
 
 fn builder(is_http2: bool, limits: ConnectionLimits) -> Builder<TokioExecutor> {

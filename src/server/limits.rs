@@ -159,8 +159,6 @@ pub(super) struct Activity {
     head_since: AtomicU64,
     /// Milliseconds from `accepted` to when the client did not read what was written; zero when it read everything.
     unread_since: AtomicU64,
-    /// A head or an unread response has a deadline before the one that is waited for.
-    pub(super) deadline_is_nearer: Notify,
     pub(super) evicted: Notify,
 }
 
@@ -172,7 +170,6 @@ impl Activity {
             idle_since: AtomicU64::new(0),
             head_since: AtomicU64::new(0),
             unread_since: AtomicU64::new(0),
-            deadline_is_nearer: Notify::new(),
             evicted: Notify::new(),
         }
     }
@@ -236,7 +233,6 @@ impl Activity {
     fn mark(&self, since: &AtomicU64) {
         if since.load(Ordering::Relaxed) == 0 {
             since.store(self.age().max(1), Ordering::Relaxed);
-            self.deadline_is_nearer.notify_one();
         }
     }
 
