@@ -95,8 +95,8 @@ impl Drop for Log {
     }
 }
 
-/// Formats an event as one line of JSON. The format of `tracing-subscriber` takes four times the instructions of
-/// this one, which is much beside the rest of a review.
+/// Formats an event as one line of JSON. With the JSON format of `tracing-subscriber`, which checks each fragment for
+/// UTF-8, the line would need twice as many instructions, a tenth of all that a review needs.
 struct JsonLine;
 
 impl<S, N> FormatEvent<S, N> for JsonLine
@@ -112,9 +112,9 @@ where
     ) -> fmt::Result {
         let mut line = JsonMembers(Vec::with_capacity(USUAL_LINE));
         line.add("timestamp", &format_args!("{:.6}", Timestamp::now()));
-        line.add("level", event.metadata().level().as_str());
+        line.add_text("level", event.metadata().level().as_str());
         event.record(&mut line);
-        line.add("target", event.metadata().target());
+        line.add_text("target", event.metadata().target());
         line.0.extend_from_slice(b"}\n");
         writer.write_str(str::from_utf8(&line.0).map_err(|_| fmt::Error)?)
     }
@@ -124,22 +124,42 @@ where
 struct JsonMembers(Vec<u8>);
 
 impl JsonMembers {
-    fn add(&mut self, name: &str, value: &(impl Serialize + ?Sized)) {
-        self.name(name);
+    fn name(&mut self, name: &str) {
+        self.0.push(if self.0.is_empty() { b'{' } else { b',' });
+        self.text(name);
+        self.0.push(b':');
+    }
+
+    /// Adds a text. Few have anything to escape, which is found out faster than each byte is looked up.
+    fn text(&mut self, text: &str) {
+        let has_escapes = |found, byte: u8| found | (byte < b' ') | (byte == b'"') | (byte == b'\\');
+        if text.bytes().fold(false, has_escapes) {
+            return self.value(text);
+        }
+        self.0.push(b'"');
+        self.0.extend_from_slice(text.as_bytes());
+        self.0.push(b'"');
+    }
+
+    fn value(&mut self, value: &(impl Serialize + ?Sized)) {
         // Writing texts, numbers and truth values to memory does not fail.
         let _ = serde_json::to_writer(&mut self.0, value);
     }
 
-    fn name(&mut self, name: &str) {
-        self.0.push(if self.0.is_empty() { b'{' } else { b',' });
-        let _ = serde_json::to_writer(&mut self.0, name);
-        self.0.push(b':');
+    fn add(&mut self, name: &str, value: &(impl Serialize + ?Sized)) {
+        self.name(name);
+        self.value(value);
+    }
+
+    fn add_text(&mut self, name: &str, text: &str) {
+        self.name(name);
+        self.text(text);
     }
 }
 
 impl Visit for JsonMembers {
     fn record_str(&mut self, field: &Field, value: &str) {
-        self.add(field.name(), value);
+        self.add_text(field.name(), value);
     }
 
     fn record_bool(&mut self, field: &Field, value: bool) {
