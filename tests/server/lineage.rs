@@ -319,8 +319,8 @@ fn a_drawing_in_a_pipe_is_plain_and_as_wide_as_columns_says() {
         let lines = text.lines().filter(|line| !line.contains("sha256:"));
         lines.map(|line| line.chars().count()).max().unwrap()
     };
-    let (wide, narrow) = (drawn(Some("100")), drawn(Some("48")));
-    assert!(widest(&narrow) <= 48 && widest(&wide) > 48, "{narrow}{wide}");
+    let (wide, narrow) = (drawn(Some("100")), drawn(Some("40")));
+    assert!(widest(&narrow) <= 40 && widest(&wide) > 40, "{narrow}{wide}");
     assert_eq!(drawn(None), wide, "100 columns where nobody says");
     assert_eq!(drawn(Some("many")), wide);
 }
