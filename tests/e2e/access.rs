@@ -33,7 +33,7 @@ fn in_a_pod_the_cluster_is_read_by_the_account_that_is_mounted() {
     reads_the_cluster(
         &account,
         &layerpin,
-        "the account of the pod in /var/run/secrets/kubernetes.io/serviceaccount",
+        "service account in /var/run/secrets/kubernetes.io/serviceaccount",
     );
 }
 
@@ -89,7 +89,7 @@ fn the_context_that_is_named_says_which_cluster_it_is_and_whose_rights_count() {
          forbidden: User \"user\" cannot list resource",
     );
     let layerpin = start(&turn, "layerpin-elsewhere", &[&kubeconfig]);
-    account.says_with(&layerpin, "the API server 127.0.0.1:1 cannot be reached: ");
+    account.says_with(&layerpin, "cannot reach the API server 127.0.0.1:1: ");
 }
 
 /// Claims that the server found its cluster at `origin`, has read it, and keeps its token to itself.

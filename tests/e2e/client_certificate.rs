@@ -46,7 +46,7 @@ fn the_api_server_is_heard_with_its_certificate_and_costs_what_the_failure_polic
     assert_eq!(turn.stored("without-certificate"), None);
     eventually_blocking("the server's log says why", || {
         let says_why =
-            unnamed.log().contains("the caller shows no certificate, and `--client-ca` asks for one");
+            unnamed.log().contains("the client sent no certificate, but `--client-ca` requires one");
         if says_why { Ok(()) } else { Err(unnamed.log()) }
     });
 

@@ -66,7 +66,7 @@ fn the_pull_secret_and_the_mirror_sets_are_followed() {
 
     secret(json!({}));
     let refused = format!("two.example/acme/os@{}", push("4.18.4"));
-    says(&account, &layerpin, &refused, |report| report.contains("there is no entry for it"));
+    says(&account, &layerpin, &refused, |report| report.contains("there are no credentials for it"));
     for kind in ["imagedigestmirrorset", "imagetagmirrorset"] {
         turn.kubectl(Caller::Admin, &["delete", kind, "layerpin-test"]).accepted("a set is deleted");
     }

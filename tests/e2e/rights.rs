@@ -179,8 +179,7 @@ fn dry_run_is_for_those_who_may_create_machine_configs() {
     assert_eq!(call(Some("nobody's")), (401, unknown.to_owned()));
     // Layerpin's own account may read MachineConfigs and no more.
     let missing = format!(
-        "`{ACCOUNT}` may not create machineconfigs.machineconfiguration.openshift.io, which is what /dry-run \
-         asks for\n"
+        "`{ACCOUNT}` may not create machineconfigs.machineconfiguration.openshift.io, which /dry-run requires\n"
     );
     assert_eq!(call(Some(&account.token)), (403, missing));
     let (status, report) = call(Some(&Caller::User.token()));
