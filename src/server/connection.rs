@@ -78,15 +78,15 @@ impl Connection {
         let mut timer = std::pin::pin!(sleep_until(timer_at));
         loop {
             let progress = poll_fn(|context| match connection.as_mut().poll(context) {
-                Poll::Ready(_) => Poll::Ready(Progress::Ended),
-                Poll::Pending if deadline(close_at) < timer_at => Poll::Ready(Progress::DeadlineIsNearer),
+                Poll::Ready(_) => Poll::Ready(PollResult::Ended),
+                Poll::Pending if deadline(close_at) < timer_at => Poll::Ready(PollResult::DeadlineIsNearer),
                 Poll::Pending => Poll::Pending,
             });
             tokio::select! {
                 biased;
                 progress = progress => match progress {
-                    Progress::Ended => return,
-                    Progress::DeadlineIsNearer => {}
+                    PollResult::Ended => return,
+                    PollResult::DeadlineIsNearer => {}
                 },
                 () = activity.evicted.notified() => {
                     // A request may have arrived meanwhile, or its response may be on its way: it is the last, but it
@@ -115,7 +115,7 @@ impl Connection {
 }
 
 /// What a poll of a connection came to.
-enum Progress {
+enum PollResult {
     Ended,
     /// What was read or written has a deadline before the timer.
     DeadlineIsNearer,
