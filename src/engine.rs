@@ -68,14 +68,14 @@ impl Engine {
         self.resolve(policy, deadline, |facts| pin::step(subject, facts, policy)).await.0
     }
 
-    /// Judges `subject` as it stands. Answers by `deadline`.
+    /// Judges `subject` unchanged. Answers by `deadline`.
     pub async fn judge(&self, subject: &Subject, policy: &Policy, deadline: Instant) -> Judgement {
         let (verdict, facts) =
             self.resolve(policy, deadline, |facts| evaluate::assess(subject, facts, policy)).await;
         Judgement { verdict, facts }
     }
 
-    /// Plans the pins of `subject` and judges it as it stands and after the plan. Answers by `deadline`.
+    /// Plans the pins of `subject` and judges it before and after the plan. Answers by `deadline`.
     pub async fn dry_run(&self, subject: Subject, policy: Arc<Policy>, deadline: Instant) -> DryRun {
         let mut facts = self.begin();
         // The plan first: a question that wants a fresh answer comes before one that does not.

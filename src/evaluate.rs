@@ -188,7 +188,7 @@ impl Verdict {
     }
 }
 
-/// An object as it stands, judged.
+/// The verdict on an object in its present state, and its facts.
 #[derive(Clone, Debug)]
 pub struct Judgement {
     /// What was found.

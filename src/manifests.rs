@@ -2,7 +2,7 @@
 //!
 //! A file may hold many documents, lists, documents of other kinds (skipped), and objects that hold
 //! MachineConfigs, such as ConfigMaps and policies. Each MachineConfig becomes a [`ManifestDocument`]; what
-//! cannot be read becomes a [`DocumentFault`] with its position, and the rest is read all the same.
+//! cannot be read becomes a [`DocumentFault`] with its position, and the rest is still read.
 //! No I/O: [`crate::cli::inputs`] finds and reads the files.
 //!
 //! A text with `{{ … }}` or `{% … %}` is a template unless it parses as YAML and the values that are

@@ -89,11 +89,11 @@ fn a_policy_is_changed_broken_and_mended_and_every_answer_is_by_one_that_was_goo
     ready("/readyz?exclude=policy").accepted("the server is ready");
 
     traffic.expect(Writes::Tag, &[AS_SENT, PINNED]);
-    Mounted::swap_policy(&turn, "policy", "mended", RECOMMENDED);
+    Mounted::swap_policy(&turn, "policy", "fixed", RECOMMENDED);
     says(&layerpin, "policy changed", 2);
     traffic.expect(Writes::Tag, &[PINNED]);
     traffic.goes_on();
-    ready("/readyz").accepted("the policy is mended");
+    ready("/readyz").accepted("the policy is fixed");
     is_counted_since(broken);
     traffic.was_all_right();
 }

@@ -86,7 +86,7 @@ impl<'a> Reader<'a> {
         Self { turn, folder }
     }
 
-    /// Runs a block as it stands, in one shell that stops at the first failure.
+    /// Runs a block unchanged, in one shell that stops at the first failure.
     fn run(&self, block: &str) -> Output {
         if !block.contains("delete -k ") {
             return self.shell(block).output().unwrap();

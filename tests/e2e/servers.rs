@@ -153,7 +153,7 @@ impl ApiServer {
     pub(crate) fn restart(&mut self, kubectl: &Kubectl, meanwhile: impl FnOnce()) {
         self.process.signal(Signal::KILL);
         self.process.end();
-        // Nobody else is given its port meanwhile, and it can take it itself all the same.
+        // Nobody else gets its port meanwhile, and it can still bind it itself.
         let _port = ClosedPort::take_at((Ipv4Addr::LOCALHOST, self.port).into()).unwrap();
         meanwhile();
         eventually_blocking("kube-apiserver has its port back", || {
