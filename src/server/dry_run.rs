@@ -74,7 +74,7 @@ pub(super) async fn dry_run(state: &ServerState, request: &AcceptedRequest) -> R
     let refuse = |message: String| Rejection::new(StatusCode::BAD_REQUEST, message);
     let (head, subject) = subject(&request.body).map_err(refuse)?;
     let dry_run = state.engine.dry_run(subject, state.policy.current(), request.deadline).await;
-    let image = ReviewedImage::of(&dry_run.subject, Some(&dry_run.plan));
+    let image = ReviewedImage::of(&dry_run.subject, |field, _| dry_run.plan.pinned(field)?.digest());
     let report = Report::of_dry_run(dry_run);
     Ok(Decided {
         // Nothing is stored, whatever the review says of itself.

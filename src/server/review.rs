@@ -13,8 +13,9 @@ use tokio::time::Instant;
 
 use crate::admission::ReviewHead;
 use crate::metrics::ReviewLabels;
+use crate::model::digest::Digest;
+use crate::model::image_reference::ImageReference;
 use crate::model::machine_config::{Field, Subject};
-use crate::pin::Plan;
 use crate::server::request::{self, Rejection};
 use crate::server::{ServerState, dry_run, webhook};
 use crate::text::shown;
@@ -63,14 +64,17 @@ pub(super) struct ReviewedImage {
 }
 
 impl ReviewedImage {
-    /// The operating system image of `subject`, or else its extensions image. The digest is the one of `plan`, or
-    /// else the one in the reference.
-    pub(super) fn of(subject: &Subject, plan: Option<&Plan>) -> Self {
+    /// The operating system image of `subject`, or else its extensions image. The digest is the one that
+    /// `resolved` has for it, or else the one in the reference.
+    pub(super) fn of<'a>(
+        subject: &'a Subject,
+        resolved: impl FnOnce(Field, &'a ImageReference) -> Option<&'a Digest>,
+    ) -> Self {
         let object = &subject.object;
         let image = Field::ALL.into_iter().find_map(|field| Some((field, object.image(field)?)));
         let Some((field, image)) = image else { return Self::default() };
-        let pinned = plan.and_then(|plan| plan.pinned(field)).or(object.reference(field));
-        let digest = pinned.and_then(|reference| reference.digest());
+        let reference = object.reference(field);
+        let digest = reference.and_then(|reference| resolved(field, reference).or(reference.digest()));
         let as_written = match &image.reference {
             Ok(_) => shown(&image.text),
             Err(_) => without_credentials(&image.text),
@@ -164,7 +168,8 @@ mod tests {
         let subject = crate::manifests::read_one(&object).unwrap();
         let plan =
             crate::pin::plan(&subject, &Facts::none(jiff::Timestamp::UNIX_EPOCH), &Policy::recommended());
-        let ReviewedImage { as_written, digest } = ReviewedImage::of(&subject, Some(&plan));
+        let ReviewedImage { as_written, digest } =
+            ReviewedImage::of(&subject, |field, _| plan.pinned(field)?.digest());
         (as_written, digest)
     }
 

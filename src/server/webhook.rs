@@ -6,7 +6,7 @@ use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 
 use crate::admission::{self, AdmissionAnswer, Disposition, PassReason, Review};
-use crate::evaluate::VerdictLevel;
+use crate::evaluate::{Judgement, VerdictLevel};
 use crate::model::machine_config::Subject;
 use crate::server::ServerState;
 use crate::server::request::{AcceptedRequest, Rejection};
@@ -64,7 +64,7 @@ async fn pin(state: &ServerState, subject: &Subject, request: &AcceptedRequest) 
     let plan = state.engine.pin(subject, &policy, request.deadline).await;
     let warnings = plan.warnings();
     Decision {
-        image: ReviewedImage::of(subject, Some(&plan)),
+        image: ReviewedImage::of(subject, |field, _| plan.pinned(field)?.digest()),
         verdict: if warnings.is_empty() { VerdictLevel::Pass } else { VerdictLevel::Warn },
         note: if plan.is_empty() { String::new() } else { "patched".to_owned() },
         answer: AdmissionAnswer { patch: Some(plan.patch()), warnings, ..AdmissionAnswer::default() },
@@ -74,7 +74,7 @@ async fn pin(state: &ServerState, subject: &Subject, request: &AcceptedRequest) 
 
 async fn judge(state: &ServerState, subject: &Subject, request: &AcceptedRequest) -> Decision {
     let policy = state.policy.current();
-    let verdict = state.engine.judge(subject, &policy, request.deadline).await.verdict;
+    let Judgement { verdict, facts } = state.engine.judge(subject, &policy, request.deadline).await;
     state.metrics.findings(&verdict.findings);
     let mut answer = AdmissionAnswer::enforce(&verdict);
     answer.audit.insert("policy", format!("{}@{}", policy.name(), policy.hash()));
@@ -82,7 +82,10 @@ async fn judge(state: &ServerState, subject: &Subject, request: &AcceptedRequest
     Decision {
         answer,
         verdict: verdict.outcome(),
-        image: ReviewedImage::of(subject, None),
+        image: ReviewedImage::of(subject, |_, reference| match reference.digest() {
+            Some(digest) => Some(digest),
+            None => Some(&facts.manifest(&reference.pull_spec()).known()?.digest),
+        }),
         rules: rules.join(","),
         note: if verdict.excepted.is_empty() { String::new() } else { "excepted".to_owned() },
     }

@@ -59,7 +59,7 @@ async fn each_review_is_one_line_with_its_fields() {
     let found = lines(&layerpin, "review", 8).await;
     let expected = [
         line("mutate", "CREATE", "warn", json!({"image": tag, "digest": digest, "note": "patched"})),
-        line("validate", "CREATE", "deny", json!({"image": tag, "rules": "floating-tag"})),
+        line("validate", "CREATE", "deny", json!({"image": tag, "digest": digest, "rules": "floating-tag"})),
         line("validate", "UPDATE", "pass", json!({"image": by_digest, "digest": digest})),
         line(
             "validate",
