@@ -3,6 +3,7 @@
 //! The objects are served by a real kube-apiserver with etcd and the CRDs of the end-to-end tests, as
 //! `make e2e` builds them. Without them the benchmark is skipped.
 
+use std::ffi::OsStr;
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
@@ -12,9 +13,9 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use kube::Client;
 use kube::api::{Patch, PatchParams, PostParams};
 use kube::core::Request;
-use layerpin_sample_registry::Authority;
 use layerpin_test_support::documents::{kubeconfig, machine_config};
 use layerpin_test_support::eventually::eventually;
+use layerpin_test_support::kubernetes::{ETCD_ARGUMENTS, api_server_arguments, write_api_server_files};
 use layerpin_test_support::measure::{Report, is_benchmark, median, memory};
 use layerpin_test_support::program::{Folder, Guard, Layerpin, Setup};
 use layerpin_test_support::repository;
@@ -100,35 +101,11 @@ struct Cluster {
 impl Cluster {
     async fn start(tools: &Path) -> Self {
         let folder = Folder::new();
-        let service_accounts = Authority::new().issue(&["service-accounts"]);
-        folder.write("tokens.csv", format!("{TOKEN},admin,admin,system:masters\n"));
-        folder.write("service-accounts.crt", service_accounts.certificate_pem());
-        folder.write("service-accounts.key", service_accounts.key_pem());
-        let etcd = [
-            "--data-dir=etcd",
-            "--listen-client-urls=unix://clients:0",
-            "--advertise-client-urls=unix://clients:0",
-            "--listen-peer-urls=unix://peers:0",
-            "--initial-advertise-peer-urls=unix://peers:0",
-            "--initial-cluster=default=unix://peers:0",
-            "--unsafe-no-fsync",
-        ];
+        write_api_server_files(&folder.path(""), &format!("{TOKEN},admin,admin,system:masters\n"));
         let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
-        let api_server = [
-            "--etcd-servers=unix://clients:0",
-            "--bind-address=127.0.0.1",
-            &format!("--secure-port={port}"),
-            "--cert-dir=api-server",
-            "--service-account-issuer=https://kubernetes.default.svc",
-            "--service-account-key-file=service-accounts.crt",
-            "--service-account-signing-key-file=service-accounts.key",
-            "--service-cluster-ip-range=10.0.0.0/24",
-            "--token-auth-file=tokens.csv",
-            "--authorization-mode=RBAC",
-        ];
         let processes = [
-            start(&tools.join("etcd"), &etcd, &folder),
-            start(&tools.join("kube-apiserver"), &api_server, &folder),
+            start(&tools.join("etcd"), &ETCD_ARGUMENTS, &folder),
+            start(&tools.join("kube-apiserver"), &api_server_arguments(port), &folder),
         ];
         let certificate = folder.path("api-server/apiserver.crt");
         eventually("kube-apiserver has a certificate", async || certificate.exists().then_some(())).await;
@@ -226,7 +203,7 @@ impl Cluster {
     }
 }
 
-fn start(program: &Path, arguments: &[&str], folder: &Folder) -> Guard {
+fn start(program: &Path, arguments: &[impl AsRef<OsStr>], folder: &Folder) -> Guard {
     let mut command = Command::new(program);
     command.args(arguments).current_dir(folder.path("")).env_clear();
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());

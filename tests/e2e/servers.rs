@@ -8,6 +8,7 @@ use std::process::{Command, ExitStatus, Stdio};
 
 use layerpin_sample_registry::{Authority, ClosedPort};
 use layerpin_test_support::eventually::eventually_blocking;
+use layerpin_test_support::kubernetes::{ETCD_ARGUMENTS, api_server_arguments, write_api_server_files};
 use layerpin_test_support::{program, repository};
 use rustix::process::Signal;
 
@@ -97,21 +98,11 @@ impl Layerpin {
 
 /// Starts etcd on sockets in `folder`, where nobody else has any. The API server waits for it.
 pub(crate) fn start_etcd(tools: &Path, folder: &Path) -> Process {
-    let arguments = [
-        "--data-dir=etcd",
-        "--listen-client-urls=unix://clients:0",
-        "--advertise-client-urls=unix://clients:0",
-        "--listen-peer-urls=unix://peers:0",
-        "--initial-advertise-peer-urls=unix://peers:0",
-        "--initial-cluster=default=unix://peers:0",
-        // Nothing in it outlives the process.
-        "--unsafe-no-fsync",
-    ];
     // One that was killed leaves its own behind.
     for socket in ["clients:0", "peers:0"] {
         let _ = fs::remove_file(folder.join(socket));
     }
-    Process::start("etcd", folder, &tools.join("etcd"), &arguments)
+    Process::start("etcd", folder, &tools.join("etcd"), &ETCD_ARGUMENTS)
 }
 
 /// A kube-apiserver, which can be ended and started again.
@@ -125,15 +116,8 @@ pub(crate) struct ApiServer {
 impl ApiServer {
     /// Starts kube-apiserver, waits until it is ready, and points `kubectl` at it.
     pub(crate) fn start(tools: &Path, folder: &Path, kubectl: &Kubectl) -> Self {
-        let service_accounts = Authority::new().issue(&["service-accounts"]);
-        for (file, text) in [
-            ("tokens.csv", Caller::ALL.map(Caller::token_line).concat().as_str()),
-            ("service-accounts.crt", service_accounts.certificate_pem()),
-            ("service-accounts.key", service_accounts.key_pem()),
-            ("admission.yaml", NO_ADMISSION_SETTINGS),
-        ] {
-            fs::write(folder.join(file), text).unwrap();
-        }
+        write_api_server_files(folder, &Caller::ALL.map(Caller::token_line).concat());
+        fs::write(folder.join("admission.yaml"), NO_ADMISSION_SETTINGS).unwrap();
         let program = tools.join("kube-apiserver");
         // It cannot choose a port itself, and one that was free a moment ago may be taken.
         for _ in 0..5 {
@@ -189,19 +173,8 @@ impl ApiServer {
 }
 
 fn run_api_server(program: &Path, folder: &Path, port: u16) -> Process {
-    let arguments = [
-        "--etcd-servers=unix://clients:0",
-        "--bind-address=127.0.0.1",
-        &format!("--secure-port={port}"),
-        "--cert-dir=api-server",
-        "--service-account-issuer=https://kubernetes.default.svc",
-        "--service-account-key-file=service-accounts.crt",
-        "--service-account-signing-key-file=service-accounts.key",
-        "--service-cluster-ip-range=10.0.0.0/24",
-        "--token-auth-file=tokens.csv",
-        "--authorization-mode=RBAC",
-        "--admission-control-config-file=admission.yaml",
-    ];
+    let mut arguments = api_server_arguments(port);
+    arguments.push("--admission-control-config-file=admission.yaml".to_owned());
     Process::start("kube-apiserver", folder, program, &arguments)
 }
 

@@ -6,6 +6,7 @@
 //! - [`documents`] builds MachineConfigs, reviews, policies, facts and other input.
 //! - [`eventually`] repeats a check until a condition holds.
 //! - [`tools`] finds external tools, and skips a test without them.
+//! - [`kubernetes`] has the arguments and files of a real API server.
 //! - [`workshop`] builds images with some of those tools.
 //! - [`measure`] is for the benchmarks.
 //! - [`mount`] swaps files as the kubelet does.
@@ -16,6 +17,7 @@
 pub mod client;
 pub mod documents;
 pub mod eventually;
+pub mod kubernetes;
 pub mod measure;
 pub mod mount;
 pub mod os_registry;
