@@ -2,7 +2,7 @@
 
 use crate::rules::{Context, Observation};
 
-pub(super) fn judge(context: &Context<'_>) -> Vec<Observation> {
+pub(in crate::rules) fn judge(context: &Context<'_>) -> Vec<Observation> {
     let observations = context.images().filter_map(|(field, image)| match &image.reference {
         Err(error) => Some(
             Observation::fault(field, error.to_string())

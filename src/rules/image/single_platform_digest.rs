@@ -9,7 +9,7 @@ use crate::model::record::Record;
 use crate::rules::observation::{PoolPlatform, merged};
 use crate::rules::{Certainty, Context, Observation};
 
-pub(super) fn judge(context: &Context<'_>) -> Vec<Observation> {
+pub(in crate::rules) fn judge(context: &Context<'_>) -> Vec<Observation> {
     let pools: Vec<_> = context
         .pools
         .iter()

@@ -5,7 +5,7 @@ use crate::messages;
 use crate::model::machine_config::Field;
 use crate::rules::{Context, Observation};
 
-pub(super) fn judge(context: &Context<'_>) -> Vec<Observation> {
+pub(in crate::rules) fn judge(context: &Context<'_>) -> Vec<Observation> {
     context.for_each_lineage(|image, lineage| {
         let Ancestry::Foreign { reason: ForeignReason::OtherStream, .. } = lineage.ancestry else {
             return context.unknown_lineage("is built on the OS stream of its pool", image, lineage);

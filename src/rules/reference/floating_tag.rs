@@ -5,7 +5,7 @@ use crate::model::facts::Fact;
 use crate::pin;
 use crate::rules::{Context, Observation};
 
-pub(super) fn judge(context: &Context<'_>) -> Vec<Observation> {
+pub(in crate::rules) fn judge(context: &Context<'_>) -> Vec<Observation> {
     let observations = context.references().filter_map(|(field, reference)| {
         let tag = reference.effective_tag()?;
         let message = if reference.tag().is_some() {

@@ -5,7 +5,7 @@ use crate::model::machine_config::{Field, Object};
 use crate::rules::{Context, Observation};
 use crate::text::shown;
 
-pub(super) fn judge(context: &Context<'_>) -> Vec<Observation> {
+pub(in crate::rules) fn judge(context: &Context<'_>) -> Vec<Observation> {
     let object = &context.subject.object;
     if object.image(Field::OsImage).is_none() {
         return Vec::new();

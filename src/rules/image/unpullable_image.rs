@@ -5,7 +5,7 @@ use crate::messages::{self, Source};
 use crate::model::facts::{Cause, Fact};
 use crate::rules::{Certainty, Context, Observation};
 
-pub(super) fn judge(context: &Context<'_>) -> Vec<Observation> {
+pub(in crate::rules) fn judge(context: &Context<'_>) -> Vec<Observation> {
     let retry = context.entry_point().retry();
     let observations = context.references().filter_map(|(field, reference)| {
         let asked = reference.pull_spec();

@@ -5,7 +5,7 @@ use crate::messages;
 use crate::model::machine_config::Field;
 use crate::rules::{Context, Observation};
 
-pub(super) fn judge(context: &Context<'_>) -> Vec<Observation> {
+pub(in crate::rules) fn judge(context: &Context<'_>) -> Vec<Observation> {
     context.for_each_lineage(|image, lineage| {
         let Ancestry::Unprovable { rewriting, .. } = lineage.ancestry else {
             return context.unknown_lineage("is verifiably built on its base", image, lineage);

@@ -10,7 +10,7 @@ use crate::pools::{AffectedPool, Winner};
 use crate::rules::{Certainty, Context, Observation};
 use crate::text::shown;
 
-pub(super) fn judge(context: &Context<'_>) -> Vec<Observation> {
+pub(in crate::rules) fn judge(context: &Context<'_>) -> Vec<Observation> {
     let mut observations = Vec::new();
     for (field, own) in context.images() {
         let mut shadowed: BTreeMap<&str, Vec<String>> = BTreeMap::new();

@@ -15,7 +15,7 @@ use crate::pools::AffectedPool;
 use crate::rules::observation::{PoolPlatform, merged};
 use crate::rules::{Context, Observation};
 
-pub(super) fn judge(context: &Context<'_>) -> Vec<Observation> {
+pub(in crate::rules) fn judge(context: &Context<'_>) -> Vec<Observation> {
     let Some(image) = context.os_image() else { return Vec::new() };
     let facts = context.facts;
     let versions = LazyCell::new(|| versions(&image.pull_spec(), facts));

@@ -5,7 +5,7 @@ use crate::messages;
 use crate::model::machine_config::Field;
 use crate::rules::{Certainty, Context, Observation};
 
-pub(super) fn judge(context: &Context<'_>) -> Vec<Observation> {
+pub(in crate::rules) fn judge(context: &Context<'_>) -> Vec<Observation> {
     context.for_each_lineage(|image, lineage| {
         let (certainty, note) = match &lineage.ancestry {
             Ancestry::Foreign { reason: ForeignReason::OtherRelease, .. } => (Certainty::Fault, None),

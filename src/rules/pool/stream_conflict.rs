@@ -6,7 +6,7 @@ use crate::model::machine_config::Field;
 use crate::rules::{Context, Observation};
 use crate::text::shown;
 
-pub(super) fn judge(context: &Context<'_>) -> Vec<Observation> {
+pub(in crate::rules) fn judge(context: &Context<'_>) -> Vec<Observation> {
     let Some(image) = context.subject.object.image(Field::OsImage) else { return Vec::new() };
     let cluster = &context.facts.cluster;
     if let Fact::Unknown(cause) = &cluster.pools {

@@ -10,7 +10,7 @@ use crate::rules::observation::{PoolPlatform, merged};
 use crate::rules::{Certainty, Context, Observation};
 use crate::text::shown;
 
-pub(super) fn judge(context: &Context<'_>) -> Vec<Observation> {
+pub(in crate::rules) fn judge(context: &Context<'_>) -> Vec<Observation> {
     let Some(image) = context.os_image() else { return Vec::new() };
     let fact = context.facts.image(&image.pull_spec());
     let Some(known) = fact.known() else { return unread(context, image, fact).into_iter().collect() };

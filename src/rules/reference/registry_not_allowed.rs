@@ -8,7 +8,7 @@ use crate::model::machine_config::Field;
 use crate::rules::{Context, Observation};
 use crate::text::shown;
 
-pub(super) fn judge(context: &Context<'_>) -> Vec<Observation> {
+pub(in crate::rules) fn judge(context: &Context<'_>) -> Vec<Observation> {
     context.references().filter_map(|(field, reference)| check(context, field, reference)).collect()
 }
 
