@@ -346,8 +346,10 @@ pub fn respond(uid: &str, answer: &AdmissionAnswer) -> Vec<u8> {
             audit_annotations: &answer.audit,
         },
     };
-    // Strings, numbers and maps with text keys always serialize.
-    serde_json::to_vec(&response).unwrap_or_default()
+    let mut bytes = Vec::with_capacity(USUAL_RESPONSE);
+    // Strings, numbers and maps with text keys always serialize, and memory takes them.
+    let _ = serde_json::to_writer(&mut bytes, &response);
+    bytes
 }
 
 #[derive(Serialize)]
@@ -415,6 +417,8 @@ fn fit(warning: &str) -> Cow<'_, str> {
 
 const API_VERSION: &str = "admission.k8s.io/v1";
 
+/// The bytes of a response that has no more than the audit annotations.
+const USUAL_RESPONSE: usize = 512;
 /// The maximum length of a warning in characters, beyond which the API server cuts it.
 pub const MAX_WARNING: usize = 256;
 /// The length that the Kubernetes documentation recommends.

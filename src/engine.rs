@@ -1,7 +1,7 @@
 //! The engine behind every entry point: one loop that asks until nothing is missing.
 //!
 //! Owns the rounds of questions and, for a run over many objects, what was asked before. The pure steps
-//! ([`pin::step`], [`evaluate::assess`]) say what they need to know; entry points only differ in what
+//! ([`pin::step`], [`Evaluation::step`]) say what they need to know; entry points only differ in what
 //! they do with the result.
 
 use std::collections::HashMap;
@@ -11,7 +11,7 @@ use futures_util::future::join_all;
 use tokio::sync::OnceCell;
 use tokio::time::Instant;
 
-use crate::evaluate::{self, DryRun, Judgement};
+use crate::evaluate::{DryRun, Evaluation, Judgement, Verdict};
 use crate::model::facts::Facts;
 use crate::model::machine_config::Subject;
 use crate::model::question::{Answer, Question, Step, joined};
@@ -70,9 +70,21 @@ impl Engine {
 
     /// Judges `subject` unchanged. Answers by `deadline`.
     pub async fn judge(&self, subject: &Subject, policy: &Policy, deadline: Instant) -> Judgement {
-        let (verdict, facts) =
-            self.resolve(policy, deadline, |facts| evaluate::assess(subject, facts, policy)).await;
+        let mut facts = self.begin();
+        let verdict = self.verdict(&mut facts, subject, policy, deadline).await;
         Judgement { verdict, facts }
+    }
+
+    async fn verdict(
+        &self,
+        facts: &mut Facts,
+        subject: &Subject,
+        policy: &Policy,
+        deadline: Instant,
+    ) -> Verdict {
+        let cluster = Arc::clone(&facts.cluster);
+        let evaluation = Evaluation::of(subject, &cluster, policy);
+        self.complete(facts, policy, deadline, |facts| evaluation.step(facts)).await
     }
 
     /// Plans the pins of `subject` and judges it before and after the plan. Answers by `deadline`.
@@ -81,11 +93,8 @@ impl Engine {
         // The plan first: a question that wants a fresh answer comes before one that does not.
         let planned = |facts: &Facts| pin::step(&subject, facts, &policy);
         let plan = self.complete(&mut facts, &policy, deadline, planned).await;
-        let judged = |facts: &Facts| evaluate::assess(&subject, facts, &policy);
-        let before = self.complete(&mut facts, &policy, deadline, judged).await;
-        let after = plan.apply(&subject);
-        let judged = |facts: &Facts| evaluate::assess(&after, facts, &policy);
-        let verdict = self.complete(&mut facts, &policy, deadline, judged).await;
+        let before = self.verdict(&mut facts, &subject, &policy, deadline).await;
+        let verdict = self.verdict(&mut facts, &plan.apply(&subject), &policy, deadline).await;
         DryRun { subject, policy, facts, plan, before, verdict }
     }
 

@@ -7,8 +7,9 @@ use std::sync::Arc;
 
 use jiff::tz::TimeZone;
 
-use crate::lineage::{self, Lineage, MissingFact};
+use crate::lineage::{self, Lineage, LineageAssessment, MissingFact};
 use crate::model::facts::Facts;
+use crate::model::facts::cluster::Cluster;
 use crate::model::image_reference::ImageReference;
 use crate::model::machine_config::{Field, Subject};
 use crate::model::question::{Freshness, Question, Step};
@@ -19,67 +20,64 @@ use crate::rules::{self, Certainty, Context, Judge, Observation, Rule, RuleInput
 
 /// Judges `subject`.
 pub fn evaluate(subject: &Subject, facts: &Facts, policy: &Policy) -> Verdict {
-    let affected = pools::affected(subject, &facts.cluster);
-    Evaluation::of(subject, facts, policy, &affected).verdict()
+    let evaluation = Evaluation::of(subject, &facts.cluster, policy);
+    evaluation.verdict(facts, evaluation.assessment(facts).lineage)
 }
 
-/// Judges `subject` if `facts` contain everything that is needed; otherwise returns what must be asked.
-pub fn assess(subject: &Subject, facts: &Facts, policy: &Policy) -> Step<Verdict> {
-    let affected = pools::affected(subject, &facts.cluster);
-    let evaluation = Evaluation::of(subject, facts, policy, &affected);
-    Step::after(evaluation.questions(), || evaluation.verdict())
-}
-
-/// What the questions and the verdict are derived from.
-struct Evaluation<'a> {
+/// The evaluation of one object: all that does not depend on what registries answer.
+pub struct Evaluation<'a> {
     subject: &'a Subject,
-    facts: &'a Facts,
     policy: &'a Policy,
-    affected: &'a [AffectedPool<'a>],
-    pools: Vec<&'a str>,
+    pools: Vec<AffectedPool<'a>>,
+    /// The names of the pools.
+    names: Vec<&'a str>,
     /// The rules that are not off.
     rules: Vec<(&'static Rule, Judge, Level)>,
-    assessment: lineage::LineageAssessment,
 }
 
 impl<'a> Evaluation<'a> {
-    fn of(
-        subject: &'a Subject,
-        facts: &'a Facts,
-        policy: &'a Policy,
-        affected: &'a [AffectedPool<'a>],
-    ) -> Self {
-        let pools = pools::names(affected);
-        let rules = rules::judges().map(|(rule, judge)| (rule, judge, policy.level_alone(rule, &pools)));
-        let rules = rules.filter(|(.., level)| *level != Level::Off).collect();
-        let assessment = match subject.object.reference(Field::OsImage) {
-            Some(image) => lineage::judge(image, affected, facts, policy),
-            None => lineage::LineageAssessment::default(),
-        };
-        Self { subject, facts, policy, affected, pools, rules, assessment }
+    /// The evaluation of `subject`, in the pools that `cluster` has.
+    pub fn of(subject: &'a Subject, cluster: &'a Cluster, policy: &'a Policy) -> Self {
+        let pools = pools::affected(subject, cluster);
+        let names = pools::names(&pools);
+        let levels = rules::judges().map(|(rule, judge)| (rule, judge, policy.level_alone(rule, &names)));
+        let mut rules = Vec::with_capacity(rules::ALL.len());
+        rules.extend(levels.filter(|(.., level)| *level != Level::Off));
+        Self { subject, policy, pools, names, rules }
     }
 
-    fn questions(&self) -> Vec<Question> {
+    /// The verdict if `facts` contain everything that is needed; otherwise what must be asked.
+    pub fn step(&self, facts: &Facts) -> Step<Verdict> {
+        let assessment = self.assessment(facts);
+        let questions = self.questions(facts, &assessment);
+        Step::after(questions, || self.verdict(facts, assessment.lineage))
+    }
+
+    fn assessment(&self, facts: &Facts) -> LineageAssessment {
+        let image = self.subject.object.reference(Field::OsImage);
+        image.map(|image| lineage::judge(image, &self.pools, facts, self.policy)).unwrap_or_default()
+    }
+
+    fn questions(&self, facts: &Facts, assessment: &LineageAssessment) -> Vec<Question> {
         let asks = |input: RuleInput| self.rules.iter().any(|(rule, ..)| rule.needs(input));
         let mut questions = Vec::new();
         if asks(RuleInput::Manifest) || asks(RuleInput::Image) {
             let references = Field::ALL.iter().filter_map(|field| self.subject.object.reference(*field));
             for reference in references.map(ImageReference::pull_spec) {
-                questions.extend(pin::look_ups(&reference, Freshness::Cached, self.facts));
+                questions.extend(pin::look_ups(&reference, Freshness::Cached, facts));
             }
         }
         if asks(RuleInput::Image) {
-            questions.extend_from_slice(&self.assessment.questions);
-            questions.extend(rules::further_questions(self.subject, self.affected, self.facts));
+            questions.extend_from_slice(&assessment.questions);
+            questions.extend(rules::further_questions(self.subject, &self.pools, facts));
         }
         questions
     }
 
-    fn verdict(self) -> Verdict {
-        let Self { subject, facts, policy, affected, pools, rules, assessment } = self;
+    fn verdict(&self, facts: &Facts, lineage: Vec<Lineage>) -> Verdict {
+        let Self { subject, policy, pools, names, rules } = self;
         let today = facts.observed_at.to_zoned(TimeZone::UTC).date();
-        let lineage = assessment.lineage;
-        let context = Context { subject, facts, policy, pools: affected, lineage: &lineage };
+        let context = Context { subject, facts, policy, pools, lineage: &lineage };
         let is_on = |id: &str| rules.iter().any(|(rule, ..)| rule.id == id);
         let mut verdict = Verdict::default();
         let mut found: Vec<RankedFinding> = Vec::new();
@@ -103,7 +101,7 @@ impl<'a> Evaluation<'a> {
                 notes.extend(exceptions().map(|exception| {
                     format!("its exception expired on {}: {}", exception.expires, exception.reason)
                 }));
-                let level_of_rule = || policy.level(rule, &pools).reason;
+                let level_of_rule = || policy.level(rule, names).reason;
                 let (level, reason) = match certainty {
                     Certainty::Fault => (level, level_of_rule()),
                     Certainty::Minor => (level.min(Level::Warn), level_of_rule()),

@@ -7,7 +7,7 @@
 //! server::listener ─▶ server::webhook ─▶ admission::decode ─▶ Subject
 //!   (TLS, limits)       (time budget)                           │
 //!                                                               ▼
-//!             facts ◀─ sources (registry, cluster) ◀─ engine::resolve ─▶ pin::step, evaluate::assess
+//!             facts ◀─ sources (registry, cluster) ◀─ engine::resolve ─▶ pin::step, Evaluation::step
 //!                       (the only requests sent)      (asks until          (pure: rules, lineage, policy)
 //!                                                      nothing is missing)        │
 //!                                                                                 ▼

@@ -125,9 +125,10 @@ struct JsonMembers(Vec<u8>);
 
 impl JsonMembers {
     fn name(&mut self, name: &str) {
-        self.0.push(if self.0.is_empty() { b'{' } else { b',' });
-        self.text(name);
-        self.0.push(b':');
+        self.0.extend_from_slice(if self.0.is_empty() { b"{\"" } else { b",\"" });
+        // The name of a field is an identifier.
+        self.0.extend_from_slice(name.as_bytes());
+        self.0.extend_from_slice(b"\":");
     }
 
     /// Adds a text. Few have anything to escape, which is found out faster than each byte is looked up.

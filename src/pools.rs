@@ -113,6 +113,9 @@ impl<'a> AffectedPool<'a> {
             Ok(others) => others,
             Err(cause) => return Winner::Unknown(cause),
         };
+        if others.is_empty() {
+            return Winner::Subject;
+        }
         let orders: &[Order] = match Order::of(cluster) {
             Some(order) => &[order],
             None => &[Order::ByName, Order::WorkerFirst, Order::WorkerFirstWithoutGenerated],

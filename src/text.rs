@@ -2,7 +2,8 @@
 
 /// A text for use in a message: without control characters, and cut to [`MAX_SHOWN`] bytes.
 pub(crate) fn shown(text: &str) -> String {
-    if text.len() < MAX_SHOWN && text.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
+    // Looking at every byte, whatever the one before is, takes less time than to stop at the first.
+    if text.len() < MAX_SHOWN && text.bytes().fold(true, |plain, byte| plain & matches!(byte, b' '..=b'~')) {
         return text.to_owned();
     }
     let mut clean = String::with_capacity(text.len().min(MAX_SHOWN));

@@ -29,17 +29,15 @@ impl Digest {
         let Some(algorithm) = Algorithm::named(name) else {
             return Err(DigestError::UnknownAlgorithm(name.to_owned()));
         };
-        if let Some(character) = hex.chars().find(|c| !c.is_ascii_hexdigit()) {
-            return Err(DigestError::NotHex(character));
-        }
         let expected = algorithm.hex_digits();
-        if hex.len() != expected {
-            return Err(DigestError::WrongLength { algorithm: algorithm.name(), expected, found: hex.len() });
+        if hex.len() == expected && hex.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')) {
+            return Ok(Self { text: text.into() });
         }
-        if hex.bytes().any(|byte| byte.is_ascii_uppercase()) {
-            return Err(DigestError::UpperCase);
-        }
-        Ok(Self { text: text.into() })
+        Err(match hex.chars().find(|c| !c.is_ascii_hexdigit()) {
+            Some(character) => DigestError::NotHex(character),
+            None if hex.len() == expected => DigestError::UpperCase,
+            None => DigestError::WrongLength { algorithm: algorithm.name(), expected, found: hex.len() },
+        })
     }
 
     /// Computes the `sha256` digest of `bytes`.

@@ -434,6 +434,9 @@ fn path_component_fault(component: &str) -> Option<ReferenceFault> {
     if component.is_empty() {
         return Some(ReferenceFault::Empty);
     }
+    if component.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit()) {
+        return None;
+    }
     if let Some(character) =
         component.chars().find(|c| !c.is_ascii_alphanumeric() && !matches!(c, '.' | '_' | '-'))
     {
@@ -450,14 +453,14 @@ fn path_component_fault(component: &str) -> Option<ReferenceFault> {
 
 /// The transport in front, as `containers/image` and `rpm-ostree` name them, when there is one.
 fn transport(text: &str) -> Option<&str> {
-    if let Some(end) = text.find("://") {
-        return Some(&text[..end + 3]);
-    }
     let (name, rest) = text.split_once(':')?;
+    if rest.starts_with("//") {
+        return Some(&text[..name.len() + 3]);
+    }
     let known = TRANSPORTS.contains(&name) || (name.starts_with("ostree-") && !name.contains(['/', '.']));
     // `oci:5000/os` is a registry named `oci` with a port.
-    let port = rest.split('/').next().is_some_and(|first| first.bytes().all(|byte| byte.is_ascii_digit()));
-    (known && !port).then(|| &text[..=name.len()])
+    let port = || rest.split('/').next().is_some_and(|first| first.bytes().all(|b| b.is_ascii_digit()));
+    (known && !port()).then(|| &text[..=name.len()])
 }
 
 /// `NameTotalLengthMax` of `containers/image`.

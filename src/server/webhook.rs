@@ -77,7 +77,7 @@ async fn judge(state: &ServerState, subject: &Subject, request: &AcceptedRequest
     let Judgement { verdict, facts } = state.engine.judge(subject, &policy, request.deadline).await;
     state.metrics.findings(&verdict.findings);
     let mut answer = AdmissionAnswer::enforce(&verdict);
-    answer.audit.insert("policy", format!("{}@{}", policy.name(), policy.hash()));
+    answer.audit.insert("policy", [policy.name(), "@", policy.hash()].concat());
     let rules: Vec<_> = verdict.findings.iter().map(|finding| finding.rule.id).collect();
     Decision {
         answer,
