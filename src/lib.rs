@@ -70,6 +70,11 @@ pub mod sources;
 pub(crate) mod text;
 pub mod tls;
 
+/// The allocator of the process. It returns the memory of large request bodies to the system, which that of glibc
+/// keeps, and a review needs a twelfth fewer instructions with it.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Makes aws-lc-rs the one TLS provider of the process. To be called before anything else; calling
 /// it again does nothing.
 pub fn install_crypto_provider() {

@@ -5,7 +5,6 @@
 //! [`webhook`] and [`dry_run`] decide. [`health`] has probes and metrics, [`reload`] what changes at run time,
 //! [`prefetch`] what is read before it is needed, [`tls_settings`] the TLS settings of the cluster.
 
-mod body;
 mod connection;
 mod dry_run;
 mod frames;
