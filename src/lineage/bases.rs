@@ -4,7 +4,7 @@
 //! the cluster runs: during an upgrade every source still has the previous release for a while. A check
 //! that is not possible is reported as a note.
 
-use std::fmt;
+use derive_more::Display;
 
 use crate::lineage::UnknownReason;
 use crate::model::facts::cluster::{Cluster, ClusterVersion, Release, RolloutState};
@@ -33,36 +33,29 @@ pub struct Base {
 }
 
 /// What names a base.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Display, PartialEq, Eq)]
 pub enum BaseOrigin {
     /// `OSImageStream/cluster`.
+    #[display("OSImageStream/cluster")]
     Stream,
     /// The ControllerConfig.
+    #[display("ControllerConfig/machine-config-controller")]
     ControllerConfig,
     /// The ConfigMap `machine-config-osimageurl`.
+    #[display("ConfigMap/machine-config-osimageurl")]
     ConfigMap,
     /// The payload of a release of the cluster.
+    #[display("the release payload")]
     Payload,
     /// The payload that `--release-image` names.
+    #[display("--release-image")]
     ReleaseOption,
     /// `--base-image`.
+    #[display("--base-image")]
     BaseOption,
     /// `acceptedBases` of the policy.
+    #[display("acceptedBases of the policy")]
     Policy,
-}
-
-impl fmt::Display for BaseOrigin {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(match self {
-            Self::Stream => "OSImageStream/cluster",
-            Self::ControllerConfig => "ControllerConfig/machine-config-controller",
-            Self::ConfigMap => "ConfigMap/machine-config-osimageurl",
-            Self::Payload => "the release payload",
-            Self::ReleaseOption => "--release-image",
-            Self::BaseOption => "--base-image",
-            Self::Policy => "acceptedBases of the policy",
-        })
-    }
 }
 
 /// Whether an image may be built on a base.

@@ -1,26 +1,33 @@
 //! Why the lineage of an image is not known.
 
-use std::fmt;
+use derive_more::Display;
 
 use crate::lineage::bases::{Base, BaseOrigin};
 use crate::model::facts::{Cause, Fact};
 use crate::model::pull_spec::PullSpec;
 
 /// Why the lineage of an image is not known.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Display, PartialEq, Eq)]
 pub enum UnknownReason {
     /// There is no cluster, and neither a base nor a release was named.
+    #[display(
+        "no base image to compare with: no OpenShift cluster, no --release-image, no --base-image and no acceptedBases"
+    )]
     NothingToCompareWith,
     /// The image has no manifest for the platform.
+    #[display("the image has no manifest for this platform")]
     NoPlatform,
     /// The image is an index without an image that a node could run.
+    #[display("the image has no manifest for linux")]
     NoLinuxPlatform,
     /// The registry has no such image.
+    #[display("{} has no such image", reference.host())]
     NoImage {
         /// The image.
         reference: PullSpec,
     },
     /// The image could not be read.
+    #[display("cannot read the image: {cause}")]
     Image {
         /// The image.
         reference: PullSpec,
@@ -28,11 +35,13 @@ pub enum UnknownReason {
         cause: Cause,
     },
     /// The registry no longer has the base.
+    #[display("the base `{}` no longer exists", base.reference)]
     NoBase {
         /// The base.
         base: Box<Base>,
     },
     /// The base could not be read.
+    #[display("cannot read the base `{}`: {cause}", base.reference)]
     Base {
         /// The base.
         base: Box<Base>,
@@ -40,16 +49,19 @@ pub enum UnknownReason {
         cause: Cause,
     },
     /// The base has no layers, so that everything would be built on it.
+    #[display("the base `{}` has no layers", base.reference)]
     EmptyBase {
         /// The base.
         base: Box<Base>,
     },
     /// The registry has no such payload.
+    #[display("the release payload `{reference}` does not exist")]
     NoPayload {
         /// The payload.
         reference: PullSpec,
     },
     /// The payload could not be read.
+    #[display("cannot read the release payload `{reference}`: {cause}")]
     Payload {
         /// The payload.
         reference: PullSpec,
@@ -57,11 +69,13 @@ pub enum UnknownReason {
         cause: Cause,
     },
     /// The payload names no operating system image.
+    #[display("the release payload `{reference}` has no operating system image")]
     NoOsImage {
         /// The payload.
         reference: PullSpec,
     },
     /// The stream of the pool is not among those of the release.
+    #[display("{source} has no image of OS stream `{stream}`")]
     NoStream {
         /// The stream.
         stream: String,
@@ -69,6 +83,7 @@ pub enum UnknownReason {
         source: BaseOrigin,
     },
     /// An object of the cluster could not be read.
+    #[display("{}", cause.reading(object))]
     Cluster {
         /// Kind and name.
         object: &'static str,
@@ -76,6 +91,7 @@ pub enum UnknownReason {
         cause: Cause,
     },
     /// The source of a base does not name a valid image.
+    #[display("{message}")]
     Malformed {
         /// What is wrong.
         message: String,
@@ -136,41 +152,6 @@ impl UnknownReason {
             }
             Self::Cluster { cause, .. } => Some(MissingFact::Cluster(cause.clone())),
             Self::NoStream { .. } | Self::Malformed { .. } => Some(MissingFact::Other(self.to_string())),
-        }
-    }
-}
-
-impl fmt::Display for UnknownReason {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NothingToCompareWith => formatter.write_str(
-                "no base image to compare with: no OpenShift cluster, no --release-image, no --base-image and no acceptedBases",
-            ),
-            Self::NoPlatform => formatter.write_str("the image has no manifest for this platform"),
-            Self::NoLinuxPlatform => formatter.write_str("the image has no manifest for linux"),
-            Self::NoImage { reference } => write!(formatter, "{} has no such image", reference.host()),
-            Self::Image { cause, .. } => write!(formatter, "cannot read the image: {cause}"),
-            Self::NoBase { base } => write!(formatter, "the base `{}` no longer exists", base.reference),
-            Self::Base { base, cause } => {
-                write!(formatter, "cannot read the base `{}`: {cause}", base.reference)
-            }
-            Self::EmptyBase { base } => {
-                write!(formatter, "the base `{}` has no layers", base.reference)
-            }
-            Self::NoPayload { reference } => {
-                write!(formatter, "the release payload `{reference}` does not exist")
-            }
-            Self::Payload { reference, cause } => {
-                write!(formatter, "cannot read the release payload `{reference}`: {cause}")
-            }
-            Self::NoOsImage { reference } => {
-                write!(formatter, "the release payload `{reference}` has no operating system image")
-            }
-            Self::NoStream { stream, source } => {
-                write!(formatter, "{source} has no image of OS stream `{stream}`")
-            }
-            Self::Cluster { object, cause } => formatter.write_str(&cause.reading(object)),
-            Self::Malformed { message } => formatter.write_str(message),
         }
     }
 }

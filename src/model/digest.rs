@@ -8,13 +8,15 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use aws_lc_rs::digest as hash;
+use derive_more::Display;
 use serde::{Deserialize, Serialize};
 
 /// A valid content digest, for example `sha256:` followed by 64 lower-case hex digits.
 ///
 /// The algorithms are those of the OCI image specification that nodes support: `sha256`, `sha384` and
 /// `sha512`.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, Display, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[display("{text}")]
 #[serde(try_from = "String", into = "String")]
 pub struct Digest {
     text: Arc<str>,
@@ -68,12 +70,6 @@ impl Digest {
     pub fn short(&self) -> String {
         let end = self.text.find(':').map_or(0, |colon| colon + 1) + 12;
         format!("{}…", &self.text[..end.min(self.text.len())])
-    }
-}
-
-impl fmt::Display for Digest {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(&self.text)
     }
 }
 

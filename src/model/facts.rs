@@ -9,9 +9,9 @@ pub mod image;
 pub mod registry_sources;
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::sync::Arc;
 
+use derive_more::Display;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -54,7 +54,7 @@ impl Facts {
             given: AcceptedBases::default(),
             images: BTreeMap::new(),
             payloads: BTreeMap::new(),
-            cluster: Arc::default(),
+            cluster: Cluster::unasked(),
         }
     }
 
@@ -116,6 +116,12 @@ pub enum Fact<T> {
     Unknown(Cause),
 }
 
+impl<T> Default for Fact<T> {
+    fn default() -> Self {
+        Self::Unknown(Cause::NotAsked)
+    }
+}
+
 impl<T> Fact<T> {
     /// The answer; `None` where it is absent or unknown.
     pub fn known(&self) -> Option<&T> {
@@ -167,26 +173,33 @@ pub enum ManifestKind {
 
 /// Why an answer is not known. The text of a cause may be shown to anybody: it contains hosts and status
 /// codes, never credentials, headers or bodies.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Display, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "cause", rename_all = "camelCase", rename_all_fields = "camelCase", deny_unknown_fields)]
 pub enum Cause {
     /// No request was made.
+    #[display("the registry was not asked")]
     NotAsked,
     /// Requests are disabled by `--offline`.
+    #[display("not asked: `--offline` is set")]
     Offline,
     /// The facts were read from a file that does not contain this answer.
+    #[display("not asked: the facts file (`--facts`) has no answer")]
     NotRecorded,
     /// The policy does not allow requests to this registry.
+    #[display("not asked: `registries.allow` of the policy does not include it")]
     OutsideAllowed,
     /// The cluster does not let its nodes pull from this registry: it is outside `allowedRegistries` of
     /// `image.config.openshift.io/cluster`.
+    #[display("not asked: the cluster does not allow its registry")]
     OutsideCluster,
     /// There was no answer within the time limit.
+    #[display("{host} did not answer in time")]
     OutOfTime {
         /// The registry or API server.
         host: String,
     },
     /// No connection could be made, or it broke.
+    #[display("{host} cannot be reached: {reason}")]
     Unreachable {
         /// The registry or API server.
         host: String,
@@ -194,6 +207,7 @@ pub enum Cause {
         reason: String,
     },
     /// The certificate of the registry is not signed by a trusted CA, or not valid.
+    #[display("the certificate of {host} is not trusted: {reason}")]
     Untrusted {
         /// The registry or API server.
         host: String,
@@ -201,11 +215,13 @@ pub enum Cause {
         reason: String,
     },
     /// The address is one that is never contacted.
+    #[display("{host} is a link-local or unspecified address, which is never contacted")]
     ForbiddenAddress {
         /// The name or address.
         host: String,
     },
     /// The registry rejected the credentials, or there are none for it.
+    #[display("{host} returned {status}{shown}{as_nodes}")]
     Refused {
         /// The registry.
         host: String,
@@ -217,6 +233,7 @@ pub enum Cause {
         as_nodes: NodeCredentials,
     },
     /// The registry returned an unexpected status.
+    #[display("{host} returned {status}")]
     Status {
         /// The registry.
         host: String,
@@ -225,6 +242,7 @@ pub enum Cause {
     },
     /// The response does not follow the protocol.
     #[serde(alias = "nonsense")]
+    #[display("{host} returned an invalid response: {reason}")]
     InvalidResponse {
         /// Who answered.
         host: String,
@@ -232,11 +250,13 @@ pub enum Cause {
         reason: String,
     },
     /// The response is valid, but names something other than an image that a node could run.
+    #[display("it is not an image: {reason}")]
     NotAnImage {
         /// What it is instead.
         reason: String,
     },
     /// The body does not have the digest that was requested or announced.
+    #[display("{host} returned content with another digest: expected {}, got {}", expected.short(), found.short())]
     DigestMismatch {
         /// The registry.
         host: String,
@@ -246,6 +266,7 @@ pub enum Cause {
         found: Digest,
     },
     /// The registry limits requests, and the time limit ends before the next one is allowed.
+    #[display("{host} returned {status}; the next request is allowed at {until:.0}")]
     Paused {
         /// The registry.
         host: String,
@@ -256,6 +277,7 @@ pub enum Cause {
     },
     /// The registry failed several times in a row, and gets only occasional requests until it recovers.
     #[serde(alias = "resting")]
+    #[display("{host} failed {failures} times in a row; the next request is sent at {until:.0}")]
     CircuitOpen {
         /// The registry.
         host: String,
@@ -266,16 +288,19 @@ pub enum Cause {
     },
     /// Nodes may not pull from it: `blocked` in `registries.conf`, a blocked registry of the cluster, or a
     /// source with `NeverContactSource`.
+    #[display("`{scope}` is blocked on nodes")]
     Blocked {
         /// What is blocked: a registry, a part of it, or `*.domain`.
         scope: String,
     },
     /// The image has several endpoints, and none of them returned it.
+    #[display("{}", attempts.iter().map(Attempt::to_string).collect::<Vec<_>>().join("; "))]
     Unanswered {
         /// The answer of each of them, in the order of the requests.
         attempts: Vec<Attempt>,
     },
     /// The credentials for the registry could not be read.
+    #[display("no credentials for {host}: {reason}")]
     NoCredential {
         /// The registry.
         host: String,
@@ -284,11 +309,13 @@ pub enum Cause {
     },
     /// Too many requests are waiting for the registry.
     #[serde(alias = "crowded")]
+    #[display("too many requests wait for {host}")]
     QueueFull {
         /// The registry.
         host: String,
     },
     /// The token service of the registry did not issue a token.
+    #[display("no token for {host}: {reason}")]
     NoToken {
         /// The registry.
         host: String,
@@ -296,6 +323,7 @@ pub enum Cause {
         reason: String,
     },
     /// The object could not be read from the cluster.
+    #[display("cannot read {kind}: {reason}")]
     Cluster {
         /// What was being read, such as `MachineConfigPools`.
         kind: String,
@@ -304,6 +332,7 @@ pub enum Cause {
     },
     /// The account has no permission to read the object.
     #[serde(alias = "noRight")]
+    #[display("cannot read {kind}: {reason}")]
     Forbidden {
         /// What was being read, such as `MachineConfigPools`.
         kind: String,
@@ -312,84 +341,14 @@ pub enum Cause {
     },
     /// The image was read, but is not a release payload.
     #[serde(alias = "noRelease")]
+    #[display("it is not a release payload: {reason}")]
     NotARelease {
         /// What is missing or wrong.
         reason: String,
     },
     /// A defect of this program.
+    #[display("internal error of layerpin; its log has the reason")]
     Internal,
-}
-
-impl fmt::Display for Cause {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NotAsked => formatter.write_str("the registry was not asked"),
-            Self::Offline => formatter.write_str("not asked: `--offline` is set"),
-            Self::NotRecorded => formatter.write_str("not asked: the facts file (`--facts`) has no answer"),
-            Self::OutsideAllowed => {
-                formatter.write_str("not asked: `registries.allow` of the policy does not include it")
-            }
-            Self::OutsideCluster => formatter.write_str("not asked: the cluster does not allow its registry"),
-            Self::OutOfTime { host } => write!(formatter, "{host} did not answer in time"),
-            Self::Unreachable { host, reason } => write!(formatter, "{host} cannot be reached: {reason}"),
-            Self::Untrusted { host, reason } => {
-                write!(formatter, "the certificate of {host} is not trusted: {reason}")
-            }
-            Self::ForbiddenAddress { host } => {
-                write!(formatter, "{host} is a link-local or unspecified address, which is never contacted")
-            }
-            Self::Refused { host, status, shown, as_nodes } => {
-                write!(formatter, "{host} returned {status}{shown}")?;
-                match as_nodes {
-                    NodeCredentials::Same => Ok(()),
-                    NodeCredentials::NotAtHand => {
-                        formatter.write_str("; the credentials of the nodes are not known (`--authfile`)")
-                    }
-                }
-            }
-            Self::Status { host, status } => write!(formatter, "{host} returned {status}"),
-            Self::InvalidResponse { host, reason } => {
-                write!(formatter, "{host} returned an invalid response: {reason}")
-            }
-            Self::NotAnImage { reason } => write!(formatter, "it is not an image: {reason}"),
-            Self::DigestMismatch { host, expected, found } => write!(
-                formatter,
-                "{host} returned content with another digest: expected {}, got {}",
-                expected.short(),
-                found.short()
-            ),
-            Self::Paused { host, status, until } => {
-                write!(formatter, "{host} returned {status}; the next request is allowed at {until:.0}")
-            }
-            Self::CircuitOpen { host, failures, until } => write!(
-                formatter,
-                "{host} failed {failures} times in a row; the next request is sent at {until:.0}"
-            ),
-            Self::Blocked { scope } => {
-                write!(formatter, "`{scope}` is blocked on nodes")
-            }
-            Self::Unanswered { attempts } => {
-                for (index, Attempt { endpoint, cause }) in attempts.iter().enumerate() {
-                    formatter.write_str(if index == 0 { "" } else { "; " })?;
-                    match cause {
-                        Some(cause) => write!(formatter, "{cause}")?,
-                        None => write!(formatter, "{endpoint} has no such image")?,
-                    }
-                }
-                Ok(())
-            }
-            Self::NoCredential { host, reason } => write!(formatter, "no credentials for {host}: {reason}"),
-            Self::QueueFull { host } => {
-                write!(formatter, "too many requests wait for {host}")
-            }
-            Self::NoToken { host, reason } => write!(formatter, "no token for {host}: {reason}"),
-            Self::Cluster { kind, reason } | Self::Forbidden { kind, reason } => {
-                write!(formatter, "cannot read {kind}: {reason}")
-            }
-            Self::NotARelease { reason } => write!(formatter, "it is not a release payload: {reason}"),
-            Self::Internal => formatter.write_str("internal error of layerpin; its log has the reason"),
-        }
-    }
 }
 
 impl Cause {
@@ -437,7 +396,8 @@ impl Cause {
 }
 
 /// The answer of one endpoint of an image.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Display, PartialEq, Eq, Serialize, Deserialize)]
+#[display("{}", cause.as_ref().map_or_else(|| format!("{endpoint} has no such image"), Cause::to_string))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Attempt {
     /// The endpoint: `host` or `host:port`.
@@ -447,31 +407,26 @@ pub struct Attempt {
 }
 
 /// Which credentials a registry rejected.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Display, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum CredentialsSent {
     /// None: there is no entry for the registry.
+    #[display("; there are no credentials for it")]
     NoEntry,
     /// Those for the registry.
+    #[display(" for the configured credentials")]
     Entry,
 }
 
-impl fmt::Display for CredentialsSent {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(match self {
-            Self::NoEntry => "; there are no credentials for it",
-            Self::Entry => " for the configured credentials",
-        })
-    }
-}
-
 /// Whether nodes have the same credentials.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Display, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum NodeCredentials {
     /// They do, so nodes are rejected as well.
+    #[display("")]
     Same,
     /// The credentials of the nodes are not known.
+    #[display("; the credentials of the nodes are not known (`--authfile`)")]
     NotAtHand,
 }
 

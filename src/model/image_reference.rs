@@ -9,6 +9,7 @@ use std::ops::Range;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use derive_more::Display;
 use serde::{Deserialize, Serialize};
 
 use crate::model::digest::{Digest, DigestError};
@@ -19,7 +20,8 @@ use crate::text::shown;
 ///
 /// It may have both a tag and a digest: `containers/image` parses that form and then refuses to pull
 /// it, so a rule reports it and the parser accepts it.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, Display, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[display("{text}")]
 #[serde(try_from = "String", into = "String")]
 pub struct ImageReference {
     text: Arc<str>,
@@ -134,12 +136,6 @@ impl ImageReference {
     }
 }
 
-impl fmt::Display for ImageReference {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(&self.text)
-    }
-}
-
 impl FromStr for ImageReference {
     type Err = ReferenceError;
 
@@ -163,30 +159,23 @@ impl From<ImageReference> for String {
 }
 
 /// A part of a reference.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Display, PartialEq, Eq)]
 pub enum Part {
     /// All of it.
+    #[display("reference")]
     Whole,
     /// The registry, with its port.
+    #[display("registry")]
     Host,
     /// The repository inside the registry.
+    #[display("repository path")]
     Path,
     /// The tag.
+    #[display("tag")]
     Tag,
     /// The digest.
+    #[display("digest")]
     Digest,
-}
-
-impl fmt::Display for Part {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(match self {
-            Self::Whole => "reference",
-            Self::Host => "registry",
-            Self::Path => "repository path",
-            Self::Tag => "tag",
-            Self::Digest => "digest",
-        })
-    }
 }
 
 /// Why a text is not a valid image reference: the part, its position, and the fault.

@@ -1,9 +1,9 @@
 //! Patterns in which `*` matches any characters, including `/`; everything else is literal.
 
-use std::fmt;
+use derive_more::Display;
 
 /// A pattern of a policy, for names of objects and pools and for repositories.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Display, PartialEq, Eq)]
 pub struct Pattern(String);
 
 impl Pattern {
@@ -35,12 +35,6 @@ impl Pattern {
             }
         }
         pattern[at..].iter().all(|byte| *byte == b'*')
-    }
-}
-
-impl fmt::Display for Pattern {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(&self.0)
     }
 }
 

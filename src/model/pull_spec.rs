@@ -4,16 +4,16 @@
 //! tag, `latest` where none is written. Facts and questions are keyed by it, so that two ways of writing
 //! the same image meet.
 
-use std::fmt;
 use std::ops::Deref;
 
+use derive_more::Display;
 use serde::{Deserialize, Serialize};
 
 use crate::model::digest::Digest;
 use crate::model::image_reference::{ImageReference, ReferenceError};
 
 /// A reference with either a tag or a digest, never both and never neither.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, Display, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(from = "ImageReference", into = "ImageReference")]
 pub struct PullSpec(ImageReference);
 
@@ -52,12 +52,6 @@ impl Deref for PullSpec {
 
     fn deref(&self) -> &ImageReference {
         &self.0
-    }
-}
-
-impl fmt::Display for PullSpec {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(formatter)
     }
 }
 

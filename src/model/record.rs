@@ -3,14 +3,15 @@
 //! Owns the form `repository:tag@digest` of the annotations `layerpin.io/pinned-from` and
 //! `layerpin.io/extensions-pinned-from`. A field itself never has that form.
 
-use std::fmt;
+use derive_more::Display;
 
 use crate::model::digest::Digest;
 use crate::model::image_reference::ImageReference;
 use crate::model::pull_spec::PullSpec;
 
 /// The reference with a tag that was pinned, and the digest that the tag named.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Display, PartialEq, Eq)]
+#[display("{reference}@{digest}")]
 pub struct Record {
     reference: PullSpec,
     digest: Digest,
@@ -49,12 +50,6 @@ impl Record {
         asked.repository() == self.reference.repository()
             && asked.effective_tag().is_some()
             && asked.effective_tag() == self.reference.tag()
-    }
-}
-
-impl fmt::Display for Record {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "{}@{}", self.reference, self.digest)
     }
 }
 

@@ -5,15 +5,16 @@
 //! [`Fact::Unknown`] with its cause. The other kinds are not affected.
 
 use std::collections::BTreeMap;
+use std::sync::{Arc, LazyLock};
 
 use serde::{Deserialize, Serialize};
 
 use crate::model::facts::registry_sources::RegistrySources;
-use crate::model::facts::{Cause, Fact};
+use crate::model::facts::Fact;
 use crate::model::machine_config::Field;
 
 /// What is known about the cluster. Each fact is unknown until it is asked for.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Cluster {
     /// `ClusterVersion/version`: the release that the cluster runs or is being upgraded to.
@@ -32,24 +33,18 @@ pub struct Cluster {
     pub registry_sources: Fact<RegistrySources>,
 }
 
-impl Default for Cluster {
-    fn default() -> Self {
-        Self {
-            version: Fact::Unknown(Cause::NotAsked),
-            controller_config: Fact::Unknown(Cause::NotAsked),
-            os_image_url: Fact::Unknown(Cause::NotAsked),
-            streams: Fact::Unknown(Cause::NotAsked),
-            pools: Fact::Unknown(Cause::NotAsked),
-            machine_configs: Fact::Unknown(Cause::NotAsked),
-            registry_sources: Fact::Unknown(Cause::NotAsked),
-        }
-    }
-}
+/// The facts of every review without a cluster.
+static UNASKED: LazyLock<Arc<Cluster>> = LazyLock::new(Arc::default);
 
 impl Cluster {
+    /// A cluster that nobody asked.
+    pub fn unasked() -> Arc<Self> {
+        Arc::clone(&UNASKED)
+    }
+
     /// Tells whether no cluster was asked.
     pub fn is_unasked(&self) -> bool {
-        *self == Self::default()
+        std::ptr::eq(self, &**UNASKED) || *self == **UNASKED
     }
 }
 

@@ -4,8 +4,8 @@
 //! release payload, which is an image too, only what it says of the operating system.
 
 use std::collections::BTreeMap;
-use std::fmt;
 
+use derive_more::Display;
 use serde::{Deserialize, Serialize};
 
 use crate::model::digest::Digest;
@@ -28,7 +28,8 @@ pub struct Image {
 }
 
 /// An operating system and an architecture, written `linux/amd64`, without a variant: nodes report none.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, Display, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[display("{os}/{architecture}")]
 #[serde(try_from = "String", into = "String")]
 pub struct Platform {
     os: String,
@@ -54,12 +55,6 @@ impl Platform {
     /// The operating system, such as `linux`.
     pub fn os(&self) -> &str {
         &self.os
-    }
-}
-
-impl fmt::Display for Platform {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "{}/{}", self.os, self.architecture)
     }
 }
 
