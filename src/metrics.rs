@@ -46,18 +46,14 @@ pub(crate) struct ReviewLabels {
     endpoint: &'static str,
     operation: &'static str,
     verdict: &'static str,
-    dry_run: bool,
+    pub(crate) dry_run: bool,
 }
 
 impl ReviewLabels {
-    /// A review that is no dry run.
+    /// The labels of a review that is not a dry run.
     pub(crate) fn new(endpoint: &'static str, operation: &str, verdict: &'static str) -> Self {
         let operation = OPERATIONS.iter().find(|known| **known == operation).copied().unwrap_or("other");
         Self { endpoint, operation, verdict, dry_run: false }
-    }
-
-    pub(crate) fn dry_run(self, dry_run: bool) -> Self {
-        Self { dry_run, ..self }
     }
 }
 
@@ -183,13 +179,14 @@ impl Metrics {
                 .iter()
                 .flat_map(|operation| verdicts.iter().map(move |verdict| (operation, verdict)))
             {
-                for dry_run in dry_runs {
-                    let labels = ReviewLabels::new(endpoint, operation, verdict).dry_run(*dry_run);
+                for dry_run in dry_runs.iter().copied() {
+                    let labels = ReviewLabels { dry_run, ..ReviewLabels::new(endpoint, operation, verdict) };
                     drop(self.reviews.get_or_create(&labels));
                 }
             }
             for verdict in ["busy", "invalid"] {
-                let labels = ReviewLabels::new(endpoint, "", verdict).dry_run(endpoint == "dry-run");
+                let dry_run = endpoint == "dry-run";
+                let labels = ReviewLabels { dry_run, ..ReviewLabels::new(endpoint, "", verdict) };
                 drop(self.reviews.get_or_create(&labels));
             }
             drop(self.review_duration.get_or_create(&EndpointLabel { endpoint }));

@@ -308,44 +308,45 @@ mod tests {
             .to_vec()
     }
 
-    fn config(name: &str, role: &str, os_image: &str, is_generated: bool) -> Value {
-        json!({"name": name, "labels": {ROLE_LABEL: role}, "osImageUrl": os_image, "isGenerated": is_generated})
+    fn config(name: &str, role: &str, os_image: &str) -> Value {
+        json!({"name": name, "labels": {ROLE_LABEL: role}, "osImageUrl": os_image, "isGenerated": false})
+    }
+
+    fn generated(mut config: Value) -> Value {
+        config["isGenerated"] = true.into();
+        config
     }
 
     #[test]
     fn precedence_depends_on_the_release() {
         for (what, role, other, expected) in [
-            ("an empty field", "worker", config("zz", "worker", "", false), ["-"; 6]),
-            ("a later name", "worker", config("zz", "worker", "x", false), ["zz"; 6]),
-            ("an earlier name", "worker", config("00", "worker", "x", false), ["-"; 6]),
+            ("an empty field", "worker", config("zz", "worker", ""), ["-"; 6]),
+            ("a later name", "worker", config("zz", "worker", "x"), ["zz"; 6]),
+            ("an earlier name", "worker", config("00", "worker", "x"), ["-"; 6]),
             (
                 "a custom pool's over worker's",
                 "worker",
-                config("00", "infra", "x", false),
+                config("00", "infra", "x"),
                 ["-", "00", "00", "00", "00", "unclear"],
             ),
             (
                 "worker's under a custom pool's",
                 "infra",
-                config("zz", "worker", "x", false),
+                config("zz", "worker", "x"),
                 ["zz", "-", "-", "-", "-", "unclear"],
             ),
             (
                 "a generated one",
                 "worker",
-                config("zz", "worker", "x", true),
+                generated(config("zz", "worker", "x")),
                 ["zz", "zz", "zz", "-", "-", "unclear"],
             ),
-            ("another pool's", "worker", config("zz", "master", "x", false), ["-"; 6]),
-            ("the stored self", "worker", config("99-os", "infra", "x", false), ["-"; 6]),
+            ("another pool's", "worker", config("zz", "master", "x"), ["-"; 6]),
+            ("the stored self", "worker", config("99-os", "infra", "x"), ["-"; 6]),
         ] {
             assert_eq!(winners(role, json!([other])), expected, "{what}");
         }
-        let three = json!([
-            config("a", "infra", "x", false),
-            config("b", "infra", "x", false),
-            config("c", "worker", "x", false)
-        ]);
+        let three = json!([config("a", "infra", "x"), config("b", "infra", "x"), config("c", "worker", "x")]);
         assert_eq!(winners("worker", three), ["c", "b", "b", "b", "b", "unclear"]);
     }
 

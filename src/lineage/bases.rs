@@ -88,6 +88,7 @@ pub struct ExpectedBases {
 pub fn expected(pool: Option<&AffectedPool<'_>>, facts: &Facts, policy: &Policy) -> ExpectedBases {
     let mut expected = ExpectedBases::default();
     let stream = pool.and_then(|pool| pool.stream(&facts.cluster));
+    let wanted = Wanted { has_pool: pool.is_some(), stream, facts };
     for reference in &facts.given.base_images {
         expected.add(accepted(reference, BaseOrigin::BaseOption));
     }
@@ -99,7 +100,7 @@ pub fn expected(pool: Option<&AffectedPool<'_>>, facts: &Facts, policy: &Policy)
         );
     }
     if facts.given.is_empty() && !facts.cluster.is_unasked() {
-        expected.of_cluster(pool, stream, facts);
+        expected.of_cluster(wanted);
     }
     for reference in policy.accepted_bases() {
         expected.add(accepted(reference, BaseOrigin::Policy));
@@ -141,6 +142,15 @@ struct ImageSelection<'a> {
     origin: BaseOrigin,
 }
 
+/// For what the bases are wanted.
+#[derive(Clone, Copy)]
+struct Wanted<'a> {
+    has_pool: bool,
+    /// The stream of the pool.
+    stream: Option<&'a str>,
+    facts: &'a Facts,
+}
+
 /// Whether a source belongs to a release.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum ReleaseMatch {
@@ -150,8 +160,8 @@ enum ReleaseMatch {
 }
 
 impl ExpectedBases {
-    fn of_cluster(&mut self, pool: Option<&AffectedPool<'_>>, stream: Option<&str>, facts: &Facts) {
-        let cluster = &facts.cluster;
+    fn of_cluster(&mut self, wanted: Wanted<'_>) {
+        let cluster = &wanted.facts.cluster;
         let version = match &cluster.version {
             Fact::Known(version) => Some(version),
             Fact::Absent => {
@@ -168,22 +178,22 @@ impl ExpectedBases {
         };
         let current = version.map(|version| &version.desired);
         let status = BaseStatus::Accepted;
-        if !self.of_streams(current, stream, cluster) && !self.of_objects(current, stream, status, cluster) {
-            match version {
-                Some(version) => self.of_payload(&version.desired, pool, stream, status, facts),
+        if !self.of_streams(current, wanted) && !self.of_objects(current, status, wanted) {
+            match current {
+                Some(current) => self.of_payload(current, status, wanted),
                 None => self.missing_from_cluster(cluster),
             }
         }
         if let Some(leaving) = version.and_then(leaving)
-            && !self.of_objects(Some(leaving), stream, BaseStatus::Leaving, cluster)
+            && !self.of_objects(Some(leaving), BaseStatus::Leaving, wanted)
         {
-            self.of_payload(leaving, pool, stream, BaseStatus::Leaving, facts);
+            self.of_payload(leaving, BaseStatus::Leaving, wanted);
         }
     }
 
     /// Adds the images of OSImageStream, if the cluster has one and it belongs to the release `current`.
-    fn of_streams(&mut self, current: Option<&Release>, stream: Option<&str>, cluster: &Cluster) -> bool {
-        let Some(streams) = cluster.streams.known() else { return false };
+    fn of_streams(&mut self, current: Option<&Release>, wanted: Wanted<'_>) -> bool {
+        let Some(streams) = wanted.facts.cluster.streams.known() else { return false };
         if streams.available.is_empty() {
             return false;
         }
@@ -199,30 +209,30 @@ impl ExpectedBases {
             ReleaseMatch::Unverified => self.note_unverified(BaseOrigin::Stream),
             ReleaseMatch::Same => {}
         }
-        let release = current.map(|current| current.version.as_str());
         let mut found = false;
         for (name, image) in &streams.available {
-            let wanted = stream.is_none_or(|stream| stream == name);
-            let status = if wanted { BaseStatus::Accepted } else { BaseStatus::Other };
-            found |= wanted;
-            self.text(image, release, Some(name), BaseOrigin::Stream, status);
+            let is_wanted = wanted.stream.is_none_or(|stream| stream == name);
+            found |= is_wanted;
+            self.text(image, BaseOrigin::Stream, |reference| Base {
+                reference,
+                release: current.map(|current| current.version.clone()),
+                stream: Some(name.clone()),
+                origin: BaseOrigin::Stream,
+                status: if is_wanted { BaseStatus::Accepted } else { BaseStatus::Other },
+            });
         }
-        if let Some(stream) = stream.filter(|_| !found) {
+        if let Some(stream) = wanted.stream.filter(|_| !found) {
             self.missing.push(UnknownReason::NoStream { stream: shown(stream), source: BaseOrigin::Stream });
         }
         true
     }
 
     /// Adds the image of ControllerConfig or of the ConfigMap, the first that belongs to `release`.
-    fn of_objects(
-        &mut self,
-        release: Option<&Release>,
-        stream: Option<&str>,
-        status: BaseStatus,
-        cluster: &Cluster,
-    ) -> bool {
+    fn of_objects(&mut self, release: Option<&Release>, status: BaseStatus, wanted: Wanted<'_>) -> bool {
+        let cluster = &wanted.facts.cluster;
+        let may_have_streams = wanted.stream.is_some() && !matches!(cluster.streams, Fact::Absent);
         // Both have a single image, and do not name its stream.
-        if has_streams(cluster, release) || (stream.is_some() && !matches!(cluster.streams, Fact::Absent)) {
+        if has_streams(cluster, release) || may_have_streams {
             return false;
         }
         let controller_config = cluster
@@ -257,20 +267,20 @@ impl ExpectedBases {
                     continue;
                 }
             }
-            self.text(image, release.map(|release| release.version.as_str()), None, origin, status);
+            self.text(image, origin, |reference| Base {
+                reference,
+                release: release.map(|release| release.version.clone()),
+                stream: None,
+                origin,
+                status,
+            });
             return true;
         }
         false
     }
 
-    fn of_payload(
-        &mut self,
-        release: &Release,
-        pool: Option<&AffectedPool<'_>>,
-        stream: Option<&str>,
-        status: BaseStatus,
-        facts: &Facts,
-    ) {
+    fn of_payload(&mut self, release: &Release, status: BaseStatus, wanted: Wanted<'_>) {
+        let Wanted { has_pool, stream, facts } = wanted;
         let reference = match ImageReference::parse(&release.image) {
             Ok(reference) => reference.pull_spec(),
             Err(error) => {
@@ -280,7 +290,7 @@ impl ExpectedBases {
                 return;
             }
         };
-        let has_default = pool.is_some() && !has_streams(&facts.cluster, Some(release));
+        let has_default = has_pool && !has_streams(&facts.cluster, Some(release));
         let default = facts.payload(&reference).known().filter(|_| has_default).and_then(default_stream);
         let selection = ImageSelection { stream: stream.or(default), status, origin: BaseOrigin::Payload };
         self.payload(&reference, selection, facts);
@@ -331,22 +341,10 @@ impl ExpectedBases {
             .extend(first.map(|(object, cause)| UnknownReason::Cluster { object, cause: cause.clone() }));
     }
 
-    fn text(
-        &mut self,
-        text: &str,
-        release: Option<&str>,
-        stream: Option<&str>,
-        origin: BaseOrigin,
-        status: BaseStatus,
-    ) {
-        match ImageReference::parse(text) {
-            Ok(reference) => self.add(Base {
-                reference: reference.pull_spec(),
-                release: release.map(str::to_owned),
-                stream: stream.map(str::to_owned),
-                origin,
-                status,
-            }),
+    /// Adds the base with the image that `origin` names in `text`.
+    fn text(&mut self, text: &str, origin: BaseOrigin, base: impl FnOnce(PullSpec) -> Base) {
+        match PullSpec::parse(text) {
+            Ok(reference) => self.add(base(reference)),
             Err(error) => self.missing.push(UnknownReason::Malformed {
                 message: format!("the image in {origin} is not valid: {error}"),
             }),

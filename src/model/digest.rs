@@ -4,7 +4,6 @@
 //! lengths and unknown algorithms, as `opencontainers/go-digest` does on nodes.
 
 use std::fmt;
-use std::str::FromStr;
 use std::sync::Arc;
 
 use aws_lc_rs::digest as hash;
@@ -73,18 +72,10 @@ impl Digest {
     }
 }
 
-impl FromStr for Digest {
-    type Err = DigestError;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Self::parse(text)
-    }
-}
-
 impl TryFrom<String> for Digest {
     type Error = DigestError;
 
-    fn try_from(text: String) -> Result<Self, Self::Error> {
+    fn try_from(text: String) -> Result<Self, DigestError> {
         Self::parse(&text)
     }
 }

@@ -120,8 +120,9 @@ async fn decide(
 
 fn report(state: &ServerState, endpoint: ReviewEndpoint, decided: Decided, begun: Instant) -> Response {
     let took = begun.elapsed();
-    let labels = ReviewLabels::new(endpoint.name(), &decided.head.operation, decided.verdict);
-    state.metrics.review(labels.dry_run(decided.head.dry_run), took);
+    let mut labels = ReviewLabels::new(endpoint.name(), &decided.head.operation, decided.verdict);
+    labels.dry_run = decided.head.dry_run;
+    state.metrics.review(labels, took);
     log(endpoint, &decided, took);
     decided.response
 }
@@ -147,8 +148,9 @@ fn log(endpoint: ReviewEndpoint, decided: &Decided, took: Duration) {
 }
 
 fn reject(state: &ServerState, endpoint: ReviewEndpoint, rejection: Rejection, begun: Instant) -> Response {
-    let labels = ReviewLabels::new(endpoint.name(), "", rejection.label());
-    state.metrics.review(labels.dry_run(endpoint == ReviewEndpoint::DryRun), begun.elapsed());
+    let mut labels = ReviewLabels::new(endpoint.name(), "", rejection.label());
+    labels.dry_run = endpoint == ReviewEndpoint::DryRun;
+    state.metrics.review(labels, begun.elapsed());
     tracing::warn!(endpoint = endpoint.name(), reason = rejection.message(), "request refused");
     rejection.into_response()
 }

@@ -9,8 +9,8 @@ use std::sync::{Arc, LazyLock};
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::facts::registry_sources::RegistrySources;
 use crate::model::facts::Fact;
+use crate::model::facts::registry_sources::RegistrySources;
 use crate::model::machine_config::Field;
 
 /// What is known about the cluster. Each fact is unknown until it is asked for.
