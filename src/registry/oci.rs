@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
-use crate::bounded::{BoundedList, BoundedMap};
+use crate::bounded;
 use crate::model::digest::Digest;
 use crate::model::facts::ManifestKind;
 use crate::model::facts::image::{HistoryStep, Platform};
@@ -106,7 +106,6 @@ impl ImageConfigFile {
         })?;
         let history: Vec<HistoryStep> = parsed
             .history
-            .0
             .into_iter()
             .map(|step| HistoryStep {
                 created_by: step.created_by.unwrap_or_default(),
@@ -115,7 +114,7 @@ impl ImageConfigFile {
                 empty_layer: step.empty_layer.unwrap_or_default(),
             })
             .collect();
-        let labels = parsed.config.unwrap_or_default().labels.0;
+        let labels = parsed.config.unwrap_or_default().labels;
         let of_step = |step: &HistoryStep| {
             step.created_by.len() + step.comment.len() + step.created.as_ref().map_or(0, String::len)
         };
@@ -127,7 +126,7 @@ impl ImageConfigFile {
         }
         Ok(Self {
             platform,
-            diff_ids: parsed.rootfs.diff_ids.0,
+            diff_ids: parsed.rootfs.diff_ids,
             labels,
             history,
             created: parsed.created.filter(|created| created.len() <= MAX_TEXT),
@@ -142,10 +141,10 @@ struct ManifestBody {
     media_type: Option<String>,
     manifests: Option<IgnoredAny>,
     config: Descriptor,
-    #[serde(default)]
-    layers: BoundedList<Descriptor, MAX_LAYERS>,
-    #[serde(default)]
-    annotations: StringMap,
+    #[serde(default, deserialize_with = "bounded::list::<MAX_LAYERS, _, _>")]
+    layers: Vec<Descriptor>,
+    #[serde(default, deserialize_with = "bounded::map::<MAX_LABELS, _>")]
+    annotations: BTreeMap<String, String>,
 }
 
 impl ManifestBody {
@@ -160,16 +159,12 @@ impl ManifestBody {
             let media_type = shown(&parsed.config.media_type);
             return Err(Unusable::NotAnImage(format!("its config has type `{media_type}`")));
         }
-        let bytes = length_of(&parsed.annotations.0);
+        let bytes = length_of(&parsed.annotations);
         if bytes > MAX_TEXT {
             let wrong = format!("the annotations of its manifest have {bytes} bytes, more than {MAX_TEXT}");
             return Err(wrong.into());
         }
-        Ok(ImageManifest {
-            config: parsed.config,
-            layers: parsed.layers.0,
-            annotations: parsed.annotations.0,
-        })
+        Ok(ImageManifest { config: parsed.config, layers: parsed.layers, annotations: parsed.annotations })
     }
 }
 
@@ -177,8 +172,8 @@ impl ManifestBody {
 #[serde(rename_all = "camelCase")]
 struct IndexBody {
     media_type: Option<String>,
-    #[serde(default)]
-    manifests: BoundedList<EntryBody, MAX_ENTRIES>,
+    #[serde(default, deserialize_with = "bounded::list::<MAX_ENTRIES, _, _>")]
+    manifests: Vec<EntryBody>,
     layers: Option<IgnoredAny>,
     config: Option<IgnoredAny>,
 }
@@ -189,8 +184,8 @@ struct EntryBody {
     digest: Digest,
     platform: Option<PlatformBody>,
     artifact_type: Option<IgnoredAny>,
-    #[serde(default)]
-    annotations: StringMap,
+    #[serde(default, deserialize_with = "bounded::map::<MAX_LABELS, _>")]
+    annotations: BTreeMap<String, String>,
 }
 
 #[derive(Deserialize)]
@@ -210,14 +205,14 @@ impl IndexBody {
             return Err("its manifest is that of an image and of an index at once".to_owned());
         }
         check_media_type(parsed.media_type.as_deref(), ManifestKind::Index)?;
-        Ok(parsed.manifests.0.into_iter().filter_map(EntryBody::image).collect())
+        Ok(parsed.manifests.into_iter().filter_map(EntryBody::image).collect())
     }
 }
 
 impl EntryBody {
     /// The entry. `None` when it is not that of a `linux` image.
     fn image(self) -> Option<IndexEntry> {
-        let is_attachment = self.artifact_type.is_some() || self.annotations.0.contains_key(ATTACHED_TO);
+        let is_attachment = self.artifact_type.is_some() || self.annotations.contains_key(ATTACHED_TO);
         if is_attachment {
             return None;
         }
@@ -239,20 +234,20 @@ struct ConfigBody {
     created: Option<String>,
     config: Option<ContainerConfig>,
     rootfs: RootFilesystem,
-    #[serde(default)]
-    history: BoundedList<HistoryBody, MAX_HISTORY>,
+    #[serde(default, deserialize_with = "bounded::list::<MAX_HISTORY, _, _>")]
+    history: Vec<HistoryBody>,
 }
 
 #[derive(Default, Deserialize)]
 struct ContainerConfig {
-    #[serde(rename = "Labels", default)]
-    labels: StringMap,
+    #[serde(rename = "Labels", default, deserialize_with = "bounded::map::<MAX_LABELS, _>")]
+    labels: BTreeMap<String, String>,
 }
 
 #[derive(Deserialize)]
 struct RootFilesystem {
-    #[serde(default)]
-    diff_ids: BoundedList<Digest, MAX_LAYERS>,
+    #[serde(default, deserialize_with = "bounded::list::<MAX_LAYERS, _, _>")]
+    diff_ids: Vec<Digest>,
 }
 
 #[derive(Deserialize)]
@@ -262,9 +257,6 @@ struct HistoryBody {
     comment: Option<String>,
     empty_layer: Option<bool>,
 }
-
-/// Labels or annotations.
-type StringMap = BoundedMap<MAX_LABELS>;
 
 fn decode<'de, T: Deserialize<'de>>(what: &str, body: &'de [u8]) -> Result<T, String> {
     let mut deserializer = serde_json::Deserializer::from_slice(body);
