@@ -212,7 +212,7 @@ impl Transport {
         let permit = self.limiters.of(&host).enter().await;
         let mut permit = permit.map_err(|rejected| rejection(rejected, host.clone()))?;
         let begun = Instant::now();
-        let sent = tokio::time::timeout(self.limiters.limits().response_timeout, send_twice(request)).await;
+        let sent = tokio::time::timeout(self.limiters.limits.response_timeout, send_twice(request)).await;
         let label = match &sent {
             Ok(Ok(response)) => outcome_of(response.status()),
             Ok(Err(error)) if error.is_timeout() => "timeout",
