@@ -103,12 +103,18 @@ impl RegistryClient {
             certificates,
             proxies,
             tokens: Tokens::new(),
-            manifests: AnswerCache::of_presence(),
-            documents: AnswerCache::of_content(images::MAX_DOCUMENTS, |document| document.weight()),
-            configs: AnswerCache::of_content(images::MAX_CONFIGS, |config| config.weight()),
+            manifests: AnswerCache::of_presence("manifest"),
+            documents: AnswerCache::of_content("document", images::MAX_DOCUMENTS, |document| {
+                document.weight()
+            }),
+            configs: AnswerCache::of_content("config", images::MAX_CONFIGS, |config| config.weight()),
             images: images::ImageCache::new(),
-            payloads: AnswerCache::of_content(release::payload::MAX_PAYLOADS, release::payload::weight),
-            payload_turns: release::payload::permits(),
+            payloads: AnswerCache::of_content(
+                "payload",
+                release::payload::MAX_PAYLOADS,
+                release::payload::weight,
+            ),
+            payload_turns: Semaphore::new(release::payload::CONCURRENT_READS),
             metrics,
         }))
     }

@@ -315,7 +315,7 @@ mod tests {
     fn identity_tokens_take_precedence_over_passwords() {
         let entries = entries(serde_json::json!({"a.b": {"auth": "YTpi", "identitytoken": "t"}}));
         let found = entries.find(&ImageReference::parse("a.b/c").unwrap()).unwrap().unwrap();
-        assert_eq!((found.identity_token(), found.password()), (Some("t"), None));
+        assert!(found.secret == Secret::IdentityToken("t".to_owned()));
     }
 
     #[test]
