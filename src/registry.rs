@@ -9,6 +9,7 @@
 
 pub mod auth;
 pub(crate) mod cache;
+pub mod files;
 pub mod http;
 pub(crate) mod images;
 pub(crate) mod manifests;
