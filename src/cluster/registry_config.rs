@@ -46,7 +46,7 @@ impl RegistryConfig {
             Ok(None) => {}
             Ok(Some(certificates)) => {
                 *logged = None;
-                if registry.certificates().replace(certificates) == Reloaded::Changed {
+                if registry.certificates.replace(certificates) == Reloaded::Changed {
                     tracing::info!(kind = "trust bundles", "certificates for registries changed");
                 }
             }
@@ -62,7 +62,7 @@ impl RegistryConfig {
 
 fn apply_registries(stores: &Stores, registry: &RegistryClient) {
     if let Some(registries) = registries(stores)
-        && registry.registries().replace(registries.registries()) == Reloaded::Changed
+        && registry.registries.replace(registries.registries()) == Reloaded::Changed
     {
         tracing::info!(kind = "mirror sets and image configuration", "registries changed");
     }
@@ -92,7 +92,7 @@ fn apply_proxy(stores: &Stores, registry: &RegistryClient) {
         Fact::Known(_) | Fact::Absent => ProxySettings::from_environment(),
         Fact::Unknown(_) => return,
     };
-    if registry.proxies().replace(proxy) == Reloaded::Changed {
+    if registry.proxies.replace(proxy) == Reloaded::Changed {
         tracing::info!(kind = stores.proxy.resource().name, "proxies for registries changed");
     }
 }
@@ -126,7 +126,7 @@ fn ca_bundle(store: &Store<CaBundles>, key: &str, text: &str) -> Result<CaBundle
 }
 
 fn apply_pull_secret(stores: &Stores, registry: &RegistryClient) {
-    let credentials = registry.credentials();
+    let credentials = &registry.credentials;
     if !credentials.are_of_cluster() {
         return;
     }
