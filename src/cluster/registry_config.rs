@@ -19,7 +19,8 @@ use crate::registry::RegistryClient;
 use crate::registry::auth::keychain::PullSecretState;
 use crate::registry::http::proxy::ProxySettings;
 use crate::registry::http::tls_roots::ClusterCas;
-use crate::registry::mirrors::mirror_sets::{ClusterRegistries, MirrorSet, SourcePolicy};
+use crate::registry::mirrors::mirror_sets::{ClusterRegistries, MirrorSet};
+use crate::registry::mirrors::route::PullAccess;
 use crate::reload::Reloaded;
 use crate::text::shown;
 use crate::tls::pem::CaBundle;
@@ -187,8 +188,8 @@ impl ObjectSummary for Vec<MirrorSet> {
             source: fields.source,
             mirrors: fields.mirrors,
             source_policy: match fields.mirror_source_policy.as_str() {
-                "NeverContactSource" => SourcePolicy::NeverContactSource,
-                _ => SourcePolicy::AllowContactingSource,
+                "NeverContactSource" => PullAccess::Blocked,
+                _ => PullAccess::Allowed,
             },
         });
         Some(sets.collect())
