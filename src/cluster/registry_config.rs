@@ -16,7 +16,6 @@ use crate::cluster::store::Store;
 use crate::model::facts::Fact;
 use crate::model::facts::registry_sources::RegistrySources;
 use crate::registry::RegistryClient;
-use crate::registry::auth::keychain::PullSecretState;
 use crate::registry::http::proxy::ProxySettings;
 use crate::registry::http::tls_roots::ClusterCas;
 use crate::registry::mirrors::mirror_sets::{ClusterRegistries, MirrorSet};
@@ -133,9 +132,8 @@ fn apply_pull_secret(stores: &Stores, registry: &RegistryClient) {
     }
     let secret = stores.pull_secret.object();
     let secret = match &secret {
-        Fact::Known(PullSecretText(Ok(text))) => PullSecretState::Text(text),
-        Fact::Known(PullSecretText(Err(fault))) => PullSecretState::Broken(fault),
-        Fact::Absent => PullSecretState::Absent,
+        Fact::Known(PullSecretText(text)) => Some(text.as_deref().map_err(|fault| *fault)),
+        Fact::Absent => None,
         Fact::Unknown(_) => return,
     };
     let kind = stores.pull_secret.resource().name;

@@ -48,8 +48,8 @@ pub(crate) struct AuthEntries {
     pub(crate) helpers: BTreeMap<String, Helper>,
     /// The helper for hosts without an entry (`credsStore`).
     pub(crate) store: Option<Helper>,
-    /// The entries that cannot be used.
-    pub(crate) faults: Vec<EntryFault>,
+    /// What is wrong with the entries that cannot be used.
+    pub(crate) faults: Vec<String>,
 }
 
 /// The entry of a key (`decodeDockerAuth` of `containers/image`).
@@ -58,11 +58,11 @@ enum StoredAuth {
     /// No credential: what `logout` leaves behind, or a text without a colon, which nodes read the same way.
     Empty,
     /// Nodes fail on it; they neither pull anonymously nor look for a shorter key.
-    Broken(EntryFault),
+    Broken(String),
 }
 
-/// The name of a helper.
-pub(crate) type Helper = Result<String, EntryFault>;
+/// The name of a helper, or what is wrong with it.
+pub(crate) type Helper = Result<String, String>;
 
 impl fmt::Debug for AuthEntries {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -112,7 +112,7 @@ impl AuthEntries {
     }
 
     /// The credential under the longest key that matches. Fails when that entry cannot be used.
-    pub(crate) fn find(&self, reference: &ImageReference) -> Result<Option<&Credential>, &EntryFault> {
+    pub(crate) fn find(&self, reference: &ImageReference) -> Result<Option<&Credential>, &str> {
         let mut key = format!("{}/{}", host(reference), reference.api_path());
         loop {
             match self.by_key.get(&key) {
@@ -134,7 +134,7 @@ impl AuthEntries {
             let decoded = decoded.and_then(|decoded| String::from_utf8(decoded).ok());
             let parts = decoded.as_deref().map(|decoded| decoded.split_once(':'));
             let Some(Some((user, password))) = parts else {
-                let fault = EntryFault::Auth { key: shown(written) };
+                let fault = format!("entry `{}`: `auth` is not `user:password` in base64", shown(written));
                 self.faults.push(fault.clone());
                 return if parts.is_some() { StoredAuth::Empty } else { StoredAuth::Broken(fault) };
             };
@@ -153,7 +153,10 @@ impl AuthEntries {
         if HelperRequest::is_helper(&name) {
             return Ok(name);
         }
-        let fault = EntryFault::Helper { key: shown(key) };
+        let fault = format!(
+            "the helper for `{}` is not a valid name; the `NAME` of a program `docker-credential-NAME` is expected",
+            shown(key)
+        );
         self.faults.push(fault.clone());
         Err(fault)
     }
@@ -233,25 +236,6 @@ pub enum AuthFileFault {
     /// The Secret has no text under the expected key.
     #[error("{0}")]
     NoText(&'static str),
-}
-
-/// What is wrong with one entry of an auth file. The other entries can be used.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum EntryFault {
-    /// The name of a helper is not valid.
-    #[error(
-        "the helper for `{key}` is not a valid name; the `NAME` of a program `docker-credential-NAME` is expected"
-    )]
-    Helper {
-        /// The host, or `credsStore`.
-        key: String,
-    },
-    /// It is not a credential.
-    #[error("entry `{key}`: `auth` is not `user:password` in base64")]
-    Auth {
-        /// The entry's key.
-        key: String,
-    },
 }
 
 #[cfg(test)]
