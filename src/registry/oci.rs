@@ -32,10 +32,16 @@ pub(crate) enum OciContent {
 }
 
 /// The manifest of one image.
-#[derive(Debug)]
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub(crate) struct ImageManifest {
+    media_type: Option<String>,
+    /// Only an index has any.
+    manifests: Option<IgnoredAny>,
     pub(crate) config: Descriptor,
+    #[serde(default, deserialize_with = "bounded::list::<MAX_LAYERS, _, _>")]
     pub(crate) layers: Vec<Descriptor>,
+    #[serde(default, deserialize_with = "bounded::map::<MAX_LABELS, _>")]
     pub(crate) annotations: BTreeMap<String, String>,
 }
 
@@ -75,7 +81,7 @@ impl OciContent {
     /// Parses a manifest of `kind`.
     pub(crate) fn parse(kind: ManifestKind, body: &[u8]) -> Result<Self, Unusable> {
         match kind {
-            ManifestKind::Image => ManifestBody::read(body).map(Self::Image),
+            ManifestKind::Image => ImageManifest::read(body).map(Self::Image),
             ManifestKind::Index => IndexBody::read(body).map(Self::Index).map_err(Unusable::Wrong),
         }
     }
@@ -135,20 +141,8 @@ impl ImageConfigFile {
     }
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct ManifestBody {
-    media_type: Option<String>,
-    manifests: Option<IgnoredAny>,
-    config: Descriptor,
-    #[serde(default, deserialize_with = "bounded::list::<MAX_LAYERS, _, _>")]
-    layers: Vec<Descriptor>,
-    #[serde(default, deserialize_with = "bounded::map::<MAX_LABELS, _>")]
-    annotations: BTreeMap<String, String>,
-}
-
-impl ManifestBody {
-    fn read(body: &[u8]) -> Result<ImageManifest, Unusable> {
+impl ImageManifest {
+    fn read(body: &[u8]) -> Result<Self, Unusable> {
         let parsed: Self = decode("manifest", body)?;
         // Two clients could read it as two different images (CVE-2021-41190).
         if parsed.manifests.is_some() {
@@ -164,7 +158,7 @@ impl ManifestBody {
             let wrong = format!("the annotations of its manifest have {bytes} bytes, more than {MAX_TEXT}");
             return Err(wrong.into());
         }
-        Ok(ImageManifest { config: parsed.config, layers: parsed.layers, annotations: parsed.annotations })
+        Ok(parsed)
     }
 }
 
@@ -188,13 +182,11 @@ struct EntryBody {
     annotations: BTreeMap<String, String>,
 }
 
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
+#[serde(default)]
 struct PlatformBody {
-    #[serde(default)]
     os: String,
-    #[serde(default)]
     architecture: String,
-    #[serde(default)]
     variant: String,
 }
 

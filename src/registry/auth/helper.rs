@@ -138,12 +138,10 @@ impl Drop for ProcessGroup {
 }
 
 /// The output of `get` (`credentials.Credentials` of docker-credential-helpers).
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
 struct HelperOutput {
-    #[serde(default)]
     username: String,
-    #[serde(default)]
     secret: String,
 }
 

@@ -36,34 +36,29 @@ pub(crate) struct RegistriesTomlError {
     pub(crate) message: String,
 }
 
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
+#[serde(default)]
 struct FileTable {
-    #[serde(default)]
     registry: Vec<Spanned<RegistryBody>>,
     registries: Option<Spanned<IgnoredAny>>,
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "kebab-case", expecting = "a table")]
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "kebab-case", default, expecting = "a table")]
 struct RegistryBody {
     prefix: Option<Spanned<String>>,
     location: Option<Spanned<String>>,
-    #[serde(default)]
     insecure: bool,
-    #[serde(default)]
     blocked: bool,
-    #[serde(default)]
     mirror_by_digest_only: bool,
-    #[serde(default)]
     mirror: Vec<Spanned<MirrorTable>>,
     pull_from_mirror: Option<Spanned<IgnoredAny>>,
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "kebab-case", expecting = "a table")]
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "kebab-case", default, expecting = "a table")]
 struct MirrorTable {
     location: Option<Spanned<String>>,
-    #[serde(default)]
     insecure: bool,
     pull_from_mirror: Option<Spanned<String>>,
 }
