@@ -18,7 +18,6 @@ use crate::model::pull_spec::PullSpec;
 use crate::model::question::{Freshness, Platforms};
 use crate::registry::RegistryClient;
 use crate::registry::cache::CacheKey;
-use crate::registry::mirrors::endpoints::ResolvedEndpoint;
 use crate::registry::oci::{
     Descriptor, ImageConfigFile, ImageManifest, IndexEntry, OciContent, OciDocument, Unusable,
 };
@@ -59,29 +58,29 @@ impl RegistryClient {
     ) -> (Option<Fact<Manifest>>, Fact<Arc<Image>>) {
         // What the first endpoint says that knows it.
         let mut named: Option<Fact<Manifest>> = None;
-        let is_known = |named: &Option<Fact<Manifest>>| matches!(named, Some(Fact::Known(_)));
+        let unknown = |named: &Option<Fact<Manifest>>| match named {
+            Some(Fact::Known(_)) => None,
+            _ => manifest,
+        };
         let mut endpoints = self.endpoints(reference, deadline);
         while let Some((endpoint, by)) = endpoints.next().await {
             let repository = RepositoryClient { client: Arc::clone(self), endpoint };
-            let ResolvedEndpoint { reference, name, .. } = repository.endpoint.clone();
-            let named_here = |manifest: Manifest| Manifest { endpoint: name.clone(), ..manifest };
             let key = (repository.key(), platforms.clone());
             let cached = self.images.recall(&key).filter(|_| manifest != Some(Freshness::Fresh));
             self.metrics.cache_request("image", if cached.is_some() { "hit" } else { "miss" });
             if let Some(image) = cached {
-                if manifest.is_some() && !is_known(&named) {
-                    let manifest = repository.manifest_with(image.digest.clone(), image.kind);
-                    named = Some(Fact::Known(named_here(manifest)));
+                if unknown(&named).is_some() {
+                    let (digest, kind) = (image.digest.clone(), image.kind);
+                    named = Some(Fact::Known(Manifest { digest, kind, endpoint: repository.endpoint.name }));
                 }
                 return (named, Fact::Known(image));
             }
-            if let Some(freshness) = manifest
-                && !is_known(&named)
-            {
+            if let Some(freshness) = unknown(&named) {
                 let answer = Box::pin(repository.manifest_before_body(freshness, by)).await;
-                named = Some(answer.map(named_here));
+                let endpoint = repository.endpoint.name.clone();
+                named = Some(answer.map(|manifest| Manifest { endpoint, ..manifest }));
             }
-            let platforms = platforms.clone();
+            let (reference, platforms) = (repository.endpoint.reference.clone(), platforms.clone());
             let work = async move { repository.image(&platforms).await };
             if let Some(image) = endpoints.note(answer_by(by, &reference, work).await) {
                 let image = Arc::new(image);
@@ -90,7 +89,7 @@ impl RegistryClient {
             }
         }
         let image: Fact<Arc<Image>> = endpoints.end();
-        if manifest.is_some() && !is_known(&named) {
+        if unknown(&named).is_some() {
             // Nobody gave either, for the same reasons.
             named = Some(image.cause().map_or(Fact::Absent, |cause| Fact::Unknown(cause.clone())));
         }
@@ -379,10 +378,9 @@ impl ImageConfigFile {
     }
 }
 
-fn same_layers(one: &PlatformImage, other: &PlatformImage) -> bool {
-    let diff_ids =
-        |image: &PlatformImage| image.layers.iter().map(|layer| layer.diff_id.clone()).collect::<Vec<_>>();
-    diff_ids(one) == diff_ids(other)
+fn same_layers<'a>(one: &'a PlatformImage, other: &'a PlatformImage) -> bool {
+    let diff_ids = |image: &'a PlatformImage| image.layers.iter().map(|layer| &layer.diff_id);
+    diff_ids(one).eq(diff_ids(other))
 }
 
 /// Bytes of combined images.

@@ -156,11 +156,11 @@ impl ClusterCas {
     }
 }
 
-/// The certificates and keys, by host.
-type HostFiles = BTreeMap<String, Vec<TextFile>>;
+/// The certificates and keys of one host.
+type HostFiles = Result<Vec<TextFile>, FileError>;
 
 /// Reads the folders of hosts in `folder`, each of which may fail.
-fn hosts(folder: &Path) -> Result<Vec<(String, Result<Vec<TextFile>, FileError>)>, FileError> {
+fn hosts(folder: &Path) -> Result<Vec<(String, HostFiles)>, FileError> {
     let is_read = |path: &PathBuf| {
         let extension = path.extension().and_then(|extension| extension.to_str());
         matches!(extension, Some("crt" | "cert" | "key"))
@@ -175,11 +175,11 @@ fn hosts(folder: &Path) -> Result<Vec<(String, Result<Vec<TextFile>, FileError>)
     Ok(hosts.collect())
 }
 
-fn read(folder: &Path) -> Result<HostFiles, FileError> {
+fn read(folder: &Path) -> Result<BTreeMap<String, Vec<TextFile>>, FileError> {
     hosts(folder)?.into_iter().map(|(host, files)| Ok((host, files?))).collect()
 }
 
-fn parse(files: &HostFiles) -> Result<ClusterCas, FileError> {
+fn parse(files: &BTreeMap<String, Vec<TextFile>>) -> Result<ClusterCas, FileError> {
     let hosts = files.iter().map(|(host, files)| Ok((host.clone(), HostTrust::parse(files)?)));
     Ok(ClusterCas { everywhere: CaBundle::default(), hosts: hosts.collect::<Result<_, FileError>>()? })
 }

@@ -230,11 +230,9 @@ impl Transport {
             }
         };
         let status = response.status();
-        let pause = MAY_ASK_FOR_A_PAUSE
-            .contains(&status)
-            .then(|| host_limiter::retry_after(response.headers(), SystemTime::now()))
-            .flatten();
-        if let Some(pause) = pause {
+        if MAY_ASK_FOR_A_PAUSE.contains(&status)
+            && let Some(pause) = host_limiter::retry_after(response.headers(), SystemTime::now())
+        {
             let status = status.as_u16();
             permit.settle(RequestOutcome::Paused { status, pause });
             return Err(Cause::Paused { host, status, until: after(pause) }.into());
