@@ -7,40 +7,27 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io::{self, Read};
-use std::marker::PhantomData;
 
 use serde::Deserialize;
 use serde::de::{Deserializer, Error, MapAccess, SeqAccess, Visitor};
 
-/// A list of at most `LIMIT` items. A longer one is an error.
-pub(crate) struct BoundedList<T, const LIMIT: usize>(pub(crate) Vec<T>);
-
-/// A map of strings with at most `LIMIT` entries, in which `null` is the empty string. A larger one is an
-/// error.
-#[derive(Default)]
-pub(crate) struct BoundedMap<const LIMIT: usize>(pub(crate) BTreeMap<String, String>);
-
-impl<T, const LIMIT: usize> Default for BoundedList<T, LIMIT> {
-    fn default() -> Self {
-        Self(Vec::new())
-    }
+/// Reads a list of at most `LIMIT` items. A longer one is an error.
+pub(crate) fn list<'de, const LIMIT: usize, T: Deserialize<'de>, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Vec<T>, D::Error> {
+    let mut items = Vec::new();
+    each_item(deserializer, |item| {
+        items.push(item);
+        within(items.len(), LIMIT, "entries")
+    })?;
+    Ok(items)
 }
 
-impl<'de, T: Deserialize<'de>, const LIMIT: usize> Deserialize<'de> for BoundedList<T, LIMIT> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let mut items = Vec::new();
-        each_item(deserializer, |item| {
-            items.push(item);
-            within(items.len(), LIMIT, "entries")
-        })?;
-        Ok(Self(items))
-    }
-}
-
-impl<'de, const LIMIT: usize> Deserialize<'de> for BoundedMap<LIMIT> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Ok(Self(strings(deserializer, LIMIT, "entries")?))
-    }
+/// Reads a map of strings with at most `LIMIT` entries. A larger one is an error.
+pub(crate) fn map<'de, const LIMIT: usize, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<BTreeMap<String, String>, D::Error> {
+    strings(deserializer, LIMIT, "entries")
 }
 
 /// Reads a map of strings with at most `limit` entries, which an error calls by `noun`. A value that is
@@ -59,40 +46,28 @@ pub(crate) fn strings<'de, D: Deserializer<'de>>(
 }
 
 /// Reads a list, and passes each item to `take`, whose error ends the reading.
-pub(crate) fn each_item<'de, D, T>(
+pub(crate) fn each_item<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
     deserializer: D,
-    take: impl FnMut(T) -> Result<(), String>,
-) -> Result<(), D::Error>
-where
-    D: Deserializer<'de>,
-    T: Deserialize<'de>,
-{
-    deserializer.deserialize_any(ListVisitor { take, item: PhantomData })
+    mut take: impl FnMut(T) -> Result<(), String>,
+) -> Result<(), D::Error> {
+    deserializer.deserialize_any(ListVisitor(&mut take))
 }
 
 /// Reads a map, and passes each entry to `take`, whose error ends the reading.
-pub(crate) fn each_entry<'de, D, K, V>(
+pub(crate) fn each_entry<'de, D: Deserializer<'de>, K: Deserialize<'de>, V: Deserialize<'de>>(
     deserializer: D,
-    take: impl FnMut(K, V) -> Result<(), String>,
-) -> Result<(), D::Error>
-where
-    D: Deserializer<'de>,
-    K: Deserialize<'de>,
-    V: Deserialize<'de>,
-{
-    deserializer.deserialize_any(MapVisitor { take, entry: PhantomData })
+    mut take: impl FnMut(K, V) -> Result<(), String>,
+) -> Result<(), D::Error> {
+    deserializer.deserialize_any(MapVisitor(&mut take))
 }
 
 fn within(length: usize, limit: usize, noun: &str) -> Result<(), String> {
     if length > limit { Err(format!("more than {limit} {noun}")) } else { Ok(()) }
 }
 
-struct ListVisitor<F, T> {
-    take: F,
-    item: PhantomData<T>,
-}
+struct ListVisitor<'a, T>(&'a mut dyn FnMut(T) -> Result<(), String>);
 
-impl<'de, F: FnMut(T) -> Result<(), String>, T: Deserialize<'de>> Visitor<'de> for ListVisitor<F, T> {
+impl<'de, T: Deserialize<'de>> Visitor<'de> for ListVisitor<'_, T> {
     type Value = ();
 
     fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -103,25 +78,17 @@ impl<'de, F: FnMut(T) -> Result<(), String>, T: Deserialize<'de>> Visitor<'de> f
         Ok(())
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(mut self, mut sequence: A) -> Result<(), A::Error> {
+    fn visit_seq<A: SeqAccess<'de>>(self, mut sequence: A) -> Result<(), A::Error> {
         while let Some(item) = sequence.next_element()? {
-            (self.take)(item).map_err(A::Error::custom)?;
+            (self.0)(item).map_err(A::Error::custom)?;
         }
         Ok(())
     }
 }
 
-struct MapVisitor<F, K, V> {
-    take: F,
-    entry: PhantomData<(K, V)>,
-}
+struct MapVisitor<'a, K, V>(&'a mut dyn FnMut(K, V) -> Result<(), String>);
 
-impl<'de, F, K, V> Visitor<'de> for MapVisitor<F, K, V>
-where
-    F: FnMut(K, V) -> Result<(), String>,
-    K: Deserialize<'de>,
-    V: Deserialize<'de>,
-{
+impl<'de, K: Deserialize<'de>, V: Deserialize<'de>> Visitor<'de> for MapVisitor<'_, K, V> {
     type Value = ();
 
     fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -132,9 +99,9 @@ where
         Ok(())
     }
 
-    fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<(), A::Error> {
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
         while let Some((key, value)) = map.next_entry()? {
-            (self.take)(key, value).map_err(A::Error::custom)?;
+            (self.0)(key, value).map_err(A::Error::custom)?;
         }
         Ok(())
     }
@@ -169,13 +136,13 @@ mod tests {
 
     #[test]
     fn a_list_or_map_that_is_too_long_is_an_error_and_null_is_empty() {
-        let list = |text| serde_json::from_str::<BoundedList<u8, 2>>(text).map(|list| list.0);
+        let list = |text| super::list::<2, u8, _>(&mut serde_json::Deserializer::from_str(text));
         assert_eq!(list("[1, 2]").unwrap(), [1, 2]);
         assert!(list("null").unwrap().is_empty());
         let error = list("[1, 2, 3]").unwrap_err().to_string();
         assert!(error.starts_with("more than 2 entries"), "{error}");
         assert!(list("{}").unwrap_err().to_string().starts_with("invalid type: map, expected a list"));
-        let map = |text| serde_json::from_str::<BoundedMap<1>>(text).map(|map| map.0);
+        let map = |text| super::map::<1, _>(&mut serde_json::Deserializer::from_str(text));
         assert_eq!(map(r#"{"a": null}"#).unwrap(), BTreeMap::from([("a".to_owned(), String::new())]));
         assert_eq!(map("null").unwrap(), BTreeMap::new());
         let error = map(r#"{"a": "", "b": ""}"#).unwrap_err().to_string();

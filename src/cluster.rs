@@ -151,7 +151,7 @@ impl ClusterSource {
         mut purposes: Vec<ResourcePurpose>,
         registry: &RegistryClient,
     ) -> Vec<Arc<dyn Reflector>> {
-        if registry.credentials().are_of_cluster() {
+        if registry.credentials.are_of_cluster() {
             purposes.push(ResourcePurpose::RegistryCredentials);
         }
         self.purposes.get_or_init(|| purposes);

@@ -9,6 +9,7 @@
 
 pub mod auth;
 pub(crate) mod cache;
+pub mod files;
 pub mod http;
 pub(crate) mod images;
 pub(crate) mod manifests;
@@ -71,11 +72,15 @@ impl From<Keychain> for RegistrySettings {
 /// Asks registries, and caches their answers.
 #[derive(Debug)]
 pub struct RegistryClient {
+    /// The credentials of registries.
+    pub credentials: Keychain,
+    /// The mirrors, blocked and insecure registries.
+    pub registries: RegistriesConf,
+    /// The CAs that registries are trusted by.
+    pub certificates: Arc<CertDirs>,
+    /// The proxies between here and registries.
+    pub proxies: Arc<Proxies>,
     transport: Transport,
-    credentials: Keychain,
-    registries: RegistriesConf,
-    certificates: Arc<CertDirs>,
-    proxies: Arc<Proxies>,
     tokens: Tokens,
     manifests: AnswerCache<Manifest>,
     documents: AnswerCache<Arc<OciDocument>>,
@@ -97,45 +102,31 @@ impl RegistryClient {
         let transport =
             Transport::new(Arc::clone(&certificates), Arc::clone(&proxies), limits, Arc::clone(&metrics))?;
         Ok(Arc::new(Self {
-            transport,
             credentials,
             registries,
             certificates,
             proxies,
+            transport,
             tokens: Tokens::new(),
-            manifests: AnswerCache::of_presence(),
-            documents: AnswerCache::of_content(images::MAX_DOCUMENTS, |document| document.weight()),
-            configs: AnswerCache::of_content(images::MAX_CONFIGS, |config| config.weight()),
+            manifests: AnswerCache::of_presence("manifest"),
+            documents: AnswerCache::of_content("document", images::MAX_DOCUMENTS, |document| {
+                document.weight()
+            }),
+            configs: AnswerCache::of_content("config", images::MAX_CONFIGS, |config| config.weight()),
             images: images::ImageCache::new(),
-            payloads: AnswerCache::of_content(release::payload::MAX_PAYLOADS, release::payload::weight),
-            payload_turns: release::payload::permits(),
+            payloads: AnswerCache::of_content(
+                "payload",
+                release::payload::MAX_PAYLOADS,
+                release::payload::weight,
+            ),
+            payload_turns: Semaphore::new(release::payload::CONCURRENT_READS),
             metrics,
         }))
-    }
-
-    /// The credentials of registries.
-    pub fn credentials(&self) -> &Keychain {
-        &self.credentials
-    }
-
-    /// The CAs that registries are trusted by.
-    pub fn certificates(&self) -> &CertDirs {
-        &self.certificates
-    }
-
-    /// The proxies between here and registries.
-    pub fn proxies(&self) -> &Proxies {
-        &self.proxies
     }
 
     /// The endpoints of `reference`, for an answer by `deadline`.
     pub(crate) fn endpoints(&self, reference: &PullSpec, deadline: Instant) -> Endpoints<'_> {
         let route = self.registries.current().route(reference);
         Endpoints::new(&self.credentials, route, reference, deadline)
-    }
-
-    /// The mirrors, blocked and insecure registries in force.
-    pub fn registries(&self) -> &RegistriesConf {
-        &self.registries
     }
 }

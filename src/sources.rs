@@ -85,18 +85,12 @@ impl Sources {
 
     /// The cluster, where there is one.
     pub fn cluster(&self) -> Option<&Arc<ClusterSource>> {
-        match &self.origin {
-            FactSource::Network { cluster, .. } => cluster.as_ref(),
-            FactSource::Offline | FactSource::Recorded(_) => None,
-        }
+        if let FactSource::Network { cluster, .. } = &self.origin { cluster.as_ref() } else { None }
     }
 
     /// The client of registries, where any are asked.
     pub fn registry(&self) -> Option<&Arc<RegistryClient>> {
-        match &self.origin {
-            FactSource::Network { registry, .. } => Some(registry),
-            FactSource::Offline | FactSource::Recorded(_) => None,
-        }
+        if let FactSource::Network { registry, .. } = &self.origin { Some(registry) } else { None }
     }
 
     /// The answer to every part of `question`, by `deadline`, for somebody who knows `facts`.
@@ -119,16 +113,19 @@ impl Sources {
             FactSource::Recorded(facts) => return question.answer_from(Some(facts), &Cause::NotRecorded),
         };
         match question {
-            Question::Image { reference, manifest, platforms: Some(platforms), .. } => {
-                let (manifest, image) = registry.image(reference, *manifest, platforms, deadline).await;
-                Answer::Image { manifest, image: Some(image) }
-            }
-            Question::Image { reference, manifest, platforms: None, .. } => {
-                let manifest = match manifest {
-                    Some(freshness) => Some(registry.manifest(reference, *freshness, deadline).await),
-                    None => None,
+            Question::Image { reference, manifest, platforms, .. } => {
+                let (manifest, image) = match (platforms, *manifest) {
+                    (Some(platforms), manifest) => {
+                        let (manifest, image) =
+                            registry.image(reference, manifest, platforms, deadline).await;
+                        (manifest, Some(image))
+                    }
+                    (None, Some(freshness)) => {
+                        (Some(registry.manifest(reference, freshness, deadline).await), None)
+                    }
+                    (None, None) => (None, None),
                 };
-                Answer::Image { manifest, image: None }
+                Answer::Image { manifest, image }
             }
             Question::Payload { reference } => Answer::Payload(registry.payload(reference, deadline).await),
         }

@@ -16,10 +16,10 @@ use crate::cluster::store::Store;
 use crate::model::facts::Fact;
 use crate::model::facts::registry_sources::RegistrySources;
 use crate::registry::RegistryClient;
-use crate::registry::auth::keychain::PullSecretState;
 use crate::registry::http::proxy::ProxySettings;
 use crate::registry::http::tls_roots::ClusterCas;
-use crate::registry::mirrors::mirror_sets::{ClusterRegistries, MirrorSet, SourcePolicy};
+use crate::registry::mirrors::mirror_sets::{ClusterRegistries, MirrorSet};
+use crate::registry::mirrors::route::PullAccess;
 use crate::reload::Reloaded;
 use crate::text::shown;
 use crate::tls::pem::CaBundle;
@@ -46,7 +46,7 @@ impl RegistryConfig {
             Ok(None) => {}
             Ok(Some(certificates)) => {
                 *logged = None;
-                if registry.certificates().replace(certificates) == Reloaded::Changed {
+                if registry.certificates.replace(certificates) == Reloaded::Changed {
                     tracing::info!(kind = "trust bundles", "certificates for registries changed");
                 }
             }
@@ -62,7 +62,7 @@ impl RegistryConfig {
 
 fn apply_registries(stores: &Stores, registry: &RegistryClient) {
     if let Some(registries) = registries(stores)
-        && registry.registries().replace(registries.registries()) == Reloaded::Changed
+        && registry.registries.replace(registries.registries()) == Reloaded::Changed
     {
         tracing::info!(kind = "mirror sets and image configuration", "registries changed");
     }
@@ -92,7 +92,7 @@ fn apply_proxy(stores: &Stores, registry: &RegistryClient) {
         Fact::Known(_) | Fact::Absent => ProxySettings::from_environment(),
         Fact::Unknown(_) => return,
     };
-    if registry.proxies().replace(proxy) == Reloaded::Changed {
+    if registry.proxies.replace(proxy) == Reloaded::Changed {
         tracing::info!(kind = stores.proxy.resource().name, "proxies for registries changed");
     }
 }
@@ -126,15 +126,14 @@ fn ca_bundle(store: &Store<CaBundles>, key: &str, text: &str) -> Result<CaBundle
 }
 
 fn apply_pull_secret(stores: &Stores, registry: &RegistryClient) {
-    let credentials = registry.credentials();
+    let credentials = &registry.credentials;
     if !credentials.are_of_cluster() {
         return;
     }
     let secret = stores.pull_secret.object();
     let secret = match &secret {
-        Fact::Known(PullSecretText(Ok(text))) => PullSecretState::Text(text),
-        Fact::Known(PullSecretText(Err(fault))) => PullSecretState::Broken(fault),
-        Fact::Absent => PullSecretState::Absent,
+        Fact::Known(PullSecretText(text)) => Some(text.as_deref().map_err(|fault| *fault)),
+        Fact::Absent => None,
         Fact::Unknown(_) => return,
     };
     let kind = stores.pull_secret.resource().name;
@@ -187,8 +186,8 @@ impl ObjectSummary for Vec<MirrorSet> {
             source: fields.source,
             mirrors: fields.mirrors,
             source_policy: match fields.mirror_source_policy.as_str() {
-                "NeverContactSource" => SourcePolicy::NeverContactSource,
-                _ => SourcePolicy::AllowContactingSource,
+                "NeverContactSource" => PullAccess::Blocked,
+                _ => PullAccess::Allowed,
             },
         });
         Some(sets.collect())

@@ -7,7 +7,6 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use futures_util::future::BoxFuture;
 use moka::Expiry;
 use moka::sync::Cache;
 
@@ -19,6 +18,8 @@ use crate::registry::single_flight::{CallResult, Reuse, SingleFlight};
 
 /// Answers to questions of one kind.
 pub(crate) struct AnswerCache<T> {
+    /// What the metrics call the questions.
+    pub(crate) name: &'static str,
     kept: Cache<CacheKey, Fact<T>>,
     under_way: Arc<SingleFlight<CacheKey, Fact<T>>>,
 }
@@ -26,7 +27,7 @@ pub(crate) struct AnswerCache<T> {
 /// A question to one endpoint, how it was spoken to, and who asked it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct CacheKey {
-    reference: PullSpec,
+    pub(crate) reference: PullSpec,
     trust: Trust,
     credential: Option<Fingerprint>,
 }
@@ -39,22 +40,22 @@ impl CacheKey {
 
 impl<T: Clone + Send + Sync + 'static> AnswerCache<T> {
     /// Small answers, which say that something exists.
-    pub(crate) fn of_presence() -> Self {
+    pub(crate) fn of_presence(name: &'static str) -> Self {
         let expiry = CachedFact { by_digest: Some(BY_DIGEST) };
         let kept = Cache::builder().max_capacity(MAX_ANSWERS).expire_after(expiry).build();
-        Self { kept, under_way: SingleFlight::new() }
+        Self { name, kept, under_way: SingleFlight::new() }
     }
 
     /// Answers with content, of at most `bytes` together. What a digest names is kept until there is no
     /// room.
-    pub(crate) fn of_content(bytes: u64, weigh: fn(&T) -> usize) -> Self {
+    pub(crate) fn of_content(name: &'static str, bytes: u64, weigh: fn(&T) -> usize) -> Self {
         let weigher = move |_: &CacheKey, answer: &Fact<T>| {
             let content = if let Fact::Known(content) = answer { weigh(content) } else { 0 };
             u32::try_from(content.saturating_add(ANSWER)).unwrap_or(u32::MAX)
         };
         let expiry = CachedFact { by_digest: None };
         let kept = Cache::builder().max_capacity(bytes).weigher(weigher).expire_after(expiry).build();
-        Self { kept, under_way: SingleFlight::new() }
+        Self { name, kept, under_way: SingleFlight::new() }
     }
 
     pub(crate) fn recall(&self, key: &CacheKey) -> Option<Fact<T>> {
@@ -62,13 +63,21 @@ impl<T: Clone + Send + Sync + 'static> AnswerCache<T> {
     }
 
     /// The answer of a question that is under way already, one that came meanwhile, or that of `ask`.
-    pub(crate) fn ask(&self, key: CacheKey, ask: BoxFuture<'static, Fact<T>>) -> CallResult<Fact<T>> {
+    pub(crate) fn ask(
+        &self,
+        key: CacheKey,
+        ask: impl Future<Output = Fact<T>> + Send + 'static,
+    ) -> CallResult<Fact<T>> {
         let (land, asked) = (self.keep(key.clone()), key.clone());
         self.under_way.join(|| self.recall(&asked), key, ask, land)
     }
 
     /// The answer to a question that is asked after this call: `ask`, or one that has yet to begin.
-    pub(crate) fn ask_anew(&self, key: CacheKey, ask: BoxFuture<'static, Fact<T>>) -> CallResult<Fact<T>> {
+    pub(crate) fn ask_anew(
+        &self,
+        key: CacheKey,
+        ask: impl Future<Output = Fact<T>> + Send + 'static,
+    ) -> CallResult<Fact<T>> {
         let land = self.keep(key.clone());
         self.under_way.join_next(key, ask, land)
     }
@@ -94,7 +103,7 @@ impl<T: Clone + Send + Sync + 'static> AnswerCache<T> {
 
 impl<T> fmt::Debug for AnswerCache<T> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("Answers(…)")
+        formatter.write_str("AnswerCache(…)")
     }
 }
 
@@ -202,7 +211,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_full_cache_forgets_and_goes_on_answering() {
-        let answers = AnswerCache::of_presence();
+        let answers = AnswerCache::of_presence("manifest");
         let key = |number: u64| {
             let reference = PullSpec::parse(&format!("quay.io/acme/os:t{number}")).unwrap();
             CacheKey::new(&reference, Trust::Verified, None)
@@ -213,7 +222,7 @@ mod tests {
         answers.kept.run_pending_tasks();
         assert!(answers.kept.entry_count() <= MAX_ANSWERS, "{}", answers.kept.entry_count());
         let ask = async { Fact::<()>::Unknown(Cause::Internal) };
-        let answer = answers.ask(key(3 * MAX_ANSWERS), Box::pin(ask)).answer().await;
+        let answer = answers.ask(key(3 * MAX_ANSWERS), ask).answer().await;
         assert_eq!(answer, Some(Fact::Unknown(Cause::Internal)));
     }
 }

@@ -7,9 +7,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::{BoxFuture, join_all};
+use futures_util::future::join_all;
 use moka::sync::Cache;
-use reqwest::{Method, StatusCode};
 use tokio::time::Instant;
 
 use crate::model::digest::Digest;
@@ -18,10 +17,7 @@ use crate::model::facts::{Cause, Fact, Manifest, ManifestKind};
 use crate::model::pull_spec::PullSpec;
 use crate::model::question::{Freshness, Platforms};
 use crate::registry::RegistryClient;
-use crate::registry::auth::credential::{Credential, Fingerprint};
-use crate::registry::cache::{AnswerCache, CacheKey};
-use crate::registry::http::Trust;
-use crate::registry::mirrors::endpoints::ResolvedEndpoint;
+use crate::registry::cache::CacheKey;
 use crate::registry::oci::{
     Descriptor, ImageConfigFile, ImageManifest, IndexEntry, OciContent, OciDocument, Unusable,
 };
@@ -45,11 +41,9 @@ impl RegistryClient {
         let mut pauses = Pauses::until(deadline);
         loop {
             let (named, image) = self.image_once(reference, manifest, platforms, deadline).await;
-            let is_again = match &named {
-                Some(named) => pauses.wait(named).await,
-                None => false,
-            };
-            if !is_again && !pauses.wait(&image).await && !pauses.wait_for_any(&image).await {
+            let of_platforms = image.known().map(|image| image.platforms.values().filter_map(Fact::cause));
+            let causes = named.iter().filter_map(Fact::cause).chain(image.cause());
+            if !pauses.wait(causes.chain(of_platforms.into_iter().flatten())).await {
                 return (named, image);
             }
         }
@@ -64,69 +58,42 @@ impl RegistryClient {
     ) -> (Option<Fact<Manifest>>, Fact<Arc<Image>>) {
         // What the first endpoint says that knows it.
         let mut named: Option<Fact<Manifest>> = None;
-        let is_known = |named: &Option<Fact<Manifest>>| matches!(named, Some(Fact::Known(_)));
+        let unknown = |named: &Option<Fact<Manifest>>| match named {
+            Some(Fact::Known(_)) => None,
+            _ => manifest,
+        };
         let mut endpoints = self.endpoints(reference, deadline);
         while let Some((endpoint, by)) = endpoints.next().await {
-            let key = ImageKey::new(&endpoint, platforms);
+            let repository = RepositoryClient { client: Arc::clone(self), endpoint };
+            let key = (repository.key(), platforms.clone());
             let cached = self.images.recall(&key).filter(|_| manifest != Some(Freshness::Fresh));
             self.metrics.cache_request("image", if cached.is_some() { "hit" } else { "miss" });
             if let Some(image) = cached {
-                if manifest.is_some() && !is_known(&named) {
-                    let (digest, kind, endpoint) = (image.digest.clone(), image.kind, endpoint.name);
-                    named = Some(Fact::Known(Manifest { digest, kind, endpoint }));
+                if unknown(&named).is_some() {
+                    let (digest, kind) = (image.digest.clone(), image.kind);
+                    named = Some(Fact::Known(Manifest { digest, kind, endpoint: repository.endpoint.name }));
                 }
                 return (named, Fact::Known(image));
             }
-            let reader = ImageReader::new(self, &endpoint);
-            if let Some(freshness) = manifest
-                && !is_known(&named)
-            {
-                let answer = Box::pin(reader.manifest_before_body(freshness, by)).await;
-                named = Some(answer.map(|manifest| Manifest { endpoint: endpoint.name.clone(), ..manifest }));
+            if let Some(freshness) = unknown(&named) {
+                let answer = Box::pin(repository.manifest_before_body(freshness, by)).await;
+                let endpoint = repository.endpoint.name.clone();
+                named = Some(answer.map(|manifest| Manifest { endpoint, ..manifest }));
             }
-            let platforms = platforms.clone();
-            let work = Box::pin(async move { reader.image(&platforms).await });
-            if let Some(image) = endpoints.note(answer_by(by, &endpoint.reference, work).await) {
+            let (reference, platforms) = (repository.endpoint.reference.clone(), platforms.clone());
+            let work = async move { repository.image(&platforms).await };
+            if let Some(image) = endpoints.note(answer_by(by, &reference, work).await) {
                 let image = Arc::new(image);
                 self.images.keep(key, &image);
                 return (named, Fact::Known(image));
             }
         }
         let image: Fact<Arc<Image>> = endpoints.end();
-        if manifest.is_some() && !is_known(&named) {
+        if unknown(&named).is_some() {
             // Nobody gave either, for the same reasons.
             named = Some(image.cause().map_or(Fact::Absent, |cause| Fact::Unknown(cause.clone())));
         }
         (named, image)
-    }
-
-    /// The cached answer, that of a question under way, or that of `fetch`.
-    pub(crate) async fn look_up<T: Clone + Send + Sync + 'static>(
-        &self,
-        name: &'static str,
-        cache: &AnswerCache<T>,
-        key: CacheKey,
-        fetch: impl FnOnce() -> BoxFuture<'static, Fact<T>>,
-    ) -> Fact<T> {
-        if let Some(answer) = cache.recall(&key) {
-            self.metrics.cache_request(name, "hit");
-            return answer;
-        }
-        self.metrics.cache_request(name, "miss");
-        // It ends without an answer only by a panic, which is in the log.
-        cache.ask(key, fetch()).answer().await.unwrap_or(Fact::Unknown(Cause::Internal))
-    }
-}
-
-impl Pauses {
-    /// Waits for the end of a pause that one of the platforms asks for.
-    async fn wait_for_any(&mut self, answer: &Fact<Arc<Image>>) -> bool {
-        let Fact::Known(image) = answer else { return false };
-        let is_paused = |image: &&Fact<PlatformImage>| matches!(image, Fact::Unknown(Cause::Paused { .. }));
-        match image.platforms.values().find(is_paused) {
-            Some(paused) => self.wait(paused).await,
-            None => false,
-        }
     }
 }
 
@@ -135,23 +102,8 @@ impl Pauses {
 #[derive(Debug)]
 pub(crate) struct ImageCache(Cache<ImageKey, Arc<Image>>);
 
-/// An image by digest, the endpoint and credential that it was read with, and its platforms.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct ImageKey {
-    reference: PullSpec,
-    credential: Option<Fingerprint>,
-    platforms: Platforms,
-}
-
-impl ImageKey {
-    fn new(endpoint: &ResolvedEndpoint, platforms: &Platforms) -> Self {
-        Self {
-            reference: endpoint.reference.clone(),
-            credential: endpoint.credential.as_ref().map(Credential::fingerprint),
-            platforms: platforms.clone(),
-        }
-    }
-}
+/// The question that named the image by digest, and the platforms.
+type ImageKey = (CacheKey, Platforms);
 
 impl ImageCache {
     pub(crate) fn new() -> Self {
@@ -160,14 +112,14 @@ impl ImageCache {
     }
 
     fn recall(&self, key: &ImageKey) -> Option<Arc<Image>> {
-        key.reference.digest().and_then(|_| self.0.get(key))
+        key.0.reference.digest().and_then(|_| self.0.get(key))
     }
 
     /// Keeps an image by digest when everything that was asked for is known. A tag may move.
     fn keep(&self, key: ImageKey, image: &Arc<Image>) {
         let is_settled =
             |fact: &Fact<PlatformImage>| matches!(fact, Fact::Known(_) | Fact::Unknown(Cause::NotAsked));
-        if key.reference.digest().is_some() && image.platforms.values().all(is_settled) {
+        if key.0.reference.digest().is_some() && image.platforms.values().all(is_settled) {
             self.0.insert(key, Arc::clone(image));
         }
     }
@@ -194,42 +146,15 @@ impl Image {
     }
 }
 
-/// Reads the documents of one reference at one endpoint.
-#[derive(Clone)]
-pub(crate) struct ImageReader {
-    pub(crate) client: Arc<RegistryClient>,
-    pub(crate) reference: PullSpec,
-    trust: Trust,
-    credential: Option<Credential>,
-}
-
-impl ImageReader {
-    pub(crate) fn new(client: &Arc<RegistryClient>, endpoint: &ResolvedEndpoint) -> Self {
-        Self {
-            client: Arc::clone(client),
-            reference: endpoint.reference.clone(),
-            trust: endpoint.trust,
-            credential: endpoint.credential.clone(),
-        }
-    }
-
-    async fn image(&self, platforms: &Platforms) -> Fact<Image> {
-        let document = match self.document().await {
-            Fact::Known(document) => document,
-            Fact::Absent => return Fact::Absent,
-            Fact::Unknown(cause) => return Fact::Unknown(cause),
-        };
+impl RepositoryClient {
+    async fn image(&self, platforms: &Platforms) -> Result<Image, RequestFailure> {
+        let document = self.document().await?;
         let digest = document.digest.clone();
         let platforms = match &document.content {
-            OciContent::Image(manifest) => {
-                self.platform(&digest, manifest).await.map(|platform| BTreeMap::from([platform]))
-            }
-            OciContent::Index(entries) => self.children(entries, platforms).await,
+            OciContent::Image(manifest) => BTreeMap::from([self.platform(&digest, manifest).await?]),
+            OciContent::Index(entries) => self.children(entries, platforms).await?,
         };
-        match platforms {
-            Ok(platforms) => Fact::Known(Image { digest, kind: document.kind(), platforms }),
-            Err(cause) => Fact::Unknown(cause),
-        }
+        Ok(Image { digest, kind: document.kind(), platforms })
     }
 
     /// The images of an index. Fails where one of them names no platform and cannot be read: it could
@@ -281,8 +206,7 @@ impl ImageReader {
                     "its index lists {} for {platform}, but the config of that image says {found}",
                     entry.digest.short()
                 ))),
-                Err(RequestFailure::Absent) => Fact::Absent,
-                Err(RequestFailure::Unknown(cause)) => Fact::Unknown(cause),
+                Err(failure) => Fact::from(Err(failure)),
             };
             match (image, &taken) {
                 (Fact::Known(image), None) => taken = Some(image),
@@ -313,11 +237,7 @@ impl ImageReader {
 
     /// An image that the index lists, with the platform that its config names.
     async fn listed(&self, entry: &IndexEntry) -> Result<(Platform, Fact<PlatformImage>), RequestFailure> {
-        let document = match self.pinned_to(&entry.digest).document().await {
-            Fact::Known(document) => document,
-            Fact::Absent => return Err(RequestFailure::Absent),
-            Fact::Unknown(cause) => return Err(RequestFailure::Unknown(cause)),
-        };
+        let document = self.pinned_to(&entry.digest).document().await?;
         match &document.content {
             OciContent::Image(manifest) => Ok(self.platform(&entry.digest, manifest).await?),
             OciContent::Index(_) => Err(Cause::NotAnImage {
@@ -337,9 +257,9 @@ impl ImageReader {
         manifest: &ImageManifest,
     ) -> Result<(Platform, Fact<PlatformImage>), Cause> {
         let config = match self.config(&manifest.config).await {
-            Fact::Known(config) => config,
-            Fact::Unknown(cause) => return Err(cause),
-            Fact::Absent => {
+            Ok(config) => config,
+            Err(RequestFailure::Unknown(cause)) => return Err(cause),
+            Err(RequestFailure::Absent) => {
                 return Err(self.invalid(format!(
                     "it has the manifest {} but not the config {} that this names",
                     digest.short(),
@@ -375,93 +295,61 @@ impl ImageReader {
     /// The manifest or index that the reference names.
     ///
     /// A tag is resolved by the cached answer, so that one review does not see two meanings of it.
-    pub(crate) async fn document(&self) -> Fact<Arc<OciDocument>> {
-        if self.reference.digest().is_some() {
+    pub(crate) async fn document(&self) -> Result<Arc<OciDocument>, RequestFailure> {
+        if self.endpoint.reference.digest().is_some() {
             return self.document_as_named().await;
         }
-        let named = match self.client.manifests.recall(&self.key()) {
-            Some(known @ Fact::Known(_)) => known,
-            _ => self.manifest_of_body(Freshness::Cached, Instant::now() + LONGEST_QUESTION).await,
+        let manifest = match self.client.manifests.recall(&self.key()) {
+            Some(Fact::Known(manifest)) => manifest,
+            _ => {
+                let deadline = Instant::now() + LONGEST_QUESTION;
+                self.manifest_of_body(Freshness::Cached, deadline).await.required()?
+            }
         };
-        match named {
-            Fact::Known(manifest) => self.pinned_to(&manifest.digest).document_as_named().await,
-            Fact::Absent => Fact::Absent,
-            Fact::Unknown(cause) => Fact::Unknown(cause),
-        }
+        self.pinned_to(&manifest.digest).document_as_named().await
     }
 
-    pub(crate) async fn document_as_named(&self) -> Fact<Arc<OciDocument>> {
-        let fetch = || {
-            let reader = self.clone();
-            Box::pin(async move { in_time(&reader.reference, reader.fetch_document()).await }) as _
+    pub(crate) async fn document_as_named(&self) -> Result<Arc<OciDocument>, RequestFailure> {
+        let fetch = |repository: Self| async move {
+            in_time(LONGEST_QUESTION, &repository.endpoint.reference, repository.fetch_document()).await
         };
-        self.client.look_up("document", &self.client.documents, self.key(), fetch).await
+        self.look_up(&self.client.documents, Freshness::Cached, fetch).await.required()
     }
 
     pub(crate) async fn fetch_document(&self) -> Result<Arc<OciDocument>, RequestFailure> {
-        let repository = self.repository();
-        let reply = repository.request(Method::GET, RepositoryResource::Manifest).await?;
-        if reply.status != StatusCode::OK {
-            return Err(repository.failure(&reply));
-        }
-        let (manifest, body) = repository.manifest_of_body(reply).await?;
+        let (manifest, body) = self.get_manifest().await?;
         let content = OciContent::parse(manifest.kind, &body).map_err(|unusable| match unusable {
-            Unusable::Wrong(reason) => repository.invalid(reason),
-            Unusable::NotAnImage(reason) => Cause::NotAnImage { reason }.into(),
+            Unusable::Wrong(reason) => self.invalid(reason),
+            Unusable::NotAnImage(reason) => Cause::NotAnImage { reason },
         })?;
         let document = Arc::new(OciDocument { digest: manifest.digest, content, length: body.len() });
-        if self.reference.digest().is_none() {
+        if self.endpoint.reference.digest().is_none() {
             let known = Fact::Known(Arc::clone(&document));
             self.client.documents.remember(self.pinned_to(&document.digest).key(), known);
         }
         Ok(document)
     }
 
-    async fn config(&self, descriptor: &Descriptor) -> Fact<Arc<ImageConfigFile>> {
-        let fetch = || {
-            let (reader, wanted) = (self.clone(), descriptor.clone());
-            Box::pin(async move { in_time(&reader.reference, reader.fetch_config(&wanted)).await }) as _
+    async fn config(&self, descriptor: &Descriptor) -> Result<Arc<ImageConfigFile>, RequestFailure> {
+        let wanted = descriptor.clone();
+        let fetch = |repository: Self| async move {
+            let config = repository.fetch_config(&wanted);
+            in_time(LONGEST_QUESTION, &repository.endpoint.reference, config).await
         };
-        let key = self.pinned_to(&descriptor.digest).key();
-        self.client.look_up("config", &self.client.configs, key, fetch).await
+        let pinned = self.pinned_to(&descriptor.digest);
+        pinned.look_up(&self.client.configs, Freshness::Cached, fetch).await.required()
     }
 
     async fn fetch_config(&self, descriptor: &Descriptor) -> Result<Arc<ImageConfigFile>, RequestFailure> {
-        let repository = self.repository();
         if descriptor.size > MAX_CONFIG as u64 {
-            return Err(repository.invalid(format!("its config is longer than {MAX_CONFIG} bytes")));
+            return Err(self.invalid(format!("its config is longer than {MAX_CONFIG} bytes")).into());
         }
-        let reply = repository.request(Method::GET, RepositoryResource::Blob(&descriptor.digest)).await?;
-        if reply.status != StatusCode::OK {
-            return Err(repository.failure(&reply));
-        }
-        let body = self.client.transport.read(reply, MAX_CONFIG).await.map_err(RequestFailure::Unknown)?;
+        let reply = self.get(RepositoryResource::Blob(&descriptor.digest)).await?;
+        let body = self.client.transport.read(reply, MAX_CONFIG).await?;
         if !descriptor.digest.matches(&body) {
-            return Err(repository.mismatch(descriptor.digest.clone(), Digest::of(&body)));
+            return Err(self.mismatch(descriptor.digest.clone(), Digest::of(&body)).into());
         }
-        ImageConfigFile::parse(&body).map(Arc::new).map_err(|reason| repository.invalid(reason))
-    }
-
-    pub(crate) fn repository(&self) -> RepositoryClient<'_> {
-        RepositoryClient {
-            client: &self.client,
-            reference: &self.reference,
-            trust: self.trust,
-            credential: self.credential.as_ref(),
-        }
-    }
-
-    /// A reader of the manifest or blob with this digest in the same repository.
-    pub(crate) fn pinned_to(&self, digest: &Digest) -> Self {
-        Self { reference: self.reference.pinned_to(digest), ..self.clone() }
-    }
-
-    pub(crate) fn key(&self) -> CacheKey {
-        CacheKey::new(&self.reference, self.trust, self.credential.as_ref())
-    }
-
-    fn invalid(&self, reason: String) -> Cause {
-        Cause::InvalidResponse { host: self.reference.host().to_owned(), reason }
+        ImageConfigFile::parse(&body).map(Arc::new).map_err(|reason| self.invalid(reason).into())
     }
 }
 
@@ -490,10 +378,9 @@ impl ImageConfigFile {
     }
 }
 
-fn same_layers(one: &PlatformImage, other: &PlatformImage) -> bool {
-    let diff_ids =
-        |image: &PlatformImage| image.layers.iter().map(|layer| layer.diff_id.clone()).collect::<Vec<_>>();
-    diff_ids(one) == diff_ids(other)
+fn same_layers<'a>(one: &'a PlatformImage, other: &'a PlatformImage) -> bool {
+    let diff_ids = |image: &'a PlatformImage| image.layers.iter().map(|layer| &layer.diff_id);
+    diff_ids(one).eq(diff_ids(other))
 }
 
 /// Bytes of combined images.

@@ -5,17 +5,16 @@
 
 use std::sync::Arc;
 
-use futures_util::future::BoxFuture;
 use reqwest::{Method, StatusCode};
 use tokio::time::{Instant, timeout_at};
 
-use crate::model::facts::{Fact, Manifest};
+use crate::model::facts::{Cause, Fact, Manifest};
 use crate::model::pull_spec::PullSpec;
 use crate::model::question::Freshness;
 use crate::registry::RegistryClient;
-use crate::registry::images::ImageReader;
-use crate::registry::repository_client::{RepositoryResource, RequestFailure};
-use crate::registry::waiting::{Pauses, in_time, settle};
+use crate::registry::cache::AnswerCache;
+use crate::registry::repository_client::{RepositoryClient, RepositoryResource, RequestFailure};
+use crate::registry::waiting::{LONGEST_QUESTION, Pauses, in_time, out_of_time};
 
 impl RegistryClient {
     /// Tells which manifest `reference` names, by `deadline`.
@@ -29,38 +28,44 @@ impl RegistryClient {
         freshness: Freshness,
         deadline: Instant,
     ) -> Fact<Manifest> {
+        let ask = |repository: RepositoryClient, by| async move {
+            let answer = repository.manifest(freshness, by).await;
+            answer.map(|manifest| Manifest { endpoint: repository.endpoint.name, ..manifest })
+        };
+        self.ask(reference, deadline, ask).await
+    }
+
+    /// The answer of the first endpoint that has one to `ask`, which gets the time by which it must answer.
+    pub(crate) async fn ask<T, F: Future<Output = Fact<T>>>(
+        self: &Arc<Self>,
+        reference: &PullSpec,
+        deadline: Instant,
+        ask: impl Fn(RepositoryClient, Instant) -> F,
+    ) -> Fact<T> {
         let mut pauses = Pauses::until(deadline);
         loop {
-            let answer = self.manifest_once(reference, freshness, deadline).await;
-            if !pauses.wait(&answer).await {
+            let mut endpoints = self.endpoints(reference, deadline);
+            let answer = loop {
+                let Some((endpoint, by)) = endpoints.next().await else { break endpoints.end() };
+                let repository = RepositoryClient { client: Arc::clone(self), endpoint };
+                if let Some(known) = endpoints.note(ask(repository, by).await) {
+                    return Fact::Known(known);
+                }
+            };
+            if !pauses.wait(answer.cause()).await {
                 return answer;
             }
         }
     }
-
-    async fn manifest_once(
-        self: &Arc<Self>,
-        reference: &PullSpec,
-        freshness: Freshness,
-        deadline: Instant,
-    ) -> Fact<Manifest> {
-        let mut endpoints = self.endpoints(reference, deadline);
-        while let Some((endpoint, by)) = endpoints.next().await {
-            let answer = ImageReader::new(self, &endpoint).manifest(freshness, by).await;
-            if let Some(manifest) = endpoints.note(answer) {
-                return Fact::Known(Manifest { endpoint: endpoint.name, ..manifest });
-            }
-        }
-        endpoints.end()
-    }
 }
 
-impl ImageReader {
+impl RepositoryClient {
     async fn manifest(&self, freshness: Freshness, deadline: Instant) -> Fact<Manifest> {
-        let fetch = |reader: Self| {
-            Box::pin(async move { in_time(&reader.reference, reader.fetch_manifest()).await }) as _
+        let fetch = |repository: Self| async move {
+            in_time(LONGEST_QUESTION, &repository.endpoint.reference, repository.fetch_manifest()).await
         };
-        self.look_up_manifest(freshness, fetch, deadline).await
+        let answer = self.look_up(&self.client.manifests, freshness, fetch);
+        timeout_at(deadline, answer).await.unwrap_or_else(|_| out_of_time(&self.endpoint.reference))
     }
 
     /// The same for a caller that reads the body next.
@@ -70,7 +75,8 @@ impl ImageReader {
         deadline: Instant,
     ) -> Fact<Manifest> {
         // A cached body does not tell whether the registry still has it.
-        if self.reference.digest().is_none() || self.client.documents.recall(&self.key()).is_some() {
+        let is_cached = || self.client.documents.recall(&self.key()).is_some();
+        if self.endpoint.reference.digest().is_none() || is_cached() {
             return self.manifest(freshness, deadline).await;
         }
         self.manifest_of_body(freshness, deadline).await
@@ -78,63 +84,63 @@ impl ImageReader {
 
     /// The same, told from the body, which is cached by its digest.
     pub(crate) async fn manifest_of_body(&self, freshness: Freshness, deadline: Instant) -> Fact<Manifest> {
-        let fetch = |reader: Self| {
-            Box::pin(async move {
-                let document = match reader.reference.digest() {
-                    Some(_) => reader.document_as_named().await,
-                    None => in_time(&reader.reference, reader.fetch_document()).await,
-                };
-                document.map(|document| Manifest {
-                    digest: document.digest.clone(),
-                    kind: document.kind(),
-                    endpoint: reader.reference.api_host().to_owned(),
-                })
-            }) as _
+        let fetch = |repository: Self| async move {
+            let document = async {
+                match repository.endpoint.reference.digest() {
+                    Some(_) => repository.document_as_named().await,
+                    None => repository.clone().fetch_document().await,
+                }
+            };
+            let document = in_time(LONGEST_QUESTION, &repository.endpoint.reference, document).await;
+            document.map(|document| repository.manifest_with(document.digest.clone(), document.kind()))
         };
-        self.look_up_manifest(freshness, fetch, deadline).await
+        let answer = self.look_up(&self.client.manifests, freshness, fetch);
+        timeout_at(deadline, answer).await.unwrap_or_else(|_| out_of_time(&self.endpoint.reference))
     }
 
-    async fn look_up_manifest(
+    /// The answer that `cache` has, that of a question under way, or that of `fetch`. A fresh answer is one to a
+    /// question that is asked after this call.
+    pub(crate) async fn look_up<T, F>(
         &self,
+        cache: &AnswerCache<T>,
         freshness: Freshness,
-        fetch: impl FnOnce(Self) -> BoxFuture<'static, Fact<Manifest>>,
-        deadline: Instant,
-    ) -> Fact<Manifest> {
-        let (cache, metrics, key) = (&self.client.manifests, &self.client.metrics, self.key());
+        fetch: impl FnOnce(Self) -> F,
+    ) -> Fact<T>
+    where
+        T: Clone + Send + Sync + 'static,
+        F: Future<Output = Fact<T>> + Send + 'static,
+    {
+        let (key, metrics) = (self.key(), &self.client.metrics);
         let call = match freshness {
             Freshness::Cached => {
                 if let Some(answer) = cache.recall(&key) {
-                    metrics.cache_request("manifest", "hit");
+                    metrics.cache_request(cache.name, "hit");
                     return answer;
                 }
-                metrics.cache_request("manifest", "miss");
+                metrics.cache_request(cache.name, "miss");
                 cache.ask(key, fetch(self.clone()))
             }
             Freshness::Fresh => {
-                metrics.cache_request("manifest", "bypass");
+                metrics.cache_request(cache.name, "bypass");
                 cache.ask_anew(key, fetch(self.clone()))
             }
         };
-        settle(timeout_at(deadline, call.answer()).await, &self.reference)
+        // It ends without an answer only by a panic, which is in the log.
+        call.answer().await.unwrap_or(Fact::Unknown(Cause::Internal))
     }
 
     async fn fetch_manifest(&self) -> Result<Manifest, RequestFailure> {
-        let repository = self.repository();
-        let head = repository.request(Method::HEAD, RepositoryResource::Manifest).await?;
+        let head = self.request(Method::HEAD, RepositoryResource::Manifest).await?;
         match head.status {
             StatusCode::OK => {
-                if let Some(manifest) = repository.manifest_of_head(&head)? {
+                if let Some(manifest) = self.manifest_of_head(&head)? {
                     return Ok(manifest);
                 }
             }
             status if HEAD_IS_UNKNOWN.contains(&status) => {}
-            _ => return Err(repository.failure(&head)),
+            _ => return Err(self.failure(&head)),
         }
-        let reply = repository.request(Method::GET, RepositoryResource::Manifest).await?;
-        if reply.status != StatusCode::OK {
-            return Err(repository.failure(&reply));
-        }
-        Ok(repository.manifest_of_body(reply).await?.0)
+        Ok(self.get_manifest().await?.0)
     }
 }
 

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
-use crate::bounded::{BoundedList, BoundedMap};
+use crate::bounded;
 use crate::model::digest::Digest;
 use crate::model::facts::ManifestKind;
 use crate::model::facts::image::{HistoryStep, Platform};
@@ -32,10 +32,16 @@ pub(crate) enum OciContent {
 }
 
 /// The manifest of one image.
-#[derive(Debug)]
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub(crate) struct ImageManifest {
+    media_type: Option<String>,
+    /// Only an index has any.
+    manifests: Option<IgnoredAny>,
     pub(crate) config: Descriptor,
+    #[serde(default, deserialize_with = "bounded::list::<MAX_LAYERS, _, _>")]
     pub(crate) layers: Vec<Descriptor>,
+    #[serde(default, deserialize_with = "bounded::map::<MAX_LABELS, _>")]
     pub(crate) annotations: BTreeMap<String, String>,
 }
 
@@ -75,7 +81,7 @@ impl OciContent {
     /// Parses a manifest of `kind`.
     pub(crate) fn parse(kind: ManifestKind, body: &[u8]) -> Result<Self, Unusable> {
         match kind {
-            ManifestKind::Image => ManifestBody::read(body).map(Self::Image),
+            ManifestKind::Image => ImageManifest::read(body).map(Self::Image),
             ManifestKind::Index => IndexBody::read(body).map(Self::Index).map_err(Unusable::Wrong),
         }
     }
@@ -106,7 +112,6 @@ impl ImageConfigFile {
         })?;
         let history: Vec<HistoryStep> = parsed
             .history
-            .0
             .into_iter()
             .map(|step| HistoryStep {
                 created_by: step.created_by.unwrap_or_default(),
@@ -115,7 +120,7 @@ impl ImageConfigFile {
                 empty_layer: step.empty_layer.unwrap_or_default(),
             })
             .collect();
-        let labels = parsed.config.unwrap_or_default().labels.0;
+        let labels = parsed.config.unwrap_or_default().labels;
         let of_step = |step: &HistoryStep| {
             step.created_by.len() + step.comment.len() + step.created.as_ref().map_or(0, String::len)
         };
@@ -127,7 +132,7 @@ impl ImageConfigFile {
         }
         Ok(Self {
             platform,
-            diff_ids: parsed.rootfs.diff_ids.0,
+            diff_ids: parsed.rootfs.diff_ids,
             labels,
             history,
             created: parsed.created.filter(|created| created.len() <= MAX_TEXT),
@@ -136,20 +141,8 @@ impl ImageConfigFile {
     }
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct ManifestBody {
-    media_type: Option<String>,
-    manifests: Option<IgnoredAny>,
-    config: Descriptor,
-    #[serde(default)]
-    layers: BoundedList<Descriptor, MAX_LAYERS>,
-    #[serde(default)]
-    annotations: StringMap,
-}
-
-impl ManifestBody {
-    fn read(body: &[u8]) -> Result<ImageManifest, Unusable> {
+impl ImageManifest {
+    fn read(body: &[u8]) -> Result<Self, Unusable> {
         let parsed: Self = decode("manifest", body)?;
         // Two clients could read it as two different images (CVE-2021-41190).
         if parsed.manifests.is_some() {
@@ -160,16 +153,12 @@ impl ManifestBody {
             let media_type = shown(&parsed.config.media_type);
             return Err(Unusable::NotAnImage(format!("its config has type `{media_type}`")));
         }
-        let bytes = length_of(&parsed.annotations.0);
+        let bytes = length_of(&parsed.annotations);
         if bytes > MAX_TEXT {
             let wrong = format!("the annotations of its manifest have {bytes} bytes, more than {MAX_TEXT}");
             return Err(wrong.into());
         }
-        Ok(ImageManifest {
-            config: parsed.config,
-            layers: parsed.layers.0,
-            annotations: parsed.annotations.0,
-        })
+        Ok(parsed)
     }
 }
 
@@ -177,8 +166,8 @@ impl ManifestBody {
 #[serde(rename_all = "camelCase")]
 struct IndexBody {
     media_type: Option<String>,
-    #[serde(default)]
-    manifests: BoundedList<EntryBody, MAX_ENTRIES>,
+    #[serde(default, deserialize_with = "bounded::list::<MAX_ENTRIES, _, _>")]
+    manifests: Vec<EntryBody>,
     layers: Option<IgnoredAny>,
     config: Option<IgnoredAny>,
 }
@@ -189,17 +178,15 @@ struct EntryBody {
     digest: Digest,
     platform: Option<PlatformBody>,
     artifact_type: Option<IgnoredAny>,
-    #[serde(default)]
-    annotations: StringMap,
+    #[serde(default, deserialize_with = "bounded::map::<MAX_LABELS, _>")]
+    annotations: BTreeMap<String, String>,
 }
 
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
+#[serde(default)]
 struct PlatformBody {
-    #[serde(default)]
     os: String,
-    #[serde(default)]
     architecture: String,
-    #[serde(default)]
     variant: String,
 }
 
@@ -210,14 +197,14 @@ impl IndexBody {
             return Err("its manifest is that of an image and of an index at once".to_owned());
         }
         check_media_type(parsed.media_type.as_deref(), ManifestKind::Index)?;
-        Ok(parsed.manifests.0.into_iter().filter_map(EntryBody::image).collect())
+        Ok(parsed.manifests.into_iter().filter_map(EntryBody::image).collect())
     }
 }
 
 impl EntryBody {
     /// The entry. `None` when it is not that of a `linux` image.
     fn image(self) -> Option<IndexEntry> {
-        let is_attachment = self.artifact_type.is_some() || self.annotations.0.contains_key(ATTACHED_TO);
+        let is_attachment = self.artifact_type.is_some() || self.annotations.contains_key(ATTACHED_TO);
         if is_attachment {
             return None;
         }
@@ -239,20 +226,20 @@ struct ConfigBody {
     created: Option<String>,
     config: Option<ContainerConfig>,
     rootfs: RootFilesystem,
-    #[serde(default)]
-    history: BoundedList<HistoryBody, MAX_HISTORY>,
+    #[serde(default, deserialize_with = "bounded::list::<MAX_HISTORY, _, _>")]
+    history: Vec<HistoryBody>,
 }
 
 #[derive(Default, Deserialize)]
 struct ContainerConfig {
-    #[serde(rename = "Labels", default)]
-    labels: StringMap,
+    #[serde(rename = "Labels", default, deserialize_with = "bounded::map::<MAX_LABELS, _>")]
+    labels: BTreeMap<String, String>,
 }
 
 #[derive(Deserialize)]
 struct RootFilesystem {
-    #[serde(default)]
-    diff_ids: BoundedList<Digest, MAX_LAYERS>,
+    #[serde(default, deserialize_with = "bounded::list::<MAX_LAYERS, _, _>")]
+    diff_ids: Vec<Digest>,
 }
 
 #[derive(Deserialize)]
@@ -262,9 +249,6 @@ struct HistoryBody {
     comment: Option<String>,
     empty_layer: Option<bool>,
 }
-
-/// Labels or annotations.
-type StringMap = BoundedMap<MAX_LABELS>;
 
 fn decode<'de, T: Deserialize<'de>>(what: &str, body: &'de [u8]) -> Result<T, String> {
     let mut deserializer = serde_json::Deserializer::from_slice(body);

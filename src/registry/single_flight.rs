@@ -77,9 +77,7 @@ where
         if let Some(answer) = kept() {
             return CallResult(watch::channel(Some(answer)).1);
         }
-        let (number, awaited) = under_way.add(key.clone(), CallStart::Now);
-        tokio::spawn(Arc::clone(self).run(key, number, awaited.0.clone(), call, store));
-        awaited
+        self.start(&mut under_way, key, None, call, store)
     }
 
     /// Joins a call that has not started, or else starts `call`, so that the result is newer than this request.
@@ -96,21 +94,34 @@ where
         if let Some(waiting) = calls.iter().find(|call| !call.has_started) {
             return CallResult(waiting.answer.subscribe());
         }
-        let Some(before) = calls.last().map(|call| CallResult(call.answer.subscribe())) else {
-            let (number, awaited) = under_way.add(key.clone(), CallStart::Now);
-            tokio::spawn(Arc::clone(self).run(key, number, awaited.0.clone(), call, store));
-            return awaited;
-        };
-        let (number, awaited) = under_way.add(key.clone(), CallStart::Later);
-        let calls = Arc::clone(self);
-        let answer = awaited.0.clone();
+        let before = calls.last().map(|call| CallResult(call.answer.subscribe()));
+        self.start(&mut under_way, key, before, call, store)
+    }
+
+    /// Starts `call`, after the call `before` if there is one.
+    fn start(
+        self: &Arc<Self>,
+        under_way: &mut Calls<K, V>,
+        key: K,
+        before: Option<CallResult<V>>,
+        call: impl Future<Output = V> + Send + 'static,
+        store: impl FnOnce(&V) -> Reuse + Send + 'static,
+    ) -> CallResult<V> {
+        under_way.count += 1;
+        let number = under_way.count;
+        let (answer, awaited) = watch::channel(None);
+        let added = Call { number, has_started: before.is_none(), answer };
+        under_way.by_key.entry(key.clone()).or_default().push(added);
+        let (calls, answered) = (Arc::clone(self), awaited.clone());
         tokio::spawn(async move {
-            // Either it has a result or it takes too long.
-            let _ = timeout(TURN, before.answer()).await;
-            calls.lock().start(&key, number);
-            calls.run(key, number, answer, call, store).await;
+            if let Some(before) = before {
+                // Either it has a result or it takes too long.
+                let _ = timeout(TURN, before.answer()).await;
+                calls.lock().start(&key, number);
+            }
+            calls.run(key, number, answered, call, store).await;
         });
-        awaited
+        CallResult(awaited)
     }
 
     async fn run(
@@ -139,30 +150,13 @@ impl<K, V> SingleFlight<K, V> {
 
 impl<K, V> fmt::Debug for SingleFlight<K, V> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter
-            .debug_struct("SingleFlight")
-            .field("keys", &self.lock().by_key.len())
-            .finish_non_exhaustive()
+        write!(formatter, "SingleFlight({} keys)", self.lock().by_key.len())
     }
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum CallStart {
-    Now,
-    Later,
 }
 
 impl<K: Eq + Hash, V: Clone> Calls<K, V> {
     fn of(&self, key: &K) -> &[Call<V>] {
         self.by_key.get(key).map_or(&[], Vec::as_slice)
-    }
-
-    fn add(&mut self, key: K, starts: CallStart) -> (u64, CallResult<V>) {
-        self.count += 1;
-        let (answer, awaited) = watch::channel(None);
-        let call = Call { number: self.count, has_started: starts == CallStart::Now, answer };
-        self.by_key.entry(key).or_default().push(call);
-        (self.count, CallResult(awaited))
     }
 
     fn start(&mut self, key: &K, number: u64) {

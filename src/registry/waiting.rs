@@ -3,13 +3,10 @@
 //! Owns what a deadline means: whoever waits gets an answer by it, and a request that takes longer goes on
 //! for the next caller. A registry that asks for a pause is asked again after it, where that is in time.
 
-use std::future::Future;
 use std::task::Poll;
 use std::time::Duration;
 
-use futures_util::future::BoxFuture;
 use jiff::Timestamp;
-use tokio::time::error::Elapsed;
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
 use crate::model::facts::{Cause, Fact};
@@ -30,63 +27,52 @@ impl Pauses {
         Self { deadline, left: MAX_PAUSES }
     }
 
-    /// Waits for the end of the pause that `answer` asks for. Tells whether to ask again: not when it
-    /// asks for none, or for one beyond the deadline.
-    pub(crate) async fn wait<T>(&mut self, answer: &Fact<T>) -> bool {
-        let Some(until) = answer.cause().and_then(Cause::pause_end) else { return false };
-        let pause = until.duration_since(Timestamp::now());
+    /// Waits for the end of a pause that one of `causes` asks for. Returns whether to ask again: not when none of
+    /// them asks for a pause that ends before the deadline.
+    pub(crate) async fn wait(&mut self, causes: impl IntoIterator<Item = &Cause>) -> bool {
         // The end may have passed already.
-        let again = Instant::now() + Duration::try_from(pause).unwrap_or_default();
-        if self.left == 0 || again >= self.deadline {
-            return false;
-        }
+        let left = |end: Timestamp| Duration::try_from(end.duration_since(Timestamp::now()));
+        let end = |end: Timestamp| Instant::now() + left(end).unwrap_or_default();
+        let again = causes.into_iter().filter_map(Cause::pause_end).map(end).find(|end| *end < self.deadline);
+        let Some(again) = again.filter(|_| self.left > 0) else { return false };
         self.left -= 1;
         sleep_until(again).await;
         true
     }
 }
 
-/// The outcome of requests about `reference`, unknown after [`LONGEST_QUESTION`].
+/// The outcome of requests about `reference`, unknown after `longest`.
 pub(crate) async fn in_time<T>(
+    longest: Duration,
     reference: &PullSpec,
     requests: impl Future<Output = Result<T, RequestFailure>>,
 ) -> Fact<T> {
-    match timeout(LONGEST_QUESTION, requests).await {
-        Ok(outcome) => RequestFailure::fact(outcome),
-        Err(_) => out_of_time(reference),
-    }
+    timeout(longest, requests).await.map_or_else(|_| out_of_time(reference), Fact::from)
 }
 
-/// The answer of `work` by `deadline`. Work that takes longer goes on for the next caller.
+/// The outcome of `work` by `deadline`. Work that takes longer goes on for the next caller.
 pub(crate) async fn answer_by<T: Send + 'static>(
     deadline: Instant,
     reference: &PullSpec,
-    mut work: BoxFuture<'static, Fact<T>>,
+    work: impl Future<Output = Result<T, RequestFailure>> + Send + 'static,
 ) -> Fact<T> {
+    let mut work = Box::pin(work);
     // What is cached is told at once, however little time is left.
     let first = std::future::poll_fn(|context| Poll::Ready(work.as_mut().poll(context))).await;
-    match first {
-        Poll::Ready(answer) => answer,
-        Poll::Pending => {
-            let work = tokio::spawn(work);
-            settle(timeout_at(deadline, async { work.await.ok() }).await, reference)
-        }
+    if let Poll::Ready(outcome) = first {
+        return outcome.into();
     }
-}
-
-/// An answer that was waited for until a deadline. `None` is a question that ended without one.
-pub(crate) fn settle<T>(outcome: Result<Option<Fact<T>>, Elapsed>, reference: &PullSpec) -> Fact<T> {
-    match outcome {
-        Ok(Some(answer)) => answer,
-        Ok(None) => {
-            tracing::error!(%reference, "a question to a registry ended without an answer");
+    match timeout_at(deadline, tokio::spawn(work)).await {
+        Ok(Ok(outcome)) => outcome.into(),
+        Ok(Err(error)) => {
+            tracing::error!(%reference, %error, "a question to a registry ended without an answer");
             Fact::Unknown(Cause::Internal)
         }
         Err(_) => out_of_time(reference),
     }
 }
 
-fn out_of_time<T>(reference: &PullSpec) -> Fact<T> {
+pub(crate) fn out_of_time<T>(reference: &PullSpec) -> Fact<T> {
     Fact::Unknown(Cause::OutOfTime { host: reference.host().to_owned() })
 }
 

@@ -58,9 +58,9 @@ fn reload(state: &ServerState, policy_fault: &PersistentFault) {
         state.tls_settings.follow(cluster.tls_profile());
     }
     let Some(registry) = state.engine.sources().registry() else { return };
-    log("registry credentials", registry.credentials().reload());
-    log("registries.conf", registry.registries().reload());
-    log("registry certificates", registry.certificates().reload());
+    log("registry credentials", registry.credentials.reload());
+    log("registries.conf", registry.registries.reload());
+    log("registry certificates", registry.certificates.reload());
 }
 
 /// A fault that is logged once and counted once a minute for as long as it lasts: an alert on a counter that does not

@@ -159,7 +159,7 @@ async fn on_plain_kubernetes_the_resources_of_openshift_are_absent() {
     );
     assert_eq!((&facts.pools, &facts.machine_configs), (&Fact::Absent, &Fact::Absent));
     assert!(known.source.unknown().is_empty());
-    assert!(!known.registry.credentials().are_those_of_nodes());
+    assert!(!known.registry.credentials.are_those_of_nodes());
 }
 
 #[tokio::test]

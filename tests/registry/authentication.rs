@@ -370,7 +370,7 @@ async fn no_secret_is_printed_logged_or_in_metrics() {
             shown.iter().filter_map(|request| Some(request.authorization()?.split_once(' ')?.1.to_owned())),
         );
         let client = &asker.client;
-        printed += &format!("{client:?}{:?}{}", client.credentials(), asker.metrics.encode());
+        printed += &format!("{client:?}{:?}{}", client.credentials, asker.metrics.encode());
     }
     let logged = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
     assert!(logged.contains("127.0.0.1"), "the log was listened to");

@@ -54,7 +54,7 @@ async fn a_ca_that_is_added_later_is_trusted_from_then_on() {
     let reference = format!("{host}/acme/os:1");
     assert_eq!(asker.ask(&reference).await, untrusted(&host, UNKNOWN_ISSUER));
     write(folder.path(), &host, "ca.crt", &authority.ca_pem());
-    asker.client.certificates().reload().unwrap();
+    asker.client.certificates.reload().unwrap();
     assert_eq!(asker.ask_now(&reference).await, image(&digest, &host));
 }
 

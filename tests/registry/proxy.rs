@@ -81,7 +81,7 @@ async fn a_proxy_can_be_added_and_removed() {
     let reference = "registry.example:5000/acme/os:1";
     assert!(matches!(asker.ask(reference).await, Fact::Unknown(Cause::Unreachable { .. })));
     let https = format!("http://{}", proxy.address);
-    asker.client.proxies().replace(ProxySettings { https, ..ProxySettings::default() });
+    asker.client.proxies.replace(ProxySettings { https, ..ProxySettings::default() });
     assert_eq!(asker.ask_now(reference).await, image(&digest, "registry.example:5000"));
     assert_eq!(proxy.requests(), [["CONNECT registry.example:5000 HTTP/1.1"]]);
 }
@@ -119,7 +119,7 @@ async fn an_error_of_a_proxy_has_its_address_and_not_its_password() {
     let (_registry, _, asker) = behind_a_proxy("").await;
     let ask = async |address: &str| {
         let https = format!("http://alice:s3cr3t-word@{address}");
-        asker.client.proxies().replace(ProxySettings { https, ..ProxySettings::default() });
+        asker.client.proxies.replace(ProxySettings { https, ..ProxySettings::default() });
         asker.ask_now("registry.example:5000/acme/os:1").await
     };
     let told = |address: &str, reason: &str| {

@@ -48,7 +48,7 @@ impl Asker {
     /// Replaces the auth file and reloads it.
     pub(crate) fn change(&self, auths: &Value) {
         write(self.auth_file.as_ref().unwrap(), auths);
-        assert_eq!(self.client.credentials().reload().unwrap(), Reloaded::Changed);
+        assert_eq!(self.client.credentials.reload().unwrap(), Reloaded::Changed);
     }
 
     /// The same client, which waits only briefly for an answer that never comes.

@@ -9,7 +9,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use base64::prelude::{BASE64_STANDARD, Engine};
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
 
 use crate::model::image_reference::ImageReference;
 use crate::registry::auth::credential::{Credential, Secret};
@@ -48,8 +48,8 @@ pub(crate) struct AuthEntries {
     pub(crate) helpers: BTreeMap<String, Helper>,
     /// The helper for hosts without an entry (`credsStore`).
     pub(crate) store: Option<Helper>,
-    /// The entries that cannot be used.
-    pub(crate) faults: Vec<EntryFault>,
+    /// What is wrong with the entries that cannot be used.
+    pub(crate) faults: Vec<String>,
 }
 
 /// The entry of a key (`decodeDockerAuth` of `containers/image`).
@@ -58,11 +58,11 @@ enum StoredAuth {
     /// No credential: what `logout` leaves behind, or a text without a colon, which nodes read the same way.
     Empty,
     /// Nodes fail on it; they neither pull anonymously nor look for a shorter key.
-    Broken(EntryFault),
+    Broken(String),
 }
 
-/// The name of a helper.
-pub(crate) type Helper = Result<String, EntryFault>;
+/// The name of a helper, or what is wrong with it.
+pub(crate) type Helper = Result<String, String>;
 
 impl fmt::Debug for AuthEntries {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -75,25 +75,21 @@ impl AuthEntries {
     pub(crate) fn parse(text: &str, form: AuthFileFormat) -> Result<Self, AuthFileFault> {
         // Tools in Go write `null` for an empty value.
         #[derive(Default, Deserialize)]
-        #[serde(rename_all = "camelCase", default)]
+        #[serde(rename_all = "camelCase")]
         struct AuthFileBody {
-            #[serde(deserialize_with = "nullable")]
-            auths: BTreeMap<String, Option<AuthEntryBody>>,
-            #[serde(deserialize_with = "nullable")]
-            cred_helpers: BTreeMap<String, String>,
-            #[serde(deserialize_with = "nullable")]
-            creds_store: String,
+            auths: Option<BTreeMap<String, Option<AuthEntryBody>>>,
+            cred_helpers: Option<BTreeMap<String, String>>,
+            creds_store: Option<String>,
         }
         let file = match form {
             AuthFileFormat::Usual => serde_json::from_str(text),
-            AuthFileFormat::Legacy => {
-                serde_json::from_str(text).map(|auths| AuthFileBody { auths, ..AuthFileBody::default() })
-            }
+            AuthFileFormat::Legacy => serde_json::from_str(text)
+                .map(|auths| AuthFileBody { auths: Some(auths), ..AuthFileBody::default() }),
         };
         let file: AuthFileBody =
             file.map_err(|error| AuthFileFault::NotJson { line: error.line(), column: error.column() })?;
         let mut entries = Self::default();
-        for (written, entry) in file.auths {
+        for (written, entry) in file.auths.into_iter().flatten() {
             let key = normalized(&written);
             let stored = entries.stored(&written, &key, entry.unwrap_or_default());
             // Of two spellings of a key, the normalized one takes precedence.
@@ -101,18 +97,17 @@ impl AuthEntries {
                 entries.by_key.insert(key, stored);
             }
         }
-        for (host, name) in file.cred_helpers {
+        for (host, name) in file.cred_helpers.into_iter().flatten() {
             let helper = entries.helper(&host, name);
             entries.helpers.insert(normalized(&host), helper);
         }
-        if !file.creds_store.is_empty() {
-            entries.store = Some(entries.helper("credsStore", file.creds_store));
-        }
+        let store = file.creds_store.filter(|name| !name.is_empty());
+        entries.store = store.map(|name| entries.helper("credsStore", name));
         Ok(entries)
     }
 
     /// The credential under the longest key that matches. Fails when that entry cannot be used.
-    pub(crate) fn find(&self, reference: &ImageReference) -> Result<Option<&Credential>, &EntryFault> {
+    pub(crate) fn find(&self, reference: &ImageReference) -> Result<Option<&Credential>, &str> {
         let mut key = format!("{}/{}", host(reference), reference.api_path());
         loop {
             match self.by_key.get(&key) {
@@ -127,22 +122,23 @@ impl AuthEntries {
     }
 
     fn stored(&mut self, written: &str, key: &str, entry: AuthEntryBody) -> StoredAuth {
-        let secret = if !entry.identitytoken.is_empty() {
-            Secret::IdentityToken(entry.identitytoken)
-        } else if !entry.auth.is_empty() {
-            let decoded = BASE64_STANDARD.decode(entry.auth.trim()).ok();
+        let given = |text: Option<String>| text.filter(|text| !text.is_empty());
+        let secret = if let Some(token) = given(entry.identitytoken) {
+            Secret::IdentityToken(token)
+        } else if let Some(auth) = given(entry.auth) {
+            let decoded = BASE64_STANDARD.decode(auth.trim()).ok();
             let decoded = decoded.and_then(|decoded| String::from_utf8(decoded).ok());
             let parts = decoded.as_deref().map(|decoded| decoded.split_once(':'));
             let Some(Some((user, password))) = parts else {
-                let fault = EntryFault::Auth { key: shown(written) };
+                let fault = format!("entry `{}`: `auth` is not `user:password` in base64", shown(written));
                 self.faults.push(fault.clone());
                 return if parts.is_some() { StoredAuth::Empty } else { StoredAuth::Broken(fault) };
             };
             // Docker's tools sometimes end the password with a NUL.
             let password = password.trim_end_matches('\0');
             Secret::Password { user: user.to_owned(), password: password.to_owned() }
-        } else if !entry.username.is_empty() {
-            Secret::Password { user: entry.username, password: entry.password }
+        } else if let Some(user) = given(entry.username) {
+            Secret::Password { user, password: entry.password.unwrap_or_default() }
         } else {
             return StoredAuth::Empty;
         };
@@ -153,27 +149,21 @@ impl AuthEntries {
         if HelperRequest::is_helper(&name) {
             return Ok(name);
         }
-        let fault = EntryFault::Helper { key: shown(key) };
+        let fault = format!(
+            "the helper for `{}` is not a valid name; the `NAME` of a program `docker-credential-NAME` is expected",
+            shown(key)
+        );
         self.faults.push(fault.clone());
         Err(fault)
     }
 }
 
 #[derive(Default, Deserialize)]
-#[serde(default)]
 struct AuthEntryBody {
-    #[serde(deserialize_with = "nullable")]
-    auth: String,
-    #[serde(deserialize_with = "nullable")]
-    username: String,
-    #[serde(deserialize_with = "nullable")]
-    password: String,
-    #[serde(deserialize_with = "nullable")]
-    identitytoken: String,
-}
-
-fn nullable<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(value: D) -> Result<T, D::Error> {
-    Option::<T>::deserialize(value).map(Option::unwrap_or_default)
+    auth: Option<String>,
+    username: Option<String>,
+    password: Option<String>,
+    identitytoken: Option<String>,
 }
 
 /// Older tools write a URL as the key, and Docker Hub has three names.
@@ -233,25 +223,6 @@ pub enum AuthFileFault {
     /// The Secret has no text under the expected key.
     #[error("{0}")]
     NoText(&'static str),
-}
-
-/// What is wrong with one entry of an auth file. The other entries can be used.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum EntryFault {
-    /// The name of a helper is not valid.
-    #[error(
-        "the helper for `{key}` is not a valid name; the `NAME` of a program `docker-credential-NAME` is expected"
-    )]
-    Helper {
-        /// The host, or `credsStore`.
-        key: String,
-    },
-    /// It is not a credential.
-    #[error("entry `{key}`: `auth` is not `user:password` in base64")]
-    Auth {
-        /// The entry's key.
-        key: String,
-    },
 }
 
 #[cfg(test)]
@@ -315,7 +286,7 @@ mod tests {
     fn identity_tokens_take_precedence_over_passwords() {
         let entries = entries(serde_json::json!({"a.b": {"auth": "YTpi", "identitytoken": "t"}}));
         let found = entries.find(&ImageReference::parse("a.b/c").unwrap()).unwrap().unwrap();
-        assert_eq!((found.identity_token(), found.password()), (Some("t"), None));
+        assert!(found.secret == Secret::IdentityToken("t".to_owned()));
     }
 
     #[test]

@@ -28,21 +28,23 @@ pub(crate) fn read(headers: &HeaderMap) -> Vec<Challenge> {
 }
 
 fn challenges(line: &str) -> Vec<Challenge> {
-    let mut found = Vec::new();
-    let mut scheme = "";
-    let mut bearer = Bearer::default();
+    // `None` stands for an unknown scheme, whose parameters are ignored as well.
+    let mut found: Vec<Option<Challenge>> = Vec::new();
     for item in items(line) {
-        let (first, parameter) = match item.split_once(char::is_whitespace) {
+        let (scheme, parameter) = match item.split_once(char::is_whitespace) {
             // `Bearer realm="…"`: a scheme and its first parameter.
             Some((word, rest)) if !word.contains('=') => (Some(word), rest.trim_start()),
             _ if !item.contains('=') => (Some(item), ""),
             _ => (None, item),
         };
-        if let Some(word) = first {
-            settle(scheme, &mut bearer, &mut found);
-            scheme = word;
-        }
-        if let Some((name, value)) = parameter.split_once('=') {
+        found.extend(scheme.map(|scheme| match scheme.to_ascii_lowercase().as_str() {
+            "basic" => Some(Challenge::Basic),
+            "bearer" => Some(Challenge::Bearer(Bearer::default())),
+            _ => None,
+        }));
+        if let (Some((name, value)), Some(Some(Challenge::Bearer(bearer)))) =
+            (parameter.split_once('='), found.last_mut())
+        {
             let value = unquote(value.trim());
             match name.trim().to_ascii_lowercase().as_str() {
                 "realm" => bearer.realm = value,
@@ -52,17 +54,7 @@ fn challenges(line: &str) -> Vec<Challenge> {
             }
         }
     }
-    settle(scheme, &mut bearer, &mut found);
-    found
-}
-
-fn settle(scheme: &str, bearer: &mut Bearer, found: &mut Vec<Challenge>) {
-    let parameters = std::mem::take(bearer);
-    if scheme.eq_ignore_ascii_case("basic") {
-        found.push(Challenge::Basic);
-    } else if scheme.eq_ignore_ascii_case("bearer") {
-        found.push(Challenge::Bearer(parameters));
-    }
+    found.into_iter().flatten().collect()
 }
 
 /// The parts between commas that are not in quotes.

@@ -36,21 +36,17 @@ impl Credential {
 
     /// The header for basic authentication. `None` when it is not a password.
     pub(crate) fn basic(&self) -> Option<Authorization> {
-        let (user, password) = self.password()?;
-        Some(Authorization::basic(user, password))
-    }
-
-    pub(crate) fn password(&self) -> Option<(&str, &str)> {
         match &self.secret {
-            Secret::Password { user, password } => Some((user, password)),
+            Secret::Password { user, password } => Some(Authorization::basic(user, password)),
             Secret::IdentityToken(_) => None,
         }
     }
 
-    pub(crate) fn identity_token(&self) -> Option<&str> {
+    #[cfg(test)]
+    pub(crate) fn password(&self) -> Option<(&str, &str)> {
         match &self.secret {
-            Secret::Password { .. } => None,
-            Secret::IdentityToken(token) => Some(token),
+            Secret::Password { user, password } => Some((user, password)),
+            Secret::IdentityToken(_) => None,
         }
     }
 

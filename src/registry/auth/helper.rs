@@ -6,10 +6,9 @@
 //! which is killed when it does not answer.
 
 use std::process::Stdio;
-use std::sync::Arc;
 use std::time::Duration;
 
-use moka::sync::Cache;
+use moka::future::Cache;
 use rustix::process::{Pid, Signal, kill_process_group};
 use serde::Deserialize;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -18,7 +17,6 @@ use tokio::time::timeout;
 
 use crate::errors;
 use crate::registry::auth::credential::Credential;
-use crate::registry::single_flight::{Reuse, SingleFlight};
 
 /// What a helper is asked.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -34,36 +32,27 @@ pub(crate) type HelperResult = Result<Option<Credential>, String>;
 
 /// Runs helpers, and keeps their answers for a while.
 #[derive(Debug)]
-pub(crate) struct Helpers {
-    kept: Cache<HelperRequest, Option<Credential>>,
-    under_way: Arc<SingleFlight<HelperRequest, HelperResult>>,
-}
+pub(crate) struct Helpers(Cache<HelperRequest, Option<Credential>>);
 
 impl Helpers {
     pub(crate) fn new() -> Self {
-        let kept = Cache::builder().max_capacity(MAX_KEPT).time_to_live(KEPT).build();
-        Self { kept, under_way: SingleFlight::new() }
+        Self(Cache::builder().max_capacity(MAX_KEPT).time_to_live(KEPT).build())
     }
 
     /// The answer of the helper, which runs once for all callers that wait for it.
     pub(crate) async fn ask(&self, request: HelperRequest) -> HelperResult {
-        let known = || self.kept.get(&request).map(Ok);
-        let (key, kept) = (request.clone(), self.kept.clone());
-        let land = move |outcome: &HelperResult| {
-            if let Ok(credential) = outcome {
-                kept.insert(key, credential.clone());
-            }
-            Reuse::Answer
-        };
-        let running = request.clone();
-        let run = Box::pin(async move { running.run().await });
-        let answer = self.under_way.join(known, request.clone(), run, land).answer().await;
-        answer.unwrap_or_else(|| Err("internal error; see the log of layerpin".to_owned()))
+        let kept = self.0.clone();
+        // A task of its own goes on for later callers when this caller gives up.
+        let asked = tokio::spawn(async move { kept.try_get_with(request.clone(), request.run()).await });
+        match asked.await {
+            Ok(answer) => answer.map_err(|reason| reason.to_string()),
+            Err(_) => Err("internal error; see the log of layerpin".to_owned()),
+        }
     }
 
     /// Forgets all answers, because the files that name the helpers have changed.
     pub(crate) fn forget(&self) {
-        self.kept.invalidate_all();
+        self.0.invalidate_all();
     }
 }
 
@@ -149,12 +138,10 @@ impl Drop for ProcessGroup {
 }
 
 /// The output of `get` (`credentials.Credentials` of docker-credential-helpers).
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
 struct HelperOutput {
-    #[serde(default)]
     username: String,
-    #[serde(default)]
     secret: String,
 }
 

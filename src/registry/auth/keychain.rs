@@ -4,9 +4,7 @@
 //! into [`crate::registry::auth::credential`] values.
 
 use crate::model::image_reference::ImageReference;
-use crate::registry::auth::auth_file::{
-    AuthEntries, AuthFile, AuthFileFormat, EntryFault, Helper, host, read,
-};
+use crate::registry::auth::auth_file::{AuthEntries, AuthFile, AuthFileFormat, Helper, host, read};
 pub use crate::registry::auth::auth_file::{AuthFileError, AuthFileFault};
 use crate::registry::auth::credential::Credential;
 use crate::registry::auth::helper::{HelperRequest, Helpers};
@@ -26,7 +24,6 @@ pub struct Keychain {
 /// Where credentials come from.
 #[derive(Debug)]
 enum CredentialSource {
-    Nothing,
     File(AuthFile),
     /// The files that Podman and Docker read, as far as they exist.
     Usual(Vec<AuthFile>),
@@ -34,21 +31,10 @@ enum CredentialSource {
     Cluster,
 }
 
-/// The global pull secret of the cluster.
-#[derive(Clone, Copy)]
-pub enum PullSecretState<'a> {
-    /// Its text, a dockerconfigjson.
-    Text(&'a str),
-    /// It has no text, and why.
-    Broken(&'static str),
-    /// It does not exist.
-    Absent,
-}
-
 impl Keychain {
     /// No credentials: every request is anonymous.
     pub fn none() -> Self {
-        Self::from_source(CredentialSource::Nothing)
+        Self::from_source(CredentialSource::Usual(Vec::new()))
     }
 
     /// The credentials of a cluster: none until the first [`Keychain::replace`].
@@ -109,17 +95,14 @@ impl Keychain {
         Ok(reloaded)
     }
 
-    /// Uses the entries of the global pull secret, and none when it does not exist. Fails once for a secret
+    /// Uses the entries of the global pull secret: of its text, a dockerconfigjson, or why it has none. `None` when it
+    /// does not exist, and then there are no entries. Fails once for a secret
     /// that cannot be used; the previous entries stay in use. Has no effect on credentials that are not
     /// those of the cluster.
-    pub fn replace(&self, secret: PullSecretState<'_>) -> Result<Reloaded, AuthFileFault> {
+    pub fn replace(&self, secret: Option<Result<&str, &'static str>>) -> Result<Reloaded, AuthFileFault> {
         let CredentialSource::Cluster = &self.source else { return Ok(Reloaded::Same) };
         let was_there = self.has_pull_secret();
-        let content = match secret {
-            PullSecretState::Broken(fault) => Err(AuthFileFault::NoText(fault)),
-            PullSecretState::Text(text) => Ok(Some(text)),
-            PullSecretState::Absent => Ok(None),
-        };
+        let content = secret.transpose().map_err(AuthFileFault::NoText);
         let parse = |text: &Option<&str>| match text {
             Some(text) => {
                 let entries = AuthEntries::parse(text, AuthFileFormat::Usual)?;
@@ -157,14 +140,12 @@ impl Keychain {
         let files = self.files.current();
         let host = host(reference);
         for entries in files.iter() {
-            let wrong = |fault: &EntryFault| fault.to_string();
             let ask = async |helper: &Helper| {
-                let helper = helper.clone().map_err(|fault| wrong(&fault))?;
-                self.helpers.ask(HelperRequest { helper, host: host.to_owned() }).await
+                self.helpers.ask(HelperRequest { helper: helper.clone()?, host: host.to_owned() }).await
             };
             let found = match entries.helpers.get(host) {
                 Some(helper) => ask(helper).await?,
-                None => match (entries.find(reference).map_err(wrong)?, &entries.store) {
+                None => match (entries.find(reference)?, &entries.store) {
                     (Some(entry), _) => Some(entry.clone()),
                     (None, Some(helper)) => ask(helper).await?,
                     (None, None) => None,
@@ -181,34 +162,28 @@ impl Keychain {
     /// secret. Nodes will then be refused as well.
     pub fn are_those_of_nodes(&self) -> bool {
         match &self.source {
-            CredentialSource::Nothing | CredentialSource::Usual(_) => false,
+            CredentialSource::Usual(_) => false,
             CredentialSource::File(_) => true,
             CredentialSource::Cluster => self.has_pull_secret(),
         }
     }
 }
 
-#[derive(Hash)]
-struct AuthFileText {
-    file: AuthFile,
-    text: String,
-}
-
 impl CredentialSource {
     fn files(&self) -> &[AuthFile] {
         match self {
-            Self::Nothing | Self::Cluster => &[],
+            Self::Cluster => &[],
             Self::File(file) => std::slice::from_ref(file),
             Self::Usual(files) => files,
         }
     }
 
     /// Reads the files. Of the usual ones those that do not exist are left out.
-    fn read(&self) -> Result<Vec<AuthFileText>, AuthFileError> {
+    fn read(&self) -> Result<Vec<(AuthFile, String)>, AuthFileError> {
         let mut texts = Vec::new();
         for file in self.files() {
             match read(&file.path) {
-                Ok(text) => texts.push(AuthFileText { file: file.clone(), text }),
+                Ok(text) => texts.push((file.clone(), text)),
                 Err(error) if matches!(self, Self::Usual(_)) && error.is_missing() => {}
                 Err(error) => return Err(error),
             }
@@ -217,8 +192,8 @@ impl CredentialSource {
     }
 }
 
-fn parse(files: &[AuthFileText]) -> Result<Vec<AuthEntries>, AuthFileError> {
-    let parse = |AuthFileText { file, text }: &AuthFileText| {
+fn parse(files: &[(AuthFile, String)]) -> Result<Vec<AuthEntries>, AuthFileError> {
+    let parse = |(file, text): &(AuthFile, String)| {
         let entries =
             AuthEntries::parse(text, file.form).map_err(|fault| AuthFileError::new(&file.path, fault))?;
         log_faults(&format!("auth file {}", file.path.display()), &entries);
@@ -280,26 +255,26 @@ mod tests {
         let user = || Some(found(&credentials, &reference)?.password()?.0.to_owned());
         let secret = |user| serde_json::json!({"auths": {"a.b": auth(user)}}).to_string();
         let in_force = || (user(), credentials.are_those_of_nodes());
-        assert_eq!(credentials.replace(PullSecretState::Absent).unwrap(), Reloaded::Same);
+        assert_eq!(credentials.replace(None).unwrap(), Reloaded::Same);
         assert_eq!(in_force(), (None, false));
         for name in ["one", "two"] {
             let text = secret(name);
-            assert_eq!(credentials.replace(PullSecretState::Text(&text)).unwrap(), Reloaded::Changed);
-            assert_eq!(credentials.replace(PullSecretState::Text(&text)).unwrap(), Reloaded::Same);
+            assert_eq!(credentials.replace(Some(Ok(&text))).unwrap(), Reloaded::Changed);
+            assert_eq!(credentials.replace(Some(Ok(&text))).unwrap(), Reloaded::Same);
             assert_eq!(in_force(), (Some(name.to_owned()), true));
         }
         for (broken, message) in [
-            (PullSecretState::Text("{"), "line 1, column 1: not a dockerconfigjson"),
-            (PullSecretState::Broken("it has no key"), "it has no key"),
+            (Some(Ok("{")), "line 1, column 1: not a dockerconfigjson"),
+            (Some(Err("it has no key")), "it has no key"),
         ] {
             let error = credentials.replace(broken).unwrap_err().to_string();
             assert!(error.starts_with(message), "{error}");
             assert_eq!(credentials.replace(broken).unwrap(), Reloaded::Same, "an error is returned once");
             assert_eq!(in_force(), (Some("two".to_owned()), true));
         }
-        assert_eq!(credentials.replace(PullSecretState::Text("{}")).unwrap(), Reloaded::Changed);
+        assert_eq!(credentials.replace(Some(Ok("{}"))).unwrap(), Reloaded::Changed);
         assert_eq!(in_force(), (None, true));
-        assert_eq!(credentials.replace(PullSecretState::Absent).unwrap(), Reloaded::Changed);
+        assert_eq!(credentials.replace(None).unwrap(), Reloaded::Changed);
         assert_eq!(in_force(), (None, false));
     }
 
@@ -309,7 +284,7 @@ mod tests {
         let path = folder.path().join("auth.json");
         std::fs::write(&path, serde_json::json!({"auths": {"a.b": auth("file")}}).to_string()).unwrap();
         let credentials = Keychain::from_file(&path).unwrap();
-        assert_eq!(credentials.replace(PullSecretState::Text("{}")).unwrap(), Reloaded::Same);
+        assert_eq!(credentials.replace(Some(Ok("{}"))).unwrap(), Reloaded::Same);
         let found = found(&credentials, &ImageReference::parse("a.b/c").unwrap()).unwrap();
         assert_eq!(found.password().unwrap().0, "file");
     }

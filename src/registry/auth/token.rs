@@ -9,10 +9,8 @@ use std::time::Duration;
 
 use moka::ops::compute::Op;
 use moka::sync::Cache;
-use reqwest::header::{ACCEPT, HeaderMap, HeaderValue};
-use reqwest::{Method, StatusCode, Url};
+use reqwest::Url;
 use serde::Deserialize;
-use tokio::time::timeout;
 
 use crate::model::facts::Cause;
 use crate::registry::auth::challenge::Bearer;
@@ -20,7 +18,7 @@ use crate::registry::auth::credential::{Credential, Fingerprint};
 use crate::registry::http::Trust;
 use crate::registry::http::address_guard::{authority, is_loopback};
 use crate::registry::http::authorization::Authorization;
-use crate::registry::http::transport::{Reply, Transport};
+use crate::registry::http::transport::{Reply, RequestStart};
 use crate::registry::single_flight::{Reuse, SingleFlight};
 use crate::text::shown;
 
@@ -28,7 +26,7 @@ use crate::text::shown;
 #[derive(Debug)]
 pub(crate) struct Tokens {
     kept: Cache<TokenKey, Authorization>,
-    under_way: Arc<SingleFlight<TokenRequestKey, Result<Authorization, TokenError>>>,
+    under_way: Arc<SingleFlight<TokenKey, Result<Authorization, Cause>>>,
 }
 
 /// Whom a token was granted to, and for what.
@@ -71,157 +69,54 @@ impl Tokens {
         });
     }
 
-    /// A token for `request`: one that was granted since `refused` was sent, that of an equal request under
-    /// way, or a new one.
+    /// A token: one that was granted since `refused` was sent, that of an equal request under way, or that of
+    /// `request`.
     ///
     /// It is kept at once for later callers; a caller that finds it refused must call [`Tokens::forget`].
     pub(crate) async fn request(
         &self,
-        request: TokenRequest,
         key: &TokenKey,
         refused: Option<&Authorization>,
-        transport: &Transport,
-    ) -> Result<Authorization, TokenError> {
-        let host = authority(&request.realm.url);
-        let transport = transport.clone();
-        let request_key = request.key();
-        let granted = || self.recall(key).filter(|kept| refused.is_none_or(|refused| kept != refused));
-        let (kept, key) = (self.kept.clone(), key.clone());
-        let keep = move |answer: &Result<Authorization, TokenError>| {
+        request: impl Future<Output = Result<Authorization, Cause>> + Send + 'static,
+    ) -> Result<Authorization, Cause> {
+        let granted = || self.recall(key).filter(|kept| Some(kept) != refused);
+        let (kept, kept_key) = (self.kept.clone(), key.clone());
+        let keep = move |answer: &Result<Authorization, Cause>| {
             if let Ok(authorization) = answer {
-                kept.insert(key, authorization.clone());
+                kept.insert(kept_key, authorization.clone());
             }
             Reuse::Answer
         };
-        let answer = async move {
-            match timeout(LONGEST_REQUEST, request.token(&transport)).await {
-                Ok(answer) => answer,
-                Err(_) => Err(TokenError::Failed(format!("token service {host} did not answer in time"))),
-            }
-        };
-        let answer = self.under_way.join(|| granted().map(Ok), request_key, answer, keep).answer().await;
-        answer.unwrap_or_else(|| {
-            tracing::error!("a request to a token service ended without a result");
-            Err(TokenError::Failed("internal error; see the log of layerpin".to_owned()))
-        })
+        let answer = self.under_way.join(|| granted().map(Ok), key.clone(), request, keep).answer().await;
+        answer.unwrap_or(Err(Cause::Internal))
     }
 }
 
-/// A request to a token service.
-pub(crate) struct TokenRequest {
-    pub(crate) realm: Realm,
-    pub(crate) service: Option<String>,
-    pub(crate) scope: String,
-    pub(crate) credential: Option<Credential>,
-}
-
-/// What makes two requests to token services equal.
-#[derive(Clone, PartialEq, Eq, Hash)]
-struct TokenRequestKey {
-    realm: String,
-    trust: Trust,
-    service: Option<String>,
-    scope: String,
-    credential: Option<Fingerprint>,
-}
-
-/// Why there is no token.
-#[derive(Clone)]
-pub(crate) enum TokenError {
-    /// The token service refused the credential, or anonymous access.
-    Refused(u16),
-    /// The token service limits the rate of requests.
-    Paused(Cause),
-    /// Any other failure: a phrase that names the token service.
-    Failed(String),
-}
-
-impl TokenRequest {
-    fn key(&self) -> TokenRequestKey {
-        TokenRequestKey {
-            realm: self.realm.url.to_string(),
-            trust: self.realm.trust,
-            service: self.service.clone(),
-            scope: self.scope.clone(),
-            credential: self.credential.as_ref().map(Credential::fingerprint),
-        }
-    }
-
-    /// Requests a token that may pull from the repository.
-    async fn token(self, transport: &Transport) -> Result<Authorization, TokenError> {
-        let host = authority(&self.realm.url);
-        let failed = |reason: String| TokenError::Failed(format!("token service {host} {reason}"));
-        let mut parameters = vec![("scope", self.scope.as_str())];
-        parameters.extend(self.service.as_deref().map(|service| ("service", service)));
-        let mut headers = HeaderMap::new();
-        headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
-        let reply = match self.credential.as_ref().and_then(Credential::identity_token) {
-            Some(identity) => {
-                parameters.extend([
-                    ("grant_type", "refresh_token"),
-                    ("client_id", "layerpin"),
-                    ("refresh_token", identity),
-                ]);
-                transport.send_form(&self.realm.url, self.realm.trust, headers, &parameters).await
-            }
-            None => {
-                let mut url = self.realm.url.clone();
-                url.query_pairs_mut().extend_pairs(&parameters);
-                let basic = self.credential.as_ref().and_then(Credential::basic);
-                let trust = self.realm.trust;
-                transport.send_to(&Method::GET, url, trust, headers, basic.as_ref()).await
-            }
-        };
-        let reply = reply.map_err(|cause| match cause {
-            Cause::Paused { .. } => TokenError::Paused(cause),
-            cause => TokenError::Failed(cause.to_string()),
-        })?;
-        match reply.status {
-            StatusCode::OK => {}
-            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
-                return Err(TokenError::Refused(reply.status.as_u16()));
-            }
-            status => return Err(failed(format!("returned {status}"))),
-        }
-        let body = transport
-            .read(reply, MAX_TOKEN_ANSWER)
-            .await
-            .map_err(|cause| TokenError::Failed(cause.to_string()))?;
-        granted(&body).map_err(|reason| failed(reason.to_owned()))
-    }
-}
-
-/// The token service of `bearer`, if credentials may be sent to it.
-pub(crate) fn realm(bearer: &Bearer, reply: &Reply) -> Result<Realm, UntrustedRealm> {
-    let shown_realm = || shown(&bearer.realm);
-    let mut realm = Url::parse(&bearer.realm).map_err(|_| UntrustedRealm::NotUrl(shown_realm()))?;
-    let realm_host = realm.host_str().map(str::to_owned);
-    let Some(realm_host) = realm_host.filter(|_| matches!(realm.scheme(), "http" | "https")) else {
-        return Err(UntrustedRealm::NotUrl(shown_realm()));
-    };
+/// The token service of `bearer`, if credentials may be sent to it. Fails with why not: a phrase about the registry.
+pub(crate) fn realm(bearer: &Bearer, reply: &Reply) -> Result<RequestStart, String> {
+    let not_url = || format!("its token service `{}` is not a valid URL", shown(&bearer.realm));
+    let mut url = Url::parse(&bearer.realm).map_err(|_| not_url())?;
+    let is_http = matches!(url.scheme(), "http" | "https");
+    let realm_host = url.host_str().filter(|_| is_http).ok_or_else(not_url)?.to_owned();
     // A user in the URL must not become a credential.
-    let _ = realm.set_username("");
-    let _ = realm.set_password(None);
-    let both_loopback = is_loopback(&realm) && reply.is_loopback;
+    let _ = url.set_username("");
+    let _ = url.set_password(None);
+    let both_loopback = is_loopback(&url) && reply.is_loopback;
     // A registry that is configured as insecure may get its credentials without TLS, but not another host
     // that it names.
     let same_insecure_host = reply.is_insecure && Some(realm_host) == host_of(&reply.host);
     let trust = if same_insecure_host { Trust::Insecure } else { Trust::Verified };
-    match (reply.is_verified, realm.scheme() == "https") {
+    match (reply.is_verified, url.scheme() == "https") {
         (true, true) => {}
         (false, _) if same_insecure_host => {}
-        _ if both_loopback && !(reply.is_verified && realm.scheme() == "http") => {}
-        (true, false) => return Err(UntrustedRealm::NoTls(authority(&realm))),
-        (false, _) => return Err(UntrustedRealm::NamedWithoutTls(authority(&realm))),
+        _ if both_loopback && !(reply.is_verified && url.scheme() == "http") => {}
+        (true, false) => {
+            return Err(format!("it uses TLS, but its token service {} does not", authority(&url)));
+        }
+        // Anybody on the way may have named it.
+        (false, _) => return Err(format!("it named the token service {} without TLS", authority(&url))),
     }
-    Ok(Realm { url: realm, trust })
-}
-
-/// A token service that is trusted.
-#[derive(Debug)]
-pub(crate) struct Realm {
-    url: Url,
-    trust: Trust,
+    Ok(RequestStart { url, trust })
 }
 
 /// The host without its port.
@@ -229,19 +124,8 @@ fn host_of(authority: &str) -> Option<String> {
     Some(Url::parse(&format!("http://{authority}")).ok()?.host_str()?.to_owned())
 }
 
-/// Why a token service is not asked: a phrase about the registry.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum UntrustedRealm {
-    #[error("its token service `{0}` is not a valid URL")]
-    NotUrl(String),
-    #[error("it uses TLS, but its token service {0} does not")]
-    NoTls(String),
-    /// Anybody on the way may have named it.
-    #[error("it named the token service {0} without TLS")]
-    NamedWithoutTls(String),
-}
-
-fn granted(body: &[u8]) -> Result<Authorization, &'static str> {
+/// The token in the response of a token service. Fails with what the service did: a phrase about it.
+pub(crate) fn granted(body: &[u8]) -> Result<Authorization, &'static str> {
     #[derive(Deserialize)]
     struct TokenResponse {
         token: Option<String>,
@@ -259,13 +143,9 @@ fn granted(body: &[u8]) -> Result<Authorization, &'static str> {
         .ok_or("returned an invalid response: the token cannot be sent in a header")
 }
 
-/// How long a token service that does not answer holds a request. Longer than any webhook waits, so that later
-/// callers still profit.
-const LONGEST_REQUEST: Duration = Duration::from_secs(30);
 /// A token has a few kilobytes.
 const MAX_TOKENS: u64 = 1024;
 const LONGEST_KEPT: Duration = Duration::from_secs(3600);
-const MAX_TOKEN_ANSWER: usize = 256 * 1024;
 
 #[cfg(test)]
 mod tests {

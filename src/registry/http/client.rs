@@ -62,11 +62,7 @@ impl ClientPool {
             trust,
             proxy: self.proxy(url),
         };
-        if let Some(client) = self.made.get(&key) {
-            return Ok(client);
-        }
-        let made = self.made.entry(key.clone()).or_try_insert_with(|| self.make(&key));
-        made.map(moka::Entry::into_value)
+        self.made.try_get_with_by_ref(&key, || self.make(&key))
     }
 
     /// The proxy for `url`. Loopback addresses have none, because a proxy is another machine.
@@ -106,13 +102,8 @@ impl ClientPool {
                 ClientConfig::builder().dangerous().with_custom_certificate_verifier(Arc::new(verifier))
             }
         };
-        let pair = identity.and_then(|identity| Some((identity.chain(), identity.key()?)));
-        let mut tls = match pair {
-            // The pair was checked when it was read.
-            Some((chain, key)) => builder
-                .clone()
-                .with_client_auth_cert(chain, key)
-                .unwrap_or_else(|_| builder.with_no_client_auth()),
+        let mut tls = match identity {
+            Some(identity) => builder.with_client_cert_resolver(identity.0),
             None => builder.with_no_client_auth(),
         };
         tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];

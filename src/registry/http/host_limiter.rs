@@ -4,7 +4,6 @@
 //! circuit breaker: a host that keeps failing gets one request at a time, less and less often, until it answers.
 //! Each host has its own limits, so that one that hangs does not delay the others.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -49,7 +48,7 @@ impl Default for HostLimits {
 #[derive(Debug)]
 pub(crate) struct HostLimiters {
     hosts: Cache<String, Arc<HostLimiter>>,
-    limits: HostLimits,
+    pub(crate) limits: HostLimits,
 }
 
 impl HostLimiters {
@@ -59,14 +58,7 @@ impl HostLimiters {
 
     /// The limiter of `host`.
     pub(crate) fn of(&self, host: &str) -> Arc<HostLimiter> {
-        if let Some(limiter) = self.hosts.get(host) {
-            return limiter;
-        }
-        self.hosts.get_with(host.to_owned(), || Arc::new(HostLimiter::new(self.limits)))
-    }
-
-    pub(crate) fn limits(&self) -> &HostLimits {
-        &self.limits
+        self.hosts.entry_by_ref(host).or_insert_with(|| Arc::new(HostLimiter::new(self.limits))).into_value()
     }
 }
 
@@ -75,7 +67,7 @@ impl HostLimiters {
 pub(crate) struct HostLimiter {
     limits: HostLimits,
     slots: Arc<Semaphore>,
-    waiting: AtomicUsize,
+    queue: Semaphore,
     state: Mutex<LimiterState>,
 }
 
@@ -83,7 +75,15 @@ pub(crate) struct HostLimiter {
 struct LimiterState {
     /// When the pause that the host asked for ends, and with which status it asked.
     pause: Option<(Instant, u16)>,
-    breaker: CircuitBreaker,
+    /// Consecutive failures.
+    failures: u32,
+    open: Option<OpenCircuit>,
+}
+
+#[derive(Debug)]
+struct OpenCircuit {
+    until: Instant,
+    is_probed: bool,
 }
 
 /// Why no request is sent to a host.
@@ -99,12 +99,8 @@ pub(crate) enum Rejected {
 
 impl HostLimiter {
     fn new(limits: HostLimits) -> Self {
-        Self {
-            limits,
-            slots: Arc::new(Semaphore::new(limits.in_flight)),
-            waiting: AtomicUsize::new(0),
-            state: Mutex::default(),
-        }
+        let (slots, queue) = (Semaphore::new(limits.in_flight), Semaphore::new(limits.queued));
+        Self { limits, slots: Arc::new(slots), queue, state: Mutex::default() }
     }
 
     /// Waits for a slot. Fails at once during a pause and while the circuit breaker is open.
@@ -112,27 +108,15 @@ impl HostLimiter {
         self.state().check(Instant::now())?;
         let slot = match Arc::clone(&self.slots).try_acquire_owned() {
             Ok(slot) => slot,
-            Err(_) => self.wait().await?,
+            Err(_) => {
+                let _place = self.queue.try_acquire().map_err(|_| Rejected::QueueFull)?;
+                // The semaphore is never closed.
+                Arc::clone(&self.slots).acquire_owned().await.map_err(|_| Rejected::QueueFull)?
+            }
         };
         // The state may have changed during the wait.
         let is_probe = self.state().reserve(Instant::now())?;
         Ok(Permit { limiter: Arc::clone(self), is_probe, is_settled: false, slot: Some(slot) })
-    }
-
-    async fn wait(&self) -> Result<OwnedSemaphorePermit, Rejected> {
-        struct WaitingGuard<'a>(&'a AtomicUsize);
-        impl Drop for WaitingGuard<'_> {
-            fn drop(&mut self) {
-                self.0.fetch_sub(1, Ordering::Relaxed);
-            }
-        }
-        let before = self.waiting.fetch_add(1, Ordering::Relaxed);
-        let _guard = WaitingGuard(&self.waiting);
-        if before >= self.limits.queued {
-            return Err(Rejected::QueueFull);
-        }
-        // The semaphore is never closed.
-        Arc::clone(&self.slots).acquire_owned().await.map_err(|_| Rejected::QueueFull)
     }
 
     fn state(&self) -> MutexGuard<'_, LimiterState> {
@@ -142,20 +126,36 @@ impl HostLimiter {
 
 impl LimiterState {
     /// Fails when no request may be sent.
-    fn check(&mut self, now: Instant) -> Result<(), Rejected> {
-        if let Some((until, status)) = self.pause {
-            match until.checked_duration_since(now).filter(|left| !left.is_zero()) {
-                Some(left) => return Err(Rejected::Paused { status, left }),
-                None => self.pause = None,
-            }
+    fn check(&self, now: Instant) -> Result<(), Rejected> {
+        if let Some((until, status)) = self.pause.filter(|(until, _)| *until > now) {
+            return Err(Rejected::Paused { status, left: until - now });
         }
-        self.breaker.check(now)
+        match &self.open {
+            Some(open) if open.until > now || open.is_probed => Err(Rejected::CircuitOpen {
+                failures: self.failures,
+                left: open.until.saturating_duration_since(now),
+            }),
+            _ => Ok(()),
+        }
     }
 
     /// Like [`Self::check`], and reserves the probe if one is due. Returns whether it did.
     fn reserve(&mut self, now: Instant) -> Result<bool, Rejected> {
         self.check(now)?;
-        Ok(self.breaker.reserve_probe())
+        Ok(self.open.as_mut().map(|open| open.is_probed = true).is_some())
+    }
+
+    fn fail(&mut self, is_probe: bool, now: Instant, limits: &HostLimits) {
+        if self.open.is_some() && !is_probe {
+            // The request was sent before the circuit breaker opened.
+            return;
+        }
+        self.failures = self.failures.saturating_add(1);
+        if self.failures >= limits.failures {
+            let doublings = (self.failures - limits.failures).min(31);
+            let time = limits.initial_backoff.saturating_mul(1 << doublings).min(limits.max_backoff);
+            self.open = Some(OpenCircuit { until: now + time, is_probed: false });
+        }
     }
 }
 
@@ -183,16 +183,15 @@ impl Permit {
     /// Records the outcome of the request. The slot is kept for the body.
     pub(crate) fn settle(&mut self, outcome: RequestOutcome) {
         self.is_settled = true;
-        let limits = self.limiter.limits;
         let now = Instant::now();
         let mut state = self.limiter.state();
         match outcome {
-            RequestOutcome::Answered => state.breaker.succeed(),
+            RequestOutcome::Answered => (state.failures, state.open) = (0, None),
             RequestOutcome::Paused { status, pause } => {
-                state.breaker.succeed();
-                state.pause = Some((now + pause.clamp(LEAST_PAUSE, LONGEST_PAUSE), status));
+                let pause = Some((now + pause.clamp(LEAST_PAUSE, LONGEST_PAUSE), status));
+                *state = LimiterState { pause, ..LimiterState::default() };
             }
-            RequestOutcome::Failed => state.breaker.fail(self.is_probe, now, &limits),
+            RequestOutcome::Failed => state.fail(self.is_probe, now, &self.limiter.limits),
         }
     }
 
@@ -206,60 +205,7 @@ impl Drop for Permit {
     fn drop(&mut self) {
         if self.is_probe && !self.is_settled {
             // The caller left before the response; the next request is the probe.
-            self.limiter.state().breaker.abandon_probe();
-        }
-    }
-}
-
-/// Counts consecutive failures.
-#[derive(Debug, Default)]
-struct CircuitBreaker {
-    failures: u32,
-    open: Option<OpenCircuit>,
-}
-
-#[derive(Debug)]
-struct OpenCircuit {
-    until: Instant,
-    is_probed: bool,
-}
-
-impl CircuitBreaker {
-    fn check(&self, now: Instant) -> Result<(), Rejected> {
-        let Some(open) = &self.open else { return Ok(()) };
-        let left = open.until.saturating_duration_since(now);
-        if !left.is_zero() || open.is_probed {
-            return Err(Rejected::CircuitOpen { failures: self.failures, left });
-        }
-        Ok(())
-    }
-
-    fn reserve_probe(&mut self) -> bool {
-        let Some(open) = &mut self.open else { return false };
-        open.is_probed = true;
-        true
-    }
-
-    fn abandon_probe(&mut self) {
-        if let Some(open) = &mut self.open {
-            open.is_probed = false;
-        }
-    }
-
-    fn succeed(&mut self) {
-        *self = Self::default();
-    }
-
-    fn fail(&mut self, is_probe: bool, now: Instant, limits: &HostLimits) {
-        if self.open.is_some() && !is_probe {
-            // The request was sent before the circuit breaker opened.
-            return;
-        }
-        self.failures = self.failures.saturating_add(1);
-        if self.failures >= limits.failures {
-            let doublings = (self.failures - limits.failures).min(31);
-            let time = limits.initial_backoff.saturating_mul(1 << doublings).min(limits.max_backoff);
-            self.open = Some(OpenCircuit { until: now + time, is_probed: false });
+            self.limiter.state().open.iter_mut().for_each(|open| open.is_probed = false);
         }
     }
 }
@@ -268,11 +214,11 @@ impl CircuitBreaker {
 /// none, when it is not valid, and when the date is in the past.
 pub(crate) fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
-    if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
-        let seconds = text.parse().unwrap_or(u64::MAX);
-        return Some(Duration::from_secs(seconds).clamp(LEAST_PAUSE, LONGEST_PAUSE));
-    }
-    let pause = httpdate::parse_http_date(text).ok()?.duration_since(now).ok()?;
+    let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let pause = match is_number {
+        true => Duration::from_secs(text.parse().unwrap_or(u64::MAX)),
+        false => httpdate::parse_http_date(text).ok()?.duration_since(now).ok()?,
+    };
     Some(pause.clamp(LEAST_PAUSE, LONGEST_PAUSE))
 }
 

@@ -7,6 +7,7 @@
 
 use std::net::IpAddr;
 
+use ipnet::IpNet;
 use reqwest::Url;
 
 /// The entries of `NO_PROXY` or of `status.noProxy`.
@@ -14,93 +15,69 @@ use reqwest::Url;
 pub(crate) struct NoProxy(Vec<NoProxyEntry>);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum NoProxyEntry {
-    AllHosts,
-    Network {
-        address: IpAddr,
-        prefix: u8,
-    },
-    Address {
-        address: IpAddr,
-        port: Option<u16>,
-    },
-    /// A domain without its leading dot.
-    Domain {
-        name: String,
-        apex: ApexDomain,
-        port: Option<u16>,
-    },
+struct NoProxyEntry {
+    hosts: MatchedHosts,
+    /// `None` stands for every port.
+    port: Option<u16>,
 }
 
-/// Whether an entry matches the domain itself, or only its subdomains.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum ApexDomain {
-    Included,
-    Excluded,
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum MatchedHosts {
+    All,
+    Network(IpNet),
+    /// A domain and its subdomains; with a leading dot only the subdomains.
+    Domain(String),
 }
 
 impl NoProxy {
     /// Parses entries separated by commas. An entry that is not valid matches no host.
     pub(crate) fn parse(text: &str) -> Self {
-        Self(
-            text.split(',')
-                .filter_map(|entry| NoProxyEntry::parse(&entry.trim().to_ascii_lowercase()))
-                .collect(),
-        )
+        let entries = text.split(',').map(|entry| entry.trim().to_ascii_lowercase());
+        Self(entries.filter_map(|entry| NoProxyEntry::parse(&entry)).collect())
     }
 
     /// Whether `url` is requested without a proxy.
     pub(crate) fn matches(&self, url: &Url) -> bool {
         let Some(host) = url.host_str() else { return false };
-        let address = address(host);
-        self.0.iter().any(|entry| entry.matches(host, address, url.port_or_known_default()))
+        let (address, port) = (address(host), url.port_or_known_default());
+        let is_port = |entry: &NoProxyEntry| entry.port.is_none() || entry.port == port;
+        self.0.iter().any(|entry| is_port(entry) && entry.hosts.contain(host, address))
     }
 }
 
 impl NoProxyEntry {
     fn parse(text: &str) -> Option<Self> {
         if text == "*" {
-            return Some(Self::AllHosts);
+            return Some(Self { hosts: MatchedHosts::All, port: None });
         }
-        if let Some(network) = network(text) {
-            return Some(network);
+        if let Ok(network) = text.parse() {
+            return Some(Self { hosts: MatchedHosts::Network(network), port: None });
         }
         let (host, port) = match text.rsplit_once(':') {
             // Several colons without brackets are an IPv6 address without a port.
-            Some((host, port)) if !host.contains(':') || host.ends_with(']') => (host, Some(port)),
+            Some((host, port)) if !host.contains(':') || host.ends_with(']') => {
+                (host, Some(port.parse().ok()?))
+            }
             _ => (text, None),
         };
-        let port = match port {
-            Some(port) => Some(port.parse().ok()?),
-            None => None,
+        let name = host.strip_prefix('*').filter(|rest| rest.starts_with('.')).unwrap_or(host);
+        let hosts = match address(host) {
+            Some(address) => MatchedHosts::Network(address.into()),
+            None if matches!(name, "" | ".") => return None,
+            None => MatchedHosts::Domain(name.to_owned()),
         };
-        if let Some(address) = address(host) {
-            return Some(Self::Address { address, port });
-        }
-        let below = host.strip_prefix('*').filter(|rest| rest.starts_with('.')).unwrap_or(host);
-        let (name, apex) = match below.strip_prefix('.') {
-            Some(name) => (name, ApexDomain::Excluded),
-            None => (below, ApexDomain::Included),
-        };
-        (!name.is_empty()).then(|| Self::Domain { name: name.to_owned(), apex, port })
+        Some(Self { hosts, port })
     }
+}
 
-    fn matches(&self, host: &str, host_address: Option<IpAddr>, host_port: Option<u16>) -> bool {
-        let is_port = |port: &Option<u16>| port.is_none() || *port == host_port;
+impl MatchedHosts {
+    fn contain(&self, host: &str, address: Option<IpAddr>) -> bool {
         match self {
-            Self::AllHosts => true,
-            Self::Network { address, prefix } => {
-                host_address.is_some_and(|found| is_in_network(found, *address, *prefix))
-            }
-            Self::Address { address, port } => host_address == Some(*address) && is_port(port),
-            Self::Domain { name, apex, port } => {
-                let is_domain = match host.strip_suffix(name.as_str()) {
-                    Some("") => *apex == ApexDomain::Included,
-                    Some(rest) => rest.ends_with('.'),
-                    None => false,
-                };
-                is_domain && is_port(port)
-            }
+            Self::All => true,
+            Self::Network(network) => address.is_some_and(|address| network.contains(&address)),
+            Self::Domain(name) => host
+                .strip_suffix(name.as_str())
+                .is_some_and(|rest| rest.is_empty() || rest.ends_with('.') || name.starts_with('.')),
         }
     }
 }
@@ -108,25 +85,6 @@ impl NoProxyEntry {
 fn address(host: &str) -> Option<IpAddr> {
     let bare = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host);
     bare.parse().ok().map(|address: IpAddr| address.to_canonical())
-}
-
-fn network(text: &str) -> Option<NoProxyEntry> {
-    let (address, prefix) = text.split_once('/')?;
-    let (address, prefix): (IpAddr, u8) = (address.parse().ok()?, prefix.parse().ok()?);
-    let longest = if address.is_ipv4() { 32 } else { 128 };
-    (prefix <= longest).then_some(NoProxyEntry::Network { address, prefix })
-}
-
-fn is_in_network(address: IpAddr, network: IpAddr, prefix: u8) -> bool {
-    match (address, network) {
-        (IpAddr::V4(address), IpAddr::V4(network)) => {
-            (address.to_bits() ^ network.to_bits()).leading_zeros() >= u32::from(prefix)
-        }
-        (IpAddr::V6(address), IpAddr::V6(network)) => {
-            (address.to_bits() ^ network.to_bits()).leading_zeros() >= u32::from(prefix)
-        }
-        _ => false,
-    }
 }
 
 #[cfg(test)]

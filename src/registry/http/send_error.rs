@@ -46,10 +46,12 @@ impl SendError {
         };
         if has_no_tls { Self::NoTls(cause) } else { Self::Cause(cause) }
     }
+}
 
-    pub(crate) fn into_cause(self) -> Cause {
-        match self {
-            Self::NoTls(cause) | Self::Cause(cause) => cause,
+impl From<SendError> for Cause {
+    fn from(error: SendError) -> Self {
+        match error {
+            SendError::NoTls(cause) | SendError::Cause(cause) => cause,
         }
     }
 }

@@ -5,30 +5,24 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustls::RootCertStore;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 
-use crate::errors;
+use crate::registry::files::{FileError, TextFile, list};
 use crate::reload::{Reloadable, Reloaded};
 use crate::tls::pem::{self, CaBundle};
 
 /// The certificates in use; they can be replaced while requests are under way.
 #[derive(Debug)]
 pub struct CertDirs {
-    folders: CertDirSource,
+    /// The folder that the user named, in which every file must be usable.
+    named: Option<PathBuf>,
     of_folders: Reloadable<ClusterCas>,
     of_cluster: Reloadable<ClusterCas>,
     generation: AtomicU64,
-}
-
-#[derive(Debug)]
-enum CertDirSource {
-    /// Given by the user: every file in it must be usable.
-    Named(PathBuf),
-    /// The folders that Podman and other tools read. For each host, the first folder that has it is used.
-    Usual(Vec<PathBuf>),
 }
 
 /// CA certificates for every host and for single ones.
@@ -50,11 +44,16 @@ pub struct HostTrust {
 }
 
 /// A client certificate and its key.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Identity {
-    chain: Vec<CertificateDer<'static>>,
-    key: Vec<u8>,
+#[derive(Clone)]
+pub struct Identity(pub(crate) Arc<SingleCertAndKey>);
+
+impl PartialEq for Identity {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
 }
+
+impl Eq for Identity {}
 
 impl fmt::Debug for Identity {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -70,33 +69,42 @@ impl CertDirs {
 
     /// Reads a folder with one folder for each host, `host` or `host:port`: `*.crt` are CA certificates,
     /// `*.cert` and `*.key` are a client certificate. Fails with the file that cannot be used.
-    pub fn from_dir(folder: &Path) -> Result<Self, CertDirError> {
-        let folders = CertDirSource::Named(folder.to_owned());
-        let of_folders = Reloadable::from_content(&folders.files()?, parse)?;
-        Ok(Self::new(folders, of_folders))
+    pub fn from_dir(folder: &Path) -> Result<Self, FileError> {
+        let of_folders = Reloadable::from_content(&read(folder)?, parse)?;
+        Ok(Self { named: Some(folder.to_owned()), of_folders, ..Self::of_system() })
     }
 
-    /// Reads folders of the same layout that need not exist. A host whose files cannot be used is logged and
-    /// ignored, because it may never be contacted.
+    /// Reads the folders of the same layout that Podman and other tools read, and that need not exist. For each host,
+    /// the first folder that has it is used. A host whose files cannot be used is logged and ignored, because it
+    /// may never be contacted.
     pub fn from_usual(folders: Vec<PathBuf>) -> Self {
-        let folders = CertDirSource::Usual(folders);
-        let files = folders.files().unwrap_or_default();
+        let mut files = BTreeMap::new();
+        // As in `containers/image`, a folder that is missing or cannot be read is ignored.
+        for (host, read) in folders.iter().flat_map(|folder| hosts(folder).unwrap_or_default()) {
+            if let Ok(read) = read {
+                files.entry(host).or_insert(read);
+            }
+        }
         let mut trusted = ClusterCas::default();
-        for (host, files) in &files {
-            match HostTrust::read(files) {
-                Ok(trust) => drop(trusted.hosts.insert(host.clone(), trust)),
+        for (host, files) in files {
+            match HostTrust::parse(&files) {
+                Ok(trust) => drop(trusted.hosts.insert(host, trust)),
                 Err(error) => tracing::warn!(%error, "certificates of a registry ignored"),
             }
         }
-        Self::new(folders, Reloadable::new(trusted))
+        Self {
+            named: None,
+            of_folders: Reloadable::new(trusted),
+            of_cluster: Reloadable::new(ClusterCas::default()),
+            generation: AtomicU64::new(0),
+        }
     }
 
     /// Reads a folder that the user named again. Fails once for content that cannot be used; the previous
     /// certificates stay in use.
-    pub fn reload(&self) -> Result<Reloaded, CertDirError> {
-        let CertDirSource::Named(_) = &self.folders else { return Ok(Reloaded::Same) };
-        let reloaded = self.of_folders.reload(self.folders.files(), parse)?;
-        Ok(self.noted(reloaded))
+    pub fn reload(&self) -> Result<Reloaded, FileError> {
+        let Some(folder) = &self.named else { return Ok(Reloaded::Same) };
+        Ok(self.noted(self.of_folders.reload(read(folder), parse)?))
     }
 
     /// Uses the certificates of a cluster in addition to those in folders.
@@ -133,11 +141,6 @@ impl CertDirs {
         }
         identity
     }
-
-    fn new(folders: CertDirSource, of_folders: Reloadable<ClusterCas>) -> Self {
-        let of_cluster = Reloadable::new(ClusterCas::default());
-        Self { folders, of_folders, of_cluster, generation: AtomicU64::new(0) }
-    }
 }
 
 impl ClusterCas {
@@ -153,130 +156,64 @@ impl ClusterCas {
     }
 }
 
-impl Identity {
-    pub(crate) fn chain(&self) -> Vec<CertificateDer<'static>> {
-        self.chain.clone()
-    }
+/// The certificates and keys of one host.
+type HostFiles = Result<Vec<TextFile>, FileError>;
 
-    pub(crate) fn key(&self) -> Option<PrivateKeyDer<'static>> {
-        PrivateKeyDer::try_from(self.key.clone()).ok()
-    }
-}
-
-/// The files of one host.
-type HostFiles = Vec<(PathBuf, String)>;
-
-impl CertDirSource {
-    /// The certificates and keys, by host.
-    fn files(&self) -> Result<BTreeMap<String, HostFiles>, CertDirError> {
-        let mut found = BTreeMap::new();
-        let (folders, is_named) = match self {
-            Self::Named(folder) => (std::slice::from_ref(folder), true),
-            Self::Usual(folders) => (folders.as_slice(), false),
-        };
-        for folder in folders {
-            let hosts = match list(folder) {
-                Ok(hosts) => hosts,
-                // As in `containers/image`, a folder that is missing or cannot be read is ignored.
-                Err(_) if !is_named => continue,
-                Err(error) => return Err(error),
-            };
-            for path in hosts.into_iter().filter(|path| path.is_dir()) {
-                let Some(host) = path.file_name().and_then(|name| name.to_str()) else { continue };
-                // `..data` and others are folders of a mounted ConfigMap and not hosts.
-                if found.contains_key(host) || host.starts_with("..") {
-                    continue;
-                }
-                match host_files(&path) {
-                    Ok(files) => drop(found.insert(host.to_owned(), files)),
-                    Err(_) if !is_named => {}
-                    Err(error) => return Err(error),
-                }
-            }
-        }
-        Ok(found)
-    }
-}
-
-fn list(folder: &Path) -> Result<Vec<PathBuf>, CertDirError> {
-    let unreadable = |error| CertDirError::unreadable(folder, error);
-    let mut paths = Vec::new();
-    for entry in std::fs::read_dir(folder).map_err(unreadable)? {
-        paths.push(entry.map_err(unreadable)?.path());
-    }
-    paths.sort_unstable();
-    Ok(paths)
-}
-
-fn host_files(folder: &Path) -> Result<HostFiles, CertDirError> {
+/// Reads the folders of hosts in `folder`, each of which may fail.
+fn hosts(folder: &Path) -> Result<Vec<(String, HostFiles)>, FileError> {
     let is_read = |path: &PathBuf| {
-        path.extension()
-            .is_some_and(|extension| extension == "crt" || extension == "cert" || extension == "key")
+        let extension = path.extension().and_then(|extension| extension.to_str());
+        matches!(extension, Some("crt" | "cert" | "key"))
     };
-    let read = |path: PathBuf| match std::fs::read_to_string(&path) {
-        Ok(text) => Ok((path, text)),
-        Err(error) => Err(CertDirError::unreadable(&path, error)),
-    };
-    list(folder)?.into_iter().filter(is_read).map(read).collect()
+    let hosts = list(folder)?.into_iter().filter_map(|path| {
+        // `..data` and others are folders of a mounted ConfigMap and not hosts.
+        let host = path.file_name()?.to_str().filter(|host| !host.starts_with("..") && path.is_dir())?;
+        let files =
+            list(&path).and_then(|files| files.into_iter().filter(is_read).map(TextFile::read).collect());
+        Some((host.to_owned(), files))
+    });
+    Ok(hosts.collect())
 }
 
-fn parse(files: &BTreeMap<String, HostFiles>) -> Result<ClusterCas, CertDirError> {
-    let hosts = files.iter().map(|(host, files)| Ok((host.clone(), HostTrust::read(files)?)));
-    Ok(ClusterCas { everywhere: CaBundle::default(), hosts: hosts.collect::<Result<_, CertDirError>>()? })
+fn read(folder: &Path) -> Result<BTreeMap<String, Vec<TextFile>>, FileError> {
+    hosts(folder)?.into_iter().map(|(host, files)| Ok((host, files?))).collect()
+}
+
+fn parse(files: &BTreeMap<String, Vec<TextFile>>) -> Result<ClusterCas, FileError> {
+    let hosts = files.iter().map(|(host, files)| Ok((host.clone(), HostTrust::parse(files)?)));
+    Ok(ClusterCas { everywhere: CaBundle::default(), hosts: hosts.collect::<Result<_, FileError>>()? })
 }
 
 impl HostTrust {
-    fn read(files: &HostFiles) -> Result<Self, CertDirError> {
+    fn parse(files: &[TextFile]) -> Result<Self, FileError> {
         let mut trust = Self::default();
         let other_half = |path: &Path, extension: &str| {
             let wanted = path.with_extension(extension);
-            files
-                .iter()
-                .find(|(other, _)| *other == wanted)
-                .ok_or_else(|| CertDirError::new(path, format!("{} is missing", wanted.display())))
+            let other = files.iter().find(|other| other.path == wanted);
+            other.ok_or_else(|| FileError::new(path.display(), format!("{} is missing", wanted.display())))
         };
-        for (path, text) in files {
-            let unusable = |reason: String| CertDirError::new(path, reason);
+        for TextFile { path, text } in files {
+            let unusable = |reason: String| FileError::new(path.display(), reason);
             match path.extension().and_then(|extension| extension.to_str()) {
                 Some("crt") => {
                     let bundle = CaBundle::parse(text).map_err(|error| unusable(error.to_string()))?;
                     trust.authorities.extend(bundle);
                 }
                 Some("cert") => {
-                    let (key_path, key) = other_half(path, "key")?;
+                    let TextFile { path: key_path, text: key } = other_half(path, "key")?;
                     let chain = pem::certificate_chain(text.as_bytes()).map_err(unusable)?;
                     let key = pem::private_key(key.as_bytes())
-                        .map_err(|reason| CertDirError::new(key_path, reason))?;
+                        .map_err(|reason| FileError::new(key_path.display(), reason))?;
                     let provider = rustls::crypto::aws_lc_rs::default_provider();
-                    rustls::sign::CertifiedKey::from_der(chain.clone(), key.clone_key(), &provider).map_err(
-                        |error| unusable(format!("does not match {}: {error}", key_path.display())),
-                    )?;
-                    trust.identity = Some(Identity { chain, key: key.secret_der().to_vec() });
+                    let pair = CertifiedKey::from_der(chain, key, &provider).map_err(|error| {
+                        unusable(format!("does not match {}: {error}", key_path.display()))
+                    })?;
+                    trust.identity = Some(Identity(Arc::new(pair.into())));
                 }
-                _ => {
-                    other_half(path, "cert")?;
-                }
+                _ => drop(other_half(path, "cert")?),
             }
         }
         Ok(trust)
-    }
-}
-
-/// A file that cannot be used.
-#[derive(Debug, thiserror::Error)]
-#[error("{}: {reason}", path.display())]
-pub struct CertDirError {
-    path: PathBuf,
-    reason: String,
-}
-
-impl CertDirError {
-    fn new(path: &Path, reason: String) -> Self {
-        Self { path: path.to_owned(), reason }
-    }
-
-    fn unreadable(path: &Path, error: std::io::Error) -> Self {
-        Self::new(path, errors::words(&error))
     }
 }
 

@@ -31,8 +31,6 @@ pub(crate) struct RequestTarget {
     /// The registry: `host` or `host:port`.
     pub(crate) host: String,
     pub(crate) trust: Trust,
-    /// The repository, as the registry names it.
-    pub(crate) repository: String,
     /// The path, which starts with `/v2/`.
     pub(crate) path: String,
 }
@@ -56,13 +54,13 @@ pub(crate) struct Reply {
     _permit: Option<Permit>,
 }
 
-/// Sends requests. A clone shares connections with the original.
-#[derive(Clone, Debug)]
+/// Sends requests.
+#[derive(Debug)]
 pub(crate) struct Transport {
-    clients: Arc<ClientPool>,
+    clients: ClientPool,
     /// Registries that may be contacted without TLS, and do not have it.
     plain: Cache<String, ()>,
-    limiters: Arc<HostLimiters>,
+    limiters: HostLimiters,
     metrics: Arc<Metrics>,
 }
 
@@ -80,9 +78,9 @@ impl Transport {
     ) -> Result<Self, SetUpError> {
         let clients = ClientPool::new(certificates, proxies, limits.in_flight).map_err(SetUpError)?;
         Ok(Self {
-            clients: Arc::new(clients),
+            clients,
             plain: Cache::builder().max_capacity(1024).time_to_live(PLAIN_KEPT).build(),
-            limiters: Arc::new(HostLimiters::new(limits)),
+            limiters: HostLimiters::new(limits),
             metrics,
         })
     }
@@ -107,10 +105,7 @@ impl Transport {
         let is_loopback = is_loopback(&encrypted.url);
         let may_be_plain = is_loopback || target.trust == Trust::Insecure;
         if may_be_plain && self.plain.contains_key(&target.host) {
-            return self
-                .follow(method, start("http")?, &headers, authorization)
-                .await
-                .map_err(SendError::into_cause);
+            return Ok(self.follow(method, start("http")?, &headers, authorization).await?);
         }
         let error = match self.follow(method, encrypted, &headers, authorization).await {
             Ok(reply) => return Ok(reply),
@@ -123,16 +118,16 @@ impl Transport {
             SendError::Cause(_) => false,
         };
         if !may_be_plain || !has_no_tls {
-            return Err(error.into_cause());
+            return Err(error.into());
         }
         match self.follow(method, start("http")?, &headers, authorization).await {
             Ok(reply) => {
                 self.plain.insert(target.host.clone(), ());
                 Ok(reply)
             }
-            Err(plain) if is_loopback => Err(plain.into_cause()),
+            Err(plain) if is_loopback => Err(plain.into()),
             // The error over TLS is more useful.
-            Err(_) => Err(error.into_cause()),
+            Err(_) => Err(error.into()),
         }
     }
 
@@ -140,27 +135,23 @@ impl Transport {
     pub(crate) async fn send_to(
         &self,
         method: &Method,
-        url: Url,
-        trust: Trust,
+        start: RequestStart,
         headers: HeaderMap,
         authorization: Option<&Authorization>,
     ) -> Result<Reply, Cause> {
-        let start = RequestStart { url, trust };
-        self.follow(method, start, &headers, authorization).await.map_err(SendError::into_cause)
+        Ok(self.follow(method, start, &headers, authorization).await?)
     }
 
     /// Sends a form. It may contain a credential, so redirects are not followed.
     pub(crate) async fn send_form(
         &self,
-        url: &Url,
-        trust: Trust,
+        start: RequestStart,
         headers: HeaderMap,
         form: &[(&str, &str)],
     ) -> Result<Reply, Cause> {
-        let start = RequestStart { url: url.clone(), trust };
-        let client = self.client_for(url, &start).await.map_err(SendError::into_cause)?;
-        let request = client.post(url.clone()).headers(headers).form(form);
-        self.exchange(&Method::POST, request, url, &start).await.map_err(SendError::into_cause)
+        let request = self.client_for(&start.url, &start).await?.post(start.url.clone());
+        let request = request.headers(headers).form(form);
+        Ok(self.exchange(&Method::POST, request, &start.url, &start).await?)
     }
 
     /// Reads a body of at most `limit` bytes.
@@ -212,7 +203,7 @@ impl Transport {
         let permit = self.limiters.of(&host).enter().await;
         let mut permit = permit.map_err(|rejected| rejection(rejected, host.clone()))?;
         let begun = Instant::now();
-        let sent = tokio::time::timeout(self.limiters.limits().response_timeout, send_twice(request)).await;
+        let sent = tokio::time::timeout(self.limiters.limits.response_timeout, send_twice(request)).await;
         let label = match &sent {
             Ok(Ok(response)) => outcome_of(response.status()),
             Ok(Err(error)) if error.is_timeout() => "timeout",
@@ -239,11 +230,9 @@ impl Transport {
             }
         };
         let status = response.status();
-        let pause = MAY_ASK_FOR_A_PAUSE
-            .contains(&status)
-            .then(|| host_limiter::retry_after(response.headers(), SystemTime::now()))
-            .flatten();
-        if let Some(pause) = pause {
+        if MAY_ASK_FOR_A_PAUSE.contains(&status)
+            && let Some(pause) = host_limiter::retry_after(response.headers(), SystemTime::now())
+        {
             let status = status.as_u16();
             permit.settle(RequestOutcome::Paused { status, pause });
             return Err(Cause::Paused { host, status, until: after(pause) }.into());
@@ -287,9 +276,10 @@ impl Transport {
 }
 
 /// Where a request goes before redirects. Its trust is for that host only.
-struct RequestStart {
-    url: Url,
-    trust: Trust,
+#[derive(Debug)]
+pub(crate) struct RequestStart {
+    pub(crate) url: Url,
+    pub(crate) trust: Trust,
 }
 
 impl RequestStart {

@@ -31,18 +31,9 @@ pub struct MirrorSet {
     pub source: String,
     /// `mirrors`, the preferred one first.
     pub mirrors: Vec<String>,
-    /// `mirrorSourcePolicy`.
-    pub source_policy: SourcePolicy,
-}
-
-/// Whether the source is used when no mirror has the image (`mirrorSourcePolicy`).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum SourcePolicy {
-    /// `AllowContactingSource`, the default.
-    #[default]
-    AllowContactingSource,
-    /// `NeverContactSource`, which blocks the source for tags as well as digests.
-    NeverContactSource,
+    /// Whether the source is used when no mirror has the image (`mirrorSourcePolicy`). `NeverContactSource` blocks the
+    /// source for tags as well as digests.
+    pub source_policy: PullAccess,
 }
 
 impl ClusterRegistries {
@@ -54,7 +45,7 @@ impl ClusterRegistries {
         for (merged, answers) in [(&digests, PullFromMirror::Digests), (&tags, PullFromMirror::Tags)] {
             for set in merged {
                 let entry = entry(&mut entries, &set.source);
-                if set.source_policy == SourcePolicy::NeverContactSource {
+                if set.source_policy == PullAccess::Blocked {
                     entry.access = PullAccess::Blocked;
                 }
                 entry.mirrors.extend(set.mirrors.iter().map(|location| Mirror {
@@ -137,11 +128,11 @@ fn merge(sets: &[MirrorSet]) -> Vec<MirrorSet> {
         }
     }
     let merged = by_source.into_iter().map(|(source, sets)| {
-        let never = sets.iter().any(|set| set.source_policy == SourcePolicy::NeverContactSource);
+        let never = sets.iter().any(|set| set.source_policy == PullAccess::Blocked);
         MirrorSet {
             source: source.to_owned(),
             mirrors: in_order(source, &sets),
-            source_policy: if never { SourcePolicy::NeverContactSource } else { SourcePolicy::default() },
+            source_policy: if never { PullAccess::Blocked } else { PullAccess::Allowed },
         }
     });
     merged.collect()
@@ -197,12 +188,12 @@ mod tests {
         MirrorSet {
             source: source.into(),
             mirrors: mirrors.iter().map(ToString::to_string).collect(),
-            source_policy: SourcePolicy::AllowContactingSource,
+            source_policy: PullAccess::Allowed,
         }
     }
 
     fn never(source: &str, mirrors: &[&str]) -> MirrorSet {
-        MirrorSet { source_policy: SourcePolicy::NeverContactSource, ..set(source, mirrors) }
+        MirrorSet { source_policy: PullAccess::Blocked, ..set(source, mirrors) }
     }
 
     #[test]
@@ -337,7 +328,7 @@ mod tests {
             let sets: Vec<_> = sets.iter().map(|mirrors| MirrorSet {
                 source: "s.com".into(),
                 mirrors: mirrors.clone(),
-                source_policy: SourcePolicy::default(),
+                source_policy: PullAccess::Allowed,
             }).collect();
             let named: BTreeSet<_> = sets.iter().flat_map(|set| set.mirrors.clone()).collect();
             let merged = merge(&sets);

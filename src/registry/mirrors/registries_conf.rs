@@ -6,8 +6,8 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::errors;
-use crate::registry::mirrors::registries_toml::{RegistriesToml, RegistriesTomlError};
+use crate::registry::files::{FileError, TextFile, list};
+use crate::registry::mirrors::registries_toml::RegistriesToml;
 use crate::registry::mirrors::route::RegistryTable;
 use crate::reload::{Reloadable, Reloaded};
 
@@ -28,7 +28,7 @@ impl RegistriesConf {
     ///
     /// The file must exist, the folder need not. An entry of a later file replaces one of the same
     /// prefix.
-    pub fn from_file(file: &Path) -> Result<Self, RegistriesConfError> {
+    pub fn from_file(file: &Path) -> Result<Self, FileError> {
         Ok(Self {
             file: Some(file.to_owned()),
             table: Reloadable::from_content(&read(file)?, |files| parse(files))?,
@@ -47,79 +47,36 @@ impl RegistriesConf {
 
     /// Reads the files again. Fails once for content that cannot be used; the previous registries stay in
     /// use.
-    pub fn reload(&self) -> Result<Reloaded, RegistriesConfError> {
+    pub fn reload(&self) -> Result<Reloaded, FileError> {
         let Some(file) = &self.file else { return Ok(Reloaded::Same) };
         self.table.reload(read(file), |files| parse(files))
     }
 }
 
-#[derive(Hash)]
-struct RegistriesConfFile {
-    path: PathBuf,
-    text: String,
-}
-
-fn read(file: &Path) -> Result<Vec<RegistriesConfFile>, RegistriesConfError> {
-    let unreadable = |path: &Path, error| RegistriesConfError::Unreadable { path: path.to_owned(), error };
+fn read(file: &Path) -> Result<Vec<TextFile>, FileError> {
     let mut paths = vec![file.to_owned()];
     let mut folder = file.as_os_str().to_owned();
     folder.push(".d");
     let folder = PathBuf::from(folder);
-    match std::fs::read_dir(&folder) {
-        Ok(entries) => {
-            let mut drop_ins = Vec::new();
-            for entry in entries {
-                let path = entry.map_err(|error| unreadable(&folder, error))?.path();
-                if path.extension().is_some_and(|extension| extension == "conf") && path.is_file() {
-                    drop_ins.push(path);
-                }
-            }
-            drop_ins.sort_unstable();
-            paths.extend(drop_ins);
-        }
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-        Err(error) => return Err(unreadable(&folder, error)),
+    if !matches!(folder.try_exists(), Ok(false)) {
+        let is_conf = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "conf");
+        paths.extend(list(&folder)?.into_iter().filter(|path| is_conf(path) && path.is_file()));
     }
-    let read = |path: PathBuf| match std::fs::read_to_string(&path) {
-        Ok(text) => Ok(RegistriesConfFile { path, text }),
-        Err(error) => Err(unreadable(&path, error)),
-    };
-    paths.into_iter().map(read).collect()
+    paths.into_iter().map(TextFile::read).collect()
 }
 
-fn parse(files: &[RegistriesConfFile]) -> Result<RegistryTable, RegistriesConfError> {
+fn parse(files: &[TextFile]) -> Result<RegistryTable, FileError> {
     let mut registries = RegistryTable::default();
-    for RegistriesConfFile { path, text } in files {
-        let (read, ignored) = RegistriesToml { text }
-            .registries()
-            .map_err(|error| RegistriesConfError::Invalid { path: path.clone(), error })?;
+    for TextFile { path, text } in files {
+        let (read, ignored) = RegistriesToml { text }.registries().map_err(|error| {
+            FileError::new(format_args!("{}:{}", path.display(), error.line), error.message)
+        })?;
         for key in ignored {
             tracing::warn!(file = %path.display(), line = key.line, key = key.name, "unknown key ignored, as nodes do");
         }
         registries.overlay(read);
     }
     Ok(registries)
-}
-
-/// A `registries.conf` that cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum RegistriesConfError {
-    /// A file or the folder of drop-ins cannot be read.
-    #[error("{}: {}", path.display(), errors::words(error))]
-    Unreadable {
-        /// The file or folder.
-        path: PathBuf,
-        /// What the system said.
-        error: std::io::Error,
-    },
-    /// The text of a file is wrong.
-    #[error("{}:{error}", path.display())]
-    Invalid {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong, and in which line.
-        error: RegistriesTomlError,
-    },
 }
 
 #[cfg(test)]

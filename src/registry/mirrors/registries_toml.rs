@@ -31,39 +31,34 @@ pub(crate) struct IgnoredKey {
 /// What is wrong with the text of a file, and in which line.
 #[derive(Debug, thiserror::Error)]
 #[error("{line}: {message}")]
-pub struct RegistriesTomlError {
-    line: usize,
-    message: String,
+pub(crate) struct RegistriesTomlError {
+    pub(crate) line: usize,
+    pub(crate) message: String,
 }
 
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
+#[serde(default)]
 struct FileTable {
-    #[serde(default)]
     registry: Vec<Spanned<RegistryBody>>,
     registries: Option<Spanned<IgnoredAny>>,
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "kebab-case", expecting = "a table")]
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "kebab-case", default, expecting = "a table")]
 struct RegistryBody {
     prefix: Option<Spanned<String>>,
     location: Option<Spanned<String>>,
-    #[serde(default)]
     insecure: bool,
-    #[serde(default)]
     blocked: bool,
-    #[serde(default)]
     mirror_by_digest_only: bool,
-    #[serde(default)]
     mirror: Vec<Spanned<MirrorTable>>,
     pull_from_mirror: Option<Spanned<IgnoredAny>>,
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "kebab-case", expecting = "a table")]
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "kebab-case", default, expecting = "a table")]
 struct MirrorTable {
     location: Option<Spanned<String>>,
-    #[serde(default)]
     insecure: bool,
     pull_from_mirror: Option<Spanned<String>>,
 }
@@ -181,21 +176,17 @@ impl RegistriesToml<'_> {
     /// Nodes refuse a file in which one place is both secure and insecure, or blocked and allowed.
     fn check_conflicts(&self, entries: &[Spanned<RegistryEntry>]) -> Result<(), RegistriesTomlError> {
         let place = |entry: &RegistryEntry| entry.location.clone().unwrap_or_else(|| entry.prefix.clone());
-        for (index, entry) in entries.iter().enumerate() {
-            let (span, entry) = (entry.span(), entry.get_ref());
-            for earlier in &entries[..index] {
-                let (earlier_span, earlier) = (earlier.span(), earlier.get_ref());
-                if place(entry) != place(earlier) {
-                    continue;
-                }
-                for (key, differs) in
-                    [("insecure", entry.trust != earlier.trust), ("blocked", entry.access != earlier.access)]
-                {
-                    if differs {
-                        let (place, line) = (place(entry), self.line(&earlier_span));
-                        let message = format!("`{key}` of `{}` differs from line {line}", shown(&place));
-                        return Err(self.error(&span, message));
-                    }
+        for (index, spanned) in entries.iter().enumerate() {
+            let entry = spanned.get_ref();
+            let same_place =
+                entries[..index].iter().filter(|earlier| place(earlier.get_ref()) == place(entry));
+            for (line, earlier) in same_place.map(|earlier| (self.line(&earlier.span()), earlier.get_ref())) {
+                let insecure = (entry.trust != earlier.trust).then_some("insecure");
+                let blocked = (entry.access != earlier.access).then_some("blocked");
+                if let Some(key) = insecure.or(blocked) {
+                    let place = shown(&place(entry));
+                    let message = format!("`{key}` of `{place}` differs from line {line}");
+                    return Err(self.error(&spanned.span(), message));
                 }
             }
         }

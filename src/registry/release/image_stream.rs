@@ -4,7 +4,6 @@
 //! operating systems follows the filter of the machine-config-operator
 //! (`pkg/osimagestream/imagestream_source.go`), with the tags of OKD releases in addition.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
@@ -17,7 +16,7 @@ use crate::text::shown;
 
 /// Parses the ImageStream. Fails with why it is not that of a release: a phrase about the payload.
 pub(crate) fn parse(text: &[u8]) -> Result<Payload, String> {
-    let stream: ImageStream<'_> = serde_json::from_slice(text)
+    let stream: ImageStream = serde_json::from_slice(text)
         .map_err(|error| format!("its image-references cannot be parsed: {}", shown(&error.to_string())))?;
     if stream.kind != KIND {
         return Err(format!("its image-references have kind `{}`, not {KIND}", shown(&stream.kind)));
@@ -29,10 +28,10 @@ pub(crate) fn parse(text: &[u8]) -> Result<Payload, String> {
     let mut os_images = BTreeMap::new();
     for tag in stream.spec.tags {
         // The first of several with the same name is used (`oc adm release info --image-for`).
-        if os_images.contains_key(tag.name.as_ref()) {
+        if os_images.contains_key(&tag.name) {
             continue;
         }
-        let name = tag.name.into_owned();
+        let name = tag.name;
         let written = tag.from.name.unwrap_or_default();
         let reference = ImageReference::parse(&written).map_err(|error| {
             format!("the image of its tag `{}` is not a valid image reference: {error}", shown(&name))
@@ -42,75 +41,66 @@ pub(crate) fn parse(text: &[u8]) -> Result<Payload, String> {
         }
         let annotations = tag.annotations.unwrap_or_default();
         let os_version = annotations.versions.as_deref().and_then(os_version);
-        let stream = annotations.stream.filter(|stream| !stream.is_empty()).map(Cow::into_owned);
+        let stream = annotations.stream.filter(|stream| !stream.is_empty());
         os_images.insert(name, OsImage { reference, stream, os_version });
     }
-    Ok(Payload { version: version.into_owned(), os_images })
+    Ok(Payload { version, os_images })
 }
 
 #[derive(Deserialize)]
-struct ImageStream<'a> {
-    #[serde(borrow)]
-    kind: Cow<'a, str>,
-    #[serde(borrow)]
-    metadata: ImageStreamMetadata<'a>,
-    #[serde(borrow)]
-    spec: ImageStreamSpec<'a>,
+struct ImageStream {
+    kind: String,
+    metadata: ImageStreamMetadata,
+    spec: ImageStreamSpec,
 }
 
 #[derive(Deserialize)]
-struct ImageStreamMetadata<'a> {
-    #[serde(borrow, default)]
-    name: Cow<'a, str>,
+struct ImageStreamMetadata {
+    #[serde(default)]
+    name: String,
 }
 
 #[derive(Deserialize)]
-struct ImageStreamSpec<'a> {
-    #[serde(borrow, default, deserialize_with = "os_tags")]
-    tags: Vec<ImageStreamTag<'a>>,
+struct ImageStreamSpec {
+    #[serde(default, deserialize_with = "os_tags")]
+    tags: Vec<ImageStreamTag>,
 }
 
 #[derive(Deserialize)]
-struct ImageStreamTag<'a> {
-    #[serde(borrow)]
-    name: Cow<'a, str>,
-    #[serde(borrow)]
-    annotations: Option<ImageStreamAnnotations<'a>>,
-    #[serde(borrow, default)]
-    from: TagSource<'a>,
+struct ImageStreamTag {
+    name: String,
+    annotations: Option<ImageStreamAnnotations>,
+    #[serde(default)]
+    from: TagSource,
 }
 
 #[derive(Default, Deserialize)]
-struct TagSource<'a> {
-    #[serde(borrow)]
-    kind: Option<Cow<'a, str>>,
-    #[serde(borrow)]
-    name: Option<Cow<'a, str>>,
+struct TagSource {
+    kind: Option<String>,
+    name: Option<String>,
 }
 
 #[derive(Default, Deserialize)]
-struct ImageStreamAnnotations<'a> {
-    #[serde(borrow, rename = "io.openshift.build.source-location")]
-    source: Option<Cow<'a, str>>,
-    #[serde(borrow, rename = "io.openshift.build.versions")]
-    versions: Option<Cow<'a, str>>,
-    #[serde(borrow, rename = "io.openshift.os.streamclass")]
-    stream: Option<Cow<'a, str>>,
+struct ImageStreamAnnotations {
+    #[serde(rename = "io.openshift.build.source-location")]
+    source: Option<String>,
+    #[serde(rename = "io.openshift.build.versions")]
+    versions: Option<String>,
+    #[serde(rename = "io.openshift.os.streamclass")]
+    stream: Option<String>,
 }
 
 /// The tags of operating systems. The hundreds of other tags are not kept.
-fn os_tags<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<ImageStreamTag<'de>>, D::Error> {
+fn os_tags<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<ImageStreamTag>, D::Error> {
     let mut tags = Vec::new();
-    bounded::each_item(deserializer, |tag: ImageStreamTag<'de>| {
-        if tag.is_of_os() {
-            tags.push(tag);
-        }
+    bounded::each_item(deserializer, |tag: ImageStreamTag| {
+        tags.extend(Some(tag).filter(ImageStreamTag::is_of_os));
         Ok(())
     })?;
     Ok(tags)
 }
 
-impl ImageStreamTag<'_> {
+impl ImageStreamTag {
     fn is_of_os(&self) -> bool {
         let source = self.annotations.as_ref().and_then(|annotations| annotations.source.as_deref());
         self.from.kind.as_deref() == Some("DockerImage")

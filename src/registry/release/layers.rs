@@ -3,7 +3,7 @@
 //! Owns the limits for a layer. Nothing is written to disk, and at most [`MEMORY`] is used for any layer. Blocks,
 //! so it needs a thread for blocking work. Sources: the OCI image specification (`layer.md`), POSIX `pax`.
 
-use std::io::{self, BufRead, Cursor, Read};
+use std::io::{self, BufReader, Cursor, Read};
 
 use bytes::Bytes;
 use flate2::bufread::MultiGzDecoder;
@@ -27,13 +27,12 @@ pub(crate) enum LayerOutcome {
 ///
 /// Of several with the same name the last is used, as when a layer is unpacked. Fails with what is wrong with the
 /// layer: a phrase about it.
-pub(crate) fn find(path: &str, layer: impl BufRead) -> Result<LayerOutcome, String> {
+pub(crate) fn find(path: &str, layer: impl Read) -> Result<LayerOutcome, String> {
     let unreadable = |error: io::Error| format!("cannot be read: {error}");
     let unpacked = unpack(layer).map_err(unreadable)?;
     let mut archive = tar::Archive::new(ByteLimit::new(unpacked, MAX_UNPACKED, "it unpacks to"));
     // Raw, because the archive would read names of any length into memory.
     let entries = archive.entries().map_err(unreadable)?.raw(true);
-    let removers = removers(path);
     let (mut effect, mut is_removed) = (LayerOutcome::Unchanged, false);
     let mut long_name: Option<Vec<u8>> = None;
     for (count, entry) in entries.enumerate() {
@@ -69,8 +68,7 @@ pub(crate) fn find(path: &str, layer: impl BufRead) -> Result<LayerOutcome, Stri
                 _ => return Err(format!("has `{path}`, but not as a regular file")),
             };
         } else {
-            let is_remover = removers.iter().any(|remover| remover.is(name, kind));
-            is_removed |= is_remover;
+            is_removed |= removes(path.as_bytes(), name, kind);
         }
     }
     // A whiteout affects the layers below and not the files of its own layer.
@@ -93,34 +91,23 @@ impl LayerChunks {
     }
 }
 
-impl BufRead for LayerChunks {
-    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+impl Read for LayerChunks {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         while self.chunk.is_empty() {
             match self.receiver.blocking_recv() {
                 Some(chunk) => self.chunk = chunk,
-                None => break,
+                None => return Ok(0),
             }
         }
-        Ok(&self.chunk)
-    }
-
-    fn consume(&mut self, amount: usize) {
-        let _ = self.chunk.split_to(amount.min(self.chunk.len()));
-    }
-}
-
-impl Read for LayerChunks {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let available = self.fill_buf()?;
-        let amount = available.len().min(buffer.len());
-        buffer[..amount].copy_from_slice(&available[..amount]);
-        self.consume(amount);
+        let amount = self.chunk.len().min(buffer.len());
+        bytes::Buf::copy_to_slice(&mut self.chunk, &mut buffer[..amount]);
         Ok(amount)
     }
 }
 
 /// Decompresses by the first bytes, because media types are often wrong.
-fn unpack<'a>(mut packed: impl BufRead + 'a) -> io::Result<Box<dyn Read + 'a>> {
+fn unpack<'a>(packed: impl Read + 'a) -> io::Result<Box<dyn Read + 'a>> {
+    let mut packed = BufReader::new(packed);
     let mut start = Vec::with_capacity(MAGIC);
     packed.by_ref().take(MAGIC as u64).read_to_end(&mut start)?;
     let (is_gzip, is_zstd) = (start.starts_with(&GZIP), start.starts_with(&ZSTD));
@@ -169,36 +156,20 @@ fn plain(name: &[u8]) -> &[u8] {
     }
 }
 
-/// An entry that removes a file of the layers below.
-enum Remover {
-    /// A whiteout of the file or of a parent folder, or the mark of an opaque folder.
-    Whiteout(String),
-    /// Anything but a folder in place of a parent folder.
-    ReplacedFolder(String),
-}
-
-impl Remover {
-    fn is(&self, name: &[u8], kind: EntryType) -> bool {
-        match self {
-            Self::Whiteout(whiteout) => name == whiteout.as_bytes(),
-            Self::ReplacedFolder(folder) => name == folder.as_bytes() && kind != EntryType::Directory,
-        }
+/// Whether an entry removes `path` of the layers below: by a whiteout of the file or of a parent folder, by the mark
+/// of an opaque parent folder, or as anything but a folder in place of a parent folder.
+fn removes(path: &[u8], name: &[u8], kind: EntryType) -> bool {
+    let (folder, file) =
+        name.split_at(name.iter().rposition(|byte| *byte == b'/').map_or(0, |slash| slash + 1));
+    match file.strip_prefix(WHITEOUT) {
+        Some(OPAQUE) => path.starts_with(folder),
+        Some(hidden) => is_at_or_above(&[folder, hidden].concat(), path),
+        None => kind != EntryType::Directory && is_at_or_above(name, path),
     }
 }
 
-fn removers(path: &str) -> Vec<Remover> {
-    let mut removers = Vec::new();
-    let mut above = String::new();
-    for name in path.split('/') {
-        removers.push(Remover::Whiteout(format!("{above}.wh.{name}")));
-        removers.push(Remover::Whiteout(format!("{above}{OPAQUE}")));
-        let whole = format!("{above}{name}");
-        if whole != path {
-            removers.push(Remover::ReplacedFolder(whole.clone()));
-        }
-        above = format!("{whole}/");
-    }
-    removers
+fn is_at_or_above(place: &[u8], path: &[u8]) -> bool {
+    path.strip_prefix(place).is_some_and(|rest| matches!(rest, [] | [b'/', ..]))
 }
 
 /// The most memory for one layer: the window of zstd, the file while its buffer grows, an extended header, and the
@@ -217,7 +188,9 @@ const MAX_ENTRIES: usize = 100_000;
 const GZIP: [u8; 2] = [0x1f, 0x8b];
 const ZSTD: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 const MAGIC: usize = 4;
-const OPAQUE: &str = ".wh..wh..opq";
+/// The start of the name of a whiteout, and the rest of the mark of an opaque folder.
+const WHITEOUT: &[u8] = b".wh.";
+const OPAQUE: &[u8] = b".wh..opq";
 
 #[cfg(test)]
 mod tests {

@@ -7,20 +7,19 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use reqwest::{Method, StatusCode};
-use tokio::sync::{Semaphore, mpsc};
-use tokio::time::{Instant, timeout};
+use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 use crate::model::facts::image::Payload;
 use crate::model::facts::{Cause, Fact};
 use crate::model::pull_spec::PullSpec;
+use crate::model::question::Freshness;
 use crate::registry::RegistryClient;
-use crate::registry::images::ImageReader;
 use crate::registry::oci::{Descriptor, IndexEntry, OciContent};
 use crate::registry::release::image_stream;
 use crate::registry::release::layers::{self, LayerChunks, LayerOutcome};
-use crate::registry::repository_client::{RepositoryResource, RequestFailure};
-use crate::registry::waiting::{Pauses, answer_by};
+use crate::registry::repository_client::{RepositoryClient, RepositoryResource, RequestFailure};
+use crate::registry::waiting::{answer_by, in_time};
 
 impl RegistryClient {
     /// The operating system images of the release payload `reference`, by `deadline`.
@@ -29,65 +28,39 @@ impl RegistryClient {
     /// `linux/amd64` is preferred. An earlier answer is used if there is one. Reading continues after the
     /// deadline, for later callers.
     pub async fn payload(self: &Arc<Self>, reference: &PullSpec, deadline: Instant) -> Fact<Payload> {
-        let mut pauses = Pauses::until(deadline);
-        loop {
-            let answer = self.payload_once(reference, deadline).await;
-            if !pauses.wait(&answer).await {
-                return answer;
-            }
-        }
-    }
-
-    async fn payload_once(self: &Arc<Self>, reference: &PullSpec, deadline: Instant) -> Fact<Payload> {
-        let mut endpoints = self.endpoints(reference, deadline);
-        while let Some((endpoint, by)) = endpoints.next().await {
-            let work = Box::pin(ImageReader::new(self, &endpoint).payload());
-            if let Some(payload) = endpoints.note(answer_by(by, &endpoint.reference, work).await) {
-                return Fact::Known(payload);
-            }
-        }
-        endpoints.end()
+        let ask = |repository: RepositoryClient, by| async move {
+            let reference = repository.endpoint.reference.clone();
+            answer_by(by, &reference, repository.payload()).await
+        };
+        self.ask(reference, deadline, ask).await
     }
 }
 
-impl ImageReader {
-    async fn payload(self) -> Fact<Payload> {
-        let pinned = match self.reference.digest() {
-            Some(_) => self.clone(),
-            None => match self.document().await {
-                Fact::Known(document) => self.pinned_to(&document.digest),
-                Fact::Absent => return Fact::Absent,
-                Fact::Unknown(cause) => return Fact::Unknown(cause),
-            },
+impl RepositoryClient {
+    async fn payload(self) -> Result<Payload, RequestFailure> {
+        let pinned = match self.endpoint.reference.digest() {
+            Some(_) => self,
+            None => self.pinned_to(&self.document().await?.digest),
         };
-        let (client, key) = (Arc::clone(&self.client), pinned.key());
-        let fetch = move || Box::pin(async move { pinned.fetch_payload().await }) as _;
-        client.look_up("payload", &client.payloads, key, fetch).await
-    }
-
-    async fn fetch_payload(&self) -> Fact<Payload> {
-        // The semaphore is never closed.
-        let _permit = self.client.payload_turns.acquire().await;
-        match timeout(LONGEST_READ, self.read_payload()).await {
-            Ok(outcome) => RequestFailure::fact(outcome),
-            Err(_) => Fact::Unknown(Cause::OutOfTime { host: self.reference.host().to_owned() }),
-        }
+        let fetch = |repository: Self| async move {
+            // The semaphore is never closed.
+            let _permit = repository.client.payload_turns.acquire().await;
+            in_time(LONGEST_READ, &repository.endpoint.reference, repository.read_payload()).await
+        };
+        pinned.look_up(&pinned.client.payloads, Freshness::Cached, fetch).await.required()
     }
 
     async fn read_payload(&self) -> Result<Payload, RequestFailure> {
-        let document = known(self.document().await)?;
-        match &document.content {
-            OciContent::Image(manifest) => self.payload_in(&manifest.layers).await,
-            OciContent::Index(entries) => {
-                let entry =
-                    preferred(entries).ok_or_else(|| not_a_release("its index has no linux image"))?;
-                let child = self.pinned_to(&entry.digest);
-                let document = known(child.document().await)?;
-                match &document.content {
-                    OciContent::Image(manifest) => child.payload_in(&manifest.layers).await,
-                    OciContent::Index(_) => Err(not_a_release("its index has another index")),
-                }
-            }
+        let document = self.document().await?;
+        let entries = match &document.content {
+            OciContent::Image(manifest) => return self.payload_in(&manifest.layers).await,
+            OciContent::Index(entries) => entries,
+        };
+        let entry = preferred(entries).ok_or_else(|| not_a_release("its index has no linux image"))?;
+        let child = self.pinned_to(&entry.digest);
+        match &child.document().await?.content {
+            OciContent::Image(manifest) => child.payload_in(&manifest.layers).await,
+            OciContent::Index(_) => Err(not_a_release("its index has another index")),
         }
     }
 
@@ -112,24 +85,21 @@ impl ImageReader {
 
     /// What a layer does to the file. Fails when the layer does not have its digest.
     async fn search(&self, layer: &Descriptor) -> Result<LayerOutcome, RequestFailure> {
-        let repository = self.repository();
-        let mut reply = repository.request(Method::GET, RepositoryResource::Blob(&layer.digest)).await?;
-        match reply.status {
-            StatusCode::OK => {}
-            StatusCode::NOT_FOUND => {
-                let layer = layer.digest.short();
-                return Err(repository.invalid(format!("it has the manifest but not layer {layer}")));
+        let reply = self.get(RepositoryResource::Blob(&layer.digest)).await;
+        let mut reply = reply.map_err(|failure| match failure {
+            RequestFailure::Absent => {
+                self.invalid(format!("it has the manifest but not layer {}", layer.digest.short())).into()
             }
-            _ => return Err(repository.failure(&reply)),
-        }
+            failure => failure,
+        })?;
         let (sender, receiver) = mpsc::channel(CHUNKS);
         let reading =
             tokio::task::spawn_blocking(move || layers::find(IMAGE_REFERENCES, LayerChunks::new(receiver)));
         let mut hasher = layer.digest.hasher();
         let mut left = layer.size;
-        while let Some(chunk) = reply.chunk().await.map_err(RequestFailure::Unknown)? {
+        while let Some(chunk) = reply.chunk().await? {
             left = left.checked_sub(chunk.len() as u64).ok_or_else(|| {
-                repository.invalid(format!(
+                self.invalid(format!(
                     "layer {} has more than the {} bytes in its manifest",
                     layer.digest.short(),
                     layer.size
@@ -142,7 +112,7 @@ impl ImageReader {
         drop(sender);
         let found = hasher.finish();
         if found != layer.digest {
-            return Err(repository.mismatch(layer.digest.clone(), found));
+            return Err(self.mismatch(layer.digest.clone(), found).into());
         }
         match reading.await {
             Ok(Ok(outcome)) => Ok(outcome),
@@ -155,25 +125,12 @@ impl ImageReader {
     }
 }
 
-/// Limits how many payloads are read at once.
-pub(crate) fn permits() -> Semaphore {
-    Semaphore::new(CONCURRENT_READS)
-}
-
 /// About how many bytes a cached payload takes.
 pub(crate) fn weight(payload: &Payload) -> usize {
     let of_image = |(name, image): (&String, &crate::model::facts::image::OsImage)| {
         name.len() + 4 * image.reference.as_str().len() + 256
     };
     payload.os_images.iter().map(of_image).sum::<usize>() + payload.version.len()
-}
-
-fn known<T>(fact: Fact<T>) -> Result<T, RequestFailure> {
-    match fact {
-        Fact::Known(answer) => Ok(answer),
-        Fact::Absent => Err(RequestFailure::Absent),
-        Fact::Unknown(cause) => Err(RequestFailure::Unknown(cause)),
-    }
 }
 
 fn preferred(entries: &[IndexEntry]) -> Option<&IndexEntry> {
@@ -198,7 +155,8 @@ const MAX_PACKED: u64 = 128 * 1024 * 1024;
 const CHUNKS: usize = 4;
 /// The most that the HTTP client reads at once (`hyper`).
 const CHUNK: usize = 512 * 1024;
-const CONCURRENT_READS: usize = 2;
+/// How many payloads are read at once.
+pub(crate) const CONCURRENT_READS: usize = 2;
 /// The most memory for all readers of payloads together.
 const MEMORY: usize = 96 * 1024 * 1024;
 const _: () = assert!(CONCURRENT_READS * (layers::MEMORY + CHUNKS * CHUNK) <= MEMORY);
