@@ -89,7 +89,7 @@ impl ClusterSource {
 
     /// `host:port` of the API server.
     pub fn server(&self) -> &str {
-        self.client.server()
+        &self.client.server
     }
 
     /// Tells whether the owner of `token` may create MachineConfigs, by `deadline`. Fails with a message that

@@ -93,7 +93,7 @@ fn apply_proxy(stores: &Stores, registry: &RegistryClient) {
         Fact::Unknown(_) => return,
     };
     if registry.proxies().replace(proxy) == Reloaded::Changed {
-        tracing::info!(kind = stores.proxy.resource().name, "proxies for registries changed");
+        tracing::info!(kind = stores.proxy.resource.name, "proxies for registries changed");
     }
 }
 
@@ -122,7 +122,7 @@ fn ca_bundle(store: &Store<CaBundles>, key: &str, text: &str) -> Result<CaBundle
         .flatten()
         .and_then(|bytes| String::from_utf8(bytes).ok());
     CaBundle::parse(decoded.as_deref().unwrap_or(text))
-        .map_err(|fault| format!("{}, key `{}`: {fault}", store.resource().name, shown(key)))
+        .map_err(|fault| format!("{}, key `{}`: {fault}", store.resource.name, shown(key)))
 }
 
 fn apply_pull_secret(stores: &Stores, registry: &RegistryClient) {
@@ -137,7 +137,7 @@ fn apply_pull_secret(stores: &Stores, registry: &RegistryClient) {
         Fact::Absent => PullSecretState::Absent,
         Fact::Unknown(_) => return,
     };
-    let kind = stores.pull_secret.resource().name;
+    let kind = stores.pull_secret.resource.name;
     match credentials.replace(secret) {
         Ok(Reloaded::Same) => {}
         Ok(Reloaded::Changed) => tracing::info!(kind, "registry credentials changed"),

@@ -87,7 +87,7 @@ impl fmt::Debug for TokenReviewer {
 async fn review(token: &str, client: &ApiClient, deadline: Instant) -> Result<CallerAccess, ApiError> {
     let spec = TokenReviewSpec { token: Some(token.to_owned()), ..TokenReviewSpec::default() };
     let review = client.create(&TokenReview { spec, ..TokenReview::default() }, deadline).await?;
-    let status = review.status.ok_or_else(|| client.invalid("a TokenReview without a status".to_owned()))?;
+    let status = review.status.ok_or_else(|| client.invalid("a TokenReview without a status"))?;
     if status.authenticated != Some(true) {
         return Ok(CallerAccess::UnknownToken);
     }
@@ -108,7 +108,7 @@ async fn review(token: &str, client: &ApiClient, deadline: Instant) -> Result<Ca
     let review =
         client.create(&SubjectAccessReview { spec, ..SubjectAccessReview::default() }, deadline).await?;
     let status = review.status;
-    let status = status.ok_or_else(|| client.invalid("a SubjectAccessReview without a status".to_owned()))?;
+    let status = status.ok_or_else(|| client.invalid("a SubjectAccessReview without a status"))?;
     Ok(if status.allowed {
         CallerAccess::Granted
     } else {
