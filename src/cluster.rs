@@ -6,8 +6,8 @@
 //!
 //! [`access`] finds the cluster and [`client`] sends requests. [`resources`] is the table of what is read,
 //! [`objects`] what is kept of each object, [`store`] what is known, and [`reflector`] keeps it up to date.
-//! [`nodes`] counts nodes by pool, [`registry_config`] applies the registry settings, [`tls_profile`] reads
-//! the TLS settings, and [`token_review`] asks who calls.
+//! [`nodes`] counts nodes by pool, [`registry_config`] applies the registry settings, and [`token_review`] asks who
+//! calls.
 
 pub mod access;
 pub(crate) mod client;
@@ -17,7 +17,6 @@ pub(crate) mod reflector;
 pub(crate) mod registry_config;
 pub(crate) mod resources;
 pub(crate) mod store;
-pub(crate) mod tls_profile;
 pub(crate) mod token_review;
 
 use std::sync::{Arc, OnceLock};

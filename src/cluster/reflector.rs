@@ -226,7 +226,7 @@ async fn watch_once<T: ObjectSummary>(
         };
         let metadata = object.as_ref();
         let name = metadata.name.clone();
-        *resource_version = metadata.resource_version.clone();
+        *resource_version = metadata.resource_version.clone().unwrap_or_default();
         let summary = T::of(object).filter(|_| !is_deleted);
         if objects.get(&name) != summary.as_ref() {
             let map = Arc::make_mut(objects);
