@@ -71,10 +71,7 @@ pub(super) struct RequestBudget {
 }
 
 /// The part of the budget that a request uses; dropping it gives it back.
-pub(super) struct RequestPermit {
-    _review: OwnedSemaphorePermit,
-    _body: OwnedSemaphorePermit,
-}
+pub(super) type RequestPermit = (OwnedSemaphorePermit, OwnedSemaphorePermit);
 
 impl RequestBudget {
     pub(super) fn new(limits: ConnectionLimits) -> Self {
@@ -96,7 +93,7 @@ impl RequestBudget {
         let kilobytes = u32::try_from(bytes.div_ceil(1024).max(1)).unwrap_or(u32::MAX);
         let body = Arc::clone(&self.body_kilobytes).try_acquire_many_owned(kilobytes);
         let body = body.map_err(|_| busy(format!("{} kB of request bodies", self.limits.body_kilobytes)))?;
-        Ok(RequestPermit { _review: review, _body: body })
+        Ok((review, body))
     }
 }
 

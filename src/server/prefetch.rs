@@ -18,7 +18,7 @@ use crate::server::ServerState;
 
 /// Prefetches until the server stops. Does nothing where no registries are asked.
 pub(crate) async fn watch(state: Arc<ServerState>) {
-    if state.engine.sources().registry().is_none() {
+    if state.parts.engine.sources().registry().is_none() {
         return;
     }
     let forget = Instant::now() + KEPT;
@@ -43,8 +43,8 @@ struct Prefetch {
 
 impl Prefetch {
     async fn look(&mut self, state: &ServerState) {
-        let policy = state.policy.current();
-        let mut facts = state.engine.sources().begin();
+        let policy = state.parts.policy.current();
+        let mut facts = state.parts.engine.sources().begin();
         if let Some(before) = self.answers.take().filter(|_| Instant::now() < self.forget) {
             facts.images = before.images;
             facts.payloads = before.payloads;
@@ -59,7 +59,7 @@ impl Prefetch {
         let step = |facts: &Facts| Step::after(lineage::prefetch_questions(facts, &policy), || ());
         if let Step::Ask(_) = step(&facts) {
             let before = facts.clone();
-            state.engine.complete(&mut facts, &policy, Instant::now() + PATIENCE, step).await;
+            state.parts.engine.complete(&mut facts, &policy, Instant::now() + PATIENCE, step).await;
             log(&before, &facts);
         }
         if facts.images.values().all(is_complete)

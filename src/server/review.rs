@@ -48,12 +48,17 @@ impl ReviewEndpoint {
 /// A review with its decision.
 pub(super) struct Decided {
     pub(super) head: ReviewHead,
+    pub(super) outcome: Outcome,
+    pub(super) response: Response,
+}
+
+/// What the log says of a decision.
+pub(super) struct Outcome {
     pub(super) image: ReviewedImage,
     pub(super) verdict: &'static str,
     /// The rules with findings, separated by commas.
     pub(super) rules: String,
     pub(super) note: String,
-    pub(super) response: Response,
 }
 
 /// The image of a review as the log shows it. Both are empty for an object that is not checked.
@@ -112,24 +117,23 @@ async fn decide(
 ) -> Result<Decided, Rejection> {
     let request = request::accept(state, request).await?;
     match endpoint {
-        ReviewEndpoint::Mutate => webhook::mutate(state, &request).await,
-        ReviewEndpoint::Validate => webhook::validate(state, &request).await,
         ReviewEndpoint::DryRun => dry_run::dry_run(state, &request).await,
+        webhook => webhook::review(state, webhook, &request).await,
     }
 }
 
 fn report(state: &ServerState, endpoint: ReviewEndpoint, decided: Decided, begun: Instant) -> Response {
     let took = begun.elapsed();
-    let mut labels = ReviewLabels::new(endpoint.name(), &decided.head.operation, decided.verdict);
+    let mut labels = ReviewLabels::new(endpoint.name(), &decided.head.operation, decided.outcome.verdict);
     labels.dry_run = decided.head.dry_run;
-    state.metrics.review(labels, took);
+    state.parts.metrics.review(labels, took);
     log(endpoint, &decided, took);
     decided.response
 }
 
 /// Writes the log line, in which whatever comes from the request is cleaned of control characters.
 fn log(endpoint: ReviewEndpoint, decided: &Decided, took: Duration) {
-    let Decided { head, image, verdict, rules, note, response: _ } = decided;
+    let Decided { head, outcome: Outcome { image, verdict, rules, note }, response: _ } = decided;
     tracing::info!(
         endpoint = endpoint.name(),
         uid = shown(&head.uid),
@@ -150,8 +154,8 @@ fn log(endpoint: ReviewEndpoint, decided: &Decided, took: Duration) {
 fn reject(state: &ServerState, endpoint: ReviewEndpoint, rejection: Rejection, begun: Instant) -> Response {
     let mut labels = ReviewLabels::new(endpoint.name(), "", rejection.label());
     labels.dry_run = endpoint == ReviewEndpoint::DryRun;
-    state.metrics.review(labels, begun.elapsed());
-    tracing::warn!(endpoint = endpoint.name(), reason = rejection.message(), "request refused");
+    state.parts.metrics.review(labels, begun.elapsed());
+    tracing::warn!(endpoint = endpoint.name(), reason = rejection.message, "request refused");
     rejection.into_response()
 }
 
@@ -186,7 +190,8 @@ mod tests {
         };
         let image = ReviewedImage { as_written: "quay.io/acme/os:1".into(), digest: "sha256:5".into() };
         let (verdict, rules, note) = ("warn", "floating-tag".into(), "patched".into());
-        let decided = Decided { head, image, verdict, rules, note, response: Response::default() };
+        let outcome = Outcome { image, verdict, rules, note };
+        let decided = Decided { head, outcome, response: Response::default() };
         let text = crate::log::tests::logged(LogFormat::Text, || {
             log(ReviewEndpoint::Mutate, &decided, Duration::from_micros(1250));
         });
