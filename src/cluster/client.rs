@@ -61,7 +61,9 @@ impl ApiClient {
         if plug_in.is_none() && access.config.auth_info.auth_provider.is_none() {
             let certificates = access.config.rustls_client_config().map(drop);
             let token = access.config.auth_layer().map(drop);
-            certificates.and(token).map_err(|error| access.unusable(words(&error, None)))?;
+            certificates
+                .and(token)
+                .map_err(|error| AccessError::unusable(&access.origin, &words(&error, None)))?;
         }
         Ok(Self { config: access.config, server, plug_in, client: Mutex::default() })
     }
