@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use axum::body::Body;
+use axum::body::{Body, HttpBody};
 use axum::http::{HeaderMap, Request, StatusCode, header};
 use axum::response::{AppendHeaders, IntoResponse, Response};
 use http_body_util::BodyExt;
@@ -66,24 +66,18 @@ pub(super) async fn accept(
     let begun = Instant::now();
     let (head, body) = request.into_parts();
     let budget = budget(head.uri.query(), state.parts.timeout)?;
-    let announced = announced(&head.headers)?;
+    let announced = body.size_hint().exact().map(|length| usize::try_from(length).unwrap_or(usize::MAX));
+    if announced > Some(MAX_BYTES) && head.headers.contains_key(header::EXPECT) {
+        // The client waits before it sends.
+        return Err(too_large());
+    }
+    let announced = announced.map(|length| length.min(MAX_BYTES));
     let permit = state.budget.admit(announced.unwrap_or(MAX_BYTES))?;
     let deadline = begun + budget;
     let until = deadline.min(begun + state.parts.limits.body);
     let late = |_| Rejection::new(StatusCode::REQUEST_TIMEOUT, "the request body did not arrive in time");
     let body = timeout_at(until, read(body, announced)).await.map_err(late)??;
     Ok(AcceptedRequest { headers: head.headers, body, deadline, _permit: permit })
-}
-
-/// The `Content-Length`. Fails when it is above the limit and the client waits before it sends.
-fn announced(headers: &HeaderMap) -> Result<Option<usize>, Rejection> {
-    let length =
-        headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
-    match length {
-        Some(length) if length > MAX_BYTES && headers.contains_key(header::EXPECT) => Err(too_large()),
-        Some(length) => Ok(Some(length.min(MAX_BYTES))),
-        None => Ok(None),
-    }
 }
 
 async fn read(mut body: Body, announced: Option<usize>) -> Result<Vec<u8>, Rejection> {
