@@ -11,9 +11,10 @@ use serde_saphyr::Spanned;
 
 use crate::bounded;
 use crate::catalog::{self, Rule};
+use crate::model::digest::Digest;
 use crate::model::image_reference::ImageReference;
 use crate::model::pattern::Pattern;
-use crate::policy::{Exception, Level, Policy, PoolLevels, hash};
+use crate::policy::{Exception, Level, Policy, PoolLevels};
 use crate::text::shown;
 
 /// Parses and validates a policy.
@@ -38,7 +39,7 @@ pub(super) fn parse(text: &str) -> Result<Policy, PolicyErrors> {
     let spec = file.spec;
     let policy = Policy {
         name: file.metadata.name.value,
-        hash: hash(text),
+        hash: Digest::of(text.as_bytes()).as_str()["sha256:".len()..][..16].to_owned(),
         pin: spec.pin.unwrap_or(true),
         on_unknown: spec.on_unknown.map_or(Level::Warn, |text| errors.on_unknown(&text)),
         levels: errors.levels(spec.rules),
@@ -153,7 +154,7 @@ struct ExceptionEntry {
     #[schemars(with = "Vec<String>", length(min = 1))]
     names: Spanned<Vec<String>>,
     /// The rules that do not apply.
-    #[schemars(with = "Vec<RuleName>", length(min = 1))]
+    #[schemars(with = "Vec<String>", length(min = 1), extend("items" = rule_names()))]
     rules: Spanned<Vec<Spanned<String>>>,
     /// Why; shown wherever the exception applies.
     #[schemars(with = "String", length(min = 1))]
@@ -202,17 +203,8 @@ fn ids() -> impl Iterator<Item = &'static str> {
 }
 
 /// The schema of a rule's id.
-struct RuleName;
-
-impl JsonSchema for RuleName {
-    fn schema_name() -> std::borrow::Cow<'static, str> {
-        "RuleName".into()
-    }
-
-    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
-        let ids: Vec<_> = ids().collect();
-        schemars::json_schema!({"type": "string", "enum": ids})
-    }
+fn rule_names() -> serde_json::Value {
+    serde_json::json!({"type": "string", "enum": ids().collect::<Vec<_>>()})
 }
 
 #[derive(Default)]

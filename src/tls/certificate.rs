@@ -44,11 +44,8 @@ struct Pair {
     expiry: i64,
 }
 
-#[derive(Hash)]
-struct PairContent {
-    certificate: Vec<u8>,
-    key: Vec<u8>,
-}
+/// The content of the two files.
+type PairContent = (Vec<u8>, Vec<u8>);
 
 impl ServingCertificate {
     /// Reads a certificate chain and its key, both PEM. Fails when they cannot be used together.
@@ -131,14 +128,14 @@ impl ResolvesServerCert for ServingCertificate {
 
 impl PairFiles {
     fn read(&self) -> Result<PairContent, CertificateError> {
-        Ok(PairContent { certificate: read(&self.certificate)?, key: read(&self.key)? })
+        Ok((read(&self.certificate)?, read(&self.key)?))
     }
 
-    fn pair(&self, content: &PairContent) -> Result<Pair, CertificateError> {
+    fn pair(&self, (certificate, key): &PairContent) -> Result<Pair, CertificateError> {
         let unusable = |path: &Path, reason| CertificateError::Unusable { path: path.to_owned(), reason };
         let of_certificate = |reason| unusable(&self.certificate, reason);
-        let chain = pem::certificate_chain(&content.certificate).map_err(of_certificate)?;
-        let key = pem::private_key(&content.key).map_err(|reason| unusable(&self.key, reason))?;
+        let chain = pem::certificate_chain(certificate).map_err(of_certificate)?;
+        let key = pem::private_key(key).map_err(|reason| unusable(&self.key, reason))?;
         let (begin, expiry) =
             validity(&chain).map_err(|reason| of_certificate(format!("the first certificate {reason}")))?;
         let key = with_key(chain, key).map_err(|error| match error {
