@@ -66,7 +66,7 @@ impl ClusterSource {
     pub fn new(access: ClusterAccess, watch_config: WatchConfig) -> Result<Arc<Self>, AccessError> {
         let changed = Arc::new(Notify::new());
         let stores = Stores::new(&changed);
-        let origin = access.origin().to_owned();
+        let origin = access.origin.clone();
         Ok(Arc::new(Self {
             client: ApiClient::new(access)?,
             origin,

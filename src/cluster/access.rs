@@ -57,18 +57,13 @@ impl ClusterEnvironment {
 #[derive(Clone)]
 pub struct ClusterAccess {
     pub(crate) config: Config,
-    /// Where they were found: a kubeconfig, or the service account of the pod.
+    /// Where they were found, such as `kubeconfig /root/.kube/config`, or the service account of the pod.
     pub(crate) origin: String,
 }
 
 impl fmt::Debug for ClusterAccess {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let server = self.config.cluster_url.to_string();
-        formatter
-            .debug_struct("ClusterAccess")
-            .field("server", &server)
-            .field("origin", &self.origin)
-            .finish()
+        write!(formatter, "ClusterAccess({})", self.origin)
     }
 }
 
@@ -166,11 +161,6 @@ impl ClusterAccess {
         // kube reads it again about once a minute, like the token.
         config.root_cert_file = Some(authority);
         Ok(Some(Self { config, origin }))
-    }
-
-    /// Where the cluster was found, such as `kubeconfig /root/.kube/config`.
-    pub fn origin(&self) -> &str {
-        &self.origin
     }
 }
 

@@ -87,11 +87,12 @@ impl<T: ObjectSummary> Reflector for Store<T> {
     }
 
     fn is_settled(&self) -> bool {
-        self.locked().is_settled
+        let state = self.locked();
+        state.failure.is_some() || state.fact.cause().is_none()
     }
 
     fn unknown(&self) -> Option<Cause> {
-        self.objects().cause().cloned()
+        self.locked().fact.cause().cloned()
     }
 }
 

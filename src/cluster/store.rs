@@ -29,17 +29,15 @@ pub(crate) struct Store<T> {
 
 #[derive(Debug)]
 pub(super) struct StoreState<T> {
-    fact: Fact<ObjectMap<T>>,
-    /// Whether the API server was asked at least once, with whatever outcome.
-    pub(super) is_settled: bool,
+    pub(super) fact: Fact<ObjectMap<T>>,
     /// The failure that lasts, and since when reading fails.
-    failure: Option<(Instant, ApiError)>,
+    pub(super) failure: Option<(Instant, ApiError)>,
 }
 
 impl<T: ObjectSummary> Store<T> {
     pub(crate) fn new(resource: &'static Resource, changed: Arc<Notify>) -> Self {
         let cause = Cause::Cluster { kind: resource.name.to_owned(), reason: "not read yet".to_owned() };
-        let state = StoreState { fact: Fact::Unknown(cause), is_settled: false, failure: None };
+        let state = StoreState { fact: Fact::Unknown(cause), failure: None };
         Self { resource, state: Mutex::new(state), changed }
     }
 
@@ -68,14 +66,13 @@ impl<T: ObjectSummary> Store<T> {
         let kind = self.resource.name;
         if state.failure.take().is_some() {
             tracing::info!(kind, "reading from the cluster works again");
-        } else if state.is_settled {
+        } else {
             match (&state.fact, &fact) {
                 (Fact::Known(_), Fact::Absent) => tracing::info!(kind, "no longer served by the API server"),
                 (Fact::Absent, Fact::Known(_)) => tracing::info!(kind, "now served by the API server"),
                 _ => {}
             }
         }
-        state.is_settled = true;
         state.fact = fact;
         drop(state);
         self.changed.notify_one();
@@ -110,7 +107,6 @@ impl<T: ObjectSummary> Store<T> {
                 Cause::Cluster { kind, reason }
             });
         }
-        state.is_settled = true;
         state.failure = Some((since, failure));
         drop(state);
         self.changed.notify_one();

@@ -185,20 +185,17 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for TrackedStream<S> {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let outcome = Pin::new(&mut self.stream).poll_write(context, bytes);
-        self.activity.wrote(&outcome);
-        outcome
+        self.activity.wrote(outcome)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let outcome = Pin::new(&mut self.stream).poll_flush(context);
-        self.activity.flushed(&outcome);
-        outcome
+        self.activity.flushed(outcome)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let outcome = Pin::new(&mut self.stream).poll_shutdown(context);
-        self.activity.wrote(&outcome);
-        outcome
+        self.activity.wrote(outcome)
     }
 
     fn poll_write_vectored(
@@ -207,8 +204,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for TrackedStream<S> {
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let outcome = Pin::new(&mut self.stream).poll_write_vectored(context, slices);
-        self.activity.wrote(&outcome);
-        outcome
+        self.activity.wrote(outcome)
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -212,19 +212,20 @@ impl Activity {
         self.head_since.store(0, Ordering::Relaxed);
     }
 
-    /// Records the outcome of a write to the client.
-    pub(super) fn wrote<T>(&self, outcome: &Poll<io::Result<T>>) {
+    /// Records the outcome of a write to the client, and returns it.
+    pub(super) fn wrote<T>(&self, outcome: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if outcome.is_pending() {
             self.mark(&self.unread_since);
         }
+        outcome
     }
 
-    /// Records the outcome of a flush, after which the client has read everything.
-    pub(super) fn flushed(&self, outcome: &Poll<io::Result<()>>) {
-        self.wrote(outcome);
+    /// The same for a flush, after which the client has read everything.
+    pub(super) fn flushed(&self, outcome: Poll<io::Result<()>>) -> Poll<io::Result<()>> {
         if outcome.is_ready() && self.unread_since.swap(0, Ordering::Relaxed) != 0 {
             self.idle_since.store(self.age(), Ordering::Relaxed);
         }
+        self.wrote(outcome)
     }
 
     fn mark(&self, since: &AtomicU64) {
