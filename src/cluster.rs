@@ -86,11 +86,6 @@ impl ClusterSource {
         self.snapshot.load_full()
     }
 
-    /// `host:port` of the API server.
-    pub fn server(&self) -> &str {
-        &self.client.server
-    }
-
     /// Tells whether the owner of `token` may create MachineConfigs, by `deadline`. Fails with a message that
     /// says why that is not known.
     pub async fn caller_access(&self, token: &str, deadline: Instant) -> Result<CallerAccess, String> {
@@ -113,7 +108,7 @@ impl ClusterSource {
 
     /// Keeps everything up to date in the background, until the returned tasks are dropped.
     pub fn follow(self: &Arc<Self>, registry: &Arc<RegistryClient>) -> JoinSet<()> {
-        tracing::info!(server = self.server(), origin = self.origin, "watching the cluster");
+        tracing::info!(server = self.client.server, origin = self.origin, "watching the cluster");
         let mut tasks = JoinSet::new();
         for store in self.stores_for(vec![ResourcePurpose::Verdicts, ResourcePurpose::Server], registry) {
             let this = Arc::clone(self);

@@ -174,7 +174,7 @@ impl ApiClient {
         let server = &self.server;
         // Then kube has put the whole body into the message.
         let message =
-            if status.reason == NOT_A_STATUS { "no reason given".to_owned() } else { short(&status.message) };
+            if status.reason == NOT_A_STATUS { "no reason given".to_owned() } else { shown(&status.message) };
         match status.code {
             401 => ApiError::Other(format!(
                 "the API server {server} rejected the credentials (401 Unauthorized)"
@@ -258,15 +258,6 @@ pub(crate) enum ApiError {
     Other(String),
 }
 
-/// The API server's message, safe for a terminal and not too long.
-fn short(message: &str) -> String {
-    let mut text: String = message.chars().take(MAX_MESSAGE).collect();
-    if text.len() < message.len() {
-        text.push('…');
-    }
-    shown(&text)
-}
-
 /// What kube's client reports. The output of a plug-in is left out: it may be a credential.
 fn words(error: &kube::Error, plug_in: Option<&str>) -> String {
     let plug_in = plug_in.unwrap_or("of the kubeconfig");
@@ -310,6 +301,5 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const PLUG_IN_PAUSE: Duration = Duration::from_secs(5);
 /// For one response, which is a page of a list or all events of a watch. An object has up to 1.5 MiB in etcd.
 const MAX_RESPONSE: usize = 64 * 1024 * 1024;
-const MAX_MESSAGE: usize = 400;
 /// kube's reason for an error response that is not a `Status`.
 const NOT_A_STATUS: &str = "Failed to parse error data";
