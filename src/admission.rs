@@ -5,6 +5,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::fmt::Display;
 
 use base64::prelude::{BASE64_STANDARD, Engine};
 use json_patch::Patch;
@@ -85,30 +86,15 @@ impl PassReason {
     }
 }
 
-/// A body that is not an AdmissionReview that can be answered.
+/// A body that is not an AdmissionReview that can be answered: what is wrong with it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum NotAReview {
-    /// The body is empty.
-    #[error("the body is empty; expected an AdmissionReview of admission.k8s.io/v1")]
-    Empty,
-    /// It is not JSON of the right form.
-    #[error("the body is not a valid AdmissionReview: {0}")]
-    Shape(String),
-    /// It is another document.
-    #[error(
-        "the body is `{kind}` of `{api_version}`; expected `AdmissionReview` of `admission.k8s.io/v1`{hint}"
-    )]
-    OtherKind {
-        /// The `apiVersion` that was found.
-        api_version: String,
-        /// The `kind` that was found.
-        kind: String,
-        /// What to do, if known.
-        hint: &'static str,
-    },
-    /// It has no kind, no request, or no uid in the request.
-    #[error("the body is not a valid AdmissionReview: it has no `{0}`")]
-    Missing(&'static str),
+#[error("{0}")]
+pub struct NotAReview(String);
+
+impl NotAReview {
+    fn invalid(fault: impl Display) -> Self {
+        Self(format!("the body is not a valid AdmissionReview: {fault}"))
+    }
 }
 
 /// Decodes a review.
@@ -117,7 +103,8 @@ pub enum NotAReview {
 /// [`Disposition::Unreadable`].
 pub fn decode(body: &[u8]) -> Result<Review, NotAReview> {
     if body.is_empty() {
-        return Err(NotAReview::Empty);
+        let message = "the body is empty; expected an AdmissionReview of admission.k8s.io/v1";
+        return Err(NotAReview(message.to_owned()));
     }
     // Checked as a whole, the text needs no check string by string.
     let envelope = match std::str::from_utf8(body) {
@@ -140,8 +127,7 @@ pub fn decode(body: &[u8]) -> Result<Review, NotAReview> {
 
 /// Decodes a review without its objects, which could not be read, so that the response has the uid.
 fn decode_head(body: &[u8]) -> Result<Review, NotAReview> {
-    let envelope: Envelope<'_, IgnoredAny> =
-        serde_json::from_slice(body).map_err(|error| NotAReview::Shape(error.to_string()))?;
+    let envelope: Envelope<'_, IgnoredAny> = serde_json::from_slice(body).map_err(NotAReview::invalid)?;
     let request = envelope.request()?;
     let head = request.head();
     if let Some(reason) = request.pass_reason() {
@@ -234,7 +220,7 @@ struct UserInfo<'a> {
 impl<'a, O> Envelope<'a, O> {
     fn request(self) -> Result<AdmissionRequestBody<'a, O>, NotAReview> {
         if self.kind.is_empty() && self.api_version.is_empty() {
-            return Err(NotAReview::Missing("kind"));
+            return Err(NotAReview::invalid("it has no `kind`"));
         }
         if self.kind != "AdmissionReview" || self.api_version != API_VERSION {
             let hint = if self.api_version == "admission.k8s.io/v1beta1" {
@@ -242,15 +228,14 @@ impl<'a, O> Envelope<'a, O> {
             } else {
                 ""
             };
-            return Err(NotAReview::OtherKind {
-                api_version: shown(&self.api_version),
-                kind: shown(&self.kind),
-                hint,
-            });
+            let (kind, api_version) = (shown(&self.kind), shown(&self.api_version));
+            return Err(NotAReview(format!(
+                "the body is `{kind}` of `{api_version}`; expected `AdmissionReview` of `{API_VERSION}`{hint}"
+            )));
         }
-        let request = self.request.ok_or(NotAReview::Missing("request"))?;
+        let request = self.request.ok_or_else(|| NotAReview::invalid("it has no `request`"))?;
         if request.uid.is_empty() {
-            return Err(NotAReview::Missing("request.uid"));
+            return Err(NotAReview::invalid("it has no `request.uid`"));
         }
         Ok(request)
     }
@@ -293,11 +278,6 @@ pub struct AdmissionAnswer {
 }
 
 impl AdmissionAnswer {
-    /// Allows the object.
-    pub fn pass() -> Self {
-        Self::default()
-    }
-
     /// Enforces a verdict.
     pub fn enforce(verdict: &Verdict) -> Self {
         let denial: Vec<String> = verdict.at(Level::Deny).map(denial).collect();
@@ -649,7 +629,7 @@ mod tests {
                 },
             })
         );
-        let bare: Value = serde_json::from_slice(&respond("u-1", &AdmissionAnswer::pass())).unwrap();
+        let bare: Value = serde_json::from_slice(&respond("u-1", &AdmissionAnswer::default())).unwrap();
         assert_eq!(bare["response"], json!({"uid": "u-1", "allowed": true}));
     }
 

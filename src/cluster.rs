@@ -6,8 +6,8 @@
 //!
 //! [`access`] finds the cluster and [`client`] sends requests. [`resources`] is the table of what is read,
 //! [`objects`] what is kept of each object, [`store`] what is known, and [`reflector`] keeps it up to date.
-//! [`nodes`] counts nodes by pool, [`registry_config`] applies the registry settings, [`tls_profile`] reads
-//! the TLS settings, and [`token_review`] asks who calls.
+//! [`nodes`] counts nodes by pool, [`registry_config`] applies the registry settings, and [`token_review`] asks who
+//! calls.
 
 pub mod access;
 pub(crate) mod client;
@@ -17,7 +17,6 @@ pub(crate) mod reflector;
 pub(crate) mod registry_config;
 pub(crate) mod resources;
 pub(crate) mod store;
-pub(crate) mod tls_profile;
 pub(crate) mod token_review;
 
 use std::sync::{Arc, OnceLock};
@@ -67,7 +66,7 @@ impl ClusterSource {
     pub fn new(access: ClusterAccess, watch_config: WatchConfig) -> Result<Arc<Self>, AccessError> {
         let changed = Arc::new(Notify::new());
         let stores = Stores::new(&changed);
-        let origin = access.origin().to_owned();
+        let origin = access.origin.clone();
         Ok(Arc::new(Self {
             client: ApiClient::new(access)?,
             origin,
@@ -85,11 +84,6 @@ impl ClusterSource {
     /// What is known of the cluster now. Only copies a pointer.
     pub fn facts(&self) -> Arc<Cluster> {
         self.snapshot.load_full()
-    }
-
-    /// `host:port` of the API server.
-    pub fn server(&self) -> &str {
-        self.client.server()
     }
 
     /// Tells whether the owner of `token` may create MachineConfigs, by `deadline`. Fails with a message that
@@ -114,7 +108,7 @@ impl ClusterSource {
 
     /// Keeps everything up to date in the background, until the returned tasks are dropped.
     pub fn follow(self: &Arc<Self>, registry: &Arc<RegistryClient>) -> JoinSet<()> {
-        tracing::info!(server = self.server(), origin = self.origin, "watching the cluster");
+        tracing::info!(server = self.client.server, origin = self.origin, "watching the cluster");
         let mut tasks = JoinSet::new();
         for store in self.stores_for(vec![ResourcePurpose::Verdicts, ResourcePurpose::Server], registry) {
             let this = Arc::clone(self);

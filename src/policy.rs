@@ -8,7 +8,6 @@ pub mod file;
 use jiff::civil::Date;
 
 use crate::catalog::Rule;
-use crate::model::digest::Digest;
 use crate::model::image_reference::ImageReference;
 use crate::model::pattern::Pattern;
 
@@ -160,12 +159,6 @@ impl Exception {
 
 fn find(levels: &[(&'static Rule, Level)], rule: &Rule) -> Option<Level> {
     levels.iter().find(|(named, _)| std::ptr::eq(*named, rule)).map(|(_, level)| *level)
-}
-
-/// The first sixteen hex digits of the sha256 of a policy's text.
-fn hash(text: &str) -> String {
-    let digest = Digest::of(text.as_bytes());
-    digest.as_str()["sha256:".len()..][..16].to_owned()
 }
 
 const RECOMMENDED: &str = include_str!("../policies/recommended.yaml");

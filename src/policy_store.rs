@@ -60,6 +60,7 @@ fn read(path: &Path) -> Result<String, PolicyFileError> {
 fn parse(path: &Path, text: &str) -> Result<Policy, PolicyFileError> {
     Policy::parse(text).map_err(|errors| {
         let lines: Vec<_> = errors
+            .0
             .iter()
             .map(|error| format!("{}:{}: {}", path.display(), error.line, error.message))
             .collect();

@@ -21,8 +21,8 @@ mod webhook;
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum::Router;
@@ -52,7 +52,7 @@ pub struct Parts {
     /// The policy in use.
     pub policy: PolicyStore,
     /// The certificate of both addresses.
-    pub certificate: ServingCertificate,
+    pub certificate: Arc<ServingCertificate>,
     /// The CA that issues the certificates of the webhooks' clients; `None` accepts clients without one.
     pub client_authority: Option<ClientAuthority>,
     /// The TLS versions and cipher suites; `None` follows the cluster, or the default where it says nothing.
@@ -70,14 +70,9 @@ pub struct Parts {
 /// The state that handlers share.
 #[derive(Debug)]
 pub(crate) struct ServerState {
-    engine: Engine,
-    policy: PolicyStore,
-    certificate: Arc<ServingCertificate>,
-    tls_settings: TlsSettings,
-    metrics: Arc<Metrics>,
-    dry_run: DryRunAccess,
-    timeout: Duration,
-    limits: ConnectionLimits,
+    parts: Parts,
+    /// `None` when flags set them, and nothing changes.
+    tls_settings: Option<TlsSettings>,
     budget: RequestBudget,
     draining: AtomicBool,
 }
@@ -93,32 +88,20 @@ pub struct Server {
 impl Server {
     /// Binds both addresses. Port 0 takes a free port.
     pub async fn bind(parts: Parts, listen: SocketAddr, admin_listen: SocketAddr) -> Result<Self, BindError> {
-        let certificate = Arc::new(parts.certificate);
         let protocol = parts.protocol.clone().unwrap_or_default();
-        let endpoint =
-            |client_authority| TlsEndpoint::new(Arc::clone(&certificate), client_authority, &protocol);
-        let tls = Arc::new(endpoint(parts.client_authority.as_ref())?);
-        let admin_tls = Arc::new(endpoint(None)?);
-        let tls_settings = match parts.protocol {
-            Some(_) => TlsSettings::Fixed,
-            None => TlsSettings::of_cluster([Arc::clone(&tls), Arc::clone(&admin_tls)]),
+        let endpoint = |client_authority| {
+            TlsEndpoint::new(Arc::clone(&parts.certificate), client_authority, &protocol).map(Arc::new)
         };
+        let (tls, admin_tls) = (endpoint(parts.client_authority.as_ref())?, endpoint(None)?);
+        let endpoints = [Arc::clone(&tls), Arc::clone(&admin_tls)];
+        let tls_settings =
+            parts.protocol.is_none().then(|| TlsSettings { endpoints, last: Mutex::default() });
         parts.metrics.policy(&parts.policy.current());
-        parts.metrics.certificate_expiry(certificate.expiry());
-        reload::log_fault(&certificate);
+        parts.metrics.certificate_expiry(parts.certificate.expiry());
+        reload::log_fault(&parts.certificate);
         let limits = parts.limits;
-        let state = Arc::new(ServerState {
-            engine: parts.engine,
-            policy: parts.policy,
-            certificate,
-            tls_settings,
-            metrics: parts.metrics,
-            dry_run: parts.dry_run,
-            timeout: parts.timeout,
-            limits,
-            budget: RequestBudget::new(limits),
-            draining: AtomicBool::new(false),
-        });
+        let (budget, draining) = (RequestBudget::new(limits), AtomicBool::new(false));
+        let state = Arc::new(ServerState { parts, tls_settings, budget, draining });
         let (routes, admin_routes) = (routes(&state), health::routes(Arc::clone(&state)));
         Ok(Self {
             webhooks: Listener::bind(listen, tls, routes, limits).await?,
@@ -139,36 +122,34 @@ impl Server {
 
     /// Serves until `stop` says how to stop, then finishes the requests in progress.
     pub async fn serve(self, stop: impl Future<Output = Shutdown>) {
-        let (closing, closed) = watch::channel(false);
-        let (admin_closing, admin_closed) = watch::channel(false);
         // Until the end of this function.
-        let _following = self.state.engine.sources().follow_cluster();
-        let reload = tokio::spawn(reload::watch(Arc::clone(&self.state)));
-        let prefetch = tokio::spawn(prefetch::watch(Arc::clone(&self.state)));
-        let webhooks = tokio::spawn(self.webhooks.serve(closed));
-        let admin = tokio::spawn(self.admin.serve(admin_closed));
+        let mut background = self.state.parts.engine.sources().follow_cluster();
+        background.spawn(reload::watch(Arc::clone(&self.state)));
+        background.spawn(prefetch::watch(Arc::clone(&self.state)));
+        let listeners = [("webhooks", self.webhooks), ("admin", self.admin)].map(|(name, listener)| {
+            let (closing, closed) = watch::channel(false);
+            (name, closing, tokio::spawn(listener.serve(closed)))
+        });
         let shutdown = stop.await;
         self.state.draining.store(true, Ordering::Relaxed);
         if shutdown == Shutdown::AfterLingering {
             // Whatever routes to this server takes a moment to see that it is no longer ready.
             #[expect(clippy::disallowed_methods, reason = "no event tells that routing has changed")]
-            tokio::time::sleep(self.state.limits.linger).await;
+            tokio::time::sleep(self.state.parts.limits.linger).await;
         }
-        for (name, closing, listener) in [("webhooks", closing, webhooks), ("admin", admin_closing, admin)] {
+        for (name, closing, listener) in listeners {
             let _ = closing.send(true);
             if let Err(error) = listener.await {
                 tracing::error!(%error, name, "a listener failed");
             }
         }
-        reload.abort();
-        prefetch.abort();
     }
 }
 
 fn routes(state: &Arc<ServerState>) -> Router {
     let mut routes = Router::new();
     for endpoint in ReviewEndpoint::ALL {
-        if endpoint != ReviewEndpoint::DryRun || state.dry_run != DryRunAccess::Off {
+        if endpoint != ReviewEndpoint::DryRun || state.parts.dry_run != DryRunAccess::Off {
             let answer = move |State(state): State<Arc<ServerState>>, request| async move {
                 review::answer(&state, endpoint, request).await
             };

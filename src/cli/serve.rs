@@ -43,7 +43,7 @@ async fn serve(options: &ServeArgs) -> anyhow::Result<()> {
     let parts = Parts {
         engine: Engine::new(sources),
         policy,
-        certificate: certificate(options)?,
+        certificate: Arc::new(certificate(options)?),
         client_authority,
         protocol: protocol(options),
         metrics,

@@ -57,18 +57,13 @@ impl ClusterEnvironment {
 #[derive(Clone)]
 pub struct ClusterAccess {
     pub(crate) config: Config,
-    /// Where they were found: a kubeconfig, or the service account of the pod.
+    /// Where they were found, such as `kubeconfig /root/.kube/config`, or the service account of the pod.
     pub(crate) origin: String,
 }
 
 impl fmt::Debug for ClusterAccess {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let server = self.config.cluster_url.to_string();
-        formatter
-            .debug_struct("ClusterAccess")
-            .field("server", &server)
-            .field("origin", &self.origin)
-            .finish()
+        write!(formatter, "ClusterAccess({})", self.origin)
     }
 }
 
@@ -97,15 +92,18 @@ impl ClusterAccess {
         let usual = environment.home.as_ref().map(|home| home.join(".kube/config"));
         match (usual.filter(|path| path.exists()), &choice.context) {
             (Some(path), context) => Self::from_files(&[path], context.as_deref()).map(Some),
-            (None, Some(context)) => Err(AccessError::ContextWithoutFile { context: shown(context) }),
+            (None, Some(context)) => Err(AccessError(format!(
+                "--context `{}`: there is no kubeconfig; name one with --kubeconfig",
+                shown(context)
+            ))),
             (None, None) => Self::of_pod(environment),
         }
     }
 
     fn from_files(files: &[PathBuf], context: Option<&str>) -> Result<Self, AccessError> {
         let names: Vec<_> = files.iter().map(|path| path.display().to_string()).collect();
-        let file = names.join(":");
-        let unusable = |fault: String| AccessError::Unusable { origin: format!("kubeconfig {file}"), fault };
+        let origin = format!("kubeconfig {}", names.join(":"));
+        let unusable = |fault: String| AccessError::unusable(&origin, &fault);
         let mut kubeconfig = Kubeconfig::default();
         for path in files {
             // The first file that sets a value takes precedence.
@@ -118,18 +116,15 @@ impl ClusterAccess {
         let Some(chosen) = chosen.filter(|name| !name.is_empty()) else {
             return Err(unusable(format!("no context is selected; select one with --context ({known})")));
         };
-        if !kubeconfig.contexts.iter().any(|context| context.name == chosen && context.context.is_some()) {
+        let context = kubeconfig.contexts.iter().find(|named| named.name == chosen);
+        let Some(context) = context.and_then(|named| named.context.as_ref()) else {
             let name = shown(&chosen);
             return Err(unusable(format!(
                 "there is no context `{name}`; select another with --context ({known})"
             )));
-        }
-        let cluster = {
-            let context = kubeconfig.contexts.iter().find(|context| context.name == chosen);
-            let cluster = context.and_then(|named| Some(named.context.as_ref()?.cluster.as_str()));
-            let cluster = kubeconfig.clusters.iter().find(|named| Some(named.name.as_str()) == cluster);
-            cluster.and_then(|named| named.cluster.clone())
         };
+        let cluster = kubeconfig.clusters.iter().find(|named| named.name == context.cluster);
+        let cluster = cluster.and_then(|named| named.cluster.clone());
         let has_proxy = cluster.as_ref().is_some_and(|cluster| cluster.proxy_url.is_some());
         kubeconfig.current_context = Some(chosen.clone());
         let in_context = |fault: String| unusable(format!("context `{}`: {fault}", shown(&chosen)));
@@ -140,7 +135,7 @@ impl ClusterAccess {
         if !has_proxy && !wants_proxy(&config.cluster_url) {
             config.proxy_url = None;
         }
-        Ok(Self { config, origin: format!("kubeconfig {file}") })
+        Ok(Self { config, origin })
     }
 
     /// The service account that the kubelet mounts into a pod. `None` outside a pod, and in a pod without one.
@@ -151,7 +146,7 @@ impl ClusterAccess {
             return Ok(None);
         }
         let origin = format!("service account in {}", environment.account.display());
-        let unusable = |fault: String| AccessError::Unusable { origin: origin.clone(), fault };
+        let unusable = |fault: String| AccessError::unusable(&origin, &fault);
         let host = if host.contains(':') { format!("[{host}]") } else { host.clone() };
         let url = format!("https://{host}:{port}");
         let url =
@@ -167,22 +162,11 @@ impl ClusterAccess {
         config.root_cert_file = Some(authority);
         Ok(Some(Self { config, origin }))
     }
-
-    /// Where the cluster was found, such as `kubeconfig /root/.kube/config`.
-    pub fn origin(&self) -> &str {
-        &self.origin
-    }
-
-    pub(crate) fn unusable(&self, fault: String) -> AccessError {
-        AccessError::Unusable { origin: self.origin.clone(), fault }
-    }
 }
 
 fn read(path: &Path) -> Result<Kubeconfig, AccessError> {
-    Kubeconfig::read_from(path).map_err(|error| AccessError::Unusable {
-        origin: format!("kubeconfig {}", path.display()),
-        fault: words(&error),
-    })
+    Kubeconfig::read_from(path)
+        .map_err(|error| AccessError::unusable(&format!("kubeconfig {}", path.display()), &words(&error)))
 }
 
 /// Checks the CA certificates of the API server. kube would report an error in them without the line. Inline
@@ -253,23 +237,15 @@ fn wants_proxy(url: &Uri) -> bool {
     !is_loopback && Matcher::from_env().intercept(url).is_some()
 }
 
-/// A cluster that cannot be used.
+/// A cluster that cannot be used: where it was found, what is wrong there, and what to do.
 #[derive(Debug, thiserror::Error)]
-pub enum AccessError {
-    /// A kubeconfig or an account cannot be used.
-    #[error("{origin}: {fault}\n  help: to run without a cluster, use `--no-cluster`")]
-    Unusable {
-        /// The kubeconfig or service account.
-        origin: String,
-        /// What is wrong in it.
-        fault: String,
-    },
-    /// A context was selected, and there is no kubeconfig.
-    #[error("--context `{context}`: there is no kubeconfig; name one with --kubeconfig")]
-    ContextWithoutFile {
-        /// The context.
-        context: String,
-    },
+#[error("{0}")]
+pub struct AccessError(String);
+
+impl AccessError {
+    pub(crate) fn unusable(origin: &str, fault: &str) -> Self {
+        Self(format!("{origin}: {fault}\n  help: to run without a cluster, use `--no-cluster`"))
+    }
 }
 
 const ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";

@@ -5,10 +5,12 @@
 
 use std::fmt::{self, Debug};
 use std::pin::pin;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use axum::http::Response;
-use futures_util::{AsyncReadExt, Stream, StreamExt};
+use futures_util::future::{BoxFuture, Shared};
+use futures_util::{AsyncReadExt, FutureExt, Stream, StreamExt};
 use http_body_util::{LengthLimitError, Limited};
 use kube::api::{Api, ListParams, ObjectList, PostParams, WatchEvent, WatchParams};
 use kube::client::{AuthError, ClientBuilder, ConfigExt};
@@ -16,8 +18,6 @@ use kube::core::{Request, Status};
 use kube::{Client, Resource};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tokio::sync::Mutex;
-use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
 use tower::util::MapResponseLayer;
 use tracing::Dispatch;
@@ -31,25 +31,15 @@ use crate::text::shown;
 pub(crate) struct ApiClient {
     config: kube::Config,
     /// `host:port` of the API server, for messages.
-    server: String,
+    pub(crate) server: String,
     /// The command of the exec plug-in.
     plug_in: Option<String>,
-    state: Mutex<ClientState>,
+    /// Built, or being built, for which an exec plug-in may be running. All callers wait for this one.
+    client: Mutex<Option<Shared<BoxFuture<'static, BuiltClient>>>>,
 }
 
-enum ClientState {
-    NotBuilt,
-    /// Being built, for which an exec plug-in may be running. All callers wait for this one.
-    Building(JoinHandle<Result<Client, String>>),
-    Ready {
-        client: Client,
-        since: Instant,
-    },
-    Failed {
-        reason: String,
-        until: Instant,
-    },
-}
+/// A client, or why there is none, and since when.
+type BuiltClient = (Result<Client, String>, Instant);
 
 impl ApiClient {
     /// Prepares a client. What is wrong with the configuration is reported at once, unless only running an
@@ -71,14 +61,11 @@ impl ApiClient {
         if plug_in.is_none() && access.config.auth_info.auth_provider.is_none() {
             let certificates = access.config.rustls_client_config().map(drop);
             let token = access.config.auth_layer().map(drop);
-            certificates.and(token).map_err(|error| access.unusable(words(&error, None)))?;
+            certificates
+                .and(token)
+                .map_err(|error| AccessError::unusable(&access.origin, &words(&error, None)))?;
         }
-        Ok(Self { config: access.config, server, plug_in, state: Mutex::new(ClientState::NotBuilt) })
-    }
-
-    /// `host:port` of the API server.
-    pub(crate) fn server(&self) -> &str {
-        &self.server
+        Ok(Self { config: access.config, server, plug_in, client: Mutex::default() })
     }
 
     /// One page of a list.
@@ -149,21 +136,18 @@ impl ApiClient {
         // kube logs the whole body of a response that it cannot decode, and that may hold a secret.
         let call = call(client).with_subscriber(Dispatch::none());
         let Ok(outcome) = timeout_at(deadline, call).await else { return Err(self.out_of_time()) };
-        match outcome.map_err(|error| self.failure(&error)) {
-            Err(failure @ ApiError::Unauthorized { .. }) => {
-                self.forget_client().await;
-                Err(failure)
-            }
-            outcome => outcome,
+        if matches!(&outcome, Err(kube::Error::Api(status)) if status.code == 401) {
+            self.forget_client();
         }
+        outcome.map_err(|error| self.failure(&error))
     }
 
     pub(crate) fn out_of_time(&self) -> ApiError {
-        ApiError::OutOfTime { server: self.server.clone() }
+        ApiError::Other(format!("the API server {} did not answer in time", self.server))
     }
 
-    pub(crate) fn invalid(&self, reason: String) -> ApiError {
-        ApiError::InvalidResponse { server: self.server.clone(), reason }
+    pub(crate) fn invalid(&self, reason: &str) -> ApiError {
+        ApiError::Other(format!("the API server {} returned an invalid response: {reason}", self.server))
     }
 
     fn failure(&self, error: &kube::Error) -> ApiError {
@@ -172,93 +156,75 @@ impl ApiClient {
             // The text of the error quotes the response.
             kube::Error::SerdeError(error) => {
                 let (line, column) = (error.line(), error.column());
-                self.invalid(format!("unexpected JSON at line {line}, column {column}"))
+                self.invalid(&format!("unexpected JSON at line {line}, column {column}"))
             }
-            kube::Error::FromUtf8(_) => self.invalid("it is not UTF-8".to_owned()),
+            kube::Error::FromUtf8(_) => self.invalid("it is not UTF-8"),
             error if errors::chain(error).any(|error| error.is::<LengthLimitError>()) => {
-                self.invalid(format!("more than {MAX_RESPONSE} bytes"))
+                self.invalid(&format!("more than {MAX_RESPONSE} bytes"))
             }
-            error => ApiError::Unreachable {
-                server: self.server.clone(),
-                reason: words(error, self.plug_in.as_deref()),
-            },
+            error => {
+                let reason = words(error, self.plug_in.as_deref());
+                ApiError::Other(format!("cannot reach the API server {}: {reason}", self.server))
+            }
         }
     }
 
     /// The error that a `meta/v1 Status` reports.
     pub(crate) fn status_error(&self, status: &Status) -> ApiError {
-        let server = self.server.clone();
+        let server = &self.server;
         // Then kube has put the whole body into the message.
         let message =
-            if status.reason == NOT_A_STATUS { "no reason given".to_owned() } else { short(&status.message) };
+            if status.reason == NOT_A_STATUS { "no reason given".to_owned() } else { shown(&status.message) };
         match status.code {
-            401 => ApiError::Unauthorized { server },
-            403 => ApiError::Forbidden { message },
+            401 => ApiError::Other(format!(
+                "the API server {server} rejected the credentials (401 Unauthorized)"
+            )),
+            403 => ApiError::Forbidden(message),
             404 => ApiError::NotServed,
             410 => ApiError::Gone,
-            code => ApiError::Status { server, code, message },
+            code => ApiError::Other(format!("the API server {server} returned {code}: {message}")),
         }
     }
 
-    /// The client, built again when its certificate has expired.
+    /// The client, built again when its certificate has expired, and some time after it could not be built.
     async fn client(&self, deadline: Instant) -> Result<Client, ApiError> {
-        let Ok(mut state) = timeout_at(deadline, self.state.lock()).await else {
-            return Err(self.still_building());
+        let client = self
+            .built_client(|(outcome, since)| match outcome {
+                Ok(client) => client.valid_until().is_some_and(|end| end <= jiff::Timestamp::now()),
+                Err(_) => since.elapsed() >= PLUG_IN_PAUSE,
+            })
+            .get_or_insert_with(|| {
+                let (config, plug_in) = (self.config.clone(), self.plug_in.clone());
+                let build = move || build(config).map_err(|error| words(&error, plug_in.as_deref()));
+                let task = tokio::task::spawn_blocking(build);
+                let built = async { task.await.unwrap_or_else(|error| Err(error.to_string())) };
+                built.map(|outcome| (outcome, Instant::now())).boxed().shared()
+            })
+            .clone();
+        let reason = match (timeout_at(deadline, client).await, &self.plug_in) {
+            (Ok((Ok(client), _)), _) => return Ok(client),
+            (Ok((Err(reason), _)), _) => reason,
+            (Err(_), Some(command)) => format!("the exec plug-in `{command}` has not answered yet"),
+            (Err(_), None) => return Err(self.out_of_time()),
         };
-        loop {
-            match &mut *state {
-                ClientState::Ready { client, .. } => {
-                    let has_expired = client.valid_until().is_some_and(|end| end <= jiff::Timestamp::now());
-                    if !has_expired {
-                        return Ok(client.clone());
-                    }
-                    *state = ClientState::NotBuilt;
-                }
-                ClientState::Failed { reason, until } => {
-                    if Instant::now() < *until {
-                        return Err(ApiError::NoCredentials { reason: reason.clone() });
-                    }
-                    *state = ClientState::NotBuilt;
-                }
-                ClientState::NotBuilt => {
-                    let (config, plug_in) = (self.config.clone(), self.plug_in.clone());
-                    *state = ClientState::Building(tokio::task::spawn_blocking(move || {
-                        build(config).map_err(|error| words(&error, plug_in.as_deref()))
-                    }));
-                }
-                ClientState::Building(task) => {
-                    let outcome = match timeout_at(deadline, task).await {
-                        Err(_) => return Err(self.still_building()),
-                        Ok(Err(error)) => Err(error.to_string()),
-                        Ok(Ok(outcome)) => outcome,
-                    };
-                    *state = match outcome {
-                        Ok(client) => ClientState::Ready { client, since: Instant::now() },
-                        Err(reason) => ClientState::Failed { reason, until: Instant::now() + PLUG_IN_PAUSE },
-                    };
-                }
-            }
-        }
+        Err(ApiError::Other(format!("no credentials for the API server: {reason}")))
     }
 
     /// Lets the next request run the exec plug-in again, whose credentials were rejected.
-    async fn forget_client(&self) {
-        if self.plug_in.is_none() {
-            return;
-        }
-        let mut state = self.state.lock().await;
-        if matches!(&*state, ClientState::Ready { since, .. } if since.elapsed() > PLUG_IN_PAUSE) {
-            *state = ClientState::NotBuilt;
+    fn forget_client(&self) {
+        if self.plug_in.is_some() {
+            drop(self.built_client(|(outcome, since)| outcome.is_ok() && since.elapsed() > PLUG_IN_PAUSE));
         }
     }
 
-    fn still_building(&self) -> ApiError {
-        match &self.plug_in {
-            Some(command) => ApiError::NoCredentials {
-                reason: format!("the exec plug-in `{command}` has not answered yet"),
-            },
-            None => self.out_of_time(),
-        }
+    /// The client, unless it is built and `is_over`.
+    fn built_client(
+        &self,
+        is_over: impl Fn(&BuiltClient) -> bool,
+    ) -> MutexGuard<'_, Option<Shared<BoxFuture<'static, BuiltClient>>>> {
+        let mut client = self.client.lock().unwrap_or_else(PoisonError::into_inner);
+        client.take_if(|client| client.peek().is_some_and(is_over));
+        client
     }
 }
 
@@ -284,65 +250,12 @@ pub(crate) enum ApiError {
     /// The resource version of a watch, or the token of a page, is too old.
     #[error("the resource version is too old")]
     Gone,
-    /// The account lacks a right.
-    #[error("{message}")]
-    Forbidden {
-        /// The API server's message, which names verb, resource and account.
-        message: String,
-    },
-    /// The credentials are not valid.
-    #[error("the API server {server} rejected the credentials (401 Unauthorized)")]
-    Unauthorized {
-        /// `host:port`.
-        server: String,
-    },
-    /// Another HTTP status.
-    #[error("the API server {server} returned {code}: {message}")]
-    Status {
-        /// `host:port`.
-        server: String,
-        /// The HTTP status.
-        code: u16,
-        /// The API server's message.
-        message: String,
-    },
-    /// There is no connection.
-    #[error("cannot reach the API server {server}: {reason}")]
-    Unreachable {
-        /// `host:port`.
-        server: String,
-        /// What the network reported.
-        reason: String,
-    },
-    /// The deadline passed.
-    #[error("the API server {server} did not answer in time")]
-    OutOfTime {
-        /// `host:port`.
-        server: String,
-    },
-    /// The response does not follow the protocol.
-    #[error("the API server {server} returned an invalid response: {reason}")]
-    InvalidResponse {
-        /// `host:port`.
-        server: String,
-        /// What is wrong.
-        reason: String,
-    },
-    /// The exec plug-in gave no credentials.
-    #[error("no credentials for the API server: {reason}")]
-    NoCredentials {
-        /// What happened.
-        reason: String,
-    },
-}
-
-/// The API server's message, safe for a terminal and not too long.
-fn short(message: &str) -> String {
-    let mut text: String = message.chars().take(MAX_MESSAGE).collect();
-    if text.len() < message.len() {
-        text.push('…');
-    }
-    shown(&text)
+    /// The account lacks a right: the API server's message, which names verb, resource and account.
+    #[error("{0}")]
+    Forbidden(String),
+    /// Nothing that callers distinguish: the message.
+    #[error("{0}")]
+    Other(String),
 }
 
 /// What kube's client reports. The output of a plug-in is left out: it may be a credential.
@@ -388,6 +301,5 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const PLUG_IN_PAUSE: Duration = Duration::from_secs(5);
 /// For one response, which is a page of a list or all events of a watch. An object has up to 1.5 MiB in etcd.
 const MAX_RESPONSE: usize = 64 * 1024 * 1024;
-const MAX_MESSAGE: usize = 400;
 /// kube's reason for an error response that is not a `Status`.
 const NOT_A_STATUS: &str = "Failed to parse error data";

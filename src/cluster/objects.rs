@@ -1,21 +1,23 @@
 //! Kubernetes objects as the API server sends them, and what is kept of each.
 //!
 //! Only the fields that are named here are decoded. Everything else, above all Ignition configs and pull
-//! secrets, is skipped while the JSON is read and is never kept.
+//! secrets, is skipped while the JSON is read and is never kept. A field may be `null`, which controllers written
+//! in Go send for empty lists and maps, and so it is an `Option` even where there is always a value.
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Debug};
 
 use base64::prelude::{BASE64_STANDARD, Engine};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, OwnerReference};
+use serde::Deserialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
-use serde::{Deserialize, Deserializer};
 
 use crate::model::facts::cluster::{
     ClusterVersion, ControllerConfig, HistoryEntry, MachineConfigSummary, OsImageUrl, Pool, Release,
     Requirement, RolloutState, Selector, Streams,
 };
 use crate::model::facts::{Cause, Fact};
+use crate::tls::profile::Profile;
 
 /// What is kept of an object.
 pub(crate) trait ObjectSummary: Clone + Debug + PartialEq + Send + Sync + 'static {
@@ -28,16 +30,11 @@ pub(crate) trait ObjectSummary: Clone + Debug + PartialEq + Send + Sync + 'stati
 
 /// An object of which the metadata is decoded, and the members whose type is not [`IgnoredAny`].
 #[derive(Clone, Deserialize)]
-#[serde(bound(deserialize = "Spec: Default + Deserialize<'de>, Status: Default + Deserialize<'de>, \
-                             Data: Default + Deserialize<'de>"))]
 pub(crate) struct ApiObject<Spec, Status = IgnoredAny, Data = IgnoredAny> {
     pub(crate) metadata: ObjectMetadata,
-    #[serde(default, deserialize_with = "nullable")]
-    pub(crate) spec: Spec,
-    #[serde(default, deserialize_with = "nullable")]
-    pub(crate) status: Status,
-    #[serde(default, deserialize_with = "nullable")]
-    pub(crate) data: Data,
+    pub(crate) spec: Option<Spec>,
+    pub(crate) status: Option<Status>,
+    pub(crate) data: Option<Data>,
 }
 
 pub(crate) type WithStatus<Status> = ApiObject<IgnoredAny, Status>;
@@ -48,22 +45,10 @@ pub(crate) type WithData = ApiObject<IgnoredAny, IgnoredAny, BTreeMap<String, St
 #[serde(rename_all = "camelCase")]
 pub(crate) struct ObjectMetadata {
     pub(crate) name: String,
-    #[serde(default)]
-    pub(crate) resource_version: String,
-    #[serde(default, deserialize_with = "nullable")]
-    labels: BTreeMap<String, String>,
-    #[serde(default, deserialize_with = "nullable")]
-    annotations: BTreeMap<String, String>,
-    #[serde(default, deserialize_with = "nullable")]
-    owner_references: Vec<OwnerReference>,
-}
-
-#[derive(Clone, Deserialize)]
-struct OwnerReference {
-    #[serde(default)]
-    kind: String,
-    #[serde(default)]
-    controller: bool,
+    pub(crate) resource_version: Option<String>,
+    labels: Option<BTreeMap<String, String>>,
+    annotations: Option<BTreeMap<String, String>>,
+    owner_references: Option<Vec<OwnerReference>>,
 }
 
 impl<Spec, Status, Data> AsRef<ObjectMetadata> for ApiObject<Spec, Status, Data> {
@@ -72,37 +57,23 @@ impl<Spec, Status, Data> AsRef<ObjectMetadata> for ApiObject<Spec, Status, Data>
     }
 }
 
-/// Reads `null` as the default: controllers written in Go send it for empty lists and maps.
-pub(crate) fn nullable<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(
-    deserializer: D,
-) -> Result<T, D::Error> {
-    Option::<T>::deserialize(deserializer).map(Option::unwrap_or_default)
-}
-
 #[derive(Clone, Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
+#[serde(rename_all = "camelCase")]
 pub(crate) struct ClusterVersionStatus {
-    #[serde(deserialize_with = "nullable")]
-    desired: ReleaseFields,
-    #[serde(deserialize_with = "nullable")]
-    history: Vec<HistoryFields>,
-    #[serde(deserialize_with = "nullable")]
-    available_updates: Vec<ReleaseFields>,
+    desired: Option<ReleaseFields>,
+    history: Option<Vec<HistoryFields>>,
+    available_updates: Option<Vec<ReleaseFields>>,
 }
 
 #[derive(Clone, Default, Deserialize)]
-#[serde(default)]
 struct ReleaseFields {
-    #[serde(deserialize_with = "nullable")]
-    version: String,
-    #[serde(deserialize_with = "nullable")]
-    image: String,
+    version: Option<String>,
+    image: Option<String>,
 }
 
 #[derive(Clone, Deserialize)]
 struct HistoryFields {
-    #[serde(default, deserialize_with = "nullable")]
-    state: String,
+    state: Option<String>,
     #[serde(flatten)]
     release: ReleaseFields,
 }
@@ -111,25 +82,31 @@ impl ObjectSummary for ClusterVersion {
     type Object = WithStatus<ClusterVersionStatus>;
 
     fn of(WithStatus { status, .. }: Self::Object) -> Option<Self> {
-        let release = |ReleaseFields { version, image }| Release { version, image };
-        let history = status.history.into_iter().map(|entry| HistoryEntry {
+        let status = status.unwrap_or_default();
+        let release = |ReleaseFields { version, image }| Release {
+            version: version.unwrap_or_default(),
+            image: image.unwrap_or_default(),
+        };
+        let history = status.history.into_iter().flatten().map(|entry| HistoryEntry {
             release: release(entry.release),
-            // The only other state is `Partial`.
-            state: if entry.state == "Completed" { RolloutState::Completed } else { RolloutState::Partial },
+            state: match entry.state.as_deref() {
+                Some("Completed") => RolloutState::Completed,
+                // The only other state is `Partial`.
+                _ => RolloutState::Partial,
+            },
         });
         Some(Self {
             history: history.collect(),
-            desired: release(status.desired),
-            available: status.available_updates.into_iter().map(release).collect(),
+            desired: release(status.desired.unwrap_or_default()),
+            available: status.available_updates.into_iter().flatten().map(release).collect(),
         })
     }
 }
 
-#[derive(Clone, Default, Deserialize)]
-#[serde(default)]
+#[derive(Clone, Deserialize)]
 pub(crate) struct ControllerConfigSpec {
-    #[serde(rename = "baseOSContainerImage", deserialize_with = "nullable")]
-    base_os_container_image: String,
+    #[serde(rename = "baseOSContainerImage")]
+    base_os_container_image: Option<String>,
 }
 
 impl ObjectSummary for ControllerConfig {
@@ -137,7 +114,7 @@ impl ObjectSummary for ControllerConfig {
 
     fn of(ApiObject { mut metadata, spec, .. }: Self::Object) -> Option<Self> {
         Some(Self {
-            base_os_container_image: spec.base_os_container_image,
+            base_os_container_image: spec.and_then(|spec| spec.base_os_container_image).unwrap_or_default(),
             release_version: metadata.take_annotation(RELEASE_VERSION),
         })
     }
@@ -146,7 +123,8 @@ impl ObjectSummary for ControllerConfig {
 impl ObjectSummary for OsImageUrl {
     type Object = WithData;
 
-    fn of(WithData { mut data, .. }: Self::Object) -> Option<Self> {
+    fn of(WithData { data, .. }: Self::Object) -> Option<Self> {
+        let mut data = data.unwrap_or_default();
         let mut take = |key: &str| data.remove(key).unwrap_or_default();
         Some(Self {
             release_version: take("releaseVersion"),
@@ -156,30 +134,28 @@ impl ObjectSummary for OsImageUrl {
 }
 
 #[derive(Clone, Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
+#[serde(rename_all = "camelCase")]
 pub(crate) struct OsImageStreamStatus {
-    #[serde(deserialize_with = "nullable")]
-    default_stream: String,
-    #[serde(deserialize_with = "nullable")]
-    available_streams: Vec<AvailableStream>,
+    default_stream: Option<String>,
+    available_streams: Option<Vec<AvailableStream>>,
 }
 
 #[derive(Clone, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct AvailableStream {
     name: String,
-    #[serde(default, deserialize_with = "nullable")]
-    os_image: String,
+    os_image: Option<String>,
 }
 
 impl ObjectSummary for Streams {
     type Object = WithStatus<OsImageStreamStatus>;
 
     fn of(WithStatus { mut metadata, status, .. }: Self::Object) -> Option<Self> {
-        let available = status.available_streams.into_iter().map(|stream| (stream.name, stream.os_image));
+        let status = status.unwrap_or_default();
+        let streams = status.available_streams.into_iter().flatten();
         Some(Self {
-            default_stream: status.default_stream,
-            available: available.collect(),
+            default_stream: status.default_stream.unwrap_or_default(),
+            available: streams.map(|stream| (stream.name, stream.os_image.unwrap_or_default())).collect(),
             release_image: metadata.take_annotation(RELEASE_IMAGE),
         })
     }
@@ -195,43 +171,39 @@ pub(crate) struct PoolSummary {
 }
 
 #[derive(Clone, Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
+#[serde(rename_all = "camelCase")]
 pub(crate) struct PoolSpec {
-    #[serde(deserialize_with = "nullable")]
-    machine_config_selector: LabelSelector,
-    #[serde(deserialize_with = "nullable")]
-    node_selector: LabelSelector,
-    #[serde(deserialize_with = "nullable")]
-    paused: bool,
-    #[serde(deserialize_with = "nullable")]
-    os_image_stream: PoolStream,
+    machine_config_selector: Option<LabelSelector>,
+    node_selector: Option<LabelSelector>,
+    paused: Option<bool>,
+    os_image_stream: Option<PoolStream>,
 }
 
-#[derive(Clone, Default, Deserialize)]
-#[serde(default)]
+#[derive(Clone, Deserialize)]
 struct PoolStream {
-    #[serde(deserialize_with = "nullable")]
-    name: String,
+    name: Option<String>,
 }
 
 impl ObjectSummary for PoolSummary {
     type Object = ApiObject<PoolSpec>;
 
     fn of(ApiObject { metadata, spec, .. }: Self::Object) -> Option<Self> {
+        let spec = spec.unwrap_or_default();
+        let stream = spec.os_image_stream.and_then(|stream| stream.name);
         let pool = Pool {
             name: metadata.name,
             machine_config_selector: selector(spec.machine_config_selector),
-            os_image_stream: Some(spec.os_image_stream.name).filter(|name| !name.is_empty()),
-            paused: spec.paused,
+            os_image_stream: stream.filter(|name| !name.is_empty()),
+            paused: spec.paused.unwrap_or_default(),
             nodes: Fact::Unknown(Cause::NotAsked),
         };
         Some(Self { pool, node_selector: selector(spec.node_selector) })
     }
 }
 
-fn selector(selector: LabelSelector) -> Selector {
-    let requirements = selector.match_expressions.unwrap_or_default().into_iter();
-    let requirements = requirements.map(|requirement| Requirement {
+fn selector(selector: Option<LabelSelector>) -> Selector {
+    let selector = selector.unwrap_or_default();
+    let requirements = selector.match_expressions.into_iter().flatten().map(|requirement| Requirement {
         key: requirement.key,
         operator: requirement.operator,
         values: requirement.values.unwrap_or_default(),
@@ -243,16 +215,14 @@ fn selector(selector: LabelSelector) -> Selector {
 }
 
 #[derive(Clone, Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
+#[serde(rename_all = "camelCase")]
 pub(crate) struct MachineConfigSpec {
-    #[serde(rename = "osImageURL", deserialize_with = "nullable")]
-    os_image_url: String,
-    #[serde(rename = "baseOSExtensionsContainerImage", deserialize_with = "nullable")]
-    extensions_image: String,
-    #[serde(deserialize_with = "nullable")]
-    kernel_type: String,
-    #[serde(deserialize_with = "nullable")]
-    extensions: Vec<String>,
+    #[serde(rename = "osImageURL")]
+    os_image_url: Option<String>,
+    #[serde(rename = "baseOSExtensionsContainerImage")]
+    extensions_image: Option<String>,
+    kernel_type: Option<String>,
+    extensions: Option<Vec<String>>,
 }
 
 impl ObjectSummary for MachineConfigSummary {
@@ -260,18 +230,20 @@ impl ObjectSummary for MachineConfigSummary {
 
     /// `None` for a rendered MachineConfig. The owner tells, because anybody can choose such a name.
     fn of(ApiObject { metadata, spec, .. }: Self::Object) -> Option<Self> {
-        let is_pool = |owner: &OwnerReference| owner.controller && owner.kind == "MachineConfigPool";
-        if metadata.owner_references.iter().any(is_pool) {
+        let is_pool =
+            |owner: &OwnerReference| owner.controller == Some(true) && owner.kind == "MachineConfigPool";
+        if metadata.owner_references.iter().flatten().any(is_pool) {
             return None;
         }
+        let spec = spec.unwrap_or_default();
         Some(Self {
             name: metadata.name,
-            labels: metadata.labels,
-            os_image_url: spec.os_image_url,
-            extensions_image: spec.extensions_image,
-            kernel_type: spec.kernel_type,
-            extensions: spec.extensions,
-            is_generated: metadata.annotations.contains_key(GENERATED_BY),
+            labels: metadata.labels.unwrap_or_default(),
+            os_image_url: spec.os_image_url.unwrap_or_default(),
+            extensions_image: spec.extensions_image.unwrap_or_default(),
+            kernel_type: spec.kernel_type.unwrap_or_default(),
+            extensions: spec.extensions.unwrap_or_default(),
+            is_generated: metadata.annotations.is_some_and(|all| all.contains_key(GENERATED_BY)),
         })
     }
 }
@@ -285,25 +257,37 @@ pub(crate) struct NodeSummary {
     pub(crate) architecture: String,
 }
 
-#[derive(Clone, Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
+#[derive(Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub(crate) struct NodeStatus {
-    #[serde(deserialize_with = "nullable")]
-    node_info: NodeInfo,
+    node_info: Option<NodeInfo>,
 }
 
-#[derive(Clone, Default, Deserialize)]
-#[serde(default)]
+#[derive(Clone, Deserialize)]
 struct NodeInfo {
-    #[serde(deserialize_with = "nullable")]
-    architecture: String,
+    architecture: Option<String>,
 }
 
 impl ObjectSummary for NodeSummary {
     type Object = WithStatus<NodeStatus>;
 
     fn of(WithStatus { metadata, status, .. }: Self::Object) -> Option<Self> {
-        Some(Self { labels: metadata.labels, architecture: status.node_info.architecture })
+        let architecture = status.and_then(|status| status.node_info?.architecture).unwrap_or_default();
+        Some(Self { labels: metadata.labels.unwrap_or_default(), architecture })
+    }
+}
+
+#[derive(Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct ApiServerSpec {
+    tls_security_profile: Option<Profile>,
+}
+
+impl ObjectSummary for Profile {
+    type Object = ApiObject<ApiServerSpec>;
+
+    fn of(ApiObject { spec, .. }: Self::Object) -> Option<Self> {
+        Some(spec.and_then(|spec| spec.tls_security_profile).unwrap_or_default())
     }
 }
 
@@ -321,17 +305,18 @@ impl ObjectSummary for PullSecretText {
     type Object = WithData;
 
     fn of(WithData { data, .. }: Self::Object) -> Option<Self> {
-        let Some(text) = data.get(".dockerconfigjson") else {
-            return Some(Self(Err("it has no key `.dockerconfigjson`")));
-        };
-        let decoded = BASE64_STANDARD.decode(text).ok().and_then(|bytes| String::from_utf8(bytes).ok());
-        Some(Self(decoded.ok_or("its key `.dockerconfigjson` is not base64 of UTF-8 text")))
+        let text = data.unwrap_or_default().remove(".dockerconfigjson");
+        let decoded = text.ok_or("it has no key `.dockerconfigjson`").and_then(|text| {
+            let decoded = BASE64_STANDARD.decode(text).ok().and_then(|bytes| String::from_utf8(bytes).ok());
+            decoded.ok_or("its key `.dockerconfigjson` is not base64 of UTF-8 text")
+        });
+        Some(Self(decoded))
     }
 }
 
 impl ObjectMetadata {
     fn take_annotation(&mut self, key: &str) -> Option<String> {
-        self.annotations.remove(key).filter(|text| !text.is_empty())
+        self.annotations.as_mut()?.remove(key).filter(|text| !text.is_empty())
     }
 }
 

@@ -69,12 +69,12 @@ pub(crate) trait Reflector: Debug + Send + Sync {
 
 impl<T: ObjectSummary> Reflector for Store<T> {
     fn resource(&self) -> &'static Resource {
-        self.resource()
+        self.resource
     }
 
     fn read<'a>(&'a self, client: &'a ApiClient, deadline: Instant) -> BoxFuture<'a, ()> {
         Box::pin(async move {
-            match list(client, self.resource(), || deadline).await {
+            match list(client, self.resource, || deadline).await {
                 Ok(listing) => self.replace(Fact::Known(listing.objects)),
                 Err(ApiError::NotServed) => self.replace(Fact::Absent),
                 Err(failure) => self.fail(failure, Duration::ZERO),
@@ -87,18 +87,19 @@ impl<T: ObjectSummary> Reflector for Store<T> {
     }
 
     fn is_settled(&self) -> bool {
-        self.is_settled()
+        let state = self.locked();
+        state.failure.is_some() || state.fact.cause().is_none()
     }
 
     fn unknown(&self) -> Option<Cause> {
-        self.unknown()
+        self.locked().fact.cause().cloned()
     }
 }
 
 async fn follow<T: ObjectSummary>(store: &Store<T>, client: &ApiClient, config: WatchConfig) {
     let mut pause = config.first_pause;
     loop {
-        match list(client, store.resource(), || Instant::now() + config.request_timeout).await {
+        match list(client, store.resource, || Instant::now() + config.request_timeout).await {
             Ok(listing) => {
                 let begun = Instant::now();
                 match watch(store, client, listing, config).await {
@@ -188,7 +189,7 @@ async fn watch<T: ObjectSummary>(
         }
         // Without a pause such a watch would be repeated endlessly.
         if before == listing.resource_version && begun.elapsed() < config.first_pause {
-            return client.invalid("the watch ends at once".to_owned());
+            return client.invalid("the watch ends at once");
         }
     }
 }
@@ -202,7 +203,7 @@ async fn watch_once<T: ObjectSummary>(
 ) -> Result<(), ApiError> {
     let seconds = u32::try_from(config.watch_timeout.as_secs()).unwrap_or(MAX_WATCH_SECONDS);
     let parameters = WatchParams {
-        field_selector: store.resource().field_selector(),
+        field_selector: store.resource.field_selector(),
         timeout: Some(seconds.clamp(1, MAX_WATCH_SECONDS)),
         ..WatchParams::default()
     };
@@ -226,7 +227,7 @@ async fn watch_once<T: ObjectSummary>(
         };
         let metadata = object.as_ref();
         let name = metadata.name.clone();
-        *resource_version = metadata.resource_version.clone();
+        *resource_version = metadata.resource_version.clone().unwrap_or_default();
         let summary = T::of(object).filter(|_| !is_deleted);
         if objects.get(&name) != summary.as_ref() {
             let map = Arc::make_mut(objects);

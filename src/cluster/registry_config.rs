@@ -10,7 +10,7 @@ use std::sync::{Mutex, PoisonError};
 use base64::prelude::{BASE64_STANDARD, Engine};
 use serde::Deserialize;
 
-use crate::cluster::objects::{ApiObject, ObjectSummary, PullSecretText, WithData, WithStatus, nullable};
+use crate::cluster::objects::{ApiObject, ObjectSummary, PullSecretText, WithData, WithStatus};
 use crate::cluster::resources::Stores;
 use crate::cluster::store::Store;
 use crate::model::facts::Fact;
@@ -34,8 +34,17 @@ pub(crate) struct RegistryConfig {
 impl RegistryConfig {
     /// Applies what is known to `registry`.
     pub(crate) fn apply(&self, stores: &Stores, registry: &RegistryClient) {
-        apply_registries(stores, registry);
-        apply_proxy(stores, registry);
+        if let Some(registries) = registries(stores) {
+            let reloaded = registry.registries.replace(registries.registries());
+            log_change("mirror sets and image configuration", "registries", reloaded);
+        }
+        if let Some(proxy) = known(stores.proxy.object()) {
+            // The environment has the proxy where the cluster has none.
+            let has_proxy = proxy != ProxySettings::default();
+            let proxy = if has_proxy { proxy } else { ProxySettings::from_environment() };
+            let reloaded = registry.proxies.replace(proxy);
+            log_change(stores.proxy.resource.name, "proxies for registries", reloaded);
+        }
         self.apply_certificates(stores, registry);
         apply_pull_secret(stores, registry);
     }
@@ -46,25 +55,21 @@ impl RegistryConfig {
             Ok(None) => {}
             Ok(Some(certificates)) => {
                 *logged = None;
-                if registry.certificates.replace(certificates) == Reloaded::Changed {
-                    tracing::info!(kind = "trust bundles", "certificates for registries changed");
-                }
+                let reloaded = registry.certificates.replace(certificates);
+                log_change("trust bundles", "certificates for registries", reloaded);
             }
+            Err(fault) if logged.as_ref() == Some(&fault) => {}
             Err(fault) => {
-                if logged.as_ref() != Some(&fault) {
-                    tracing::error!(error = %fault, "cannot use the CA certificates; still using the previous ones");
-                    *logged = Some(fault);
-                }
+                tracing::error!(error = %fault, "cannot use the CA certificates; still using the previous ones");
+                *logged = Some(fault);
             }
         }
     }
 }
 
-fn apply_registries(stores: &Stores, registry: &RegistryClient) {
-    if let Some(registries) = registries(stores)
-        && registry.registries.replace(registries.registries()) == Reloaded::Changed
-    {
-        tracing::info!(kind = "mirror sets and image configuration", "registries changed");
+fn log_change(kind: &str, what: &str, reloaded: Reloaded) {
+    if reloaded == Reloaded::Changed {
+        tracing::info!(kind, "{what} changed");
     }
 }
 
@@ -83,18 +88,6 @@ fn registries(stores: &Stores) -> Option<ClusterRegistries> {
         insecure: image.insecure,
         blocked: image.sources.blocked,
     })
-}
-
-fn apply_proxy(stores: &Stores, registry: &RegistryClient) {
-    let proxy = match stores.proxy.object() {
-        Fact::Known(proxy) if proxy != ProxySettings::default() => proxy,
-        // The cluster has no proxy.
-        Fact::Known(_) | Fact::Absent => ProxySettings::from_environment(),
-        Fact::Unknown(_) => return,
-    };
-    if registry.proxies.replace(proxy) == Reloaded::Changed {
-        tracing::info!(kind = stores.proxy.resource().name, "proxies for registries changed");
-    }
 }
 
 /// `None` while one of the bundles is unknown. Fails with ConfigMap and key of a bundle that is not valid.
@@ -122,7 +115,7 @@ fn ca_bundle(store: &Store<CaBundles>, key: &str, text: &str) -> Result<CaBundle
         .flatten()
         .and_then(|bytes| String::from_utf8(bytes).ok());
     CaBundle::parse(decoded.as_deref().unwrap_or(text))
-        .map_err(|fault| format!("{}, key `{}`: {fault}", store.resource().name, shown(key)))
+        .map_err(|fault| format!("{}, key `{}`: {fault}", store.resource.name, shown(key)))
 }
 
 fn apply_pull_secret(stores: &Stores, registry: &RegistryClient) {
@@ -136,10 +129,9 @@ fn apply_pull_secret(stores: &Stores, registry: &RegistryClient) {
         Fact::Absent => None,
         Fact::Unknown(_) => return,
     };
-    let kind = stores.pull_secret.resource().name;
+    let kind = stores.pull_secret.resource.name;
     match credentials.replace(secret) {
-        Ok(Reloaded::Same) => {}
-        Ok(Reloaded::Changed) => tracing::info!(kind, "registry credentials changed"),
+        Ok(reloaded) => log_change(kind, "registry credentials", reloaded),
         Err(error) => {
             tracing::error!(kind, %error, "cannot use the registry credentials; still using the previous ones");
         }
@@ -157,36 +149,32 @@ fn known<T: Default>(fact: Fact<T>) -> Option<T> {
 
 /// Has the members of all three mirror resources, of which each object sets one.
 #[derive(Clone, Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
+#[serde(rename_all = "camelCase")]
 pub(crate) struct MirrorSetSpec {
-    #[serde(deserialize_with = "nullable")]
-    image_digest_mirrors: Vec<MirrorFields>,
-    #[serde(deserialize_with = "nullable")]
-    image_tag_mirrors: Vec<MirrorFields>,
-    #[serde(deserialize_with = "nullable")]
-    repository_digest_mirrors: Vec<MirrorFields>,
+    image_digest_mirrors: Option<Vec<MirrorFields>>,
+    image_tag_mirrors: Option<Vec<MirrorFields>>,
+    repository_digest_mirrors: Option<Vec<MirrorFields>>,
 }
 
 #[derive(Clone, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct MirrorFields {
     source: String,
-    #[serde(default, deserialize_with = "nullable")]
-    mirrors: Vec<String>,
-    #[serde(default, deserialize_with = "nullable")]
-    mirror_source_policy: String,
+    mirrors: Option<Vec<String>>,
+    mirror_source_policy: Option<String>,
 }
 
 impl ObjectSummary for Vec<MirrorSet> {
     type Object = ApiObject<MirrorSetSpec>;
 
     fn of(ApiObject { spec, .. }: Self::Object) -> Option<Self> {
-        let sets = spec.image_digest_mirrors.into_iter().chain(spec.image_tag_mirrors);
-        let sets = sets.chain(spec.repository_digest_mirrors).map(|fields| MirrorSet {
+        let spec = spec.unwrap_or_default();
+        let sets = [spec.image_digest_mirrors, spec.image_tag_mirrors, spec.repository_digest_mirrors];
+        let sets = sets.into_iter().flatten().flatten().map(|fields| MirrorSet {
             source: fields.source,
-            mirrors: fields.mirrors,
-            source_policy: match fields.mirror_source_policy.as_str() {
-                "NeverContactSource" => PullAccess::Blocked,
+            mirrors: fields.mirrors.unwrap_or_default(),
+            source_policy: match fields.mirror_source_policy.as_deref() {
+                Some("NeverContactSource") => PullAccess::Blocked,
                 _ => PullAccess::Allowed,
             },
         });
@@ -201,53 +189,52 @@ pub(crate) struct ImageConfig {
     insecure: Vec<String>,
 }
 
-#[derive(Clone, Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
+#[derive(Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub(crate) struct ImageConfigSpec {
-    #[serde(deserialize_with = "nullable")]
-    registry_sources: RegistrySourcesFields,
+    registry_sources: Option<RegistrySourcesFields>,
 }
 
 #[derive(Clone, Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
+#[serde(rename_all = "camelCase")]
 struct RegistrySourcesFields {
-    #[serde(deserialize_with = "nullable")]
-    insecure_registries: Vec<String>,
-    #[serde(deserialize_with = "nullable")]
-    blocked_registries: Vec<String>,
-    #[serde(deserialize_with = "nullable")]
-    allowed_registries: Vec<String>,
+    insecure_registries: Option<Vec<String>>,
+    blocked_registries: Option<Vec<String>>,
+    allowed_registries: Option<Vec<String>>,
 }
 
 impl ObjectSummary for ImageConfig {
     type Object = ApiObject<ImageConfigSpec>;
 
     fn of(ApiObject { spec, .. }: Self::Object) -> Option<Self> {
-        let fields = spec.registry_sources;
-        let sources =
-            RegistrySources { allowed: fields.allowed_registries, blocked: fields.blocked_registries };
-        Some(Self { sources, insecure: fields.insecure_registries })
+        let fields = spec.and_then(|spec| spec.registry_sources).unwrap_or_default();
+        let sources = RegistrySources {
+            allowed: fields.allowed_registries.unwrap_or_default(),
+            blocked: fields.blocked_registries.unwrap_or_default(),
+        };
+        Some(Self { sources, insecure: fields.insecure_registries.unwrap_or_default() })
     }
 }
 
 /// The status is read, because only there the operator has added the cluster's own names to `noProxy`.
 #[derive(Clone, Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
+#[serde(rename_all = "camelCase")]
 pub(crate) struct ProxyStatus {
-    #[serde(deserialize_with = "nullable")]
-    http_proxy: String,
-    #[serde(deserialize_with = "nullable")]
-    https_proxy: String,
-    #[serde(deserialize_with = "nullable")]
-    no_proxy: String,
+    http_proxy: Option<String>,
+    https_proxy: Option<String>,
+    no_proxy: Option<String>,
 }
 
 impl ObjectSummary for ProxySettings {
     type Object = WithStatus<ProxyStatus>;
 
     fn of(WithStatus { status, .. }: Self::Object) -> Option<Self> {
-        let ProxyStatus { http_proxy: http, https_proxy: https, no_proxy } = status;
-        Some(Self { http, https, no_proxy })
+        let status = status.unwrap_or_default();
+        Some(Self {
+            http: status.http_proxy.unwrap_or_default(),
+            https: status.https_proxy.unwrap_or_default(),
+            no_proxy: status.no_proxy.unwrap_or_default(),
+        })
     }
 }
 
@@ -258,7 +245,7 @@ impl ObjectSummary for CaBundles {
     type Object = WithData;
 
     fn of(WithData { data, .. }: Self::Object) -> Option<Self> {
-        Some(data)
+        Some(data.unwrap_or_default())
     }
 }
 

@@ -47,6 +47,14 @@ macro_rules! resources {
     };
 }
 
+/// The ConfigMap `$object`, which messages call by its namespace and name.
+macro_rules! config_map {
+    ($namespace:literal, $object:literal) => {
+        Resource::new(concat!("ConfigMap ", $namespace, "/", $object), CORE, "configmaps")
+            .namespaced($namespace, $object)
+    };
+}
+
 resources! {
     /// The release that the cluster runs or is updating to.
     version: ClusterVersion =
@@ -56,24 +64,23 @@ resources! {
         Resource::new("ControllerConfig/machine-config-controller", MACHINE_CONFIG, "controllerconfigs")
             .only("machine-config-controller");
     /// The base image of the release, on releases whose ControllerConfig does not have it.
-    os_image_url: OsImageUrl = config_map(
-        "ConfigMap openshift-machine-config-operator/machine-config-osimageurl",
-        "openshift-machine-config-operator",
-        "machine-config-osimageurl",
-    );
+    os_image_url: OsImageUrl =
+        config_map!("openshift-machine-config-operator", "machine-config-osimageurl");
     /// The base image of each OS image stream.
     streams: Streams =
         Resource::new("OSImageStream/cluster", MACHINE_CONFIG_WITH_ALPHA, "osimagestreams").only("cluster");
     pools: PoolSummary = Resource::new("MachineConfigPools", MACHINE_CONFIG, "machineconfigpools");
     /// The MachineConfigs that are not rendered. One may have 1.5 MiB, and a page is held in memory whole, so pages are small.
     machine_configs: MachineConfigSummary =
-        Resource::new("MachineConfigs", MACHINE_CONFIG, "machineconfigs").in_pages_of(5);
-    nodes: NodeSummary = Resource::new("Nodes", CORE, "nodes").in_pages_of(100);
+        Resource { page_size: 5, ..Resource::new("MachineConfigs", MACHINE_CONFIG, "machineconfigs") };
+    nodes: NodeSummary = Resource { page_size: 100, ..Resource::new("Nodes", CORE, "nodes") };
     /// The global pull secret, which the Machine Config Operator writes to the nodes. No other secret is read.
-    pull_secret: PullSecretText = Resource::new("Secret openshift-config/pull-secret", CORE, "secrets")
-        .namespaced("openshift-config", "pull-secret")
-        .needed_for(ResourcePurpose::RegistryCredentials)
-        .if_forbidden(PULL_SECRET_FORBIDDEN);
+    pull_secret: PullSecretText = Resource {
+        purpose: ResourcePurpose::RegistryCredentials,
+        if_forbidden: PULL_SECRET_FORBIDDEN,
+        ..Resource::new("Secret openshift-config/pull-secret", CORE, "secrets")
+            .namespaced("openshift-config", "pull-secret")
+    };
     digest_mirrors: Vec<MirrorSet> =
         Resource::new("ImageDigestMirrorSets", CONFIG, "imagedigestmirrorsets");
     tag_mirrors: Vec<MirrorSet> = Resource::new("ImageTagMirrorSets", CONFIG, "imagetagmirrorsets");
@@ -84,26 +91,18 @@ resources! {
     proxy: ProxySettings = Resource::new("Proxy/cluster", CONFIG, "proxies").only("cluster");
     /// CA certificates of registries: `additionalTrustedCA` and the internal registry's, merged by the
     /// Machine Config Operator.
-    registry_cas: CaBundles = config_map(
-        "ConfigMap openshift-config-managed/merged-trusted-image-registry-ca",
-        "openshift-config-managed",
-        "merged-trusted-image-registry-ca",
-    );
-    internal_registry_cas: CaBundles = config_map(
-        "ConfigMap openshift-config-managed/image-registry-ca",
-        "openshift-config-managed",
-        "image-registry-ca",
-    );
+    registry_cas: CaBundles =
+        config_map!("openshift-config-managed", "merged-trusted-image-registry-ca");
+    internal_registry_cas: CaBundles =
+        config_map!("openshift-config-managed", "image-registry-ca");
     /// The proxy's `trustedCA` and the system's CA certificates, merged by the Cluster Network Operator.
-    trusted_cas: CaBundles = config_map(
-        "ConfigMap openshift-config-managed/trusted-ca-bundle",
-        "openshift-config-managed",
-        "trusted-ca-bundle",
-    );
+    trusted_cas: CaBundles =
+        config_map!("openshift-config-managed", "trusted-ca-bundle");
     /// Which versions and cipher suites of TLS servers in the cluster are to accept.
-    tls_profile: Profile = Resource::new("APIServer/cluster", CONFIG, "apiservers")
-        .only("cluster")
-        .needed_for(ResourcePurpose::Server);
+    tls_profile: Profile = Resource {
+        purpose: ResourcePurpose::Server,
+        ..Resource::new("APIServer/cluster", CONFIG, "apiservers").only("cluster")
+    };
 }
 
 /// A kind of object that is read from the cluster, or one object of it.
@@ -121,7 +120,9 @@ pub struct Resource {
     pub object: Option<&'static str>,
     /// What it is read for.
     pub purpose: ResourcePurpose,
+    /// How many objects are listed with each request.
     pub(crate) page_size: u32,
+    /// What is appended to the API server's message that reading is forbidden.
     pub(crate) if_forbidden: &'static str,
 }
 
@@ -168,20 +169,6 @@ impl Resource {
         Self { namespace: Some(namespace), object: Some(object), ..self }
     }
 
-    /// Lists this many objects with each request.
-    const fn in_pages_of(self, page_size: u32) -> Self {
-        Self { page_size, ..self }
-    }
-
-    const fn needed_for(self, purpose: ResourcePurpose) -> Self {
-        Self { purpose, ..self }
-    }
-
-    /// Appends `advice` to the API server's message that reading is forbidden.
-    const fn if_forbidden(self, advice: &'static str) -> Self {
-        Self { if_forbidden: advice, ..self }
-    }
-
     /// The URL paths of the collection, one for each version, the preferred one first.
     pub(crate) fn paths(&self) -> impl Iterator<Item = String> {
         let group = match self.group.name {
@@ -197,10 +184,6 @@ impl Resource {
     pub(crate) fn field_selector(&self) -> Option<String> {
         self.object.map(|name| format!("metadata.name={name}"))
     }
-}
-
-const fn config_map(name: &'static str, namespace: &'static str, object: &'static str) -> Resource {
-    Resource::new(name, CORE, "configmaps").namespaced(namespace, object)
 }
 
 const CORE: &ApiGroup = &ApiGroup { name: "", versions: &["v1"] };

@@ -21,30 +21,24 @@ pub(crate) type ObjectMap<T> = Arc<BTreeMap<String, T>>;
 /// What is known of one resource.
 #[derive(Debug)]
 pub(crate) struct Store<T> {
-    resource: &'static Resource,
+    pub(crate) resource: &'static Resource,
     state: Mutex<StoreState<T>>,
     /// Notified of each change.
     changed: Arc<Notify>,
 }
 
 #[derive(Debug)]
-struct StoreState<T> {
-    fact: Fact<ObjectMap<T>>,
-    /// Whether the API server was asked at least once, with whatever outcome.
-    is_settled: bool,
+pub(super) struct StoreState<T> {
+    pub(super) fact: Fact<ObjectMap<T>>,
     /// The failure that lasts, and since when reading fails.
-    failure: Option<(Instant, ApiError)>,
+    pub(super) failure: Option<(Instant, ApiError)>,
 }
 
 impl<T: ObjectSummary> Store<T> {
     pub(crate) fn new(resource: &'static Resource, changed: Arc<Notify>) -> Self {
         let cause = Cause::Cluster { kind: resource.name.to_owned(), reason: "not read yet".to_owned() };
-        let state = StoreState { fact: Fact::Unknown(cause), is_settled: false, failure: None };
+        let state = StoreState { fact: Fact::Unknown(cause), failure: None };
         Self { resource, state: Mutex::new(state), changed }
-    }
-
-    pub(crate) fn resource(&self) -> &'static Resource {
-        self.resource
     }
 
     /// All objects.
@@ -61,19 +55,9 @@ impl<T: ObjectSummary> Store<T> {
         }
     }
 
-    /// Whether the API server was asked at least once, with whatever outcome.
-    pub(crate) fn is_settled(&self) -> bool {
-        self.locked().is_settled
-    }
-
-    /// Why the resource is unknown; `None` while it is known or not served.
-    pub(crate) fn unknown(&self) -> Option<Cause> {
-        self.locked().fact.cause().cloned()
-    }
-
     /// Whether the last answer was that reading is forbidden.
     pub(crate) fn is_forbidden(&self) -> bool {
-        matches!(self.locked().failure, Some((_, ApiError::Forbidden { .. })))
+        matches!(self.locked().failure, Some((_, ApiError::Forbidden(_))))
     }
 
     /// Stores what the API server answered.
@@ -82,14 +66,13 @@ impl<T: ObjectSummary> Store<T> {
         let kind = self.resource.name;
         if state.failure.take().is_some() {
             tracing::info!(kind, "reading from the cluster works again");
-        } else if state.is_settled {
+        } else {
             match (&state.fact, &fact) {
                 (Fact::Known(_), Fact::Absent) => tracing::info!(kind, "no longer served by the API server"),
                 (Fact::Absent, Fact::Known(_)) => tracing::info!(kind, "now served by the API server"),
                 _ => {}
             }
         }
-        state.is_settled = true;
         state.fact = fact;
         drop(state);
         self.changed.notify_one();
@@ -100,23 +83,21 @@ impl<T: ObjectSummary> Store<T> {
     pub(crate) fn fail(&self, failure: ApiError, stale_after: Duration) {
         let mut state = self.locked();
         let kind = self.resource.name;
-        let is_forbidden = matches!(failure, ApiError::Forbidden { .. });
+        let is_forbidden = matches!(failure, ApiError::Forbidden(_));
         let advice = if is_forbidden { self.resource.if_forbidden } else { "" };
         let reason = format!("{failure}{advice}");
         let since = state.failure.as_ref().map_or_else(Instant::now, |(since, _)| *since);
         let is_logged = state.failure.as_ref().is_some_and(|(_, logged)| *logged == failure);
         let was_unknown = matches!(state.fact, Fact::Unknown(_));
         let is_over = is_forbidden || since.elapsed() >= stale_after;
-        match (was_unknown, is_over) {
-            (true, _) if is_logged => {}
-            (true, _) => tracing::warn!(kind, %reason, "cannot read from the cluster"),
-            (false, true) => {
-                tracing::warn!(kind, %reason, "cannot read from the cluster; no longer using the last known state");
-            }
-            (false, false) if is_logged => {}
-            (false, false) => {
-                tracing::warn!(kind, %reason, "cannot read from the cluster; still using the last known state");
-            }
+        let ends_now = is_over && !was_unknown;
+        let use_of_state = match (was_unknown, is_over) {
+            (true, _) => "",
+            (false, true) => "; no longer using the last known state",
+            (false, false) => "; still using the last known state",
+        };
+        if ends_now || !is_logged {
+            tracing::warn!(kind, %reason, "cannot read from the cluster{use_of_state}");
         }
         if was_unknown || is_over {
             let kind = kind.to_owned();
@@ -126,13 +107,12 @@ impl<T: ObjectSummary> Store<T> {
                 Cause::Cluster { kind, reason }
             });
         }
-        state.is_settled = true;
         state.failure = Some((since, failure));
         drop(state);
         self.changed.notify_one();
     }
 
-    fn locked(&self) -> MutexGuard<'_, StoreState<T>> {
+    pub(super) fn locked(&self) -> MutexGuard<'_, StoreState<T>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

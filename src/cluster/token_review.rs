@@ -3,7 +3,6 @@
 //! Asks the API server with a TokenReview and a SubjectAccessReview, and remembers the answers for seconds.
 //! Tokens are remembered as keyed hashes and are never logged.
 
-use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,6 +29,7 @@ pub enum CallerAccess {
 }
 
 /// Asks who callers are, and remembers it.
+#[derive(Debug)]
 pub(crate) struct TokenReviewer {
     key: hmac::Key,
     granted: Cache<TokenFingerprint, ()>,
@@ -78,16 +78,10 @@ impl TokenReviewer {
     }
 }
 
-impl fmt::Debug for TokenReviewer {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_struct("TokenReviewer").finish_non_exhaustive()
-    }
-}
-
 async fn review(token: &str, client: &ApiClient, deadline: Instant) -> Result<CallerAccess, ApiError> {
     let spec = TokenReviewSpec { token: Some(token.to_owned()), ..TokenReviewSpec::default() };
     let review = client.create(&TokenReview { spec, ..TokenReview::default() }, deadline).await?;
-    let status = review.status.ok_or_else(|| client.invalid("a TokenReview without a status".to_owned()))?;
+    let status = review.status.ok_or_else(|| client.invalid("a TokenReview without a status"))?;
     if status.authenticated != Some(true) {
         return Ok(CallerAccess::UnknownToken);
     }
@@ -108,7 +102,7 @@ async fn review(token: &str, client: &ApiClient, deadline: Instant) -> Result<Ca
     let review =
         client.create(&SubjectAccessReview { spec, ..SubjectAccessReview::default() }, deadline).await?;
     let status = review.status;
-    let status = status.ok_or_else(|| client.invalid("a SubjectAccessReview without a status".to_owned()))?;
+    let status = status.ok_or_else(|| client.invalid("a SubjectAccessReview without a status"))?;
     Ok(if status.allowed {
         CallerAccess::Granted
     } else {

@@ -3,8 +3,6 @@
 //! Owns the names of fields. Only the first syntax error (such as an unknown field, or a string instead of a
 //! list) is reported; all invalid values (such as unknown rules, levels and dates) are reported together.
 
-use std::fmt;
-
 use jiff::civil::Date;
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -13,19 +11,24 @@ use serde_saphyr::Spanned;
 
 use crate::bounded;
 use crate::catalog::{self, Rule};
+use crate::model::digest::Digest;
 use crate::model::image_reference::ImageReference;
 use crate::model::pattern::Pattern;
-use crate::policy::{Exception, Level, Policy, PoolLevels, hash};
+use crate::policy::{Exception, Level, Policy, PoolLevels};
 use crate::text::shown;
 
 /// Parses and validates a policy.
 pub(super) fn parse(text: &str) -> Result<Policy, PolicyErrors> {
     if text.len() > MAX_BYTES {
-        return Err(PolicyErrors::one(1, format!("longer than {MAX_BYTES} bytes")));
+        return Err(PolicyErrors(vec![PolicyError {
+            line: 1,
+            message: format!("longer than {MAX_BYTES} bytes"),
+        }]));
     }
     let file: PolicyFile = serde_saphyr::from_str(text).map_err(|error| {
         let line = error.location().map_or(1, |at| at.line());
-        PolicyErrors::one(line, without_place(&error.without_snippet().to_string()))
+        let message = without_place(&error.without_snippet().to_string());
+        PolicyErrors(vec![PolicyError { line, message }])
     })?;
     let mut errors = Validation::default();
     errors.expect(&file.api_version, "apiVersion", API_VERSION);
@@ -36,29 +39,14 @@ pub(super) fn parse(text: &str) -> Result<Policy, PolicyErrors> {
     let spec = file.spec;
     let policy = Policy {
         name: file.metadata.name.value,
-        hash: hash(text),
-        pin: spec.pin,
-        on_unknown: match spec.on_unknown {
-            None => Level::Warn,
-            Some(on_unknown) => match on_unknown.value.as_str() {
-                "allow" => Level::Off,
-                "warn" => Level::Warn,
-                "deny" => Level::Deny,
-                other => errors.refuse(
-                    &on_unknown,
-                    Level::Warn,
-                    format!("`{}` is not valid for onUnknown; use allow, warn or deny", shown(other)),
-                ),
-            },
-        },
+        hash: Digest::of(text.as_bytes()).as_str()["sha256:".len()..][..16].to_owned(),
+        pin: spec.pin.unwrap_or(true),
+        on_unknown: spec.on_unknown.map_or(Level::Warn, |text| errors.on_unknown(&text)),
         levels: errors.levels(spec.rules),
         pools: spec
             .pools
             .into_iter()
-            .map(|entry| PoolLevels {
-                names: errors.patterns(entry.names, "names"),
-                levels: errors.levels(entry.rules),
-            })
+            .map(|entry| PoolLevels { names: errors.names(entry.names), levels: errors.levels(entry.rules) })
             .collect(),
         allowed: spec.registries.allow.into_iter().map(Pattern::new).collect(),
         accepted_bases: spec.accepted_bases.iter().filter_map(|base| errors.base(base)).collect(),
@@ -84,34 +72,13 @@ pub fn schema() -> serde_json::Value {
 }
 
 /// The errors in a policy, in the order of lines.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PolicyErrors(Vec<PolicyError>);
-
-impl PolicyErrors {
-    /// The errors.
-    pub fn iter(&self) -> impl Iterator<Item = &PolicyError> {
-        self.0.iter()
-    }
-
-    fn one(line: u64, message: String) -> Self {
-        Self(vec![PolicyError { line, message }])
-    }
-}
-
-impl fmt::Display for PolicyErrors {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, PolicyError { line, message }) in self.0.iter().enumerate() {
-            let separator = if index == 0 { "" } else { "; " };
-            write!(formatter, "{separator}line {line}: {message}")?;
-        }
-        Ok(())
-    }
-}
-
-impl std::error::Error for PolicyErrors {}
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+pub struct PolicyErrors(pub Vec<PolicyError>);
 
 /// An error in a policy.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("line {line}: {message}")]
 pub struct PolicyError {
     /// The line, counted from one.
     pub line: u64,
@@ -139,13 +106,14 @@ struct PolicyMetadata {
     name: Spanned<String>,
 }
 
-#[derive(Deserialize, JsonSchema)]
+#[derive(Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 struct PolicySpec {
     /// Whether `/mutate` pins tags to digests.
-    pin: bool,
+    #[schemars(with = "bool", extend("default" = true))]
+    pin: Option<bool>,
     /// The level when a registry or the cluster does not answer; at most the level of the rule.
-    #[schemars(with = "OnUnknown")]
+    #[schemars(with = "String", extend("enum" = ["allow", "warn", "deny"], "default" = "warn"))]
     on_unknown: Option<Spanned<String>>,
     /// The level of each rule. A rule that is not listed has its recommended level.
     rules: Levels,
@@ -159,20 +127,6 @@ struct PolicySpec {
     accepted_bases: Vec<Spanned<String>>,
     /// Exceptions from rules, each with its reason and its last day.
     exceptions: Vec<ExceptionEntry>,
-}
-
-impl Default for PolicySpec {
-    fn default() -> Self {
-        Self {
-            pin: true,
-            on_unknown: None,
-            rules: Levels::default(),
-            pools: Vec::new(),
-            registries: RegistriesSpec::default(),
-            accepted_bases: Vec::new(),
-            exceptions: Vec::new(),
-        }
-    }
 }
 
 #[derive(Deserialize, JsonSchema)]
@@ -200,7 +154,7 @@ struct ExceptionEntry {
     #[schemars(with = "Vec<String>", length(min = 1))]
     names: Spanned<Vec<String>>,
     /// The rules that do not apply.
-    #[schemars(with = "Vec<RuleName>", length(min = 1))]
+    #[schemars(with = "Vec<String>", length(min = 1), extend("items" = rule_names()))]
     rules: Spanned<Vec<Spanned<String>>>,
     /// Why; shown wherever the exception applies.
     #[schemars(with = "String", length(min = 1))]
@@ -249,27 +203,8 @@ fn ids() -> impl Iterator<Item = &'static str> {
 }
 
 /// The schema of a rule's id.
-struct RuleName;
-
-impl JsonSchema for RuleName {
-    fn schema_name() -> std::borrow::Cow<'static, str> {
-        "RuleName".into()
-    }
-
-    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
-        let ids: Vec<_> = ids().collect();
-        schemars::json_schema!({"type": "string", "enum": ids})
-    }
-}
-
-/// The schema of `onUnknown`.
-#[derive(JsonSchema)]
-#[schemars(rename_all = "lowercase")]
-#[expect(dead_code, reason = "only its schema is used; the text is parsed with its line")]
-enum OnUnknown {
-    Allow,
-    Warn,
-    Deny,
+fn rule_names() -> serde_json::Value {
+    serde_json::json!({"type": "string", "enum": ids().collect::<Vec<_>>()})
 }
 
 #[derive(Default)]
@@ -278,11 +213,6 @@ struct Validation(Vec<PolicyError>);
 impl Validation {
     fn add<T>(&mut self, at: &Spanned<T>, message: impl Into<String>) {
         self.0.push(PolicyError { line: at.referenced.line(), message: message.into() });
-    }
-
-    fn refuse<T, V>(&mut self, at: &Spanned<T>, instead: V, message: String) -> V {
-        self.add(at, message);
-        instead
     }
 
     fn expect(&mut self, found: &Spanned<String>, field: &str, expected: &str) {
@@ -301,38 +231,44 @@ impl Validation {
     }
 
     fn levels(&mut self, levels: Levels) -> Vec<(&'static Rule, Level)> {
-        let mut checked: Vec<(&'static Rule, Level)> = Vec::new();
-        for (id, level) in levels.0 {
+        let checked = levels.0.into_iter().filter_map(|(id, level)| {
             let known = Level::parse(&level.value);
             if known.is_none() {
                 self.add(&level, format!("`{}` is not a level; use off, warn or deny", shown(&level.value)));
             }
-            if let (Some(rule), Some(level)) = (self.rule(&id), known) {
-                checked.push((rule, level));
+            self.rule(&id).zip(known)
+        });
+        checked.collect()
+    }
+
+    fn on_unknown(&mut self, text: &Spanned<String>) -> Level {
+        match text.value.as_str() {
+            "allow" => Level::Off,
+            "deny" => Level::Deny,
+            "warn" => Level::Warn,
+            other => {
+                let message = "is not valid for onUnknown; use allow, warn or deny";
+                self.add(text, format!("`{}` {message}", shown(other)));
+                Level::Warn
             }
         }
-        checked
     }
 
     fn base(&mut self, text: &Spanned<String>) -> Option<ImageReference> {
-        match ImageReference::parse(&text.value) {
-            Ok(reference) if reference.is_pinned() => Some(reference),
-            Ok(reference) => {
-                self.add(text, format!("`{reference}` has no digest; write repository@sha256:<digest>"));
-                None
-            }
-            Err(error) => {
-                self.add(text, error.to_string());
-                None
-            }
-        }
+        let fault = match ImageReference::parse(&text.value) {
+            Ok(reference) if reference.is_pinned() => return Some(reference),
+            Ok(reference) => format!("`{reference}` has no digest; write repository@sha256:<digest>"),
+            Err(error) => error.to_string(),
+        };
+        self.add(text, fault);
+        None
     }
 
-    fn patterns(&mut self, texts: Spanned<Vec<String>>, field: &str) -> Vec<Pattern> {
-        if texts.value.is_empty() || texts.value.iter().any(String::is_empty) {
-            self.add(&texts, format!("{field} must not be empty; `*` matches all"));
+    fn names(&mut self, names: Spanned<Vec<String>>) -> Vec<Pattern> {
+        if names.value.is_empty() || names.value.iter().any(String::is_empty) {
+            self.add(&names, "names must not be empty; `*` matches all");
         }
-        texts.value.into_iter().map(Pattern::new).collect()
+        names.value.into_iter().map(Pattern::new).collect()
     }
 
     fn exception(&mut self, entry: ExceptionEntry) -> Exception {
@@ -342,16 +278,13 @@ impl Validation {
         if entry.reason.value.trim().is_empty() {
             self.add(&entry.reason, "reason must not be empty");
         }
-        let expires = match entry.expires.value.parse::<Date>() {
-            Ok(date) => date,
-            Err(_) => self.refuse(
-                &entry.expires,
-                Date::ZERO,
-                format!("`{}` is not a date; write it as 2027-01-31", shown(&entry.expires.value)),
-            ),
-        };
+        let expires = entry.expires.value.parse().unwrap_or_else(|_| {
+            let text = shown(&entry.expires.value);
+            self.add(&entry.expires, format!("`{text}` is not a date; write it as 2027-01-31"));
+            Date::ZERO
+        });
         Exception {
-            names: self.patterns(entry.names, "names"),
+            names: self.names(entry.names),
             rules: entry.rules.value.iter().filter_map(|id| self.rule(id)).collect(),
             reason: entry.reason.value,
             expires,
@@ -385,7 +318,7 @@ mod tests {
             rules:\n    floating-tags: deny\n    floating-tag: error\n  pools:\n  - names: []\n    rules: {}\n  \
             exceptions:\n  - names: [a]\n    rules: [nope]\n    reason: ' '\n    expires: 2027-02-30\n";
         let errors = parse(text).unwrap_err();
-        let found: Vec<_> = errors.iter().map(|error| (error.line, error.message.as_str())).collect();
+        let found: Vec<_> = errors.0.iter().map(|error| (error.line, error.message.as_str())).collect();
         let rules = ids().collect::<Vec<_>>().join(", ");
         assert_eq!(
             found,
@@ -420,7 +353,7 @@ mod tests {
             ("more: 1\n", 5, "more"),
         ] {
             let errors = parse(&format!("{HEAD}{tail}")).unwrap_err();
-            let error = errors.iter().next().unwrap();
+            let error = &errors.0[0];
             assert_eq!(error.line, line, "{tail:?}: {error:?}");
             assert!(error.message.contains(part), "{tail:?}: {error:?}");
             assert!(!error.message.contains("line "), "{error:?}");
@@ -435,7 +368,7 @@ mod tests {
         assert_eq!(policy.accepted_bases(), [ImageReference::parse(base).unwrap()]);
         let text = format!("{HEAD}spec:\n  acceptedBases:\n  - quay.io/acme/hotfix:1\n  - hotfix\n");
         let errors = parse(&text).unwrap_err();
-        let found: Vec<_> = errors.iter().map(|error| (error.line, error.message.as_str())).collect();
+        let found: Vec<_> = errors.0.iter().map(|error| (error.line, error.message.as_str())).collect();
         let short = ImageReference::parse("hotfix").unwrap_err().to_string();
         assert_eq!(
             found,

@@ -13,7 +13,9 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
-use axum::http::{Request, Response, StatusCode, header};
+use axum::http::{Request, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use http_body_util::BodyExt;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
@@ -25,7 +27,7 @@ use tokio_rustls::server::TlsStream;
 use tower::ServiceExt;
 
 use crate::server::frames::Frames;
-use crate::server::limits::{Activity, ConnectionLimits, ConnectionPermit, RequestInProgress};
+use crate::server::limits::{Activity, ConnectionLimits, ConnectionPermit};
 
 /// What a connection needs to be served.
 pub(super) struct Connection {
@@ -57,7 +59,12 @@ impl Connection {
                         let Ok(response) = routes.oneshot(request.map(Body::new)).await;
                         response
                     };
-                    Ok::<_, Infallible>(response.map(|body| ResponseBody { body, _in_progress: in_progress }))
+                    // The request is in progress until its response was passed on to be written.
+                    let until_written = move |error| {
+                        let _ = &in_progress;
+                        error
+                    };
+                    Ok::<_, Infallible>(response.map(|body| body.map_err(until_written)))
                 }
             }
         });
@@ -134,32 +141,6 @@ fn builder(is_http2: bool, limits: ConnectionLimits) -> Builder<TokioExecutor> {
     if is_http2 { builder.http2_only() } else { builder.http1_only() }
 }
 
-/// The body of a response. Its request is in progress until the body was passed on to be written.
-struct ResponseBody {
-    body: Body,
-    _in_progress: RequestInProgress,
-}
-
-impl hyper::body::Body for ResponseBody {
-    type Data = <Body as hyper::body::Body>::Data;
-    type Error = <Body as hyper::body::Body>::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<hyper::body::Frame<Self::Data>, Self::Error>>> {
-        Pin::new(&mut self.body).poll_frame(context)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> hyper::body::SizeHint {
-        self.body.size_hint()
-    }
-}
-
 /// A stream that records in `activity` what is read from it, and what its client does not read.
 struct TrackedStream<S> {
     stream: S,
@@ -204,20 +185,17 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for TrackedStream<S> {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let outcome = Pin::new(&mut self.stream).poll_write(context, bytes);
-        self.activity.wrote(&outcome);
-        outcome
+        self.activity.wrote(outcome)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let outcome = Pin::new(&mut self.stream).poll_flush(context);
-        self.activity.flushed(&outcome);
-        outcome
+        self.activity.flushed(outcome)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let outcome = Pin::new(&mut self.stream).poll_shutdown(context);
-        self.activity.wrote(&outcome);
-        outcome
+        self.activity.wrote(outcome)
     }
 
     fn poll_write_vectored(
@@ -226,8 +204,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for TrackedStream<S> {
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let outcome = Pin::new(&mut self.stream).poll_write_vectored(context, slices);
-        self.activity.wrote(&outcome);
-        outcome
+        self.activity.wrote(outcome)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -235,13 +212,10 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for TrackedStream<S> {
     }
 }
 
-fn too_many_connections() -> Response<Body> {
+fn too_many_connections() -> Response {
+    let headers = [(header::RETRY_AFTER, "1"), (header::CONNECTION, "close")];
     let message = "all connections of this server are in use; try again in a moment\n";
-    let mut response = Response::new(Body::from(message));
-    *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
-    response.headers_mut().insert(header::RETRY_AFTER, header::HeaderValue::from_static("1"));
-    response.headers_mut().insert(header::CONNECTION, header::HeaderValue::from_static("close"));
-    response
+    (StatusCode::SERVICE_UNAVAILABLE, headers, message).into_response()
 }
 
 /// For an evicted connection to end as its protocol requires.

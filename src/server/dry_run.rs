@@ -14,7 +14,7 @@ use crate::model::machine_config::Subject;
 use crate::report::{Report, Style};
 use crate::server::ServerState;
 use crate::server::request::{AcceptedRequest, Rejection};
-use crate::server::review::{Decided, ReviewedImage};
+use crate::server::review::{Decided, Outcome, ReviewedImage};
 
 /// Who may use `/dry-run`, which makes the server send requests to registries for a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -36,26 +36,27 @@ async fn authorize(state: &ServerState, token: Option<&str>, deadline: Instant) 
              Bearer $(oc whoami --show-token)\"",
         ));
     };
-    let right = match state.engine.sources().cluster() {
+    let right = match state.parts.engine.sources().cluster() {
         Some(cluster) => cluster.caller_access(token, deadline).await,
         None => Err("no cluster is configured".to_owned()),
     };
-    match right {
-        Ok(CallerAccess::Granted) => Ok(()),
+    let (status, message) = match right {
+        Ok(CallerAccess::Granted) => return Ok(()),
         Ok(CallerAccess::UnknownToken) => {
-            Err(Rejection::new(StatusCode::UNAUTHORIZED, "the cluster does not accept this bearer token"))
+            (StatusCode::UNAUTHORIZED, "the cluster does not accept this bearer token".to_owned())
         }
-        Ok(CallerAccess::Missing(user)) => Err(Rejection::new(
+        Ok(CallerAccess::Missing(user)) => (
             StatusCode::FORBIDDEN,
             format!(
                 "`{user}` may not create machineconfigs.machineconfiguration.openshift.io, which /dry-run requires"
             ),
-        )),
-        Err(reason) => Err(Rejection::new(
+        ),
+        Err(reason) => (
             StatusCode::SERVICE_UNAVAILABLE,
             format!("cannot check whether the client may use /dry-run: {reason}"),
-        )),
-    }
+        ),
+    };
+    Err(Rejection::new(status, message))
 }
 
 /// The bearer token of a request.
@@ -68,22 +69,25 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
 /// Shows what the cluster would do with one object.
 pub(super) async fn dry_run(state: &ServerState, request: &AcceptedRequest) -> Result<Decided, Rejection> {
     // After the body was read: a client that is still sending would not see the rejection.
-    if state.dry_run == DryRunAccess::Authorized {
+    if state.parts.dry_run == DryRunAccess::Authorized {
         authorize(state, bearer(&request.headers), request.deadline).await?;
     }
     let refuse = |message: String| Rejection::new(StatusCode::BAD_REQUEST, message);
     let (head, subject) = subject(&request.body).map_err(refuse)?;
-    let dry_run = state.engine.dry_run(subject, state.policy.current(), request.deadline).await;
+    let policy = state.parts.policy.current();
+    let dry_run = state.parts.engine.dry_run(subject, policy, request.deadline).await;
     let image = ReviewedImage::of(&dry_run.subject, |field, _| dry_run.plan.pinned(field)?.digest());
     let report = Report::of_dry_run(dry_run);
     Ok(Decided {
         // Nothing is stored, whatever the review says of itself.
         head: ReviewHead { dry_run: true, ..head },
-        image,
-        verdict: report.verdict(),
-        rules: report.rules().join(","),
-        note: String::new(),
-        response: ReportFormat::accepted_by(&request.headers).render(&report),
+        outcome: Outcome {
+            image,
+            verdict: report.verdict(),
+            rules: report.rules().join(","),
+            note: String::new(),
+        },
+        response: response(&report, &request.headers),
     })
 }
 
@@ -117,29 +121,13 @@ fn is_review(body: &[u8]) -> bool {
     serde_json::from_slice::<ObjectKind<'_>>(body).is_ok_and(|document| document.kind == "AdmissionReview")
 }
 
-/// The format of the report.
-enum ReportFormat {
-    Json,
-    Text,
-}
-
-impl ReportFormat {
-    fn accepted_by(headers: &HeaderMap) -> Self {
-        let accepts = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
-        let first = accepts.split(',').map(|range| range.split(';').next().unwrap_or_default().trim());
-        match first.into_iter().find(|range| matches!(*range, "text/plain" | "application/json")) {
-            Some("text/plain") => Self::Text,
-            _ => Self::Json,
-        }
-    }
-
-    fn render(&self, report: &Report) -> Response {
-        match self {
-            Self::Text => {
-                ([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], report.to_dry_run_text(Style::Plain))
-                    .into_response()
-            }
-            Self::Json => ([(header::CONTENT_TYPE, "application/json")], report.to_json()).into_response(),
-        }
-    }
+/// The report as text or as JSON, whichever the client names first.
+fn response(report: &Report, headers: &HeaderMap) -> Response {
+    let accepts = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let mut accepted = accepts.split(',').map(|range| range.split(';').next().unwrap_or_default().trim());
+    let (format, body) = match accepted.find(|range| matches!(*range, "text/plain" | "application/json")) {
+        Some("text/plain") => ("text/plain; charset=utf-8", report.to_dry_run_text(Style::Plain)),
+        _ => ("application/json", report.to_json()),
+    };
+    ([(header::CONTENT_TYPE, format)], body).into_response()
 }

@@ -31,12 +31,10 @@ async fn ready(Shared(state): Shared<Arc<ServerState>>, RawQuery(query): RawQuer
     let mut lines = String::new();
     for (name, outcome) in checks(&state) {
         let line = match outcome {
-            CheckResult::Passed => format!("[+]{name} ok\n"),
-            CheckResult::PassedWithNote(note) => format!("[+]{name} ok: {note}\n"),
-            CheckResult::Failed(fault) if excluded.contains(&name) => {
-                format!("[+]{name} excluded: {fault}\n")
-            }
-            CheckResult::Failed(fault) => {
+            Ok(None) => format!("[+]{name} ok\n"),
+            Ok(Some(note)) => format!("[+]{name} ok: {note}\n"),
+            Err(fault) if excluded.contains(&name) => format!("[+]{name} excluded: {fault}\n"),
+            Err(fault) => {
                 status = StatusCode::SERVICE_UNAVAILABLE;
                 format!("[-]{name} failed: {fault}\n")
             }
@@ -47,28 +45,19 @@ async fn ready(Shared(state): Shared<Arc<ServerState>>, RawQuery(query): RawQuer
     (status, lines).into_response()
 }
 
-/// The outcome of one check.
-enum CheckResult {
-    Passed,
-    PassedWithNote(String),
-    Failed(String),
-}
-
-impl CheckResult {
-    fn of(fault: Option<String>) -> Self {
-        fault.map_or(Self::Passed, Self::Failed)
-    }
-}
+/// The outcome of one check: it passed, perhaps with a note, or failed for a reason.
+type CheckResult = Result<Option<String>, String>;
 
 fn checks(state: &ServerState) -> Vec<(&'static str, CheckResult)> {
+    let passed_unless = |fault: Option<String>| fault.map_or(Ok(None), Err);
     let draining = state.draining.load(Ordering::Relaxed);
-    let policy = state.policy.fault().map(|fault| format!("{fault}; still using the previous policy"));
+    let policy = state.parts.policy.fault().map(|fault| format!("{fault}; still using the previous policy"));
     let mut checks = vec![
-        ("certificate", CheckResult::of(state.certificate.fault(Timestamp::now()))),
-        ("policy", CheckResult::of(policy)),
-        ("shutdown", CheckResult::of(draining.then(|| "the server is shutting down".to_owned()))),
+        ("certificate", passed_unless(state.parts.certificate.fault(Timestamp::now()))),
+        ("policy", passed_unless(policy)),
+        ("shutdown", passed_unless(draining.then(|| "the server is shutting down".to_owned()))),
     ];
-    if let Some(cluster) = state.engine.sources().cluster() {
+    if let Some(cluster) = state.parts.engine.sources().cluster() {
         checks.insert(1, ("cluster", cluster_check(cluster)));
     }
     checks
@@ -79,12 +68,12 @@ fn checks(state: &ServerState) -> Vec<(&'static str, CheckResult)> {
 fn cluster_check(cluster: &ClusterSource) -> CheckResult {
     let unsettled = cluster.unsettled();
     if !unsettled.is_empty() {
-        return CheckResult::Failed(format!("not read yet: {}", unsettled.join(", ")));
+        return Err(format!("not read yet: {}", unsettled.join(", ")));
     }
     let unknown = cluster.unknown();
-    if unknown.is_empty() { CheckResult::Passed } else { CheckResult::PassedWithNote(unknown.join("; ")) }
+    Ok((!unknown.is_empty()).then(|| unknown.join("; ")))
 }
 
 async fn show_metrics(Shared(state): Shared<Arc<ServerState>>) -> Response {
-    ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], state.metrics.encode()).into_response()
+    ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], state.parts.metrics.encode()).into_response()
 }

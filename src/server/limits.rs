@@ -71,10 +71,7 @@ pub(super) struct RequestBudget {
 }
 
 /// The part of the budget that a request uses; dropping it gives it back.
-pub(super) struct RequestPermit {
-    _review: OwnedSemaphorePermit,
-    _body: OwnedSemaphorePermit,
-}
+pub(super) type RequestPermit = (OwnedSemaphorePermit, OwnedSemaphorePermit);
 
 impl RequestBudget {
     pub(super) fn new(limits: ConnectionLimits) -> Self {
@@ -96,7 +93,7 @@ impl RequestBudget {
         let kilobytes = u32::try_from(bytes.div_ceil(1024).max(1)).unwrap_or(u32::MAX);
         let body = Arc::clone(&self.body_kilobytes).try_acquire_many_owned(kilobytes);
         let body = body.map_err(|_| busy(format!("{} kB of request bodies", self.limits.body_kilobytes)))?;
-        Ok(RequestPermit { _review: review, _body: body })
+        Ok((review, body))
     }
 }
 
@@ -215,19 +212,20 @@ impl Activity {
         self.head_since.store(0, Ordering::Relaxed);
     }
 
-    /// Records the outcome of a write to the client.
-    pub(super) fn wrote<T>(&self, outcome: &Poll<io::Result<T>>) {
+    /// Records the outcome of a write to the client, and returns it.
+    pub(super) fn wrote<T>(&self, outcome: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if outcome.is_pending() {
             self.mark(&self.unread_since);
         }
+        outcome
     }
 
-    /// Records the outcome of a flush, after which the client has read everything.
-    pub(super) fn flushed(&self, outcome: &Poll<io::Result<()>>) {
-        self.wrote(outcome);
+    /// The same for a flush, after which the client has read everything.
+    pub(super) fn flushed(&self, outcome: Poll<io::Result<()>>) -> Poll<io::Result<()>> {
         if outcome.is_ready() && self.unread_since.swap(0, Ordering::Relaxed) != 0 {
             self.idle_since.store(self.age(), Ordering::Relaxed);
         }
+        self.wrote(outcome)
     }
 
     fn mark(&self, since: &AtomicU64) {

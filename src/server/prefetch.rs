@@ -4,6 +4,7 @@
 //! Owns when they are asked for again: at once when the cluster or the policy names something new, and
 //! less and less often what cannot be read.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,7 +19,7 @@ use crate::server::ServerState;
 
 /// Prefetches until the server stops. Does nothing where no registries are asked.
 pub(crate) async fn watch(state: Arc<ServerState>) {
-    if state.engine.sources().registry().is_none() {
+    if state.parts.engine.sources().registry().is_none() {
         return;
     }
     let forget = Instant::now() + KEPT;
@@ -43,8 +44,8 @@ struct Prefetch {
 
 impl Prefetch {
     async fn look(&mut self, state: &ServerState) {
-        let policy = state.policy.current();
-        let mut facts = state.engine.sources().begin();
+        let policy = state.parts.policy.current();
+        let mut facts = state.parts.engine.sources().begin();
         if let Some(before) = self.answers.take().filter(|_| Instant::now() < self.forget) {
             facts.images = before.images;
             facts.payloads = before.payloads;
@@ -59,8 +60,9 @@ impl Prefetch {
         let step = |facts: &Facts| Step::after(lineage::prefetch_questions(facts, &policy), || ());
         if let Step::Ask(_) = step(&facts) {
             let before = facts.clone();
-            state.engine.complete(&mut facts, &policy, Instant::now() + PATIENCE, step).await;
-            log(&before, &facts);
+            state.parts.engine.complete(&mut facts, &policy, Instant::now() + PATIENCE, step).await;
+            log(&before.payloads, &facts.payloads);
+            log(&before.images, &facts.images);
         }
         if facts.images.values().all(is_complete)
             && facts.payloads.values().all(|payload| payload.known().is_some())
@@ -79,23 +81,19 @@ fn is_complete(image: &Fact<Arc<Image>>) -> bool {
     image.known().is_some_and(|image| image.platforms.values().all(|platform| platform.known().is_some()))
 }
 
-/// One line for each answer that `facts` hold and `before` did not.
-fn log(before: &Facts, facts: &Facts) {
-    for (reference, payload) in facts.payloads.iter().filter(|(key, _)| !before.payloads.contains_key(*key)) {
-        log_answer(reference, payload);
+/// Writes one line for each answer that is new.
+fn log<T>(before: &BTreeMap<PullSpec, Fact<T>>, answers: &BTreeMap<PullSpec, Fact<T>>) {
+    for (reference, answer) in answers.iter().filter(|(reference, _)| !before.contains_key(*reference)) {
+        let cause = match answer {
+            Fact::Known(_) => {
+                tracing::info!(%reference, "prefetched");
+                continue;
+            }
+            Fact::Absent => "the registry does not have it".to_owned(),
+            Fact::Unknown(cause) => cause.to_string(),
+        };
+        tracing::warn!(%reference, cause, "cannot prefetch; lineage that depends on it is unknown");
     }
-    for (reference, image) in facts.images.iter().filter(|(key, _)| !before.images.contains_key(*key)) {
-        log_answer(reference, image);
-    }
-}
-
-fn log_answer<T>(reference: &PullSpec, answer: &Fact<T>) {
-    let cause = match answer {
-        Fact::Known(_) => return tracing::info!(%reference, "prefetched"),
-        Fact::Absent => "the registry does not have it".to_owned(),
-        Fact::Unknown(cause) => cause.to_string(),
-    };
-    tracing::warn!(%reference, cause, "cannot prefetch; lineage that depends on it is unknown");
 }
 
 /// The cluster is known from memory, so a look costs almost nothing.

@@ -26,38 +26,38 @@ pub(super) async fn watch(state: Arc<ServerState>) {
 }
 
 fn reload(state: &ServerState, policy_fault: &PersistentFault) {
-    match state.policy.reload() {
+    match state.parts.policy.reload() {
         Ok(Reloaded::Same) => {
-            if state.policy.fault().is_some() && policy_fault.counts_again() {
-                state.metrics.policy_reload_failure();
+            if state.parts.policy.fault().is_some() && policy_fault.counts_again() {
+                state.parts.metrics.policy_reload_failure();
             }
         }
         Ok(Reloaded::Changed) => {
-            let policy = state.policy.current();
-            state.metrics.policy(&policy);
+            let policy = state.parts.policy.current();
+            state.parts.metrics.policy(&policy);
             tracing::info!(policy = policy.name(), hash = policy.hash(), "policy changed");
         }
         Err(error) => {
             policy_fault.begins();
-            state.metrics.policy_reload_failure();
+            state.parts.metrics.policy_reload_failure();
             tracing::error!(%error, "policy reload failed; still using the previous policy");
         }
     }
-    match state.certificate.reload() {
+    match state.parts.certificate.reload() {
         Ok(Reloaded::Same) => {}
         Ok(Reloaded::Changed) => {
-            state.metrics.certificate_expiry(state.certificate.expiry());
-            tracing::info!(expiry = state.certificate.expiry(), "serving certificate changed");
-            log_fault(&state.certificate);
+            state.parts.metrics.certificate_expiry(state.parts.certificate.expiry());
+            tracing::info!(expiry = state.parts.certificate.expiry(), "serving certificate changed");
+            log_fault(&state.parts.certificate);
         }
         Err(error) => {
             tracing::error!(%error, "serving certificate reload failed; still using the previous certificate");
         }
     }
-    if let Some(cluster) = state.engine.sources().cluster() {
-        state.tls_settings.follow(cluster.tls_profile());
+    if let (Some(cluster), Some(settings)) = (state.parts.engine.sources().cluster(), &state.tls_settings) {
+        settings.follow(cluster.tls_profile());
     }
-    let Some(registry) = state.engine.sources().registry() else { return };
+    let Some(registry) = state.parts.engine.sources().registry() else { return };
     log("registry credentials", registry.credentials.reload());
     log("registries.conf", registry.registries.reload());
     log("registry certificates", registry.certificates.reload());

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use axum::body::Body;
+use axum::body::{Body, HttpBody};
 use axum::http::{HeaderMap, Request, StatusCode, header};
-use axum::response::{IntoResponse, Response};
+use axum::response::{AppendHeaders, IntoResponse, Response};
 use http_body_util::BodyExt;
 use tokio::time::{Instant, timeout_at};
 
@@ -25,7 +25,7 @@ pub(super) struct AcceptedRequest {
 #[derive(Debug)]
 pub(super) struct Rejection {
     status: StatusCode,
-    message: String,
+    pub(super) message: String,
 }
 
 impl Rejection {
@@ -41,29 +41,20 @@ impl Rejection {
             _ => "invalid",
         }
     }
-
-    pub(super) fn message(&self) -> &str {
-        &self.message
-    }
 }
 
 impl IntoResponse for Rejection {
     fn into_response(self) -> Response {
-        let mut headers = HeaderMap::new();
-        match self.status {
-            StatusCode::SERVICE_UNAVAILABLE => {
-                headers.insert(header::RETRY_AFTER, header::HeaderValue::from_static("1"));
-            }
-            StatusCode::UNAUTHORIZED => {
-                headers.insert(header::WWW_AUTHENTICATE, header::HeaderValue::from_static("Bearer"));
-            }
+        let header = match self.status {
+            StatusCode::SERVICE_UNAVAILABLE => Some((header::RETRY_AFTER, "1")),
+            StatusCode::UNAUTHORIZED => Some((header::WWW_AUTHENTICATE, "Bearer")),
             // The rest of the body is not read, so no other request can follow on this connection.
             StatusCode::PAYLOAD_TOO_LARGE | StatusCode::REQUEST_TIMEOUT => {
-                headers.insert(header::CONNECTION, header::HeaderValue::from_static("close"));
+                Some((header::CONNECTION, "close"))
             }
-            _ => {}
-        }
-        (self.status, headers, format!("{}\n", self.message)).into_response()
+            _ => None,
+        };
+        (self.status, AppendHeaders(header), format!("{}\n", self.message)).into_response()
     }
 }
 
@@ -74,32 +65,19 @@ pub(super) async fn accept(
 ) -> Result<AcceptedRequest, Rejection> {
     let begun = Instant::now();
     let (head, body) = request.into_parts();
-    let budget = budget(head.uri.query(), state.timeout)?;
-    let announced = announced(&head.headers)?;
+    let budget = budget(head.uri.query(), state.parts.timeout)?;
+    let announced = body.size_hint().exact().map(|length| usize::try_from(length).unwrap_or(usize::MAX));
+    if announced > Some(MAX_BYTES) && head.headers.contains_key(header::EXPECT) {
+        // The client waits before it sends.
+        return Err(too_large());
+    }
+    let announced = announced.map(|length| length.min(MAX_BYTES));
     let permit = state.budget.admit(announced.unwrap_or(MAX_BYTES))?;
     let deadline = begun + budget;
-    let until = deadline.min(begun + state.limits.body);
-    let body = match timeout_at(until, read(body, announced)).await {
-        Ok(body) => body?,
-        Err(_) => {
-            return Err(Rejection::new(
-                StatusCode::REQUEST_TIMEOUT,
-                "the request body did not arrive in time",
-            ));
-        }
-    };
+    let until = deadline.min(begun + state.parts.limits.body);
+    let late = |_| Rejection::new(StatusCode::REQUEST_TIMEOUT, "the request body did not arrive in time");
+    let body = timeout_at(until, read(body, announced)).await.map_err(late)??;
     Ok(AcceptedRequest { headers: head.headers, body, deadline, _permit: permit })
-}
-
-/// The `Content-Length`. Fails when it is above the limit and the client waits before it sends.
-fn announced(headers: &HeaderMap) -> Result<Option<usize>, Rejection> {
-    let length =
-        headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
-    match length {
-        Some(length) if length > MAX_BYTES && headers.contains_key(header::EXPECT) => Err(too_large()),
-        Some(length) => Ok(Some(length.min(MAX_BYTES))),
-        None => Ok(None),
-    }
 }
 
 async fn read(mut body: Body, announced: Option<usize>) -> Result<Vec<u8>, Rejection> {

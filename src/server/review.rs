@@ -16,8 +16,7 @@ use crate::metrics::ReviewLabels;
 use crate::model::digest::Digest;
 use crate::model::image_reference::ImageReference;
 use crate::model::machine_config::{Field, Subject};
-use crate::server::request::{self, Rejection};
-use crate::server::{ServerState, dry_run, webhook};
+use crate::server::{ServerState, dry_run, request, webhook};
 use crate::text::shown;
 
 /// The endpoints that review objects.
@@ -48,12 +47,17 @@ impl ReviewEndpoint {
 /// A review with its decision.
 pub(super) struct Decided {
     pub(super) head: ReviewHead,
+    pub(super) outcome: Outcome,
+    pub(super) response: Response,
+}
+
+/// What the log says of a decision.
+pub(super) struct Outcome {
     pub(super) image: ReviewedImage,
     pub(super) verdict: &'static str,
     /// The rules with findings, separated by commas.
     pub(super) rules: String,
     pub(super) note: String,
-    pub(super) response: Response,
 }
 
 /// The image of a review as the log shows it. Both are empty for an object that is not checked.
@@ -99,37 +103,34 @@ pub(super) async fn answer(
     request: Request<Body>,
 ) -> Response {
     let begun = Instant::now();
-    match decide(state, endpoint, request).await {
-        Ok(decided) => report(state, endpoint, decided, begun),
-        Err(rejection) => reject(state, endpoint, rejection, begun),
-    }
-}
-
-async fn decide(
-    state: &ServerState,
-    endpoint: ReviewEndpoint,
-    request: Request<Body>,
-) -> Result<Decided, Rejection> {
-    let request = request::accept(state, request).await?;
-    match endpoint {
-        ReviewEndpoint::Mutate => webhook::mutate(state, &request).await,
-        ReviewEndpoint::Validate => webhook::validate(state, &request).await,
-        ReviewEndpoint::DryRun => dry_run::dry_run(state, &request).await,
-    }
-}
-
-fn report(state: &ServerState, endpoint: ReviewEndpoint, decided: Decided, begun: Instant) -> Response {
+    let decided = match request::accept(state, request).await {
+        Ok(request) if endpoint == ReviewEndpoint::DryRun => dry_run::dry_run(state, &request).await,
+        Ok(request) => webhook::review(state, endpoint, &request).await,
+        Err(rejection) => Err(rejection),
+    };
     let took = begun.elapsed();
-    let mut labels = ReviewLabels::new(endpoint.name(), &decided.head.operation, decided.verdict);
-    labels.dry_run = decided.head.dry_run;
-    state.metrics.review(labels, took);
-    log(endpoint, &decided, took);
-    decided.response
+    let (operation, verdict, dry_run) = match &decided {
+        Ok(Decided { head, outcome, .. }) => (head.operation.as_str(), outcome.verdict, head.dry_run),
+        Err(rejection) => ("", rejection.label(), endpoint == ReviewEndpoint::DryRun),
+    };
+    let mut labels = ReviewLabels::new(endpoint.name(), operation, verdict);
+    labels.dry_run = dry_run;
+    state.parts.metrics.review(labels, took);
+    match decided {
+        Ok(decided) => {
+            log(endpoint, &decided, took);
+            decided.response
+        }
+        Err(rejection) => {
+            tracing::warn!(endpoint = endpoint.name(), reason = rejection.message, "request refused");
+            rejection.into_response()
+        }
+    }
 }
 
 /// Writes the log line, in which whatever comes from the request is cleaned of control characters.
 fn log(endpoint: ReviewEndpoint, decided: &Decided, took: Duration) {
-    let Decided { head, image, verdict, rules, note, response: _ } = decided;
+    let Decided { head, outcome: Outcome { image, verdict, rules, note }, response: _ } = decided;
     tracing::info!(
         endpoint = endpoint.name(),
         uid = shown(&head.uid),
@@ -145,14 +146,6 @@ fn log(endpoint: ReviewEndpoint, decided: &Decided, took: Duration) {
         milliseconds = took.as_secs_f64() * 1000.0,
         "review"
     );
-}
-
-fn reject(state: &ServerState, endpoint: ReviewEndpoint, rejection: Rejection, begun: Instant) -> Response {
-    let mut labels = ReviewLabels::new(endpoint.name(), "", rejection.label());
-    labels.dry_run = endpoint == ReviewEndpoint::DryRun;
-    state.metrics.review(labels, begun.elapsed());
-    tracing::warn!(endpoint = endpoint.name(), reason = rejection.message(), "request refused");
-    rejection.into_response()
 }
 
 #[cfg(test)]
@@ -186,7 +179,8 @@ mod tests {
         };
         let image = ReviewedImage { as_written: "quay.io/acme/os:1".into(), digest: "sha256:5".into() };
         let (verdict, rules, note) = ("warn", "floating-tag".into(), "patched".into());
-        let decided = Decided { head, image, verdict, rules, note, response: Response::default() };
+        let outcome = Outcome { image, verdict, rules, note };
+        let decided = Decided { head, outcome, response: Response::default() };
         let text = crate::log::tests::logged(LogFormat::Text, || {
             log(ReviewEndpoint::Mutate, &decided, Duration::from_micros(1250));
         });

@@ -1,4 +1,4 @@
-//! The TLS versions and cipher suites of both addresses: from the flags, or from the cluster.
+//! The TLS versions and cipher suites of both addresses where no flag sets them: those of the cluster.
 //!
 //! A profile that changes applies to new connections; open ones keep their settings.
 
@@ -8,31 +8,23 @@ use crate::model::facts::Fact;
 use crate::tls::TlsEndpoint;
 use crate::tls::profile::Profile;
 
-/// Where the settings come from.
+/// The addresses, and the profile that was applied last.
 #[derive(Debug)]
-pub(crate) enum TlsSettings {
-    /// From the flags: nothing changes.
-    Fixed,
-    /// From the cluster, with the profile that was applied last.
-    OfCluster { endpoints: [Arc<TlsEndpoint>; 2], last: Mutex<Profile> },
+pub(crate) struct TlsSettings {
+    pub(crate) endpoints: [Arc<TlsEndpoint>; 2],
+    pub(crate) last: Mutex<Profile>,
 }
 
 impl TlsSettings {
-    /// From the cluster, which has not been read yet.
-    pub(crate) fn of_cluster(endpoints: [Arc<TlsEndpoint>; 2]) -> Self {
-        Self::OfCluster { endpoints, last: Mutex::default() }
-    }
-
     /// Applies the profile of the cluster. Each change is one line of log. While the profile is unknown, nothing
     /// changes.
     pub(crate) fn follow(&self, profile: Fact<Profile>) {
-        let Self::OfCluster { endpoints, last } = self else { return };
         let profile = match profile {
             Fact::Known(profile) => profile,
             Fact::Absent => Profile::default(),
             Fact::Unknown(_) => return,
         };
-        let mut last = last.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         if *last == profile {
             return;
         }
@@ -42,7 +34,7 @@ impl TlsSettings {
             Ok(meaning) => meaning,
             Err(error) => return tracing::error!(kind, %error, "{FAILED}"),
         };
-        for endpoint in endpoints {
+        for endpoint in &self.endpoints {
             if let Err(error) = endpoint.use_protocol(&meaning.protocol) {
                 return tracing::error!(kind, %error, "{FAILED}");
             }

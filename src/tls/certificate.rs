@@ -3,6 +3,7 @@
 //! Certificate and key must belong together. Without files a certificate is made, and the certificate of its CA is
 //! written for clients to trust.
 
+use std::fmt::Display;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -16,6 +17,7 @@ use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
+use time::{Duration, OffsetDateTime};
 use x509_parser::x509::X509Version;
 
 use crate::reload::{Reloadable, Reloaded};
@@ -42,11 +44,8 @@ struct Pair {
     expiry: i64,
 }
 
-#[derive(Hash)]
-struct PairContent {
-    certificate: Vec<u8>,
-    key: Vec<u8>,
-}
+/// The content of the two files.
+type PairContent = (Vec<u8>, Vec<u8>);
 
 impl ServingCertificate {
     /// Reads a certificate chain and its key, both PEM. Fails when they cannot be used together.
@@ -59,9 +58,8 @@ impl ServingCertificate {
     /// Makes a certificate for this machine and a CA that signs it. Returns the certificate of the CA in PEM; its key
     /// is not kept.
     pub fn self_signed(address: IpAddr) -> Result<(Self, String), CertificateError> {
-        let made = |error: rcgen::Error| CertificateError::Made(error.to_string());
-        let now = Timestamp::now().as_second();
-        let (from, until) = (validity(now - 3600)?, validity(now + SELF_SIGNED_SECONDS)?);
+        let now = OffsetDateTime::UNIX_EPOCH + Duration::seconds(Timestamp::now().as_second());
+        let (from, until) = (now - Duration::HOUR, now + Duration::seconds(SELF_SIGNED_SECONDS));
         let authority_key = KeyPair::generate().map_err(made)?;
         let mut authority = CertificateParams::default();
         authority.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
@@ -80,11 +78,9 @@ impl ServingCertificate {
         (leaf.not_before, leaf.not_after) = (from, until);
         let leaf_key = KeyPair::generate().map_err(made)?;
         let certificate = leaf.signed_by(&leaf_key, &issuer).map_err(made)?;
-        let chain = vec![certificate.der().clone()];
-        let key = PrivateKeyDer::try_from(leaf_key.serialize_der())
-            .map_err(|error| CertificateError::Made(error.to_owned()))?;
-        let pair =
-            Pair::new(chain, key).map_err(|mismatch| CertificateError::Made(mismatch.into_reason()))?;
+        let key = PrivateKeyDer::Pkcs8(leaf_key.serialize_der().into());
+        let key = with_key(vec![certificate.der().clone()], key).map_err(made)?;
+        let pair = Pair { key, begin: from.unix_timestamp(), expiry: until.unix_timestamp() };
         Ok((Self { files: None, pair: Reloadable::new(pair) }, authority_certificate.pem()))
     }
 
@@ -99,21 +95,18 @@ impl ServingCertificate {
     pub fn fault(&self, now: Timestamp) -> Option<String> {
         let pair = self.pair.current();
         let at = |second| Timestamp::from_second(second).map_or_else(|_| "never".into(), |at| at.to_string());
-        let file = self.files.as_ref().map(|files| format!(" {}", files.certificate.display()));
+        let file = self.files.as_ref().map(|files| format!("{} ", files.certificate.display()));
         let file = file.unwrap_or_default();
-        if pair.expiry <= now.as_second() {
+        let fault = if pair.expiry <= now.as_second() {
             let end = at(pair.expiry);
-            Some(format!(
-                "the serving certificate{file} expired at {end}; renew it, the new one is loaded without a restart"
-            ))
+            format!("{file}expired at {end}; renew it, the new one is loaded without a restart")
         } else if pair.begin > now.as_second() {
             let begin = at(pair.begin);
-            Some(format!(
-                "the serving certificate{file} is not valid before {begin}; check the clock of this machine"
-            ))
+            format!("{file}is not valid before {begin}; check the clock of this machine")
         } else {
-            None
-        }
+            return None;
+        };
+        Some(format!("the serving certificate {fault}"))
     }
 
     /// Reads the files again. Fails once for each content that cannot be used; the previous pair stays in
@@ -135,70 +128,51 @@ impl ResolvesServerCert for ServingCertificate {
 
 impl PairFiles {
     fn read(&self) -> Result<PairContent, CertificateError> {
-        Ok(PairContent { certificate: read(&self.certificate)?, key: read(&self.key)? })
+        Ok((read(&self.certificate)?, read(&self.key)?))
     }
 
-    fn pair(&self, content: &PairContent) -> Result<Pair, CertificateError> {
-        let chain = pem::certificate_chain(&content.certificate)
-            .map_err(|reason| CertificateError::Unusable { path: self.certificate.clone(), reason })?;
-        let key = pem::private_key(&content.key)
-            .map_err(|reason| CertificateError::Unusable { path: self.key.clone(), reason })?;
-        Pair::new(chain, key).map_err(|error| match error {
-            PairMismatch::Certificate(reason) => {
-                CertificateError::Unusable { path: self.certificate.clone(), reason }
+    fn pair(&self, (certificate, key): &PairContent) -> Result<Pair, CertificateError> {
+        let unusable = |path: &Path, reason| CertificateError::Unusable { path: path.to_owned(), reason };
+        let of_certificate = |reason| unusable(&self.certificate, reason);
+        let chain = pem::certificate_chain(certificate).map_err(of_certificate)?;
+        let key = pem::private_key(key).map_err(|reason| unusable(&self.key, reason))?;
+        let (begin, expiry) =
+            validity(&chain).map_err(|reason| of_certificate(format!("the first certificate {reason}")))?;
+        let key = with_key(chain, key).map_err(|error| match error {
+            rustls::Error::InvalidCertificate(reason) => {
+                of_certificate(format!("the first certificate cannot be used: {reason}"))
             }
-            PairMismatch::Pair(reason) => CertificateError::Pair {
+            other => CertificateError::Pair {
                 certificate: self.certificate.clone(),
                 key: self.key.clone(),
-                reason,
+                reason: other.to_string(),
             },
-        })
+        })?;
+        Ok(Pair { key, begin, expiry })
     }
 }
 
-impl Pair {
-    fn new(chain: Vec<CertificateDer<'static>>, key: PrivateKeyDer<'static>) -> Result<Self, PairMismatch> {
-        let of_certificate =
-            |reason: String| PairMismatch::Certificate(format!("the first certificate {reason}"));
-        let leaf = chain.first().ok_or_else(|| of_certificate("is missing".to_owned()))?;
-        let (_, parsed) = x509_parser::parse_x509_certificate(leaf)
-            .map_err(|error| of_certificate(format!("cannot be read: {error}")))?;
-        if parsed.version() != X509Version::V3 {
-            let version = parsed.version().0 + 1;
-            return Err(of_certificate(format!(
-                "is of X.509 version {version}, which no client accepts; make one of version 3, with the names \
-                 of the server in `subjectAltName`"
-            )));
-        }
-        let begin = parsed.validity().not_before.timestamp();
-        let expiry = parsed.validity().not_after.timestamp();
-        let key =
-            CertifiedKey::from_der(chain, key, &aws_lc_rs::default_provider()).map_err(
-                |error| match error {
-                    rustls::Error::InvalidCertificate(reason) => {
-                        of_certificate(format!("cannot be used: {reason}"))
-                    }
-                    other => PairMismatch::Pair(other.to_string()),
-                },
-            )?;
-        Ok(Self { key: Arc::new(key), begin, expiry })
+/// From and until when the first certificate is valid. Fails for one that no client accepts.
+fn validity(chain: &[CertificateDer<'_>]) -> Result<(i64, i64), String> {
+    let leaf = chain.first().ok_or("is missing")?;
+    let (_, parsed) =
+        x509_parser::parse_x509_certificate(leaf).map_err(|error| format!("cannot be read: {error}"))?;
+    if parsed.version() != X509Version::V3 {
+        let version = parsed.version().0 + 1;
+        return Err(format!(
+            "is of X.509 version {version}, which no client accepts; make one of version 3, with the names of the \
+             server in `subjectAltName`"
+        ));
     }
+    let validity = parsed.validity();
+    Ok((validity.not_before.timestamp(), validity.not_after.timestamp()))
 }
 
-/// Why a chain and a key do not match.
-enum PairMismatch {
-    /// The certificate cannot be used with any key.
-    Certificate(String),
-    /// The key cannot be used, or belongs to another certificate.
-    Pair(String),
-}
-
-impl PairMismatch {
-    fn into_reason(self) -> String {
-        match self {
-            Self::Certificate(reason) | Self::Pair(reason) => reason,
-        }
-    }
+fn with_key(
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+) -> Result<Arc<CertifiedKey>, rustls::Error> {
+    CertifiedKey::from_der(chain, key, &aws_lc_rs::default_provider()).map(Arc::new)
 }
 
 /// A certificate or key that cannot be used.
@@ -243,9 +217,8 @@ pub(super) fn read(path: &Path) -> Result<Vec<u8>, CertificateError> {
     std::fs::read(path).map_err(|reason| CertificateError::Unreadable { path: path.to_owned(), reason })
 }
 
-fn validity(second: i64) -> Result<time::OffsetDateTime, CertificateError> {
-    time::OffsetDateTime::from_unix_timestamp(second)
-        .map_err(|error| CertificateError::Made(error.to_string()))
+pub(super) fn made(error: impl Display) -> CertificateError {
+    CertificateError::Made(error.to_string())
 }
 
 /// A year.

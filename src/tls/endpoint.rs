@@ -9,7 +9,7 @@ use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{ResolvesServerCert, WebPkiClientVerifier};
 use rustls::{RootCertStore, ServerConfig};
 
-use crate::tls::certificate::{CertificateError, ServingCertificate, read};
+use crate::tls::certificate::{CertificateError, ServingCertificate, made, read};
 use crate::tls::pem::CaBundle;
 use crate::tls::profile::Protocol;
 
@@ -56,7 +56,7 @@ fn settings(
 ) -> Result<Arc<ServerConfig>, CertificateError> {
     let mut config = ServerConfig::builder_with_provider(Arc::new(protocol.provider()))
         .with_protocol_versions(&protocol.versions())
-        .map_err(|error| CertificateError::Made(error.to_string()))?
+        .map_err(made)?
         .with_client_cert_verifier(Arc::clone(clients))
         .with_cert_resolver(Arc::clone(certificate) as Arc<dyn ResolvesServerCert>);
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];

@@ -25,25 +25,29 @@ impl CaBundle {
         let mut block: Option<PemBlock<'_>> = None;
         for (index, text) in pem.lines().enumerate() {
             let (line, text) = (index + 1, text.trim());
-            match (PemMarker::parse(text), &mut block) {
-                (None, None) => {}
-                (None, Some(block)) => block.base64.push_str(text),
-                (Some(PemMarker::Begin(label)), None) => {
+            let marker = text.strip_prefix("-----").and_then(|rest| rest.strip_suffix("-----"));
+            match (marker.and_then(|marker| marker.split_once(' ')), &mut block) {
+                (Some(("BEGIN", label)), None) => {
                     block = Some(PemBlock { line, label, base64: String::new() });
                 }
-                (Some(PemMarker::End(label)), Some(begun)) if begun.label == label => {
+                (Some(("END", label)), Some(begun)) if begun.label == label => {
                     found.extend(begun.certificate()?);
                     block = None;
                 }
-                (Some(_), Some(block)) => return Err(block.is_open()),
-                (Some(PemMarker::End(label)), None) => {
-                    return Err(PemError::new(line, format!("`END {0}` without `BEGIN {0}`", shown(label))));
+                (Some(("BEGIN" | "END", _)), Some(block)) => return Err(block.is_open()),
+                (Some(("END", label)), None) => {
+                    let message = format!("`END {0}` without `BEGIN {0}`", shown(label));
+                    return Err(PemError { line, message });
                 }
+                (_, Some(block)) => block.base64.push_str(text),
+                (_, None) => {}
             }
         }
         match block {
             Some(block) => Err(block.is_open()),
-            None if found.is_empty() => Err(PemError::new(1, "no certificate in PEM format".to_owned())),
+            None if found.is_empty() => {
+                Err(PemError { line: 1, message: "no certificate in PEM format".to_owned() })
+            }
             None => Ok(Self(found)),
         }
     }
@@ -81,22 +85,6 @@ impl fmt::Debug for CaBundle {
     }
 }
 
-enum PemMarker<'a> {
-    Begin(&'a str),
-    End(&'a str),
-}
-
-impl<'a> PemMarker<'a> {
-    fn parse(line: &'a str) -> Option<Self> {
-        let inner = line.strip_prefix("-----")?.strip_suffix("-----")?;
-        match inner.split_once(' ')? {
-            ("BEGIN", label) => Some(Self::Begin(label)),
-            ("END", label) => Some(Self::End(label)),
-            _ => None,
-        }
-    }
-}
-
 struct PemBlock<'a> {
     /// Where it begins.
     line: usize,
@@ -107,7 +95,7 @@ struct PemBlock<'a> {
 impl PemBlock<'_> {
     /// The certificate; `None` for a valid block of another kind, such as a revocation list.
     fn certificate(&self) -> Result<Option<CertificateDer<'static>>, PemError> {
-        let error = |message: String| Err(PemError::new(self.line, message));
+        let error = |message: String| Err(PemError { line: self.line, message });
         if self.label.ends_with("PRIVATE KEY") {
             return error("a private key among CA certificates".to_owned());
         }
@@ -125,7 +113,8 @@ impl PemBlock<'_> {
     }
 
     fn is_open(&self) -> PemError {
-        PemError::new(self.line, format!("`BEGIN {0}` without `END {0}`", shown(self.label)))
+        let message = format!("`BEGIN {0}` without `END {0}`", shown(self.label));
+        PemError { line: self.line, message }
     }
 }
 
@@ -135,12 +124,6 @@ impl PemBlock<'_> {
 pub struct PemError {
     line: usize,
     message: String,
-}
-
-impl PemError {
-    fn new(line: usize, message: String) -> Self {
-        Self { line, message }
-    }
 }
 
 #[cfg(test)]

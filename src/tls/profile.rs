@@ -11,6 +11,7 @@ use clap::builder::PossibleValue;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::version::{TLS12, TLS13};
 use rustls::{ProtocolVersion, SupportedProtocolVersion};
+use serde::Deserialize;
 
 use crate::text::shown;
 
@@ -32,7 +33,6 @@ pub struct CipherSuite {
     name: &'static str,
     /// Its name in OpenSSL and in OpenShift's profiles.
     openssl: &'static str,
-    suite: rustls::CipherSuite,
 }
 
 /// The TLS versions and cipher suites in use.
@@ -65,7 +65,7 @@ impl Protocol {
         let mut provider = aws_lc_rs::default_provider();
         provider.cipher_suites.retain(|suite| {
             suite.version().version == ProtocolVersion::TLSv1_3
-                || self.tls12.iter().any(|wanted| wanted.suite == suite.suite())
+                || self.tls12.iter().any(|wanted| suite.suite().as_str() == Some(wanted.name))
         });
         provider
     }
@@ -110,14 +110,22 @@ impl ValueEnum for CipherSuite {
 
 /// `spec.tlsSecurityProfile` of `APIServer/cluster` (`config.openshift.io/v1`), as it is written there.
 /// The default is a cluster without a profile.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 pub struct Profile {
-    /// `type`; empty when it is not set.
-    pub r#type: String,
-    /// `custom.minTLSVersion`.
-    pub minimum: String,
-    /// `custom.ciphers`, in OpenSSL's names.
-    pub ciphers: Vec<String>,
+    /// `type`.
+    pub r#type: Option<String>,
+    /// `custom`.
+    pub custom: Option<CustomProfile>,
+}
+
+/// What the profile `Custom` consists of.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+pub struct CustomProfile {
+    /// `minTLSVersion`.
+    #[serde(rename = "minTLSVersion")]
+    pub minimum: Option<String>,
+    /// `ciphers`, in OpenSSL's names.
+    pub ciphers: Option<Vec<String>>,
 }
 
 /// The settings that a profile results in.
@@ -133,15 +141,16 @@ impl Profile {
     /// The settings of the profile. Fails for an unknown profile, because any guess might be less strict.
     pub fn meaning(&self) -> Result<EffectiveProfile, UnknownProfile> {
         let unknown = |field: &'static str, value: &str| UnknownProfile { field, value: shown(value) };
-        let custom = self.ciphers.iter().map(String::as_str);
+        let custom = self.custom.clone().unwrap_or_default();
+        let (minimum, ciphers) = (custom.minimum.unwrap_or_default(), custom.ciphers.unwrap_or_default());
         let every = || SUITES.iter().map(|suite| suite.openssl);
-        let (minimum, ciphers): (&str, Vec<&str>) = match self.r#type.as_str() {
+        let (minimum, ciphers): (&str, Vec<&str>) = match self.r#type.as_deref().unwrap_or_default() {
             "" | "Intermediate" => ("VersionTLS12", every().collect()),
             "Modern" => ("VersionTLS13", every().collect()),
             "Old" => ("VersionTLS10", every().chain(OLD_CIPHERS.iter().copied()).collect()),
             // Without a list every suite is used.
-            "Custom" if self.ciphers.is_empty() => (&self.minimum, every().collect()),
-            "Custom" => (&self.minimum, custom.collect()),
+            "Custom" if ciphers.is_empty() => (&minimum, every().collect()),
+            "Custom" => (&minimum, ciphers.iter().map(String::as_str).collect()),
             other => return Err(unknown("type", other)),
         };
         let mut unsupported = Vec::new();
@@ -175,47 +184,19 @@ pub struct UnknownProfile {
 
 /// Every supported suite, those of TLS 1.3 first.
 static SUITES: &[CipherSuite] = &[
-    suite("TLS_AES_128_GCM_SHA256", "TLS_AES_128_GCM_SHA256", rustls::CipherSuite::TLS13_AES_128_GCM_SHA256),
-    suite("TLS_AES_256_GCM_SHA384", "TLS_AES_256_GCM_SHA384", rustls::CipherSuite::TLS13_AES_256_GCM_SHA384),
-    suite(
-        "TLS_CHACHA20_POLY1305_SHA256",
-        "TLS_CHACHA20_POLY1305_SHA256",
-        rustls::CipherSuite::TLS13_CHACHA20_POLY1305_SHA256,
-    ),
-    suite(
-        "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256",
-        "ECDHE-ECDSA-AES128-GCM-SHA256",
-        rustls::CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,
-    ),
-    suite(
-        "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256",
-        "ECDHE-RSA-AES128-GCM-SHA256",
-        rustls::CipherSuite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
-    ),
-    suite(
-        "TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384",
-        "ECDHE-ECDSA-AES256-GCM-SHA384",
-        rustls::CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384,
-    ),
-    suite(
-        "TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384",
-        "ECDHE-RSA-AES256-GCM-SHA384",
-        rustls::CipherSuite::TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384,
-    ),
-    suite(
-        "TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256",
-        "ECDHE-ECDSA-CHACHA20-POLY1305",
-        rustls::CipherSuite::TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256,
-    ),
-    suite(
-        "TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256",
-        "ECDHE-RSA-CHACHA20-POLY1305",
-        rustls::CipherSuite::TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256,
-    ),
+    suite("TLS_AES_128_GCM_SHA256", "TLS_AES_128_GCM_SHA256"),
+    suite("TLS_AES_256_GCM_SHA384", "TLS_AES_256_GCM_SHA384"),
+    suite("TLS_CHACHA20_POLY1305_SHA256", "TLS_CHACHA20_POLY1305_SHA256"),
+    suite("TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256", "ECDHE-ECDSA-AES128-GCM-SHA256"),
+    suite("TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256", "ECDHE-RSA-AES128-GCM-SHA256"),
+    suite("TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384", "ECDHE-ECDSA-AES256-GCM-SHA384"),
+    suite("TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384", "ECDHE-RSA-AES256-GCM-SHA384"),
+    suite("TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256", "ECDHE-ECDSA-CHACHA20-POLY1305"),
+    suite("TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256", "ECDHE-RSA-CHACHA20-POLY1305"),
 ];
 
-const fn suite(name: &'static str, openssl: &'static str, suite: rustls::CipherSuite) -> CipherSuite {
-    CipherSuite { name, openssl, suite }
+const fn suite(name: &'static str, openssl: &'static str) -> CipherSuite {
+    CipherSuite { name, openssl }
 }
 
 /// What the profile `Old` has beyond [`SUITES`] (`config/v1/types_tlssecurityprofile.go` of OpenShift's
@@ -243,28 +224,29 @@ mod tests {
     use super::*;
 
     fn custom(minimum: &str, ciphers: &[&str]) -> Profile {
-        let ciphers = ciphers.iter().map(ToString::to_string).collect();
-        Profile { r#type: "Custom".into(), minimum: minimum.into(), ciphers }
+        let ciphers = Some(ciphers.iter().map(ToString::to_string).collect());
+        let custom = CustomProfile { minimum: Some(minimum.into()), ciphers };
+        Profile { r#type: Some("Custom".into()), custom: Some(custom) }
     }
 
     fn named(name: &str) -> Profile {
-        Profile { r#type: name.into(), ..Profile::default() }
+        Profile { r#type: Some(name.into()), custom: None }
     }
 
     #[test]
     fn every_suite_of_the_provider_has_a_name() {
         let provider = aws_lc_rs::default_provider();
-        let mut known: Vec<_> = SUITES.iter().map(|suite| format!("{:?}", suite.suite)).collect();
-        let mut there: Vec<_> =
-            provider.cipher_suites.iter().map(|suite| format!("{:?}", suite.suite())).collect();
+        // rustls says with the name which suites are of TLS 1.3.
+        let mut known: Vec<_> =
+            SUITES.iter().map(|suite| (suite.name.to_owned(), suite.is_of_tls12())).collect();
+        let of_provider = provider.cipher_suites.iter().map(|suite| {
+            let name = format!("{:?}", suite.suite());
+            (name.replacen("TLS13_", "TLS_", 1), !name.starts_with("TLS13_"))
+        });
+        let mut there: Vec<_> = of_provider.collect();
         known.sort();
         there.sort();
         assert_eq!(known, there);
-        for suite in SUITES {
-            let name = format!("{:?}", suite.suite).replacen("TLS13_", "TLS_", 1);
-            assert_eq!(suite.name, name);
-            assert_eq!(suite.is_of_tls12(), !format!("{:?}", suite.suite).starts_with("TLS13_"));
-        }
     }
 
     #[test]

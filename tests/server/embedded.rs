@@ -69,7 +69,7 @@ impl Embedded {
         let parts = Parts {
             engine,
             policy,
-            certificate,
+            certificate: Arc::new(certificate),
             client_authority: None,
             protocol: None,
             metrics,
