@@ -55,62 +55,78 @@ fn run_all(steps: &mut Steps<'_>, samples: &SampleImages) -> Result<()> {
     let stored = machine_config().image(&pinned).annotation(RECORD, &record);
 
     steps.run(
-        "1. /mutate pins a tag",
-        &format!("CREATE, osImageURL: {tag}"),
-        "/mutate",
+        Step {
+            title: "1. /mutate pins a tag",
+            request: &format!("CREATE, osImageURL: {tag}"),
+            path: "/mutate",
+        },
         &create(&machine_config().image(&tag)),
         &["allowed: true", &format!("\"value\":\"{pinned}\""), "will reboot"],
     )?;
     steps.run(
-        "2. /validate denies a tag that is not pinned",
-        &format!("CREATE, osImageURL: {tag}"),
-        "/validate",
+        Step {
+            title: "2. /validate denies a tag that is not pinned",
+            request: &format!("CREATE, osImageURL: {tag}"),
+            path: "/validate",
+        },
         &create(&machine_config().image(&tag)),
         &["allowed: false", "[floating-tag]", &format!("help: write `{pinned}`")],
     )?;
     steps.run(
-        "3. /validate allows an image that is built on the base image of the release",
-        &format!("CREATE, osImageURL: {pinned}"),
-        "/validate",
+        Step {
+            title: "3. /validate allows an image that is built on the base image of the release",
+            request: &format!("CREATE, osImageURL: {pinned}"),
+            path: "/validate",
+        },
         &create(&machine_config().image(&pinned)),
         &["allowed: true"],
     )?;
     let missing = format!("{}/acme/os@sha256:{}", samples.host, "0".repeat(64));
     steps.run(
-        "4. /validate denies a digest that the registry does not have",
-        &format!("CREATE, osImageURL: {missing}"),
-        "/validate",
+        Step {
+            title: "4. /validate denies a digest that the registry does not have",
+            request: &format!("CREATE, osImageURL: {missing}"),
+            path: "/validate",
+        },
         &create(&machine_config().image(&missing)),
         &["allowed: false", "[unpullable-image]"],
     )?;
     let old = format!("{}/acme/os@{}", samples.host, samples.old);
     steps.run(
-        "5. /validate warns about an image that is built on something else",
-        &format!("CREATE, osImageURL: {old}"),
-        "/validate",
+        Step {
+            title: "5. /validate warns about an image that is built on something else",
+            request: &format!("CREATE, osImageURL: {old}"),
+            path: "/validate",
+        },
         &create(&machine_config().image(&old)),
         &["allowed: true", "[foreign-base]"],
     )?;
     steps.run(
-        "6. /validate denies a reference that nodes cannot parse",
-        &format!("CREATE, osImageURL: docker://{pinned}"),
-        "/validate",
+        Step {
+            title: "6. /validate denies a reference that nodes cannot parse",
+            request: &format!("CREATE, osImageURL: docker://{pinned}"),
+            path: "/validate",
+        },
         &create(&machine_config().image(&format!("docker://{pinned}"))),
         &["allowed: false", "[malformed-reference]", &format!("help: write `{pinned}`")],
     )?;
 
     samples.registry.tag("acme/os", "4.18", &samples.second_build);
     steps.run(
-        "7. /mutate keeps the pin when the tag has moved and the same file is applied again",
-        &format!("UPDATE, osImageURL: {tag}; stored: {pinned}"),
-        "/mutate",
+        Step {
+            title: "7. /mutate keeps the pin when the tag has moved and the same file is applied again",
+            request: &format!("UPDATE, osImageURL: {tag}; stored: {pinned}"),
+            path: "/mutate",
+        },
         &update(&machine_config().image(&tag), &stored),
         &["allowed: true", &format!("\"value\":\"{pinned}\""), "kept ", "annotate it layerpin.io/repin=true"],
     )?;
     steps.run(
-        "8. /mutate pins the new digest when layerpin.io/repin is set",
-        &format!("UPDATE, osImageURL: {pinned}, layerpin.io/repin: \"true\""),
-        "/mutate",
+        Step {
+            title: "8. /mutate pins the new digest when layerpin.io/repin is set",
+            request: &format!("UPDATE, osImageURL: {pinned}, layerpin.io/repin: \"true\""),
+            path: "/mutate",
+        },
         &update(&stored.clone().annotation(REPIN, "true"), &stored),
         &["allowed: true", &format!("\"value\":\"{moved}\""), "layerpin.io~1repin"],
     )?;
@@ -118,9 +134,11 @@ fn run_all(steps: &mut Steps<'_>, samples: &SampleImages) -> Result<()> {
     let operator = "system:serviceaccount:openshift-machine-config-operator:machine-config-controller";
     let rendered = machine_config().named("rendered-worker-0123456789abcdef").image(&tag);
     steps.run(
-        "9. /validate allows what the Machine Config Operator writes",
-        &format!("CREATE by {operator}, osImageURL: {tag}"),
-        "/validate",
+        Step {
+            title: "9. /validate allows what the Machine Config Operator writes",
+            request: &format!("CREATE by {operator}, osImageURL: {tag}"),
+            path: "/validate",
+        },
         &by(operator, create(&rendered)),
         &["allowed: true"],
     )
@@ -264,6 +282,15 @@ impl Client {
     }
 }
 
+/// What a step of the demo shows.
+struct Step<'a> {
+    title: &'a str,
+    /// The request in words.
+    request: &'a str,
+    /// The endpoint.
+    path: &'a str,
+}
+
 /// The steps of the demo, with the unexpected responses so far.
 struct Steps<'a> {
     client: &'a Client,
@@ -272,14 +299,8 @@ struct Steps<'a> {
 }
 
 impl Steps<'_> {
-    fn run(
-        &mut self,
-        title: &str,
-        request: &str,
-        path: &str,
-        review: &Value,
-        expected_parts: &[&str],
-    ) -> Result<()> {
+    fn run(&mut self, step: Step<'_>, review: &Value, expected_parts: &[&str]) -> Result<()> {
+        let Step { title, request, path } = step;
         heading(title);
         println!("{request}\n");
         let url = format!("{}{path}?timeout=10s", self.server.url);

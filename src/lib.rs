@@ -35,6 +35,10 @@
         reason = "a panic while a review is answered becomes the decision of `failurePolicy`"
     )
 )]
+#![cfg_attr(
+    not(test),
+    warn(clippy::fn_params_excessive_bools, reason = "a bare `true` at a call says nothing; use an enum")
+)]
 #![warn(
     clippy::print_stdout,
     reason = "`println!` panics when the reader closes the pipe; use `cli::output`"

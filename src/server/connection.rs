@@ -70,7 +70,8 @@ impl Connection {
         });
         let frames = is_http2.then(Frames::new);
         let stream = TokioIo::new(TrackedStream { stream, frames, activity: Arc::clone(activity) });
-        let builder = builder(is_http2, limits);
+        let builder = builder(limits);
+        let builder = if is_http2 { builder.http2_only() } else { builder.http1_only() };
         let mut connection = std::pin::pin!(builder.serve_connection(stream, service));
         let mut is_closing = *closing.borrow();
         if is_closing {
@@ -128,7 +129,7 @@ enum PollResult {
     DeadlineIsNearer,
 }
 
-fn builder(is_http2: bool, limits: ConnectionLimits) -> Builder<TokioExecutor> {
+fn builder(limits: ConnectionLimits) -> Builder<TokioExecutor> {
     let mut builder = Builder::new(TokioExecutor::new());
     builder.http1().timer(TokioTimer::new()).header_read_timeout(None).max_buf_size(MAX_HEAD);
     builder
@@ -138,7 +139,7 @@ fn builder(is_http2: bool, limits: ConnectionLimits) -> Builder<TokioExecutor> {
         .max_header_list_size(MAX_HEAD as u32)
         .keep_alive_interval(limits.idle / 4)
         .keep_alive_timeout(limits.head);
-    if is_http2 { builder.http2_only() } else { builder.http1_only() }
+    builder
 }
 
 /// A stream that records in `activity` what is read from it, and what its client does not read.

@@ -189,14 +189,8 @@ impl Issuer {
     fn grant_permissions(&self, user: &str, permissions: Vec<Permission>) -> Grant {
         let mut ledger = self.lock();
         let expires_in = ledger.expiry;
-        let token = self.signer.sign(&Claims::new(
-            self.name(),
-            user,
-            &self.terms.service,
-            expires_in,
-            random_text(),
-            &permissions,
-        ));
+        let token =
+            self.signer.sign(&Claims::new(self.name(), user, &self.terms.service, expires_in, &permissions));
         keep_secret(&token);
         let now = Instant::now();
         ledger.issued.retain(|_, issued| issued.expires > now);
@@ -247,7 +241,7 @@ fn permissions(scopes: &str) -> Vec<Permission> {
         .collect()
 }
 
-fn random_text() -> String {
+pub(super) fn random_text() -> String {
     let mut bytes = [0; 16];
     SystemRandom::new().fill(&mut bytes).expect("randomness from the system");
     URL_SAFE_NO_PAD.encode(bytes)

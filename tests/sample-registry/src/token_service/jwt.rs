@@ -12,7 +12,7 @@ use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use serde::Serialize;
 
-use super::issuer::Permission;
+use super::issuer::{Permission, random_text};
 use crate::tls::Authority;
 
 /// A key with its certificates.
@@ -70,7 +70,6 @@ impl<'a> Claims<'a> {
         subject: &'a str,
         audience: &'a str,
         expires_in: Duration,
-        identifier: String,
         permissions: &'a [Permission],
     ) -> Self {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock past 1970");
@@ -81,7 +80,7 @@ impl<'a> Claims<'a> {
             exp: (now + expires_in).as_secs(),
             nbf: now.as_secs(),
             iat: now.as_secs(),
-            jti: identifier,
+            jti: random_text(),
             access: permissions,
         }
     }
