@@ -127,7 +127,7 @@ impl PinRun<'_> {
             if let (true, Some(spot)) = (plan.removes_repin(), &document.spans.repin) {
                 let done = self.verb("removed", "would remove");
                 let message = format!("{done} the annotation `{REPIN_ANNOTATION}`");
-                told.changes.push(at(&name, Some(spot.key_position), &message));
+                told.changes.push(at(&name, Some(spot.key.position), &message));
             }
         }
         let pairs = planned.iter().map(|(document, plan)| (*document, plan));
@@ -165,7 +165,7 @@ impl PinRun<'_> {
             let done = self.verb("removed", "would remove");
             let key = field.record_annotation();
             let message = format!("{done} the record `{key}`, which is not true of `{reference}`");
-            told.changes.push(at(name, Some(spot.key_position), &message));
+            told.changes.push(at(name, Some(spot.key.position), &message));
         }
         let Some(change) = plan.decision(field) else { return };
         let changed = |message: String| at(name, position, &message);
