@@ -25,7 +25,7 @@ use crate::manifests::edit;
 use crate::manifests::{self, Documents, FileSelection, ManifestDocument, Severity};
 use crate::model::machine_config::{Field, Position, REPIN_ANNOTATION};
 use crate::pin::{PinChange, Plan, Unresolved};
-use crate::text::{escaped, is_unprintable};
+use crate::text::{escaped, escaped_except};
 
 /// Pins what the paths name. Data goes to standard output, messages to standard error.
 pub fn run(options: &PinArgs) -> anyhow::Result<ExitStatus> {
@@ -53,19 +53,18 @@ pub fn run(options: &PinArgs) -> anyhow::Result<ExitStatus> {
 /// A file that has been read.
 struct SourceFile {
     input: Input,
-    selection: FileSelection,
     text: String,
     read: Documents,
 }
 
 impl SourceFile {
     fn read(input: &Input) -> Result<Self, ReadError> {
-        let (text, selection) = (input.read()?, input.selection());
-        let is_of_interest = selection == FileSelection::ByName || manifests::mentions(&text);
+        let text = input.read()?;
+        let is_of_interest = input.selection() == FileSelection::ByName || manifests::mentions(&text);
         let read = if is_of_interest { manifests::read(&text) } else { Documents::default() };
         // Thousands of files may have nothing to pin: their texts are not kept.
         let is_kept = *input == Input::Standard || !(read.documents.is_empty() && read.faults.is_empty());
-        Ok(Self { input: input.clone(), selection, text: if is_kept { text } else { String::new() }, read })
+        Ok(Self { input: input.clone(), text: if is_kept { text } else { String::new() }, read })
     }
 }
 
@@ -109,7 +108,7 @@ impl PinRun<'_> {
         let mut is_left_alone = false;
         for fault in &source.read.faults {
             let message = at(&name, fault.position, &fault.message);
-            match fault.severity(source.selection) {
+            match fault.severity(source.input.selection()) {
                 Severity::Ignored => continue,
                 Severity::Note => eprintln!("note: {message}; the file is passed over"),
                 Severity::Error => self.fail(&message, Some(fault.help())),
@@ -168,49 +167,52 @@ impl PinRun<'_> {
             told.changes.push(at(name, Some(spot.key.position), &message));
         }
         let Some(change) = plan.decision(field) else { return };
-        let changed = |message: String| at(name, position, &message);
-        match change {
-            PinChange::TagDropped { reference, .. } => told.changes.push(changed(format!(
-                "{} the tag `{}` of `{reference}`: nodes refuse tag and digest together",
-                self.verb("dropped", "would drop"),
-                reference.tag().unwrap_or_default()
-            ))),
+        let (list, message) = match change {
+            PinChange::TagDropped { reference, .. } => {
+                let (done, tag) = (self.verb("dropped", "would drop"), reference.tag().unwrap_or_default());
+                let why = "nodes refuse tag and digest together";
+                (&mut told.changes, format!("{done} the tag `{tag}` of `{reference}`: {why}"))
+            }
             PinChange::Pinned { reference, digest, .. } => {
                 let done = self.verb("pinned", "would pin");
-                told.changes.push(changed(format!("{done} `{reference}` to {digest}")));
+                (&mut told.changes, format!("{done} `{reference}` to {digest}"))
             }
             PinChange::RolledForward { tag, from, to, .. } => {
                 let done = self.verb("rolled", "would roll");
-                told.changes.push(changed(format!("{done} `{tag}` forward from {from} to {to}")));
+                (&mut told.changes, format!("{done} `{tag}` forward from {from} to {to}"))
             }
             PinChange::StillCurrent { tag, digest } => {
-                told.notes.push(changed(format!("`{tag}` still names {digest}")));
+                (&mut told.notes, format!("`{tag}` still names {digest}"))
             }
-            PinChange::NoRecord { reference } => told
-                .notes
-                .push(changed(format!("`{reference}` has no record of a tag, so there is nothing to ask"))),
-            PinChange::NotPinned { reference, why: Unresolved::Absent } => {
-                let (host, tag) = (reference.host(), reference.pull_spec());
-                let help = format!(
-                    "name a tag that exists; `skopeo list-tags docker://{}` lists them",
-                    reference.repository()
-                );
-                let message = format!("`{reference}` is not pinned: {host} has no `{tag}`");
-                self.fail(&changed(message), Some(&help));
+            PinChange::NoRecord { reference } => {
+                let message = format!("`{reference}` has no record of a tag, so there is nothing to ask");
+                (&mut told.notes, message)
             }
             PinChange::NotPinned { reference, why } => {
-                self.fail(&changed(format!("`{reference}` is not pinned: {why}")), None);
-            }
-            PinChange::NotRolled { tag, digest, why: Unresolved::Absent } => {
-                let host = tag.host();
-                self.fail(&changed(format!("{host} no longer has `{tag}`; {digest} stays")), None);
+                let (why, help) = match why {
+                    Unresolved::Absent => (
+                        format!("{} has no `{}`", reference.host(), reference.pull_spec()),
+                        Some(format!(
+                            "name a tag that exists; `skopeo list-tags docker://{}` lists them",
+                            reference.repository()
+                        )),
+                    ),
+                    _ => (why.to_string(), None),
+                };
+                let message = at(name, position, &format!("`{reference}` is not pinned: {why}"));
+                return self.fail(&message, help.as_deref());
             }
             PinChange::NotRolled { tag, digest, why } => {
-                self.fail(&changed(format!("`{tag}`: {why}; {digest} stays")), None);
+                let why = match why {
+                    Unresolved::Absent => format!("{} no longer has `{tag}`", tag.host()),
+                    _ => format!("`{tag}`: {why}"),
+                };
+                return self.fail(&at(name, position, &format!("{why}; {digest} stays")), None);
             }
             // Only an update has a stored object whose digest could be kept.
-            PinChange::Kept { .. } => {}
-        }
+            PinChange::Kept { .. } => return,
+        };
+        list.push(at(name, position, &message));
     }
 
     /// Writes, reports or shows the new text, as the options say.
@@ -277,18 +279,7 @@ fn diff(name: &str, before: &str, after: &str) -> String {
         .unified_diff()
         .header(&header_name(&old), &header_name(&new))
         .to_string();
-    if !std::io::stdout().is_terminal() {
-        return diff;
-    }
-    let mut shown = String::with_capacity(diff.len());
-    for character in diff.chars() {
-        match character {
-            '\n' | '\t' => shown.push(character),
-            character if is_unprintable(character) => shown.extend(character.escape_unicode()),
-            character => shown.push(character),
-        }
-    }
-    shown
+    if std::io::stdout().is_terminal() { escaped_except(&diff, &['\n', '\t']) } else { diff }
 }
 
 /// A name in the header of a diff, as Git writes it: a tab follows one with spaces, where patch would look
