@@ -239,11 +239,8 @@ impl DrawnLayer {
 fn command(created_by: &str) -> String {
     let cut: String = created_by.chars().take(MAX_COMMAND).collect();
     let text = match cut.strip_prefix("/bin/sh -c ") {
-        Some(rest) => match rest.strip_prefix("#(nop)") {
-            Some(instruction) => instruction.trim().to_owned(),
-            None => format!("RUN {}", rest.trim()),
-        },
-        None => cut.trim().to_owned(),
+        Some(rest) => rest.strip_prefix("#(nop)").map_or_else(|| format!("RUN {rest}"), str::to_owned),
+        None => cut,
     };
     escaped(&text.split_whitespace().collect::<Vec<_>>().join(" "))
 }

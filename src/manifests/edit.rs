@@ -28,12 +28,17 @@ pub fn write<'t, 'a>(
     let pairs: Vec<_> = documents.into_iter().collect();
     let mut changes = Vec::new();
     for (document, plan) in &pairs {
-        changes.append(&mut changes_of(text, document, plan)?);
+        for field in Field::ALL {
+            let Some(reference) = plan.pinned(field) else { continue };
+            let Some(span) = &document.spans.images[field] else { return Err(lost(document)) };
+            changes.push(scalar(text, span, &format!("`spec.{}`", field.key()), reference.as_str())?);
+        }
+        annotations::change(text, document, plan, &mut changes)?;
     }
     if changes.is_empty() {
         return Ok(Cow::Borrowed(text));
     }
-    let after = apply(text, changes).ok_or_else(|| unexpected(pairs.first().copied()))?;
+    let after = apply(text, changes).ok_or_else(|| unexpected(pairs[0]))?;
     verify(&after, &pairs)?;
     Ok(Cow::Owned(after))
 }
@@ -60,20 +65,6 @@ impl EditError {
 pub(crate) struct Change {
     range: Range<usize>,
     text: String,
-}
-
-fn changes_of(text: &str, document: &ManifestDocument, plan: &Plan) -> Result<Vec<Change>, EditError> {
-    let spans = &document.spans;
-    let mut changes = Vec::new();
-    for field in Field::ALL {
-        let Some(reference) = plan.pinned(field) else { continue };
-        let name = format!("`spec.{}`", field.key());
-        let Some(span) = &spans.images[field] else { return Err(lost(document)) };
-        let value = reference.as_str();
-        changes.push(scalar(text, span, &name, value)?);
-    }
-    annotations::change(text, document, plan, &mut changes)?;
-    Ok(changes)
 }
 
 /// The change of what is inside the quotes of a scalar to `value`.
@@ -143,17 +134,14 @@ fn by_hand(value: &str) -> String {
 
 /// The plan is for a value that the text does not have: it was made for another text.
 fn lost(document: &ManifestDocument) -> EditError {
-    unexpected(Some((document, &Plan::default())))
+    unexpected((document, &Plan::default()))
 }
 
-fn unexpected(pair: Option<(&ManifestDocument, &Plan)>) -> EditError {
-    let origin = pair.map(|(document, _)| &document.subject.origin);
-    let start = Position { line: 1, column: 1 };
-    let position = origin.map_or(start, |origin| {
-        let first = Field::ALL.into_iter().find_map(|field| origin.position(field));
-        first.unwrap_or(Position { line: origin.line().unwrap_or(1), column: 1 })
-    });
-    let value = pair.and_then(|(_, plan)| Field::ALL.into_iter().find_map(|field| plan.pinned(field)));
+fn unexpected((document, plan): (&ManifestDocument, &Plan)) -> EditError {
+    let origin = &document.subject.origin;
+    let first = Field::ALL.into_iter().find_map(|field| origin.position(field));
+    let position = first.unwrap_or(Position { line: origin.line().unwrap_or(1), column: 1 });
+    let value = Field::ALL.into_iter().find_map(|field| plan.pinned(field));
     let help = value.map_or("edit by hand".to_owned(), |value| by_hand(value.as_str()));
     EditError::new(position, "cannot be edited in place in this YAML style".to_owned(), help)
 }
@@ -181,10 +169,10 @@ fn verify(after: &str, pairs: &[(&ManifestDocument, &Plan)]) -> Result<(), EditE
         let is_expected = found
             .is_some_and(|found| found.name == expected.name && found.object.says_the_same(&expected.object));
         if !is_expected {
-            return Err(unexpected(Some((document, plan))));
+            return Err(unexpected((document, plan)));
         }
     }
-    if read.len() == pairs.len() { Ok(()) } else { Err(unexpected(pairs.first().copied())) }
+    if read.len() == pairs.len() { Ok(()) } else { Err(unexpected(pairs[0])) }
 }
 
 /// The end of the line that holds `offset`, after its line break.

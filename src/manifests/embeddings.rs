@@ -14,7 +14,7 @@ pub(crate) struct Embedding {
     /// Empty for any group.
     groups: &'static [&'static str],
     /// Where the objects are.
-    pub(crate) parts: &'static [EmbeddedPart],
+    parts: &'static [EmbeddedPart],
 }
 
 /// A place in an object, and how the objects in it are written.
@@ -42,11 +42,12 @@ pub(crate) enum PartForm {
 }
 
 impl Embedding {
-    /// The embedding for objects of `kind` in `group`. `None` when they are skipped.
-    pub(crate) fn of(kind: &str, group: &str) -> Option<&'static Self> {
-        EMBEDDINGS.iter().find(|embedding| {
-            embedding.is_of_kind(kind) && (embedding.groups.is_empty() || embedding.groups.contains(&group))
-        })
+    /// The parts of objects of `kind` in `group`. There are none when they are skipped.
+    pub(crate) fn parts_of(kind: &str, group: &str) -> &'static [EmbeddedPart] {
+        let is_of_group =
+            |embedding: &&Self| embedding.groups.is_empty() || embedding.groups.contains(&group);
+        let mut of_kind = EMBEDDINGS.iter().filter(|embedding| embedding.is_of_kind(kind));
+        of_kind.find(is_of_group).map_or(&[], |embedding| embedding.parts)
     }
 
     fn is_of_kind(&self, kind: &str) -> bool {

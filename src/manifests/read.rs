@@ -12,9 +12,7 @@ use crate::manifests::embeddings::{self, EmbeddedPart, Embedding, PartForm};
 use crate::manifests::json::{self, JsonObjects};
 use crate::manifests::position_map::{self, PositionMap};
 use crate::manifests::spans::{EditBlockerKind, EditSpans, NodeRef};
-use crate::manifests::tree::{
-    NodeContent, SyntaxFault, TextOrigin, Tree, TreeError, Trees, mentions_encoded,
-};
+use crate::manifests::tree::{NodeContent, SyntaxFault, TextOrigin, TreeError, Trees, mentions_encoded};
 use crate::manifests::value::{ValueFault, Values};
 use crate::manifests::{DocumentFault, Documents, FaultKind, ManifestDocument};
 use crate::model::machine_config::{Field, GROUP, Origin, Position, Subject};
@@ -98,7 +96,8 @@ fn read_parts<'c>(
             match outcome {
                 Ok(tree) => {
                     let (tree, read) = (&tree, &mut documents);
-                    ObjectReader { tree, values: Values::new(tree), text, context, objects: 0, read }.read();
+                    let values = Values { tree, made: 0 };
+                    ObjectReader { values, text, context, objects: 0, read }.read();
                 }
                 Err(TreeError::OtherKind(kind)) => documents.skip(&kind),
                 Err(TreeError::Syntax(error)) => {
@@ -113,7 +112,6 @@ fn read_parts<'c>(
 
 /// Reads the objects of one document.
 struct ObjectReader<'a, 't> {
-    tree: &'a Tree<'t>,
     values: Values<'a, 't>,
     text: &'a str,
     context: TextContext<'a>,
@@ -141,7 +139,7 @@ impl<'p> DefaultKind<'p> {
 
 impl ObjectReader<'_, '_> {
     fn read(mut self) {
-        let Some(root) = NodeRef::at(self.tree, self.tree.root) else { return };
+        let Some(root) = NodeRef::at(self.values.tree, self.values.tree.root) else { return };
         let (path, default) = (self.context.path, DefaultKind::default());
         let outcome = match root.content() {
             NodeContent::Sequence(_) => self.part(root, PartForm::Objects, path, 0, default),
@@ -182,20 +180,17 @@ impl ObjectReader<'_, '_> {
             "" if api_version.is_empty() && object.entry("op").is_some() => self.json_patch(object, path),
             _ => {
                 let count = |read: &Documents| read.documents.len() + read.faults.len() + read.skipped;
-                let before = count(self.read);
-                if let Some(embedding) = Embedding::of(kind, group) {
-                    let outside = self.context;
-                    self.context.has_parameters |= kind == "Template";
-                    self.context.is_in_policy |= group == embeddings::POLICY;
-                    let default = DefaultKind::of_items(kind, api_version);
-                    let outcome =
-                        embedding.parts.iter().try_for_each(|EmbeddedPart { path: inner, form }| {
-                            let Some(value) = object.below(inner) else { return Ok(()) };
-                            self.part(value, *form, &format!("{path}/{}", inner.join("/")), nesting, default)
-                        });
-                    self.context = outside;
-                    outcome?;
-                }
+                let (before, outside) = (count(self.read), self.context);
+                self.context.has_parameters |= kind == "Template";
+                self.context.is_in_policy |= group == embeddings::POLICY;
+                let default = DefaultKind::of_items(kind, api_version);
+                let mut parts = Embedding::parts_of(kind, group).iter();
+                let outcome = parts.try_for_each(|EmbeddedPart { path: inner, form }| {
+                    let Some(part) = object.below(inner) else { return Ok(()) };
+                    self.part(part, *form, &format!("{path}/{}", inner.join("/")), nesting, default)
+                });
+                self.context = outside;
+                outcome?;
                 if before == count(self.read) {
                     self.read.skip(kind);
                 }
@@ -213,7 +208,7 @@ impl ObjectReader<'_, '_> {
         default: DefaultKind<'_>,
     ) -> Result<(), ValueFault> {
         let id = object.written;
-        if self.tree.is_truncated {
+        if self.values.tree.is_truncated {
             return Err(ValueFault::new(id, "the document has more values than the limit"));
         }
         let mut value = self.values.value(id)?;
@@ -361,7 +356,7 @@ impl ObjectReader<'_, '_> {
             return Err(ValueFault::new(value.written, message));
         };
         self.context.embedded_bytes.set(rest);
-        let map = PositionMap::of(self.tree.node(value.node), self.text, self.context.map);
+        let map = PositionMap::of(self.values.tree.node(value.node), self.text, self.context.map);
         let context = TextContext { depth: self.context.depth + 1, path, map: &map, ..self.context };
         let mut read = read_text(inner, context);
         // A ConfigMap may hold any text: a script is not broken YAML.
@@ -382,12 +377,12 @@ impl ObjectReader<'_, '_> {
     /// Adds the fault of an outcome, or that of a template when the value has template marks.
     fn report(&mut self, outcome: Result<(), ValueFault>) {
         let Err(ValueFault { kind, at, message }) = outcome else { return };
-        let written = self.text.get(self.tree.node(at).span.clone()).unwrap_or_default();
+        let written = self.text.get(self.values.tree.node(at).span.clone()).unwrap_or_default();
         let (kind, message) = match written.contains("{{") {
             true => (self.context.template_fault(), TEMPLATE.to_owned()),
             false => (kind, message),
         };
-        self.read.faults.push(DocumentFault::new(kind, self.tree.position(at), message));
+        self.read.faults.push(DocumentFault::new(kind, self.values.tree.position(at), message));
     }
 }
 

@@ -165,6 +165,18 @@ pub(crate) struct TextOrigin {
 impl TextOrigin {
     pub(crate) const START: Self = Self { offset: 0, line: 0, column: 0 };
 
+    /// The origin at a later byte of `text`; each byte between is counted once.
+    pub(crate) fn moved(mut self, text: &str, offset: usize) -> Self {
+        for character in text[self.offset..offset].chars() {
+            match character {
+                '\n' => (self.line, self.column) = (self.line + 1, 0),
+                '\u{feff}' => {}
+                _ => self.column += 1,
+            }
+        }
+        Self { offset, ..self }
+    }
+
     fn position(self, marker: Marker) -> Position {
         let column = if marker.line() == 1 { self.column } else { 0 };
         Position { line: self.line + marker.line() as u64, column: column + marker.col() as u64 + 1 }
@@ -173,10 +185,6 @@ impl TextOrigin {
     fn offset(self, marker: Marker) -> usize {
         // Markers of a text that is a `str` always know their byte.
         self.offset + marker.byte_offset().unwrap_or_default()
-    }
-
-    fn span(self, span: Span) -> Range<usize> {
-        self.offset(span.start)..self.offset(span.end)
     }
 }
 
@@ -367,7 +375,8 @@ impl<'t> Trees<'t> {
             _ => "map",
         };
         let has_other_tag = event.tag().is_some_and(|tag| !tag.is_yaml_core_schema_tag(standard));
-        tree.nodes.push(YamlNode::new(self.base.span(span), self.base.position(span.start), has_other_tag));
+        let bytes = self.base.offset(span.start)..self.base.offset(span.end);
+        tree.nodes.push(YamlNode::new(bytes, self.base.position(span.start), has_other_tag));
         tree.anchors.extend(event.anchor_id().map(|anchor| (anchor, id)));
         id
     }

@@ -24,15 +24,12 @@ impl ValueFault {
 
 /// The values of the nodes of one tree.
 pub(crate) struct Values<'a, 't> {
-    tree: &'a Tree<'t>,
-    made: usize,
+    pub(crate) tree: &'a Tree<'t>,
+    /// How many were made.
+    pub(crate) made: usize,
 }
 
-impl<'a, 't> Values<'a, 't> {
-    pub(crate) fn new(tree: &'a Tree<'t>) -> Self {
-        Self { tree, made: 0 }
-    }
-
+impl Values<'_, '_> {
     /// The value of `id`, without the entries of mappings that were not kept.
     pub(crate) fn value(&mut self, id: NodeId) -> Result<Value, ValueFault> {
         self.value_at(id, 0)

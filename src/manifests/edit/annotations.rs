@@ -33,7 +33,7 @@ pub(crate) fn change(
             (None, _) | (Some(None), None) => {}
             (Some(Some(record)), Some(span)) => changes.push(update(text, span, key, record.to_string())?),
             (Some(Some(record)), None) => {
-                let quote = Quote::of(text, spans.images[field].as_ref().map(|span| &span.value));
+                let quote = quote_of(text, spans.images[field].as_ref().map(|span| &span.value));
                 new.push(AnnotationEdit { key, value: record.to_string(), quote });
             }
             (Some(None), Some(span)) => gone.push((key, span)),
@@ -53,8 +53,9 @@ pub(crate) fn change(
     if spans.annotations.is_some() {
         check_editable(map, "`metadata.annotations`", &format!("annotations, with {first}"))?;
     }
-    let quote = Quote::of(text, Some(&map.keys.first().unwrap_or(&map.key).bytes));
-    let editor = Editor { text, metadata, map, quote };
+    let quote = quote_of(text, Some(&map.keys.first().unwrap_or(&map.key).bytes));
+    let has_annotations = spans.annotations.is_some();
+    let editor = Editor { text, metadata, map, quote, has_annotations };
     for (key, span) in &gone {
         check_editable(span, &annotation_name(key), "")?;
     }
@@ -91,34 +92,21 @@ pub(crate) fn change(
 struct AnnotationEdit {
     key: &'static str,
     value: String,
-    quote: Quote,
+    quote: &'static str,
 }
 
-/// How a scalar is quoted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Quote {
-    None,
-    Single,
-    Double,
+/// The quotes of a scalar. `""` for none.
+fn quote_of(text: &str, scalar: Option<&Range<usize>>) -> &'static str {
+    match scalar.and_then(|range| text.as_bytes().get(range.start)) {
+        Some(b'\'') => "'",
+        Some(b'"') => "\"",
+        _ => "",
+    }
 }
 
-impl Quote {
-    fn of(text: &str, scalar: Option<&Range<usize>>) -> Self {
-        match scalar.and_then(|range| text.as_bytes().get(range.start)) {
-            Some(b'\'') => Self::Single,
-            Some(b'"') => Self::Double,
-            _ => Self::None,
-        }
-    }
-
-    /// Our keys and records contain nothing that would need an escape.
-    fn around(self, text: &str) -> String {
-        match self {
-            Self::None => text.to_owned(),
-            Self::Single => format!("'{text}'"),
-            Self::Double => format!("\"{text}\""),
-        }
-    }
+/// A key or value of ours in quotes; they contain nothing that would need an escape.
+fn quoted(text: &str, quote: &str) -> String {
+    format!("{quote}{text}{quote}")
 }
 
 fn update(text: &str, span: &Span, key: &str, value: String) -> Result<Change, EditError> {
@@ -154,47 +142,41 @@ struct Editor<'a> {
     /// The annotations, or else the metadata that they are added to.
     map: &'a Span,
     /// How its keys are quoted.
-    quote: Quote,
+    quote: &'static str,
+    has_annotations: bool,
 }
 
 impl Editor<'_> {
-    fn has_annotations(&self) -> bool {
-        !std::ptr::eq(self.map, self.metadata)
-    }
-
     /// Tells whether there are annotations in braces. Braces with a comment in them are kept.
     fn has_entries_in_braces(&self) -> bool {
         let is_empty = || self.map.keys.is_empty() && self.text[self.map.value.clone()][1..].trim() == "}";
-        self.has_annotations() && self.map.kind == IN_BRACES && !is_empty()
+        self.has_annotations && self.map.kind == IN_BRACES && !is_empty()
     }
 
     /// The change that adds `new`. `None` where the style of the text has no place for them.
     fn added(&self, new: &[AnnotationEdit]) -> Option<Change> {
-        let Self { text, metadata, map, quote } = *self;
-        let is_block = metadata.kind == IN_LINES;
+        let Self { text, metadata, map, quote, has_annotations } = *self;
         let outer_key = metadata.keys.first()?.position;
-        let margin = match map.keys.first().filter(|_| self.has_annotations()) {
+        let margin = match map.keys.first().filter(|_| has_annotations) {
             Some(key) => key.position.column - 1,
             None => outer_key.column - 1 + step(metadata.key.position, outer_key),
         };
         let line = |entry: &AnnotationEdit| {
-            let value = entry.quote.around(&entry.value);
-            format!("{}{}: {value}", spaces(margin), quote.around(entry.key))
+            let value = quoted(&entry.value, entry.quote);
+            format!("{}{}: {value}", spaces(margin), quoted(entry.key, quote))
         };
         let mut lines: Vec<_> = new.iter().map(line).collect();
         let flow = Flow::of(text, metadata);
-        let key = quote.around("annotations");
-        match map.kind {
-            IN_LINES if !self.has_annotations() => {
+        let key = quoted("annotations", quote);
+        match (map.kind, has_annotations) {
+            (IN_LINES, false) => {
                 lines.insert(0, format!("{}{key}:", spaces(outer_key.column - 1)));
                 self.below(&lines)
             }
-            _ if !self.has_annotations() => {
-                Some(flow.first_entry(&format!("{key}{}{}", flow.colon, flow.map_of(new, quote))))
-            }
-            IN_LINES => self.below(&lines),
-            NodeKind::Null if is_block && map.value.is_empty() => self.below(&lines),
-            NodeKind::Null | IN_BRACES => put(text, map, flow.map_of(new, quote)),
+            (_, false) => Some(flow.first_entry(&format!("{key}{}{}", flow.colon, flow.map_of(new, quote)))),
+            (IN_LINES, true) => self.below(&lines),
+            (NodeKind::Null, true) if metadata.kind == IN_LINES && map.value.is_empty() => self.below(&lines),
+            (NodeKind::Null | IN_BRACES, true) => put(text, map, flow.map_of(new, quote)),
             _ => None,
         }
     }
@@ -321,7 +303,7 @@ impl<'a> Flow<'a> {
     }
 
     /// A mapping of `entries` for a value of this one.
-    fn map_of(&self, entries: &[AnnotationEdit], key_quote: Quote) -> String {
+    fn map_of(&self, entries: &[AnnotationEdit], key_quote: &str) -> String {
         let entries: Vec<_> = entries.iter().map(|entry| self.entry(entry, key_quote)).collect();
         match self.margin {
             Some(margin) => {
@@ -334,14 +316,14 @@ impl<'a> Flow<'a> {
         }
     }
 
-    fn entry(&self, entry: &AnnotationEdit, key_quote: Quote) -> String {
+    fn entry(&self, entry: &AnnotationEdit, key_quote: &str) -> String {
         // A plain key needs white space after its colon, and JSON needs quoted values.
         let (colon, quote) = match (self.colon, key_quote) {
-            (":", Quote::None) => (": ", entry.quote),
-            (":", _) => (":", Quote::Double),
+            (":", "") => (": ", entry.quote),
+            (":", _) => (":", "\""),
             (colon, _) => (colon, entry.quote),
         };
-        format!("{}{colon}{}", key_quote.around(entry.key), quote.around(&entry.value))
+        format!("{}{colon}{}", quoted(entry.key, key_quote), quoted(&entry.value, quote))
     }
 
     fn comma(&self) -> &'static str {
