@@ -21,11 +21,12 @@ use crate::cli::output;
 use crate::cli::save_facts;
 use crate::cli::session::Session;
 use crate::engine::Engine;
-use crate::manifests::edit;
+use crate::manifests::edit::{self, EditError};
 use crate::manifests::{self, Documents, FileSelection, ManifestDocument, Severity};
 use crate::model::machine_config::{Field, Position, REPIN_ANNOTATION};
 use crate::pin::{PinChange, Plan, Unresolved};
-use crate::text::{escaped, escaped_except};
+use crate::report::Style;
+use crate::text::escaped_except;
 
 /// Pins what the paths name. Data goes to standard output, messages to standard error.
 pub fn run(options: &PinArgs) -> anyhow::Result<ExitStatus> {
@@ -34,7 +35,7 @@ pub fn run(options: &PinArgs) -> anyhow::Result<ExitStatus> {
     let read = inputs::side_by_side(&inputs, &AtomicUsize::new(0), SourceFile::read);
     let mut pinning = PinRun { options, status: ExitStatus::Clean, done: HashSet::new() };
     for fault in unread {
-        pinning.fail(&fault.to_string(), fault.help.as_deref());
+        pinning.fail(&fault);
     }
     let (plans, facts) = session.run(async |engine| plans(engine, &session, &read, options).await)?;
     let mut plans = plans.into_iter();
@@ -44,7 +45,7 @@ pub fn run(options: &PinArgs) -> anyhow::Result<ExitStatus> {
                 let planned = source.read.documents.iter().zip(plans.by_ref());
                 pinning.file(source, &planned.collect::<Vec<_>>())?;
             }
-            Err(fault) => pinning.fail(&fault.to_string(), fault.help.as_deref()),
+            Err(fault) => pinning.fail(fault),
         }
     }
     Ok(pinning.status.max(save_facts::save(&options.record, &facts)))
@@ -107,11 +108,12 @@ impl PinRun<'_> {
         let name = source.input.name();
         let mut is_left_alone = false;
         for fault in &source.read.faults {
-            let message = at(&name, fault.position, &fault.message);
-            match fault.severity(source.input.selection()) {
+            let severity = fault.severity(source.input.selection());
+            let fault = ReadError::of(&name, fault.clone());
+            match severity {
                 Severity::Ignored => continue,
-                Severity::Note => eprintln!("note: {message}; the file is passed over"),
-                Severity::Error => self.fail(&message, Some(fault.help())),
+                Severity::Note => eprintln!("note: {fault}; the file is passed over"),
+                Severity::Error => self.fail(&fault),
             }
             is_left_alone = true;
         }
@@ -126,14 +128,14 @@ impl PinRun<'_> {
             if let (true, Some(spot)) = (plan.removes_repin(), &document.spans.repin) {
                 let done = self.verb("removed", "would remove");
                 let message = format!("{done} the annotation `{REPIN_ANNOTATION}`");
-                told.changes.push(at(&name, Some(spot.key.position), &message));
+                told.changes.push(at(&name, Some(spot.key.position), message).to_string());
             }
         }
         let pairs = planned.iter().map(|(document, plan)| (*document, plan));
         let after = match edit::write(&source.text, pairs) {
             Ok(after) => after,
-            Err(inexact) => {
-                self.fail(&at(&name, Some(inexact.position), &inexact.message), Some(&inexact.help));
+            Err(EditError { position, message, help }) => {
+                self.fail(&ReadError { help: Some(help), ..at(&name, Some(position), message) });
                 return Ok(());
             }
         };
@@ -156,7 +158,10 @@ impl PinRun<'_> {
         let position = document.subject.origin.position(field);
         let reference = match &image.reference {
             Ok(reference) => reference,
-            Err(error) => return self.fail(&at(name, position, &error.to_string()), Some(&error.help())),
+            Err(error) => {
+                let help = Some(error.help().to_owned());
+                return self.fail(&ReadError { help, ..at(name, position, error.to_string()) });
+            }
         };
         if plan.record(field) == Some(None)
             && let Some(spot) = &document.spans.records[field]
@@ -164,7 +169,7 @@ impl PinRun<'_> {
             let done = self.verb("removed", "would remove");
             let key = field.record_annotation();
             let message = format!("{done} the record `{key}`, which is not true of `{reference}`");
-            told.changes.push(at(name, Some(spot.key.position), &message));
+            told.changes.push(at(name, Some(spot.key.position), message).to_string());
         }
         let Some(change) = plan.decision(field) else { return };
         let (list, message) = match change {
@@ -190,29 +195,29 @@ impl PinRun<'_> {
             }
             PinChange::NotPinned { reference, why } => {
                 let (why, help) = match why {
-                    Unresolved::Absent => (
-                        format!("{} has no `{}`", reference.host(), reference.pull_spec()),
-                        Some(format!(
-                            "name a tag that exists; `skopeo list-tags docker://{}` lists them",
-                            reference.repository()
-                        )),
-                    ),
+                    Unresolved::Absent => {
+                        let listed = reference.repository();
+                        let help = format!(
+                            "name a tag that exists; `skopeo list-tags docker://{listed}` lists them"
+                        );
+                        (format!("{} has no `{}`", reference.host(), reference.pull_spec()), Some(help))
+                    }
                     _ => (why.to_string(), None),
                 };
-                let message = at(name, position, &format!("`{reference}` is not pinned: {why}"));
-                return self.fail(&message, help.as_deref());
+                let error = at(name, position, format!("`{reference}` is not pinned: {why}"));
+                return self.fail(&ReadError { help, ..error });
             }
             PinChange::NotRolled { tag, digest, why } => {
                 let why = match why {
                     Unresolved::Absent => format!("{} no longer has `{tag}`", tag.host()),
                     _ => format!("`{tag}`: {why}"),
                 };
-                return self.fail(&at(name, position, &format!("{why}; {digest} stays")), None);
+                return self.fail(&at(name, position, format!("{why}; {digest} stays")));
             }
             // Only an update has a stored object whose digest could be kept.
             PinChange::Kept { .. } => return,
         };
-        list.push(at(name, position, &message));
+        list.push(at(name, position, message).to_string());
     }
 
     /// Writes, reports or shows the new text, as the options say.
@@ -230,7 +235,7 @@ impl PinRun<'_> {
             _ if is_same => return Ok(()),
             Some(path) if self.options.write => {
                 if let Err(error) = replace(path, &source.text, after) {
-                    self.fail(&at(&name, None, &format!("cannot be written: {error}")), None);
+                    self.fail(&at(&name, None, format!("cannot be written: {error}")));
                     return Ok(());
                 }
             }
@@ -247,12 +252,9 @@ impl PinRun<'_> {
         Ok(())
     }
 
-    fn fail(&mut self, message: &str, help: Option<&str>) {
+    fn fail(&mut self, error: &ReadError) {
         self.status = ExitStatus::Incomplete;
-        eprintln!("error: {message}");
-        if let Some(help) = help {
-            eprintln!("  help: {}", escaped(help));
-        }
+        output::remark(&output::unread("error", error, Style::Plain));
     }
 
     fn verb(&self, done: &'static str, proposed: &'static str) -> &'static str {
@@ -260,9 +262,9 @@ impl PinRun<'_> {
     }
 }
 
-/// A message after its position, safe for a terminal.
-fn at(name: &str, position: Option<Position>, message: &str) -> String {
-    ReadError { file: name.to_owned(), position, message: message.to_owned(), help: None }.to_string()
+/// What is to be said of a place in a file.
+fn at(name: &str, position: Option<Position>, message: String) -> ReadError {
+    ReadError { file: name.to_owned(), position, message, help: None }
 }
 
 /// The change as `git apply` and `patch -p1` accept it. On a terminal, control characters are escaped.
