@@ -24,21 +24,17 @@ use crate::errors;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ExitStatus {
     /// Nothing was found that costs more than a warning.
-    Clean,
+    Clean = 0,
     /// Something is denied, or would be changed.
-    Denied,
-    /// Part of it could not be done; the rest was.
-    Incomplete,
+    Denied = 1,
+    /// Part of it could not be done; the rest was. clap uses the same code for a wrong command line.
+    Incomplete = 2,
 }
 
 impl ExitStatus {
     /// The exit code of the program.
     pub fn code(self) -> u8 {
-        match self {
-            Self::Clean => 0,
-            Self::Denied => 1,
-            Self::Incomplete => COULD_NOT,
-        }
+        self as u8
     }
 }
 
@@ -52,6 +48,3 @@ impl From<ExitStatus> for ExitCode {
 pub fn reasons(error: &anyhow::Error) -> String {
     error.chain().map(errors::words).collect::<Vec<_>>().join(": ")
 }
-
-/// The exit code for what could not be done; clap uses the same for a wrong command line.
-pub const COULD_NOT: u8 = 2;

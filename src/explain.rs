@@ -90,13 +90,13 @@ impl BaseExtent {
         match &lineage.ancestry {
             Ancestry::Same { .. } | Ancestry::Derived { .. } => Self::Whole,
             Ancestry::Foreign { closest: Some(closest), .. } => match closest.agreement {
-                Agreement::Same | Agreement::Derived { .. } => {
-                    match Some(&closest.platform) == lineage.platform.as_ref() {
-                        true => Self::Whole,
-                        false => Self::OfPlatform(closest.platform.to_string()),
-                    }
-                }
                 Agreement::Leading { .. } => Self::Part,
+                Agreement::Same | Agreement::Derived { .. }
+                    if lineage.platform.as_ref() == Some(&closest.platform) =>
+                {
+                    Self::Whole
+                }
+                Agreement::Same | Agreement::Derived { .. } => Self::OfPlatform(closest.platform.to_string()),
                 Agreement::Scattered { .. } | Agreement::Nothing => Self::Nothing,
             },
             Ancestry::Foreign { closest: None, .. } | Ancestry::Unprovable { .. } => Self::Nothing,
@@ -179,18 +179,21 @@ impl Drawing {
     /// The bases, the expected one first.
     fn bases(&self) -> Vec<DrawnBase<'_>> {
         let LineageReport { base, release, expected_base, expected_release, .. } = &self.report;
-        let mut bases = Vec::new();
-        if let Some(reference) = expected_base.as_ref().filter(|_| base != expected_base) {
-            let is_known = self.extent != BaseExtent::Unknown;
-            let extent = if is_known { &BaseExtent::Nothing } else { &BaseExtent::Unknown };
-            let release = expected_release.as_deref();
-            bases.push(DrawnBase { reference, release, extent, is_found: false });
-        }
-        if let Some(reference) = base {
-            let (release, extent) = (release.as_deref(), &self.extent);
-            bases.push(DrawnBase { reference, release, extent, is_found: true });
-        }
-        bases
+        let absent = match self.extent {
+            BaseExtent::Unknown => &BaseExtent::Unknown,
+            _ => &BaseExtent::Nothing,
+        };
+        let (expected_release, release) = (expected_release.as_deref(), release.as_deref());
+        let expected = expected_base.as_deref().filter(|_| base != expected_base).map(|reference| {
+            DrawnBase { reference, release: expected_release, extent: absent, is_found: false }
+        });
+        let found = base.as_deref().map(|reference| DrawnBase {
+            reference,
+            release,
+            extent: &self.extent,
+            is_found: true,
+        });
+        expected.into_iter().chain(found).collect()
     }
 
     /// The layers of the base, and those above them.
@@ -236,11 +239,8 @@ impl DrawnLayer {
 fn command(created_by: &str) -> String {
     let cut: String = created_by.chars().take(MAX_COMMAND).collect();
     let text = match cut.strip_prefix("/bin/sh -c ") {
-        Some(rest) => match rest.strip_prefix("#(nop)") {
-            Some(instruction) => instruction.trim().to_owned(),
-            None => format!("RUN {}", rest.trim()),
-        },
-        None => cut.trim().to_owned(),
+        Some(rest) => rest.strip_prefix("#(nop)").map_or_else(|| format!("RUN {rest}"), str::to_owned),
+        None => cut,
     };
     escaped(&text.split_whitespace().collect::<Vec<_>>().join(" "))
 }

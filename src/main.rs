@@ -27,7 +27,7 @@ fn main() -> ExitCode {
         Ok(ending) => ending.into(),
         Err(error) => {
             eprintln!("error: {}", cli::reasons(&error));
-            ExitCode::from(cli::COULD_NOT)
+            cli::ExitStatus::Incomplete.into()
         }
     }
 }

@@ -20,7 +20,7 @@ pub(crate) mod value;
 
 use std::fmt;
 
-use crate::manifests::read::{TextContext, read_text};
+use crate::manifests::read::{MAX_NODES, MAX_NODES_OF_ONE, read_file};
 pub use crate::manifests::spans::EditSpans;
 pub use crate::manifests::tree::mentions;
 use crate::model::machine_config::{GROUP, ObjectError, Position, Subject};
@@ -28,7 +28,7 @@ use crate::text::shown;
 
 /// Reads every MachineConfig in `text`, which is YAML or JSON.
 pub fn read(text: &str) -> Documents {
-    read_text(text, TextContext::of_file(text))
+    read_file(text, MAX_NODES)
 }
 
 /// Reads the one MachineConfig that is `text`, in YAML or JSON, as if it were being created.
@@ -40,8 +40,7 @@ pub fn read_one(text: &str) -> Result<Subject, ObjectError> {
     if text.trim_start().starts_with('{') {
         return Subject::from_json(text);
     }
-    let read = read_text(text, TextContext::of_one_object(text));
-    let Documents { mut documents, faults, skipped, skipped_kind, .. } = read;
+    let Documents { mut documents, faults, skipped, skipped_kind } = read_file(text, MAX_NODES_OF_ONE);
     if let Some(DocumentFault { position, message, .. }) = faults.into_iter().next() {
         return Err(ObjectError { position, message });
     }
@@ -71,8 +70,6 @@ pub struct Documents {
     pub skipped: usize,
     /// The kind of the first of them.
     skipped_kind: Option<String>,
-    /// The bytes of embedded texts that were read.
-    embedded_bytes: usize,
 }
 
 impl Documents {
@@ -159,18 +156,13 @@ impl DocumentFault {
     /// manifests; a template without `kind: MachineConfig` is ignored. Other text that is not YAML may hide
     /// a MachineConfig, and is an error in a folder too.
     pub fn severity(&self, selection: FileSelection) -> Severity {
-        match (selection, self.kind) {
-            (FileSelection::ByName, _) => Severity::Error,
-            (_, FaultKind::Template) if self.declares_machine_config => Severity::Note,
-            (_, FaultKind::Template) => Severity::Ignored,
-            (
-                _,
-                FaultKind::PolicyTemplate | FaultKind::Parameter | FaultKind::ApiVersion | FaultKind::Encoded,
-            ) => Severity::Note,
-            (FileSelection::InFolderAsJson, FaultKind::Syntax) if !self.declares_machine_config => {
-                Severity::Ignored
-            }
-            _ => Severity::Error,
+        use FaultKind::{ApiVersion, Encoded, Object, Parameter, PolicyTemplate, Syntax, Template};
+        match (self.kind, selection) {
+            (_, FileSelection::ByName) => Severity::Error,
+            (Template, _) if !self.declares_machine_config => Severity::Ignored,
+            (Syntax, FileSelection::InFolderAsJson) if !self.declares_machine_config => Severity::Ignored,
+            (Template | PolicyTemplate | Parameter | ApiVersion | Encoded, _) => Severity::Note,
+            (Syntax | Object, _) => Severity::Error,
         }
     }
 

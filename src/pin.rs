@@ -7,6 +7,7 @@
 mod patch;
 mod plan;
 
+use crate::model::digest::Digest;
 use crate::model::facts::{Fact, Facts, Manifest};
 use crate::model::machine_config::{Field, Object, Subject};
 use crate::model::pull_spec::PullSpec;
@@ -14,7 +15,7 @@ use crate::model::question::{Freshness, Question, Step};
 use crate::policy::Policy;
 use crate::text::shown;
 
-pub use plan::{PinChange, Plan, PoolReboot, Reboots, Unresolved, plan};
+pub use plan::{PinChange, Plan, Unresolved, plan};
 
 /// Plans what to change in `subject` once `facts` hold all that the plan depends on.
 pub fn step(subject: &Subject, facts: &Facts, policy: &Policy) -> Step<Plan> {
@@ -49,6 +50,18 @@ pub fn confirmed(tag: &PullSpec, manifest: &Manifest, facts: &Facts) -> Result<(
         Fact::Known(_) => Ok(()),
         Fact::Absent => Err(format!("{found}, but it is not where nodes pull digests from")),
         Fact::Unknown(cause) => Err(format!("{found}, but by its digest: {cause}")),
+    }
+}
+
+/// The digest that `tag` names, where nodes can pull it.
+pub fn resolved(tag: &PullSpec, facts: &Facts) -> Result<Digest, Unresolved> {
+    match facts.manifest(tag) {
+        Fact::Known(manifest) => match confirmed(tag, manifest, facts) {
+            Ok(()) => Ok(manifest.digest.clone()),
+            Err(reason) => Err(Unresolved::NotForNodes(reason)),
+        },
+        Fact::Absent => Err(Unresolved::Absent),
+        Fact::Unknown(cause) => Err(Unresolved::Unknown(cause.clone())),
     }
 }
 

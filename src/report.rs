@@ -33,7 +33,8 @@ pub struct Report {
     policy: PolicyReport,
     objects: Vec<ObjectReport>,
     errors: Vec<ReadError>,
-    summary: Summary,
+    /// How many objects have which verdict.
+    pub summary: Summary,
     #[serde(skip_serializing_if = "Option::is_none")]
     facts: Option<Facts>,
 }
@@ -128,8 +129,9 @@ impl Report {
     /// marked `fixed` where the patch fixes it, and those that only the patched object has.
     pub fn of_dry_run(dry_run: DryRun) -> Self {
         let DryRun { subject, policy, facts, plan, before, verdict } = dry_run;
+        // The messages of the same fault differ after a patch, because the value does.
         let remains = |finding: &Finding, findings: &[Finding]| {
-            findings.iter().any(|other| is_same_fault(finding, other))
+            findings.iter().any(|other| (other.rule.id, other.field) == (finding.rule.id, finding.field))
         };
         let old = before.findings.iter().map(|finding| {
             let fixed = !remains(finding, &verdict.findings);
@@ -157,11 +159,6 @@ impl Report {
         }
     }
 
-    /// How many objects have which verdict.
-    pub fn summary(&self) -> Summary {
-        self.summary
-    }
-
     /// A note for the end of the text: that a rule needs a base image and none is known. In the other formats
     /// the `lineage` of each object has the reason.
     pub fn remark(&self) -> Option<&'static str> {
@@ -174,11 +171,6 @@ impl Report {
     /// The verdict on the only or the first object.
     pub fn verdict(&self) -> &'static str {
         self.objects.first().map_or("pass", |object| object.verdict)
-    }
-
-    /// The name of the only or the first object.
-    pub fn name(&self) -> &str {
-        self.objects.first().map_or("", |object| &object.name)
     }
 
     /// The rule of each finding.
@@ -203,6 +195,7 @@ impl ObjectReport {
         let reference = subject.object.reference(Field::OsImage);
         let manifest = reference.and_then(|image| facts.manifest(&image.pull_spec()).known());
         let findings = verdict.findings.iter().map(|finding| FindingReport::new(finding, subject));
+        let excepted = verdict.excepted.iter().map(|excepted| SuppressedReport::new(excepted, subject));
         Self {
             name: subject.name.clone(),
             file: subject.origin.file().map(str::to_owned),
@@ -213,11 +206,7 @@ impl ObjectReport {
             endpoint: manifest.map(|manifest| manifest.endpoint.clone()),
             lineage: verdict.lineage.iter().map(LineageReport::from).collect(),
             findings: findings.collect(),
-            excepted: verdict
-                .excepted
-                .iter()
-                .map(|excepted| SuppressedReport::new(excepted, subject))
-                .collect(),
+            excepted: excepted.collect(),
             warnings: Vec::new(),
             patch: plan.patch(),
             lacks_base: verdict.lacks_base,
@@ -294,19 +283,8 @@ impl Summary {
 
 /// `line` and `column`, which are `null` when they are not known.
 fn line_and_column<S: Serializer>(position: &Option<Position>, serializer: S) -> Result<S::Ok, S::Error> {
-    #[derive(Serialize)]
-    struct LineAndColumn {
-        line: Option<u64>,
-        column: Option<u64>,
-    }
-    let (line, column) = (position.map(|at| at.line), position.map(|at| at.column));
-    LineAndColumn { line, column }.serialize(serializer)
-}
-
-/// Whether two findings are of the same rule and field. Their messages differ after a patch, because the
-/// value does.
-fn is_same_fault(one: &Finding, other: &Finding) -> bool {
-    one.rule.id == other.rule.id && one.field == other.field
+    let (line, column) = position.map(|at| (at.line, at.column)).unzip();
+    serializer.collect_map([("line", line), ("column", column)])
 }
 
 /// A document as indented JSON with a line break at the end. Characters that a terminal obeys, and that JSON

@@ -20,8 +20,18 @@ pub(crate) fn shown(text: &str) -> String {
 /// The whole text for a terminal: on one line, without control characters and characters that change the direction of
 /// writing.
 pub(crate) fn escaped(text: &str) -> String {
+    escaped_except(text, &[])
+}
+
+/// The same but for some characters, which stay.
+pub(crate) fn escaped_except(text: &str, kept: &[char]) -> String {
     let mut clean = String::with_capacity(text.len());
-    text.chars().for_each(|character| push_escaped(&mut clean, character));
+    for character in text.chars() {
+        match kept.contains(&character) {
+            true => clean.push(character),
+            false => push_escaped(&mut clean, character),
+        }
+    }
     clean
 }
 

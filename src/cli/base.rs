@@ -18,7 +18,7 @@ use crate::model::facts::image::Payload;
 use crate::model::facts::{Fact, Facts};
 use crate::model::image_reference::ImageReference;
 use crate::model::question::{Freshness, Platforms, Purpose, Question, Step};
-use crate::pin;
+use crate::pin::{self, Unresolved};
 use crate::policy::Policy;
 use crate::pools::{self, AffectedPool, minor};
 use crate::text::shown;
@@ -61,27 +61,24 @@ impl BaseChoices {
     fn of_payload(payload: &Payload) -> Self {
         let images = payload.os_images.iter().map(|(tag, image)| BaseImage {
             tag: Some(tag.clone()),
-            stream: image.stream.clone(),
             os_version: image.os_version.clone(),
-            reference: image.reference.clone(),
-            platforms: None,
+            ..BaseImage::new(image.reference.clone(), image.stream.clone())
         });
         Self { version: Some(payload.version.clone()), images: images.collect(), default: None }
     }
 
     fn given(references: &[ImageReference]) -> Self {
-        let images = references.iter().map(|reference| BaseImage {
-            tag: None,
-            stream: None,
-            os_version: None,
-            reference: reference.clone(),
-            platforms: None,
-        });
-        Self { version: None, images: images.collect(), default: None }
+        let images = references.iter().map(|reference| BaseImage::new(reference.clone(), None)).collect();
+        Self { version: None, images, default: None }
     }
 
-    fn names(&self) -> Vec<String> {
-        self.images.iter().map(BaseImage::name).collect()
+    /// The release in a message.
+    fn release(&self) -> String {
+        format!("release {}", shown(self.version.as_deref().unwrap_or_default()))
+    }
+
+    fn names(&self) -> String {
+        self.images.iter().map(BaseImage::name).collect::<Vec<_>>().join(", ")
     }
 
     fn to_json(&self, chosen: usize) -> anyhow::Result<String> {
@@ -93,18 +90,18 @@ impl BaseChoices {
             stream: Option<&'a str>,
             images: &'a [BaseImage],
         }
-        let base = &self.images[chosen];
-        let document = BaseReport {
-            release: self.version.as_deref(),
-            reference: &base.reference,
-            stream: base.stream.as_deref(),
-            images: &self.images,
-        };
+        let BaseImage { reference, stream, .. } = &self.images[chosen];
+        let (release, stream) = (self.version.as_deref(), stream.as_deref());
+        let document = BaseReport { release, reference, stream, images: &self.images };
         Ok(format!("{}\n", serde_json::to_string_pretty(&document)?))
     }
 }
 
 impl BaseImage {
+    fn new(reference: ImageReference, stream: Option<String>) -> Self {
+        Self { tag: None, stream, os_version: None, reference, platforms: None }
+    }
+
     /// Its name for `--stream`: its stream, where the release says one, else its tag.
     fn name(&self) -> String {
         match (&self.stream, &self.tag) {
@@ -123,33 +120,26 @@ impl BaseImage {
 
 /// Which of the images is meant: that of `stream`, or the default for pools that choose no stream.
 fn choose(bases: &BaseChoices, stream: Option<&str>) -> anyhow::Result<usize> {
-    let names = || bases.names().join(", ");
-    let release = || format!("release {}", shown(bases.version.as_deref().unwrap_or_default()));
+    let (release, names) = (bases.release(), bases.names());
+    let called = |name: &str| bases.images.iter().position(|image| image.is_called(name));
     if let Some(stream) = stream {
-        let found = bases.images.iter().position(|image| image.is_called(stream));
-        return found.ok_or_else(|| match bases.version {
-            Some(_) => anyhow!("{} has no stream `{}`; there are {}", release(), shown(stream), names()),
+        return called(stream).ok_or_else(|| match bases.version {
+            Some(_) => anyhow!("{release} has no stream `{}`; there are {names}", shown(stream)),
             None => anyhow!("--stream needs a release; images given by --base-image have no stream"),
         });
     }
-    if let Some(default) = &bases.default
-        && let Some(found) = bases.images.iter().position(|image| image.is_called(default))
-    {
+    if let Some(found) = bases.default.as_deref().and_then(called) {
         return Ok(found);
     }
     match bases.images.as_slice() {
-        [] => bail!("{} has no bootable operating system image to build on", release()),
+        [] => bail!("{release} has no bootable operating system image to build on"),
         [_] => Ok(0),
         _ if bases.version.is_none() => bail!("several images are given by --base-image; name one"),
-        images => {
+        _ => {
             // From 5.0 on, each cluster has its own default.
             let is_older = bases.version.as_deref().and_then(minor).is_some_and(|version| version < (5, 0));
-            let default = bases::default_names()
-                .filter(|_| is_older)
-                .find_map(|name| images.iter().position(|image| image.is_called(name)));
-            default.ok_or_else(|| {
-                anyhow!("{} has several streams: {}; choose one with --stream", release(), names())
-            })
+            let default = bases::default_names().filter(|_| is_older).find_map(called);
+            default.ok_or_else(|| anyhow!("{release} has several streams: {names}; choose one with --stream"))
         }
     }
 }
@@ -164,29 +154,29 @@ struct BaseFinder<'a> {
 impl BaseFinder<'_> {
     async fn text(&self, options: &BaseArgs) -> anyhow::Result<String> {
         let pool = options.pool.as_deref();
-        let mut release = self
+        let mut bases = self
             .resolve(|facts| match (pool, facts.given.is_empty()) {
                 (None, false) => given(facts),
                 _ => of_cluster(pool, facts, self.policy),
             })
             .await?;
-        let chosen = choose(&release, options.stream.as_deref())?;
-        if release.images.len() > 1 && options.stream.is_none() && options.pool.is_none() {
+        let chosen = choose(&bases, options.stream.as_deref())?;
+        if bases.images.len() > 1 && options.stream.is_none() && options.pool.is_none() {
             eprintln!(
-                "note: release {} has the streams {}; this is {} (--stream chooses another)",
-                shown(release.version.as_deref().unwrap_or_default()),
-                release.names().join(", "),
-                release.images[chosen].name(),
+                "note: {} has the streams {}; this is {} (--stream chooses another)",
+                bases.release(),
+                bases.names(),
+                bases.images[chosen].name(),
             );
         }
-        release.images[chosen].reference = self.pinned(&release.images[chosen].reference).await?;
+        bases.images[chosen].reference = self.pinned(&bases.images[chosen].reference).await?;
         match options.format {
-            BaseFormat::Text => Ok(format!("{}\n", release.images[chosen].reference)),
+            BaseFormat::Text => Ok(format!("{}\n", bases.images[chosen].reference)),
             BaseFormat::Json => {
-                for image in &mut release.images {
+                for image in &mut bases.images {
                     image.platforms = self.platforms(&image.reference).await;
                 }
-                release.to_json(chosen)
+                bases.to_json(chosen)
             }
         }
     }
@@ -197,17 +187,14 @@ impl BaseFinder<'_> {
         if tag.digest().is_some() {
             return Ok(tag.into());
         }
-        let digest = |facts: &Facts| match facts.manifest(&tag) {
-            Fact::Known(manifest) => match pin::confirmed(&tag, manifest, facts) {
-                Ok(()) => Ok(tag.pinned_to(&manifest.digest).into()),
-                Err(reason) => Err(anyhow!("{tag} cannot be built on by its digest: {reason}")),
-            },
-            Fact::Absent => Err(anyhow!("there is no base image {tag}")),
-            Fact::Unknown(cause) => Err(anyhow!("the digest of the base image {tag} is not known: {cause}")),
+        let step = |facts: &Facts| {
+            Step::after(pin::look_ups(&tag, Freshness::Cached, facts), || pin::resolved(&tag, facts))
         };
-        let step =
-            |facts: &Facts| Step::after(pin::look_ups(&tag, Freshness::Cached, facts), || digest(facts));
-        self.resolve(step).await
+        self.resolve(step).await.map(|digest| tag.pinned_to(&digest).into()).map_err(|why| match why {
+            Unresolved::NotForNodes(reason) => anyhow!("{tag} cannot be built on by its digest: {reason}"),
+            Unresolved::Absent => anyhow!("there is no base image {tag}"),
+            Unresolved::Unknown(cause) => anyhow!("the digest of the base image {tag} is not known: {cause}"),
+        })
     }
 
     async fn platforms(&self, reference: &ImageReference) -> Option<Vec<String>> {
@@ -218,13 +205,12 @@ impl BaseFinder<'_> {
             platforms: Some(Platforms::Only([].into())),
             purpose: Purpose::Base,
         };
-        let names = |facts: &Facts| {
-            let image = facts.image(question.reference()).known()?;
-            Some(image.platforms.keys().map(ToString::to_string).collect())
-        };
-        let step = |facts: &Facts| match question.is_answered_by(facts) {
-            true => Step::Done(names(facts)),
-            false => Step::Ask(vec![question.clone()]),
+        let step = |facts: &Facts| {
+            let missing = (!question.is_answered_by(facts)).then(|| question.clone());
+            Step::after(missing.into_iter().collect(), || {
+                let image = facts.image(question.reference()).known()?;
+                Some(image.platforms.keys().map(ToString::to_string).collect())
+            })
         };
         self.resolve(step).await
     }
@@ -274,13 +260,7 @@ fn of_cluster(pool: Option<&str>, facts: &Facts, policy: &Policy) -> Step<anyhow
             anyhow!("the base of the cluster is not known: {why}")
         })?;
         let others = expected.accepted.iter().filter(is_of_release).chain(&expected.siblings);
-        let image = |base: &lineage::Base| BaseImage {
-            tag: None,
-            stream: base.stream.clone(),
-            os_version: None,
-            reference: base.reference.clone().into(),
-            platforms: None,
-        };
+        let image = |base: &lineage::Base| BaseImage::new(base.reference.clone().into(), base.stream.clone());
         let default = match pool {
             Some(_) => Some(first.stream.clone().unwrap_or_else(|| first.reference.to_string())),
             None => facts.cluster.streams.known().map(|streams| streams.default_stream.clone()),

@@ -8,7 +8,6 @@ use futures_util::stream;
 
 use crate::cli::ExitStatus;
 use crate::cli::args::{CheckArgs, Format};
-use crate::cli::inputs;
 use crate::cli::load::LoadedFiles;
 use crate::cli::output;
 use crate::cli::progress::Progress;
@@ -24,21 +23,18 @@ use crate::report::{ObjectReport, Report, Style, Summary};
 pub fn run(options: &CheckArgs) -> anyhow::Result<ExitStatus> {
     let session = Session::open(&options.facts)?;
     let style = output::style(&io::stderr());
-    let (inputs, mut unread) = inputs::find(&options.paths);
-    let mut files = LoadedFiles::of(&inputs);
-    unread.append(&mut files.unread);
-    files.unread = unread;
+    let files = LoadedFiles::of(&options.paths);
     files.report(style);
-    let LoadedFiles { subjects, unread, .. } = files;
+    let LoadedFiles { count, subjects, unread, .. } = files;
 
     let progress = Progress::of("judged", subjects.len(), "MachineConfigs");
-    let judged = session.run(async |engine| judge(engine, &session, subjects, progress.done()).await)?;
-    let (objects, facts) = judged;
+    let (objects, facts) =
+        session.run(async |engine| judge(engine, &session, subjects, progress.done()).await)?;
     drop(progress);
 
     let failed = unread.len();
     let report = Report::of_files(&session.policy, objects, unread);
-    let status = match report.summary() {
+    let status = match report.summary {
         _ if failed > 0 => ExitStatus::Incomplete,
         Summary { denied: 0, .. } => ExitStatus::Clean,
         _ => ExitStatus::Denied,
@@ -53,7 +49,7 @@ pub fn run(options: &CheckArgs) -> anyhow::Result<ExitStatus> {
     if let (Format::Text, Some(remark)) = (options.format, report.remark()) {
         output::remark(&format!("{}: {remark}\n", style.note("note")));
     }
-    output::remark(&format!("{}\n", summary(report.summary(), inputs.len(), failed, style)));
+    output::remark(&format!("{}\n", summary(report.summary, count, failed, style)));
     Ok(status)
 }
 

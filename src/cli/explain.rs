@@ -7,7 +7,7 @@ use anyhow::bail;
 
 use crate::cli::ExitStatus;
 use crate::cli::args::{ExplainArgs, ExplainFormat};
-use crate::cli::inputs::{self, ReadError, STANDARD_INPUT};
+use crate::cli::inputs::{ReadError, STANDARD_INPUT};
 use crate::cli::load::LoadedFiles;
 use crate::cli::output;
 use crate::cli::save_facts;
@@ -24,16 +24,16 @@ use crate::text::shown;
 
 /// Explains what was named. The drawing goes to standard output, messages to standard error.
 pub fn run(options: &ExplainArgs) -> anyhow::Result<ExitStatus> {
-    let targets = targets(&options.what)?;
+    let (targets, status) = targets(&options.what)?;
     let session = Session::open(&options.facts)?;
     let (images, facts) = session.run(async |engine| {
         let mut images = Vec::new();
-        for target in &targets.images {
+        for target in &targets {
             images.push(explain(engine, &session, target).await);
         }
         images
     })?;
-    let status = targets.status.max(save_facts::save(&options.record, &facts));
+    let status = status.max(save_facts::save(&options.record, &facts));
     let explanation = Explanation::new(images);
     output::data(&match options.format {
         ExplainFormat::Text => explanation.to_text(width(), output::style(&io::stdout())),
@@ -61,27 +61,20 @@ async fn explain(engine: &Engine, session: &Session, target: &ExplainTarget) -> 
 }
 
 /// What is to be explained.
-struct ExplainTargets {
-    images: Vec<ExplainTarget>,
-    status: ExitStatus,
-}
-
 struct ExplainTarget {
     image: ImageReference,
     /// The MachineConfig that names it.
     subject: Option<Subject>,
 }
 
-/// The images that `what` names: one, or those of the MachineConfigs in a file or folder.
-fn targets(what: &str) -> anyhow::Result<ExplainTargets> {
+/// The images that `what` names: one, or those of the MachineConfigs in a file or folder. Files that cannot be read
+/// make the status incomplete.
+fn targets(what: &str) -> anyhow::Result<(Vec<ExplainTarget>, ExitStatus)> {
     if what == "-" || Path::new(what).exists() {
         return in_files(what);
     }
     match ImageReference::parse(what) {
-        Ok(image) => Ok(ExplainTargets {
-            images: vec![ExplainTarget { image, subject: None }],
-            status: ExitStatus::Clean,
-        }),
+        Ok(image) => Ok((vec![ExplainTarget { image, subject: None }], ExitStatus::Clean)),
         Err(_) if is_path(what) => bail!("{}: no such file", shown(what)),
         Err(error) => bail!("{error}\nhelp: {}", error.help()),
     }
@@ -93,10 +86,8 @@ fn is_path(what: &str) -> bool {
     what.starts_with(['/', '.', '~']) || endings.iter().any(|ending| what.ends_with(ending))
 }
 
-fn in_files(what: &str) -> anyhow::Result<ExplainTargets> {
-    let (inputs, mut unread) = inputs::find(&[PathBuf::from(what)]);
-    let mut files = LoadedFiles::of(&inputs);
-    unread.append(&mut files.unread);
+fn in_files(what: &str) -> anyhow::Result<(Vec<ExplainTarget>, ExitStatus)> {
+    let mut files = LoadedFiles::of(&[PathBuf::from(what)]);
     let mut images = Vec::new();
     for subject in std::mem::take(&mut files.subjects) {
         let Some(image) = subject.object.image(Field::OsImage) else { continue };
@@ -104,7 +95,7 @@ fn in_files(what: &str) -> anyhow::Result<ExplainTargets> {
             Ok(reference) => {
                 images.push(ExplainTarget { image: reference.clone(), subject: Some(subject) });
             }
-            Err(error) => unread.push(ReadError {
+            Err(error) => files.unread.push(ReadError {
                 file: subject.origin.file().unwrap_or_default().to_owned(),
                 position: subject.origin.position(Field::OsImage),
                 message: format!("{error} ({} of MachineConfig {})", Field::OsImage.pointer(), subject.name),
@@ -112,14 +103,13 @@ fn in_files(what: &str) -> anyhow::Result<ExplainTargets> {
             }),
         }
     }
-    let status = if unread.is_empty() { ExitStatus::Clean } else { ExitStatus::Incomplete };
-    files.unread = unread;
+    let status = if files.unread.is_empty() { ExitStatus::Clean } else { ExitStatus::Incomplete };
     files.report(output::style(&io::stderr()));
     if images.is_empty() && status == ExitStatus::Clean {
         let name = if what == "-" { STANDARD_INPUT } else { what };
         bail!("{}: no MachineConfig in it sets `osImageURL`", shown(name));
     }
-    Ok(ExplainTargets { images, status })
+    Ok((images, status))
 }
 
 /// The columns of the terminal; without one, those of `COLUMNS`, else 100.

@@ -4,12 +4,12 @@
 //! not UTF-8. An unreadable file does not keep the others from being read. [`crate::manifests`] parses the
 //! texts.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 use ignore::WalkBuilder;
@@ -95,10 +95,9 @@ impl Input {
     pub fn pin_command(&self) -> Option<String> {
         let file = name(self.path()?);
         let is_plain = |character: char| character.is_alphanumeric() || "/._-+=:,@%".contains(character);
-        let argument = if file.chars().all(is_plain) {
-            file.clone()
-        } else {
-            format!("'{}'", file.replace('\'', "'\\''"))
+        let argument = match file.chars().all(is_plain) {
+            true => file.clone(),
+            false => format!("'{}'", file.replace('\'', "'\\''")),
         };
         // An argument that begins with a hyphen would be read as an option.
         let end_of_options = if file.starts_with('-') { "-- " } else { "" };
@@ -109,11 +108,7 @@ impl Input {
     pub fn selection(&self) -> FileSelection {
         match self {
             Self::Standard | Self::Named(_) => FileSelection::ByName,
-            Self::Found(path)
-                if path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("json")) =>
-            {
-                FileSelection::InFolderAsJson
-            }
+            Self::Found(path) if ends_in(path, "json") => FileSelection::InFolderAsJson,
             Self::Found(_) => FileSelection::InFolder,
         }
     }
@@ -170,33 +165,28 @@ pub fn side_by_side<T: Send>(
     done: &AtomicUsize,
     work: impl Fn(&Input) -> T + Sync,
 ) -> Vec<T> {
-    let next = AtomicUsize::new(0);
-    let large = Mutex::new(());
+    let queue = Mutex::new(inputs.iter().enumerate());
+    let (large, results) = (Mutex::new(()), Mutex::new(BTreeMap::new()));
+    // The queue is not locked while an input is processed.
+    let next = || lock(&queue).next();
     let take = || {
-        let mut results = Vec::new();
-        loop {
-            let index = next.fetch_add(1, Ordering::Relaxed);
-            let Some(input) = inputs.get(index) else { return results };
-            let turn = (input.size() > LARGE).then(|| large.lock().unwrap_or_else(PoisonError::into_inner));
-            results.push((index, work(input)));
-            drop(turn);
+        while let Some((index, input)) = next() {
+            let result = {
+                let _turn = (input.size() > LARGE).then(|| lock(&large));
+                work(input)
+            };
+            lock(&results).insert(index, result);
             done.fetch_add(1, Ordering::Relaxed);
         }
     };
     let threads = thread::available_parallelism().map_or(1, usize::from).min(MAX_THREADS).min(inputs.len());
-    let mut results: Vec<(usize, T)> = thread::scope(|scope| {
-        let others: Vec<_> = (1..threads).map(|_| scope.spawn(take)).collect();
-        let mut results = take();
-        for other in others {
-            match other.join() {
-                Ok(more) => results.extend(more),
-                Err(panic) => std::panic::resume_unwind(panic),
-            }
-        }
-        results
-    });
-    results.sort_unstable_by_key(|(index, _)| *index);
-    results.into_iter().map(|(_, result)| result).collect()
+    thread::scope(|scope| (0..threads).for_each(|_| drop(scope.spawn(take))));
+    results.into_inner().unwrap_or_else(PoisonError::into_inner).into_values().collect()
+}
+
+/// A thread that panics ends the run, so that what it left half done does not matter.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn walk(folder: &Path, inputs: &mut Vec<Input>, unread: &mut Vec<ReadError>) {
@@ -214,11 +204,9 @@ fn walk(folder: &Path, inputs: &mut Vec<Input>, unread: &mut Vec<ReadError>) {
         match entry {
             Ok(entry) => {
                 let path = entry.path();
-                let is_link = entry.file_type().is_some_and(|kind| kind.is_symlink());
                 // A broken link is kept, so that reading it reports an error.
-                let is_file = entry.file_type().is_some_and(|kind| kind.is_file())
-                    || is_link && path.metadata().map_or(true, |metadata| metadata.is_file());
-                if is_file && has_known_ending(path) {
+                let is_file = || path.metadata().map_or(true, |metadata| metadata.is_file());
+                if ENDINGS.iter().any(|ending| ends_in(path, ending)) && is_file() {
                     inputs.push(Input::Found(plain(path)));
                 }
             }
@@ -227,8 +215,9 @@ fn walk(folder: &Path, inputs: &mut Vec<Input>, unread: &mut Vec<ReadError>) {
     }
 }
 
-fn has_known_ending(path: &Path) -> bool {
-    path.extension().is_some_and(|ending| ENDINGS.iter().any(|known| ending.eq_ignore_ascii_case(known)))
+/// Tells whether the name of a file ends so.
+fn ends_in(path: &Path, ending: &str) -> bool {
+    path.extension().is_some_and(|own| own.eq_ignore_ascii_case(ending))
 }
 
 fn walk_fault(folder: &Path, error: &ignore::Error) -> ReadError {
@@ -254,10 +243,9 @@ fn is_utf_16(bytes: &[u8]) -> bool {
 
 /// The position after `text`, which is UTF-8.
 fn end_of(text: &[u8]) -> Position {
-    let line_begins = text.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
-    let line = text.iter().filter(|byte| **byte == b'\n').count() as u64 + 1;
-    let column = String::from_utf8_lossy(&text[line_begins..]).chars().count() as u64 + 1;
-    Position { line, column }
+    let before = String::from_utf8_lossy(text);
+    let last = before.rsplit('\n').next().unwrap_or_default();
+    Position { line: before.split('\n').count() as u64, column: last.chars().count() as u64 + 1 }
 }
 
 /// The path without a leading `./`.

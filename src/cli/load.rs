@@ -3,16 +3,19 @@
 //! Owns what is said of a file that cannot be read or understood. Such a file never keeps the rest from
 //! being judged.
 
+use std::path::PathBuf;
+
 use crate::cli::inputs::{self, Input, ReadError};
 use crate::cli::output;
 use crate::cli::progress::Progress;
-use crate::manifests::{self, FaultKind, Severity};
+use crate::manifests::{self, Documents, FaultKind, ManifestDocument, Severity};
 use crate::model::machine_config::Subject;
 use crate::report::Style;
 
 /// What the files hold.
-#[derive(Default)]
 pub(crate) struct LoadedFiles {
+    /// The number of files.
+    pub(crate) count: usize,
     /// The objects, in the order of the files.
     pub(crate) subjects: Vec<Subject>,
     /// What could not be read or understood.
@@ -24,45 +27,38 @@ pub(crate) struct LoadedFiles {
 }
 
 impl LoadedFiles {
-    /// Reads `inputs` side by side.
-    pub(crate) fn of(inputs: &[Input]) -> Self {
+    /// Reads what `paths` name, side by side.
+    pub(crate) fn of(paths: &[PathBuf]) -> Self {
+        let (inputs, unread) = inputs::find(paths);
         let progress = Progress::of("read", inputs.len(), "files");
-        let mut all = Self::default();
-        for mut file in inputs::side_by_side(inputs, progress.done(), Self::of_file) {
-            all.subjects.append(&mut file.subjects);
-            all.unread.append(&mut file.unread);
-            all.unrendered.append(&mut file.unrendered);
-            all.other_templates += file.other_templates;
+        let read =
+            inputs::side_by_side(&inputs, progress.done(), |input| Ok(manifests::read(&input.read()?)));
+        let (count, subjects, unrendered) = (inputs.len(), Vec::new(), Vec::new());
+        let mut files = Self { count, subjects, unread, unrendered, other_templates: 0 };
+        for (input, read) in inputs.iter().zip(read) {
+            match read {
+                Ok(read) => files.add(input, read),
+                Err(unread) => files.unread.push(unread),
+            }
         }
-        all
+        files
     }
 
-    fn of_file(input: &Input) -> Self {
-        let mut file = Self::default();
-        let text = match input.read() {
-            Ok(text) => text,
-            Err(unread) => {
-                file.unread.push(unread);
-                return file;
-            }
-        };
+    fn add(&mut self, input: &Input, read: Documents) {
         let name = input.name();
-        let read = manifests::read(&text);
-        for document in read.documents {
-            let mut subject = document.subject;
-            subject.origin = subject.origin.in_file(&name, input.pin_command());
-            file.subjects.push(subject);
-        }
+        self.subjects.extend(read.documents.into_iter().map(|ManifestDocument { subject, .. }| Subject {
+            origin: subject.origin.in_file(&name, input.pin_command()),
+            ..subject
+        }));
         let mut has_other_template = false;
         for fault in read.faults {
             match fault.severity(input.selection()) {
-                Severity::Error => file.unread.push(ReadError::of(&name, fault)),
-                Severity::Note => file.unrendered.push(ReadError::of(&name, fault)),
+                Severity::Error => self.unread.push(ReadError::of(&name, fault)),
+                Severity::Note => self.unrendered.push(ReadError::of(&name, fault)),
                 Severity::Ignored => has_other_template |= fault.kind == FaultKind::Template,
             }
         }
-        file.other_templates = usize::from(has_other_template);
-        file
+        self.other_templates += usize::from(has_other_template);
     }
 
     /// Says on standard error what was not read, and why.

@@ -21,11 +21,12 @@ use crate::cli::output;
 use crate::cli::save_facts;
 use crate::cli::session::Session;
 use crate::engine::Engine;
-use crate::manifests::edit;
+use crate::manifests::edit::{self, EditError};
 use crate::manifests::{self, Documents, FileSelection, ManifestDocument, Severity};
 use crate::model::machine_config::{Field, Position, REPIN_ANNOTATION};
 use crate::pin::{PinChange, Plan, Unresolved};
-use crate::text::{escaped, is_unprintable};
+use crate::report::Style;
+use crate::text::escaped_except;
 
 /// Pins what the paths name. Data goes to standard output, messages to standard error.
 pub fn run(options: &PinArgs) -> anyhow::Result<ExitStatus> {
@@ -34,7 +35,7 @@ pub fn run(options: &PinArgs) -> anyhow::Result<ExitStatus> {
     let read = inputs::side_by_side(&inputs, &AtomicUsize::new(0), SourceFile::read);
     let mut pinning = PinRun { options, status: ExitStatus::Clean, done: HashSet::new() };
     for fault in unread {
-        pinning.fail(&fault.to_string(), fault.help.as_deref());
+        pinning.fail(&fault);
     }
     let (plans, facts) = session.run(async |engine| plans(engine, &session, &read, options).await)?;
     let mut plans = plans.into_iter();
@@ -44,7 +45,7 @@ pub fn run(options: &PinArgs) -> anyhow::Result<ExitStatus> {
                 let planned = source.read.documents.iter().zip(plans.by_ref());
                 pinning.file(source, &planned.collect::<Vec<_>>())?;
             }
-            Err(fault) => pinning.fail(&fault.to_string(), fault.help.as_deref()),
+            Err(fault) => pinning.fail(fault),
         }
     }
     Ok(pinning.status.max(save_facts::save(&options.record, &facts)))
@@ -53,19 +54,18 @@ pub fn run(options: &PinArgs) -> anyhow::Result<ExitStatus> {
 /// A file that has been read.
 struct SourceFile {
     input: Input,
-    selection: FileSelection,
     text: String,
     read: Documents,
 }
 
 impl SourceFile {
     fn read(input: &Input) -> Result<Self, ReadError> {
-        let (text, selection) = (input.read()?, input.selection());
-        let is_of_interest = selection == FileSelection::ByName || manifests::mentions(&text);
+        let text = input.read()?;
+        let is_of_interest = input.selection() == FileSelection::ByName || manifests::mentions(&text);
         let read = if is_of_interest { manifests::read(&text) } else { Documents::default() };
         // Thousands of files may have nothing to pin: their texts are not kept.
         let is_kept = *input == Input::Standard || !(read.documents.is_empty() && read.faults.is_empty());
-        Ok(Self { input: input.clone(), selection, text: if is_kept { text } else { String::new() }, read })
+        Ok(Self { input: input.clone(), text: if is_kept { text } else { String::new() }, read })
     }
 }
 
@@ -108,11 +108,12 @@ impl PinRun<'_> {
         let name = source.input.name();
         let mut is_left_alone = false;
         for fault in &source.read.faults {
-            let message = at(&name, fault.position, &fault.message);
-            match fault.severity(source.selection) {
+            let severity = fault.severity(source.input.selection());
+            let fault = ReadError::of(&name, fault.clone());
+            match severity {
                 Severity::Ignored => continue,
-                Severity::Note => eprintln!("note: {message}; the file is passed over"),
-                Severity::Error => self.fail(&message, Some(fault.help())),
+                Severity::Note => eprintln!("note: {fault}; the file is passed over"),
+                Severity::Error => self.fail(&fault),
             }
             is_left_alone = true;
         }
@@ -127,14 +128,14 @@ impl PinRun<'_> {
             if let (true, Some(spot)) = (plan.removes_repin(), &document.spans.repin) {
                 let done = self.verb("removed", "would remove");
                 let message = format!("{done} the annotation `{REPIN_ANNOTATION}`");
-                told.changes.push(at(&name, Some(spot.key_position), &message));
+                told.changes.push(at(&name, Some(spot.key.position), message).to_string());
             }
         }
         let pairs = planned.iter().map(|(document, plan)| (*document, plan));
         let after = match edit::write(&source.text, pairs) {
             Ok(after) => after,
-            Err(inexact) => {
-                self.fail(&at(&name, Some(inexact.position), &inexact.message), Some(&inexact.help));
+            Err(EditError { position, message, help }) => {
+                self.fail(&ReadError { help: Some(help), ..at(&name, Some(position), message) });
                 return Ok(());
             }
         };
@@ -157,7 +158,10 @@ impl PinRun<'_> {
         let position = document.subject.origin.position(field);
         let reference = match &image.reference {
             Ok(reference) => reference,
-            Err(error) => return self.fail(&at(name, position, &error.to_string()), Some(&error.help())),
+            Err(error) => {
+                let help = Some(error.help().to_owned());
+                return self.fail(&ReadError { help, ..at(name, position, error.to_string()) });
+            }
         };
         if plan.record(field) == Some(None)
             && let Some(spot) = &document.spans.records[field]
@@ -165,52 +169,55 @@ impl PinRun<'_> {
             let done = self.verb("removed", "would remove");
             let key = field.record_annotation();
             let message = format!("{done} the record `{key}`, which is not true of `{reference}`");
-            told.changes.push(at(name, Some(spot.key_position), &message));
+            told.changes.push(at(name, Some(spot.key.position), message).to_string());
         }
         let Some(change) = plan.decision(field) else { return };
-        let changed = |message: String| at(name, position, &message);
-        match change {
-            PinChange::TagDropped { reference, .. } => told.changes.push(changed(format!(
-                "{} the tag `{}` of `{reference}`: nodes refuse tag and digest together",
-                self.verb("dropped", "would drop"),
-                reference.tag().unwrap_or_default()
-            ))),
+        let (list, message) = match change {
+            PinChange::TagDropped { reference, .. } => {
+                let (done, tag) = (self.verb("dropped", "would drop"), reference.tag().unwrap_or_default());
+                let why = "nodes refuse tag and digest together";
+                (&mut told.changes, format!("{done} the tag `{tag}` of `{reference}`: {why}"))
+            }
             PinChange::Pinned { reference, digest, .. } => {
                 let done = self.verb("pinned", "would pin");
-                told.changes.push(changed(format!("{done} `{reference}` to {digest}")));
+                (&mut told.changes, format!("{done} `{reference}` to {digest}"))
             }
             PinChange::RolledForward { tag, from, to, .. } => {
                 let done = self.verb("rolled", "would roll");
-                told.changes.push(changed(format!("{done} `{tag}` forward from {from} to {to}")));
+                (&mut told.changes, format!("{done} `{tag}` forward from {from} to {to}"))
             }
             PinChange::StillCurrent { tag, digest } => {
-                told.notes.push(changed(format!("`{tag}` still names {digest}")));
+                (&mut told.notes, format!("`{tag}` still names {digest}"))
             }
-            PinChange::NoRecord { reference } => told
-                .notes
-                .push(changed(format!("`{reference}` has no record of a tag, so there is nothing to ask"))),
-            PinChange::NotPinned { reference, why: Unresolved::Absent } => {
-                let (host, tag) = (reference.host(), reference.pull_spec());
-                let help = format!(
-                    "name a tag that exists; `skopeo list-tags docker://{}` lists them",
-                    reference.repository()
-                );
-                let message = format!("`{reference}` is not pinned: {host} has no `{tag}`");
-                self.fail(&changed(message), Some(&help));
+            PinChange::NoRecord { reference } => {
+                let message = format!("`{reference}` has no record of a tag, so there is nothing to ask");
+                (&mut told.notes, message)
             }
             PinChange::NotPinned { reference, why } => {
-                self.fail(&changed(format!("`{reference}` is not pinned: {why}")), None);
-            }
-            PinChange::NotRolled { tag, digest, why: Unresolved::Absent } => {
-                let host = tag.host();
-                self.fail(&changed(format!("{host} no longer has `{tag}`; {digest} stays")), None);
+                let (why, help) = match why {
+                    Unresolved::Absent => {
+                        let listed = reference.repository();
+                        let help = format!(
+                            "name a tag that exists; `skopeo list-tags docker://{listed}` lists them"
+                        );
+                        (format!("{} has no `{}`", reference.host(), reference.pull_spec()), Some(help))
+                    }
+                    _ => (why.to_string(), None),
+                };
+                let error = at(name, position, format!("`{reference}` is not pinned: {why}"));
+                return self.fail(&ReadError { help, ..error });
             }
             PinChange::NotRolled { tag, digest, why } => {
-                self.fail(&changed(format!("`{tag}`: {why}; {digest} stays")), None);
+                let why = match why {
+                    Unresolved::Absent => format!("{} no longer has `{tag}`", tag.host()),
+                    _ => format!("`{tag}`: {why}"),
+                };
+                return self.fail(&at(name, position, format!("{why}; {digest} stays")));
             }
             // Only an update has a stored object whose digest could be kept.
-            PinChange::Kept { .. } => {}
-        }
+            PinChange::Kept { .. } => return,
+        };
+        list.push(at(name, position, message).to_string());
     }
 
     /// Writes, reports or shows the new text, as the options say.
@@ -228,7 +235,7 @@ impl PinRun<'_> {
             _ if is_same => return Ok(()),
             Some(path) if self.options.write => {
                 if let Err(error) = replace(path, &source.text, after) {
-                    self.fail(&at(&name, None, &format!("cannot be written: {error}")), None);
+                    self.fail(&at(&name, None, format!("cannot be written: {error}")));
                     return Ok(());
                 }
             }
@@ -245,12 +252,9 @@ impl PinRun<'_> {
         Ok(())
     }
 
-    fn fail(&mut self, message: &str, help: Option<&str>) {
+    fn fail(&mut self, error: &ReadError) {
         self.status = ExitStatus::Incomplete;
-        eprintln!("error: {message}");
-        if let Some(help) = help {
-            eprintln!("  help: {}", escaped(help));
-        }
+        output::remark(&output::unread("error", error, Style::Plain));
     }
 
     fn verb(&self, done: &'static str, proposed: &'static str) -> &'static str {
@@ -258,9 +262,9 @@ impl PinRun<'_> {
     }
 }
 
-/// A message after its position, safe for a terminal.
-fn at(name: &str, position: Option<Position>, message: &str) -> String {
-    ReadError { file: name.to_owned(), position, message: message.to_owned(), help: None }.to_string()
+/// What is to be said of a place in a file.
+fn at(name: &str, position: Option<Position>, message: String) -> ReadError {
+    ReadError { file: name.to_owned(), position, message, help: None }
 }
 
 /// The change as `git apply` and `patch -p1` accept it. On a terminal, control characters are escaped.
@@ -277,18 +281,7 @@ fn diff(name: &str, before: &str, after: &str) -> String {
         .unified_diff()
         .header(&header_name(&old), &header_name(&new))
         .to_string();
-    if !std::io::stdout().is_terminal() {
-        return diff;
-    }
-    let mut shown = String::with_capacity(diff.len());
-    for character in diff.chars() {
-        match character {
-            '\n' | '\t' => shown.push(character),
-            character if is_unprintable(character) => shown.extend(character.escape_unicode()),
-            character => shown.push(character),
-        }
-    }
-    shown
+    if std::io::stdout().is_terminal() { escaped_except(&diff, &['\n', '\t']) } else { diff }
 }
 
 /// A name in the header of a diff, as Git writes it: a tab follows one with spaces, where patch would look

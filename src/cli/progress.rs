@@ -13,12 +13,8 @@ use crate::cli::output;
 /// standard error is not a terminal, nor when the work is short.
 pub(crate) struct Progress {
     done: Arc<AtomicUsize>,
-    watcher: Option<Watcher>,
-}
-
-struct Watcher {
-    end: Sender<()>,
-    thread: JoinHandle<()>,
+    /// The thread that writes, until the sender is gone.
+    watcher: Option<(Sender<()>, JoinHandle<()>)>,
 }
 
 impl Progress {
@@ -40,7 +36,7 @@ impl Progress {
                     output::remark(CLEAR);
                 }
             });
-            Watcher { end, thread }
+            (end, thread)
         });
         Self { done, watcher }
     }
@@ -53,7 +49,7 @@ impl Progress {
 
 impl Drop for Progress {
     fn drop(&mut self) {
-        if let Some(Watcher { end, thread }) = self.watcher.take() {
+        if let Some((end, thread)) = self.watcher.take() {
             drop(end);
             // It panics only where writing to standard error does.
             let _ = thread.join();

@@ -79,13 +79,10 @@ async fn serve(options: &ServeArgs) -> anyhow::Result<()> {
 /// The TLS settings of the flags. `None` when no flag is set, and the settings of the cluster apply. One flag takes
 /// precedence over the whole profile of the cluster, because the two together might leave no cipher suite.
 fn protocol(options: &ServeArgs) -> Option<Protocol> {
-    match (options.tls_min_version, options.tls_cipher_suites.as_deref()) {
-        (None, None) => None,
-        (minimum, suites) => Some(Protocol::new(
-            minimum.unwrap_or(Version::Tls12),
-            suites.unwrap_or(CipherSuite::value_variants()),
-        )),
-    }
+    let (minimum, suites) = (options.tls_min_version, options.tls_cipher_suites.as_deref());
+    let suites_or_all = suites.unwrap_or(CipherSuite::value_variants());
+    (minimum.is_some() || suites.is_some())
+        .then(|| Protocol::new(minimum.unwrap_or(Version::Tls12), suites_or_all))
 }
 
 fn certificate(options: &ServeArgs) -> anyhow::Result<ServingCertificate> {

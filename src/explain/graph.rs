@@ -5,113 +5,97 @@
 
 use std::fmt::Write as _;
 
-use crate::explain::{BaseExtent, Drawing, Explanation, MAX_LAYERS};
+use crate::explain::{BaseExtent, Drawing, DrawnBase, Explanation, MAX_LAYERS};
 use crate::messages;
 
-/// A node: what it is, and the lines of its text.
-struct GraphNode<'a> {
-    kind: GraphNodeKind<'a>,
+/// A node: the lines of its text, and how it is drawn.
+struct GraphNode {
     lines: Vec<String>,
-}
-
-#[derive(Clone, Copy)]
-enum GraphNodeKind<'a> {
-    Base(&'a BaseExtent),
-    Layers,
-    Image,
-}
-
-impl GraphNode<'_> {
-    /// The text on the arrow from the node. `None` when what follows is built on it.
-    fn gap(&self) -> Option<&'static str> {
-        match self.kind {
-            GraphNodeKind::Base(BaseExtent::Nothing) => Some("not included"),
-            GraphNodeKind::Base(BaseExtent::Part) => Some("only in part"),
-            GraphNodeKind::Base(BaseExtent::Unknown) => Some("not known"),
-            _ => None,
-        }
-    }
+    /// Its attributes for Graphviz.
+    style: &'static str,
+    /// The text on the arrow from the node, which has the same style. `None` when what follows is built on it.
+    gap: Option<&'static str>,
 }
 
 impl Explanation {
     /// The graph in the language of Graphviz.
     pub fn to_dot(&self) -> String {
-        let mut out =
-            String::from("digraph lineage {\n  rankdir=TB;\n  node [shape=box, fontname=\"monospace\"];\n");
-        self.write(&mut out, |out, chain, nodes| {
-            for (index, node) in nodes.iter().enumerate() {
-                let text: Vec<_> = node.lines.iter().map(|line| dot(line)).collect();
-                let style = match node.kind {
-                    GraphNodeKind::Base(BaseExtent::Nothing | BaseExtent::Part) => {
-                        ", style=dashed, color=red"
-                    }
-                    GraphNodeKind::Base(BaseExtent::Unknown) => ", style=dashed",
-                    GraphNodeKind::Base(_) => ", style=bold",
-                    GraphNodeKind::Layers => "",
-                    GraphNodeKind::Image => ", shape=folder",
-                };
-                let _ = writeln!(out, "  n{chain}_{index} [label=\"{}\"{style}];", text.join("\\n"));
-                if index > 0 {
-                    let before = &nodes[index - 1];
-                    let is_unknown = matches!(before.kind, GraphNodeKind::Base(BaseExtent::Unknown));
-                    let color = if is_unknown { "" } else { ", color=red" };
-                    let gap = before.gap().map(|gap| format!(" [style=dashed{color}, label=\"{gap}\"]"));
-                    let gap = gap.unwrap_or_default();
-                    let _ = writeln!(out, "  n{chain}_{} -> n{chain}_{index}{gap};", index - 1);
-                }
-            }
-        });
-        out.push_str("}\n");
-        out
+        let graph = self.graph(
+            |name, GraphNode { lines, style, .. }| {
+                let separator = if style.is_empty() { "" } else { ", " };
+                let text = lines.join("\n").replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
+                format!("{name} [label=\"{text}\"{separator}{style}];")
+            },
+            |from, GraphNode { style, gap, .. }, to| match gap {
+                Some(gap) => format!("{from} -> {to} [{style}, label=\"{gap}\"];"),
+                None => format!("{from} -> {to};"),
+            },
+        );
+        format!("digraph lineage {{\n  rankdir=TB;\n  node [shape=box, fontname=\"monospace\"];\n{graph}}}\n")
     }
 
     /// The graph in the language of Mermaid.
     pub fn to_mermaid(&self) -> String {
-        let mut out = String::from("flowchart TB\n");
-        self.write(&mut out, |out, chain, nodes| {
-            for (index, node) in nodes.iter().enumerate() {
-                let text: Vec<_> = node.lines.iter().map(|line| mermaid(line)).collect();
-                let _ = writeln!(out, "  n{chain}_{index}[\"{}\"]", text.join("<br/>"));
-                if index > 0 {
-                    let gap = nodes[index - 1].gap().map(|gap| format!("-. {gap} .->"));
-                    let arrow = gap.as_deref().unwrap_or("-->");
-                    let _ = writeln!(out, "  n{chain}_{} {arrow} n{chain}_{index}", index - 1);
-                }
-            }
-        });
-        out
+        let graph = self.graph(
+            |name, node| {
+                let text = MERMAID
+                    .iter()
+                    .fold(node.lines.join("\n"), |text, (plain, escaped)| text.replace(*plain, escaped));
+                format!("{name}[\"{}\"]", text.replace('\n', "<br/>"))
+            },
+            |from, node, to| match node.gap {
+                Some(gap) => format!("{from} -. {gap} .-> {to}"),
+                None => format!("{from} --> {to}"),
+            },
+        );
+        format!("flowchart TB\n{graph}")
     }
 
-    fn write(&self, out: &mut String, chain_of: impl Fn(&mut String, usize, &[GraphNode<'_>])) {
-        let mut chain = 0;
-        for image in &self.images {
-            for drawing in &image.lineage {
-                chain_of(out, chain, &drawing.nodes(&image.image));
-                chain += 1;
+    /// A line for each node of each drawing, and one for the arrow to it.
+    fn graph(
+        &self,
+        node: impl Fn(&str, &GraphNode) -> String,
+        arrow: impl Fn(&str, &GraphNode, &str) -> String,
+    ) -> String {
+        let mut out = String::new();
+        let drawings = self
+            .images
+            .iter()
+            .flat_map(|image| image.lineage.iter().map(|drawing| drawing.nodes(&image.image)));
+        for (chain, nodes) in drawings.enumerate() {
+            for (index, drawn) in nodes.iter().enumerate() {
+                let name = format!("n{chain}_{index}");
+                // Writing to a string does not fail.
+                let _ = writeln!(out, "  {}", node(&name, drawn));
+                if let Some(before) = index.checked_sub(1) {
+                    let _ =
+                        writeln!(out, "  {}", arrow(&format!("n{chain}_{before}"), &nodes[before], &name));
+                }
             }
         }
+        out
     }
 }
 
 impl Drawing {
-    fn nodes(&self, image: &str) -> Vec<GraphNode<'_>> {
-        let layers = |lines| GraphNode { kind: GraphNodeKind::Layers, lines };
-        let mut nodes: Vec<_> = self
-            .bases()
-            .into_iter()
-            .map(|base| {
-                let release = base.release.map(|release| format!("release {release}"));
-                let platform = match base.extent {
-                    BaseExtent::OfPlatform(platform) => Some(format!("for {platform}")),
-                    _ => None,
-                };
-                let lines = [release, Some(base.reference.to_owned()), platform];
-                GraphNode {
-                    kind: GraphNodeKind::Base(base.extent),
-                    lines: lines.into_iter().flatten().collect(),
-                }
-            })
-            .collect();
+    fn nodes(&self, image: &str) -> Vec<GraphNode> {
+        let layers = |lines| GraphNode { lines, style: "", gap: None };
+        let base = |base: DrawnBase<'_>| {
+            let (style, gap) = match base.extent {
+                BaseExtent::Whole | BaseExtent::OfPlatform(_) => ("style=bold", None),
+                BaseExtent::Part => ("style=dashed, color=red", Some("only in part")),
+                BaseExtent::Nothing => ("style=dashed, color=red", Some("not included")),
+                BaseExtent::Unknown => ("style=dashed", Some("not known")),
+            };
+            let release = base.release.map(|release| format!("release {release}"));
+            let platform = match base.extent {
+                BaseExtent::OfPlatform(platform) => Some(format!("for {platform}")),
+                _ => None,
+            };
+            let lines = [release, Some(base.reference.to_owned()), platform].into_iter().flatten().collect();
+            GraphNode { lines, style, gap }
+        };
+        let mut nodes: Vec<_> = self.bases().into_iter().map(base).collect();
         let (of_base, own) = self.split_layers();
         if !of_base.is_empty() {
             nodes.push(layers(vec![format!("{} of the base", messages::layers(of_base.len()))]));
@@ -131,31 +115,15 @@ impl Drawing {
             Some(reason) => format!("{}: {reason}", report.result),
             None => report.result.to_owned(),
         };
-        let lines = [image.to_owned(), of, result].into_iter().filter(|line| !line.is_empty());
-        nodes.push(GraphNode { kind: GraphNodeKind::Image, lines: lines.collect() });
+        let lines = [image.to_owned(), of, result].into_iter().filter(|line| !line.is_empty()).collect();
+        nodes.push(GraphNode { lines, style: "shape=folder", gap: None });
         nodes
     }
 }
 
-fn dot(text: &str) -> String {
-    text.replace('\\', "\\\\").replace('"', "\\\"")
-}
-
-fn mermaid(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for character in text.chars() {
-        match character {
-            '#' => out.push_str("#35;"),
-            '"' => out.push_str("#quot;"),
-            '<' => out.push_str("#lt;"),
-            '>' => out.push_str("#gt;"),
-            '&' => out.push_str("#amp;"),
-            '`' => out.push_str("#96;"),
-            _ => out.push(character),
-        }
-    }
-    out
-}
+/// What Mermaid reads as markup. The number sign comes first, because each escape begins with one.
+const MERMAID: [(char, &str); 6] =
+    [('#', "#35;"), ('"', "#quot;"), ('<', "#lt;"), ('>', "#gt;"), ('&', "#amp;"), ('`', "#96;")];
 
 /// The characters of a command that a node shows.
 const MAX_TEXT: usize = 80;

@@ -47,22 +47,28 @@ impl Canvas<'_> {
     /// Wraps text to the width, indented by `indent` columns.
     fn wrapped(&mut self, indent: usize, text: &str) {
         let mut line = String::new();
-        let mut columns = 0;
         for word in text.split(' ') {
-            let length = word.chars().count();
-            if columns > 0 && indent + columns + 1 + length > self.width {
+            let columns = indent + line.chars().count() + 1 + word.chars().count();
+            if !line.is_empty() && columns > self.width {
                 self.line(&format!("{:indent$}{line}", ""));
                 line.clear();
-                columns = 0;
             }
-            if columns > 0 {
+            if !line.is_empty() {
                 line.push(' ');
-                columns += 1;
             }
             line.push_str(word);
-            columns += length;
         }
         self.line(&format!("{:indent$}{line}", ""));
+    }
+
+    /// Writes `head` and as much of `text` as fits on the line.
+    fn cut(&mut self, head: &str, text: &str) {
+        let room = self.width.saturating_sub(head.chars().count());
+        if text.chars().count() <= room {
+            return self.line(&format!("{head}{text}"));
+        }
+        let kept: String = text.chars().take(room.saturating_sub(1)).collect();
+        self.line(&format!("{head}{kept}…"));
     }
 }
 
@@ -78,9 +84,9 @@ impl ImageExplanation {
         if let Some(mirror) = self.endpoint.as_ref().filter(|_| self.is_mirrored) {
             canvas.line(&format!("  read from the mirror {mirror}"));
         }
-        let mut drawn: Vec<(&Drawing, Vec<&str>)> = Vec::new();
+        let mut drawn: Vec<(&Drawing, Vec<String>)> = Vec::new();
         for drawing in &self.lineage {
-            let pool = drawing.report.pool.as_deref().into_iter();
+            let pool = drawing.report.pool.clone().into_iter();
             match drawn.iter_mut().find(|(earlier, _)| earlier.is_like(drawing)) {
                 Some((_, pools)) => pools.extend(pool),
                 None => drawn.push((drawing, pool.collect())),
@@ -101,9 +107,10 @@ impl Drawing {
         *self == other
     }
 
-    fn write(&self, pools: &[&str], canvas: &mut Canvas<'_>) {
+    fn write(&self, pools: &[String], canvas: &mut Canvas<'_>) {
         let style = canvas.style;
-        let of: Vec<_> = [self.report.platform.clone(), of_pools(pools)].into_iter().flatten().collect();
+        let pools = (!pools.is_empty()).then(|| messages::pools(pools));
+        let of: Vec<_> = [self.report.platform.clone(), pools].into_iter().flatten().collect();
         let result = match self.report.result {
             result @ ("same" | "derived") if self.help.is_none() => style.good(result),
             result @ "foreign" => style.error(result),
@@ -125,12 +132,9 @@ impl Drawing {
         }
         if let Some(help) = &self.help {
             // The line to copy is on its own, and is not wrapped.
-            let (words, from) = match help.split_once("FROM ") {
-                Some((words, reference)) => (words.trim_end(), Some(reference)),
-                None => (help.as_str(), None),
-            };
-            canvas.wrapped(2, &format!("help: {words}"));
-            if let Some(reference) = from {
+            let (words, reference) = help.split_once("FROM ").unwrap_or((help, ""));
+            canvas.wrapped(2, &format!("help: {}", words.trim_end()));
+            if !reference.is_empty() {
                 canvas.line(&format!("  FROM {reference}"));
             }
         }
@@ -202,30 +206,17 @@ impl Drawing {
 impl DrawnLayer {
     fn write(&self, size: &str, last: bool, canvas: &mut Canvas<'_>) {
         let (branch, below) = if last { ("└", " ") } else { ("├", "│") };
-        let digest = self.short_diff_id();
-        let time = self.created.as_deref().and_then(minute).unwrap_or_default();
-        let time = if time.is_empty() { time } else { format!("  {time}") };
-        let head = format!("  {branch}─ {size}  {digest}{time}");
-        let Some(command) = &self.created_by else { return canvas.line(&head) };
-        if canvas.width >= WIDE {
-            let head = format!("{head}  ");
-            let room = canvas.width.saturating_sub(head.chars().count());
-            return canvas.line(&format!("{head}{}", cut(command, room)));
+        let minute = |time: jiff::Timestamp| time.strftime("  %Y-%m-%d %H:%M").to_string();
+        let time = self.created.as_deref().and_then(|text| text.parse().ok()).map(minute);
+        let head = format!("  {branch}─ {size}  {}{}", self.short_diff_id(), time.unwrap_or_default());
+        match &self.created_by {
+            None => canvas.line(&head),
+            Some(command) if canvas.width >= WIDE => canvas.cut(&format!("{head}  "), command),
+            Some(command) => {
+                canvas.line(&head);
+                canvas.cut(&format!("  {below}    "), command);
+            }
         }
-        canvas.line(&head);
-        let indent = format!("  {below}    ");
-        let room = canvas.width.saturating_sub(indent.chars().count());
-        canvas.line(&format!("{indent}{}", cut(command, room)));
-    }
-}
-
-/// `pool worker`, `pools infra and worker`.
-fn of_pools(pools: &[&str]) -> Option<String> {
-    let names: Vec<_> = pools.iter().map(ToString::to_string).collect();
-    match names.len() {
-        0 => None,
-        1 => Some(format!("pool {}", names[0])),
-        _ => Some(format!("pools {}", messages::list(&names))),
     }
 }
 
@@ -238,20 +229,6 @@ fn base_line(base: &DrawnBase<'_>, word: &str, canvas: &Canvas<'_>) -> String {
         }
         _ => line(base.reference),
     }
-}
-
-/// The time to the minute, in UTC. `None` when the text is not a time.
-fn minute(text: &str) -> Option<String> {
-    let time: jiff::Timestamp = text.parse().ok()?;
-    Some(time.strftime("%Y-%m-%d %H:%M").to_string())
-}
-
-fn cut(text: &str, room: usize) -> String {
-    if text.chars().count() <= room {
-        return text.to_owned();
-    }
-    let kept: String = text.chars().take(room.saturating_sub(1)).collect();
-    format!("{kept}…")
 }
 
 /// A number of bytes: `512 B`, `1.5 KiB`, `12.0 MiB`.

@@ -28,12 +28,17 @@ pub fn write<'t, 'a>(
     let pairs: Vec<_> = documents.into_iter().collect();
     let mut changes = Vec::new();
     for (document, plan) in &pairs {
-        changes.append(&mut changes_of(text, document, plan)?);
+        for field in Field::ALL {
+            let Some(reference) = plan.pinned(field) else { continue };
+            let Some(span) = &document.spans.images[field] else { return Err(lost(document)) };
+            changes.push(scalar(text, span, &format!("`spec.{}`", field.key()), reference.as_str())?);
+        }
+        annotations::change(text, document, plan, &mut changes)?;
     }
     if changes.is_empty() {
         return Ok(Cow::Borrowed(text));
     }
-    let after = apply(text, changes).ok_or_else(|| unexpected(pairs.first().copied()))?;
+    let after = apply(text, changes).ok_or_else(|| unexpected(pairs[0]))?;
     verify(&after, &pairs)?;
     Ok(Cow::Owned(after))
 }
@@ -62,75 +67,65 @@ pub(crate) struct Change {
     text: String,
 }
 
-fn changes_of(text: &str, document: &ManifestDocument, plan: &Plan) -> Result<Vec<Change>, EditError> {
-    let spans = &document.spans;
-    let mut changes = Vec::new();
-    for field in Field::ALL {
-        let Some(reference) = plan.pinned(field) else { continue };
-        let name = format!("`spec.{}`", field.key());
-        let Some(span) = &spans.images[field] else { return Err(lost(document)) };
-        let value = reference.as_str();
-        changes.push(Change { range: scalar(text, span, &name, value)?, text: value.to_owned() });
-    }
-    annotations::change(text, document, plan, &mut changes)?;
-    Ok(changes)
-}
-
-/// The bytes inside the quotes of a scalar that may be replaced by `value`.
-fn scalar(text: &str, span: &Span, name: &str, value: &str) -> Result<Range<usize>, EditError> {
+/// The change of what is inside the quotes of a scalar to `value`.
+fn scalar(text: &str, span: &Span, name: &str, value: &str) -> Result<Change, EditError> {
     check_editable(span, name, value)?;
-    let NodeKind::Scalar { style, .. } = span.kind else {
+    let NodeKind::Scalar(style) = span.kind else {
         return Err(EditError::new(span.position, format!("{name} is not a scalar"), by_hand(value)));
     };
     let written = text.get(span.value.clone()).unwrap_or_default();
-    let Range { start, end } = span.value;
     let quoted = |quote: char| written.len() >= 2 && written.starts_with(quote) && written.ends_with(quote);
-    match style {
-        ScalarStyle::Plain if !written.contains(['\n', '\r']) => Ok(start..end),
-        ScalarStyle::SingleQuoted if quoted('\'') => Ok(start + 1..end - 1),
-        ScalarStyle::DoubleQuoted if quoted('"') => Ok(start + 1..end - 1),
-        ScalarStyle::Literal | ScalarStyle::Folded => {
-            let message = format!("{name} is a block scalar, which cannot be edited in place");
-            Err(EditError::new(span.position, message, format!("write it on one line: {value}")))
+    let quotes = match style {
+        ScalarStyle::Plain if !written.contains(['\n', '\r']) => 0,
+        ScalarStyle::SingleQuoted if quoted('\'') => 1,
+        ScalarStyle::DoubleQuoted if quoted('"') => 1,
+        _ => {
+            let message = match style {
+                ScalarStyle::Literal | ScalarStyle::Folded => {
+                    format!("{name} is a block scalar, which cannot be edited in place")
+                }
+                _ => format!("{name} spans several lines"),
+            };
+            return Err(EditError::new(span.position, message, format!("write it on one line: {value}")));
         }
-        _ => Err(EditError::new(
-            span.position,
-            format!("{name} spans several lines"),
-            format!("write it on one line: {value}"),
-        )),
-    }
+    };
+    Ok(Change { range: span.value.start + quotes..span.value.end - quotes, text: value.to_owned() })
 }
 
 /// Fails when the value must not be changed.
 fn check_editable(span: &Span, name: &str, value: &str) -> Result<(), EditError> {
     let Some(EditBlocker { kind, position }) = span.blocker else { return Ok(()) };
-    let (message, help) = match kind {
+    let (message, help, alternative) = match kind {
         EditBlockerKind::Alias => (
-            format!("{name} comes from an alias, so an edit would change other values too"),
-            format!("replace the alias with the value: {value}"),
+            "comes from an alias, so an edit would change other values too",
+            "replace the alias with the value",
+            "",
         ),
         EditBlockerKind::SharedAnchor => (
-            format!("{name} has an anchor that an alias refers to, so an edit would change other values too"),
-            format!("remove the anchor and write the value everywhere: {value}"),
+            "has an anchor that an alias refers to, so an edit would change other values too",
+            "remove the anchor and write the value everywhere",
+            "",
         ),
         EditBlockerKind::Merge => (
-            format!("{name} comes from a merge key (`<<`), so an edit would change other values too"),
-            format!("write it in the object itself: {value}"),
+            "comes from a merge key (`<<`), so an edit would change other values too",
+            "write it in the object itself",
+            "",
         ),
-        EditBlockerKind::Tag => (
-            format!("{name} has a YAML tag that may change its meaning"),
-            format!("remove the tag, or set by hand: {value}"),
-        ),
+        EditBlockerKind::Tag => {
+            ("has a YAML tag that may change its meaning", "remove the tag, or set by hand", "")
+        }
         EditBlockerKind::JsonPatch => (
-            format!("{name} is set by a JSON patch, which cannot hold the record of the pin"),
-            format!("set by hand: {value}; layerpin can pin a strategic merge patch"),
+            "is set by a JSON patch, which cannot hold the record of the pin",
+            "set by hand",
+            "; layerpin can pin a strategic merge patch",
         ),
         EditBlockerKind::QuotedText => (
-            format!("{name} is in a quoted or folded text, which cannot be edited in place"),
-            format!("set by hand: {value}; layerpin can edit a literal block (`key: |`)"),
+            "is in a quoted or folded text, which cannot be edited in place",
+            "set by hand",
+            "; layerpin can edit a literal block (`key: |`)",
         ),
     };
-    Err(EditError::new(position, message, help))
+    Err(EditError::new(position, format!("{name} {message}"), format!("{help}: {value}{alternative}")))
 }
 
 fn by_hand(value: &str) -> String {
@@ -139,17 +134,14 @@ fn by_hand(value: &str) -> String {
 
 /// The plan is for a value that the text does not have: it was made for another text.
 fn lost(document: &ManifestDocument) -> EditError {
-    unexpected(Some((document, &Plan::default())))
+    unexpected((document, &Plan::default()))
 }
 
-fn unexpected(pair: Option<(&ManifestDocument, &Plan)>) -> EditError {
-    let origin = pair.map(|(document, _)| &document.subject.origin);
-    let start = Position { line: 1, column: 1 };
-    let position = origin.map_or(start, |origin| {
-        let first = Field::ALL.into_iter().find_map(|field| origin.position(field));
-        first.unwrap_or(Position { line: origin.line().unwrap_or(1), column: 1 })
-    });
-    let value = pair.and_then(|(_, plan)| Field::ALL.into_iter().find_map(|field| plan.pinned(field)));
+fn unexpected((document, plan): (&ManifestDocument, &Plan)) -> EditError {
+    let origin = &document.subject.origin;
+    let first = Field::ALL.into_iter().find_map(|field| origin.position(field));
+    let position = first.unwrap_or(Position { line: origin.line().unwrap_or(1), column: 1 });
+    let value = Field::ALL.into_iter().find_map(|field| plan.pinned(field));
     let help = value.map_or("edit by hand".to_owned(), |value| by_hand(value.as_str()));
     EditError::new(position, "cannot be edited in place in this YAML style".to_owned(), help)
 }
@@ -170,20 +162,17 @@ fn apply(text: &str, mut changes: Vec<Change>) -> Option<String> {
 
 /// Reads the new text: every object must match its plan.
 fn verify(after: &str, pairs: &[(&ManifestDocument, &Plan)]) -> Result<(), EditError> {
-    let read = manifests::read(after);
+    let read = manifests::read(after).documents;
     for (index, (document, plan)) in pairs.iter().enumerate() {
         let expected = plan.apply(&document.subject);
-        let found = read.documents.get(index).map(|document| &document.subject);
-        if !found
-            .is_some_and(|found| found.name == expected.name && found.object.says_the_same(&expected.object))
-        {
-            return Err(unexpected(Some((document, plan))));
+        let found = read.get(index).map(|document| &document.subject);
+        let is_expected = found
+            .is_some_and(|found| found.name == expected.name && found.object.says_the_same(&expected.object));
+        if !is_expected {
+            return Err(unexpected((document, plan)));
         }
     }
-    if read.documents.len() != pairs.len() {
-        return Err(unexpected(pairs.first().copied()));
-    }
-    Ok(())
+    if read.len() == pairs.len() { Ok(()) } else { Err(unexpected(pairs[0])) }
 }
 
 /// The end of the line that holds `offset`, after its line break.

@@ -6,29 +6,15 @@
 //!
 //! [`Trees`]: crate::manifests::tree::Trees
 
-use PartForm::{EncodedTexts, Objects, PatchTexts, Patches, PolicyObjects, PolicyText, Texts};
+use PartForm::{EncodedTexts, Objects, Patches, PolicyObjects, PolicyText, Texts};
 
 /// A kind of object that holds others.
 pub(crate) struct Embedding {
     kinds: &'static [&'static str],
     /// Empty for any group.
     groups: &'static [&'static str],
-    /// What renders the objects in it before a cluster gets them.
-    pub(crate) renderer: Renderer,
     /// Where the objects are.
-    pub(crate) parts: &'static [EmbeddedPart],
-}
-
-/// What renders a text before a cluster gets it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Renderer {
-    /// Nothing that belongs to the object.
-    None,
-    /// `oc process`, which replaces `${NAME}` and `${{NAME}}` in a Template.
-    Template,
-    /// The policy controller of Advanced Cluster Management, which replaces `{{…}}` and `{{hub…hub}}` on
-    /// the cluster.
-    Policy,
+    parts: &'static [EmbeddedPart],
 }
 
 /// A place in an object, and how the objects in it are written.
@@ -47,22 +33,21 @@ pub(crate) enum PartForm {
     PolicyObjects,
     /// A template that the policy controller renders.
     PolicyText,
-    /// A map of texts.
+    /// A map or list of texts.
     Texts,
     /// A map of texts in base64.
     EncodedTexts,
     /// A list of entries with a `patch` each, which is a text.
     Patches,
-    /// A list of patches, which are texts.
-    PatchTexts,
 }
 
 impl Embedding {
-    /// The embedding for objects of `kind` in `group`. `None` when they are skipped.
-    pub(crate) fn of(kind: &str, group: &str) -> Option<&'static Self> {
-        EMBEDDINGS.iter().find(|embedding| {
-            embedding.is_of_kind(kind) && (embedding.groups.is_empty() || embedding.groups.contains(&group))
-        })
+    /// The parts of objects of `kind` in `group`. There are none when they are skipped.
+    pub(crate) fn parts_of(kind: &str, group: &str) -> &'static [EmbeddedPart] {
+        let is_of_group =
+            |embedding: &&Self| embedding.groups.is_empty() || embedding.groups.contains(&group);
+        let mut of_kind = EMBEDDINGS.iter().filter(|embedding| embedding.is_of_kind(kind));
+        of_kind.find(is_of_group).map_or(&[], |embedding| embedding.parts)
     }
 
     fn is_of_kind(&self, kind: &str) -> bool {
@@ -74,11 +59,7 @@ impl Embedding {
         groups: &'static [&'static str],
         parts: &'static [EmbeddedPart],
     ) -> Self {
-        Self { kinds, groups, renderer: Renderer::None, parts }
-    }
-
-    const fn rendered_by(self, renderer: Renderer) -> Self {
-        Self { renderer, ..self }
+        Self { kinds, groups, parts }
     }
 }
 
@@ -108,11 +89,9 @@ static EMBEDDINGS: [Embedding; 11] = [
         &[at(&["spec", "manifestWorkTemplate", "workload", "manifests"], Objects)],
     ),
     // Templates are `v1` in old files.
-    Embedding::new(&["Template"], &["template.openshift.io", ""], &[at(&["objects"], Objects)])
-        .rendered_by(Renderer::Template),
-    Embedding::new(&["Policy"], &[POLICY], &[at(&["spec", "policy-templates"], PolicyObjects)])
-        .rendered_by(Renderer::Policy),
-    Embedding::new(&["ConfigurationPolicy"], &[POLICY], CONFIGURATION_POLICY).rendered_by(Renderer::Policy),
+    Embedding::new(&["Template"], &["template.openshift.io", ""], &[at(&["objects"], Objects)]),
+    Embedding::new(&["Policy"], &[POLICY], &[at(&["spec", "policy-templates"], PolicyObjects)]),
+    Embedding::new(&["ConfigurationPolicy"], &[POLICY], CONFIGURATION_POLICY),
     Embedding::new(&["Kustomization", "Component"], &["kustomize.config.k8s.io"], KUSTOMIZATION),
     // A kustomization.yaml may leave out kind and version.
     Embedding::new(&[""], &[""], KUSTOMIZATION),
@@ -120,17 +99,15 @@ static EMBEDDINGS: [Embedding; 11] = [
 
 const CONFIGURATION_POLICY: &[EmbeddedPart] =
     &[at(&["spec", "object-templates"], PolicyObjects), at(&["spec", "object-templates-raw"], PolicyText)];
-const KUSTOMIZATION: &[EmbeddedPart] = &[
-    at(&["patches"], Patches),
-    at(&["patchesJson6902"], Patches),
-    at(&["patchesStrategicMerge"], PatchTexts),
-];
+const KUSTOMIZATION: &[EmbeddedPart] =
+    &[at(&["patches"], Patches), at(&["patchesJson6902"], Patches), at(&["patchesStrategicMerge"], Texts)];
 
 /// Any kind that ends so and has `items` is a list to `kubectl`.
 const LISTS: &[&str] = &["List"];
 const HIVE: &str = "hive.openshift.io";
 const WORK: &str = "work.open-cluster-management.io";
-const POLICY: &str = "policy.open-cluster-management.io";
+/// The group of Advanced Cluster Management, whose controller replaces `{{…}}` and `{{hub…hub}}` on the cluster.
+pub(crate) const POLICY: &str = "policy.open-cluster-management.io";
 
 const fn at(path: &'static [&'static str], form: PartForm) -> EmbeddedPart {
     EmbeddedPart { path, form }

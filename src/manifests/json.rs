@@ -25,7 +25,7 @@ pub(crate) fn objects(text: &str) -> Option<JsonObjects<'_>> {
     }
     let start = text.len() - body.len();
     let mut stream = Deserializer::from_str(body).into_iter::<IgnoredAny>();
-    let mut counter = Counter { text, offset: 0, base: TextOrigin::START };
+    let mut base = TextOrigin::START;
     let mut objects = Vec::new();
     loop {
         let before = stream.byte_offset();
@@ -34,7 +34,8 @@ pub(crate) fn objects(text: &str) -> Option<JsonObjects<'_>> {
             Some(Ok(_)) => {
                 let slice = &body[before..stream.byte_offset()];
                 let object = slice.trim_start();
-                objects.push((object, counter.base_at(start + before + slice.len() - object.len())));
+                base = base.moved(text, start + before + slice.len() - object.len());
+                objects.push((object, base));
             }
             Some(Err(error)) => {
                 // A marker, a directive or a comment: YAML that begins with an object.
@@ -42,35 +43,12 @@ pub(crate) fn objects(text: &str) -> Option<JsonObjects<'_>> {
                     return None;
                 }
                 let offset = start + offset_of(body, error.line(), error.column());
-                let mut counter = Counter { text, offset: 0, base: TextOrigin::START };
-                let base = counter.base_at(offset);
+                let base = TextOrigin::START.moved(text, offset);
                 let position = Position { line: base.line + 1, column: base.column + 1 };
                 let message = crate::model::machine_config::json_message(&error);
                 return Some(JsonObjects { objects, error: Some(SyntaxFault { offset, position, message }) });
             }
         }
-    }
-}
-
-/// Counts lines and columns forward, each byte once.
-struct Counter<'t> {
-    text: &'t str,
-    offset: usize,
-    base: TextOrigin,
-}
-
-impl Counter<'_> {
-    fn base_at(&mut self, offset: usize) -> TextOrigin {
-        for character in self.text[self.offset..offset].chars() {
-            match character {
-                '\n' => self.base = TextOrigin { line: self.base.line + 1, column: 0, ..self.base },
-                '\u{feff}' => {}
-                _ => self.base.column += 1,
-            }
-        }
-        self.offset = offset;
-        self.base.offset = offset;
-        self.base
     }
 }
 

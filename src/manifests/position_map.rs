@@ -7,17 +7,27 @@ use std::ops::Range;
 
 use granit_parser::ScalarStyle;
 
-use crate::manifests::spans::{EditBlocker, EditBlockerKind, EditSpans, NodeKind};
 use crate::manifests::tree::{NodeContent, YamlNode};
 use crate::model::machine_config::Position;
 
-/// How the positions of an inner text relate to those of the file.
-pub(crate) enum PositionMap {
+/// How the positions of a text relate to those of the file.
+#[derive(Debug)]
+pub(crate) struct PositionMap<'o> {
+    form: MapForm,
+    /// That of the text around it.
+    outer: Option<&'o PositionMap<'o>>,
+}
+
+/// How the positions of an inner text relate to those of the text around it.
+#[derive(Debug)]
+enum MapForm {
+    /// They are the same: the text is the file.
+    Same,
     /// Line for line, each indented.
     Literal {
         /// For each line of the inner text: where it begins, in both texts, in bytes.
         lines: Vec<(usize, usize)>,
-        /// The line of the file that holds the first of them.
+        /// The line of the outer text that holds the first of them.
         first_line: u64,
         indent: usize,
     },
@@ -25,90 +35,81 @@ pub(crate) enum PositionMap {
     Quoted {
         /// The inner position and the outer column after each escape.
         shifts: Vec<(Position, u64)>,
-        line: u64,
         start: Position,
     },
     /// Only the start is known.
     Opaque(Position),
 }
 
-impl PositionMap {
-    /// The map for the scalar `node` of the file `outer`.
-    pub(crate) fn of(node: &YamlNode<'_>, outer: &str) -> Self {
-        let NodeContent::Scalar { text, style, indent, .. } = &node.content else {
-            return Self::Opaque(node.position);
-        };
-        let found = match style {
-            ScalarStyle::Literal => literal(text, node, *indent, outer),
-            ScalarStyle::DoubleQuoted => quoted(text, node, outer),
+impl<'o> PositionMap<'o> {
+    /// The map for the scalar `node` of the text `text`, whose own map is `outer`.
+    pub(crate) fn of(node: &YamlNode<'_>, text: &str, outer: &'o PositionMap<'o>) -> Self {
+        let form = match &node.content {
+            NodeContent::Scalar { text: inner, style: ScalarStyle::Literal, indent, .. } => {
+                literal(inner, node, *indent, text)
+            }
+            NodeContent::Scalar { text: inner, style: ScalarStyle::DoubleQuoted, .. } => {
+                quoted(inner, node, text)
+            }
             _ => None,
         };
-        found.unwrap_or(Self::Opaque(node.position))
+        Self { form: form.unwrap_or(MapForm::Opaque(node.position)), outer: Some(outer) }
+    }
+
+    /// Tells whether the bytes of the text are those of the text around it.
+    pub(crate) fn is_exact(&self) -> bool {
+        matches!(self.form, MapForm::Same | MapForm::Literal { .. })
     }
 
     /// The position in the file.
     pub(crate) fn position(&self, inner: Position) -> Position {
-        match self {
-            Self::Literal { first_line, indent, .. } => {
+        let position = match &self.form {
+            MapForm::Same => inner,
+            MapForm::Literal { first_line, indent, .. } => {
                 Position { line: first_line + inner.line - 1, column: inner.column + *indent as u64 }
             }
-            Self::Quoted { shifts, line, start } => {
+            MapForm::Quoted { shifts, start } => {
                 let next =
                     shifts.partition_point(|(at, _)| (at.line, at.column) <= (inner.line, inner.column));
                 match next.checked_sub(1).map(|index| shifts[index]) {
                     Some((at, column)) if at.line == inner.line => {
-                        Position { line: *line, column: column + inner.column - at.column }
+                        Position { line: start.line, column: column + inner.column - at.column }
                     }
                     _ => *start,
                 }
             }
-            Self::Opaque(position) => *position,
-        }
+            MapForm::Opaque(position) => *position,
+        };
+        self.outer.map_or(position, |outer| outer.position(position))
     }
 
-    /// Moves spans into the file, and blocks them where their bytes are not exact.
-    pub(crate) fn move_spans(&self, spans: &mut EditSpans) {
-        for span in spans.all_mut() {
-            span.position = self.position(span.position);
-            span.key_position = self.position(span.key_position);
-            if let Some(blocker) = &mut span.blocker {
-                blocker.position = self.position(blocker.position);
+    /// The bytes in the file. They mean nothing where one of the maps is not exact.
+    pub(crate) fn bytes(&self, inner: Range<usize>) -> Range<usize> {
+        let bytes = match &self.form {
+            MapForm::Literal { lines, .. } => {
+                let offset = |inner: usize| {
+                    let next = lines.partition_point(|(start, _)| *start <= inner);
+                    let (start, outer) = lines[next.saturating_sub(1)];
+                    outer + (inner - start)
+                };
+                let start = offset(inner.start);
+                // The end belongs to the line of the last byte, not to the one that may begin there.
+                start..if inner.is_empty() { start } else { offset(inner.end - 1) + 1 }
             }
-            match self {
-                Self::Literal { lines, .. } => {
-                    span.key = range(lines, &span.key);
-                    span.value = range(lines, &span.value);
-                    if let NodeKind::Mapping { keys, .. } = &mut span.kind {
-                        for (key, position) in keys {
-                            *key = range(lines, key);
-                            *position = self.position(*position);
-                        }
-                    }
-                }
-                Self::Quoted { .. } | Self::Opaque(_) => {
-                    let blocker = EditBlocker { kind: EditBlockerKind::QuotedText, position: span.position };
-                    span.blocker.get_or_insert(blocker);
-                }
-            }
+            _ => inner,
+        };
+        match self.outer {
+            Some(outer) => outer.bytes(bytes),
+            None => bytes,
         }
     }
 }
 
-fn range(lines: &[(usize, usize)], inner: &Range<usize>) -> Range<usize> {
-    let start = offset(lines, inner.start);
-    // The end belongs to the line of the last byte, not to the one that may begin there.
-    let end = if inner.is_empty() { start } else { offset(lines, inner.end - 1) + 1 };
-    start..end
-}
-
-fn offset(lines: &[(usize, usize)], inner: usize) -> usize {
-    let next = lines.partition_point(|(start, _)| *start <= inner);
-    let (start, outer) = lines[next.saturating_sub(1)];
-    outer + (inner - start)
-}
+/// The map of a file.
+pub(crate) static FILE: PositionMap<'static> = PositionMap { form: MapForm::Same, outer: None };
 
 /// `None` when the lines of the file are not those of the text.
-fn literal(text: &str, node: &YamlNode<'_>, indent: usize, outer: &str) -> Option<PositionMap> {
+fn literal(text: &str, node: &YamlNode<'_>, indent: usize, outer: &str) -> Option<MapForm> {
     let blank = text.len() - text.trim_start_matches('\n').len();
     let first_line = node.position.line.checked_sub(blank as u64)?;
     let mut lines: Vec<_> = (0..blank).map(|line| (line, node.span.start)).collect();
@@ -134,11 +135,11 @@ fn literal(text: &str, node: &YamlNode<'_>, indent: usize, outer: &str) -> Optio
         }
     }
     lines.push((inner, at));
-    Some(PositionMap::Literal { lines, first_line, indent })
+    Some(MapForm::Literal { lines, first_line, indent })
 }
 
-/// `None` when the text is not on one line, or has an escape that is not known here.
-fn quoted(text: &str, node: &YamlNode<'_>, outer: &str) -> Option<PositionMap> {
+/// `None` when the text is not on one line, or its characters cannot be told apart.
+fn quoted(text: &str, node: &YamlNode<'_>, outer: &str) -> Option<MapForm> {
     let raw = outer.get(node.span.clone())?.strip_prefix('"')?.strip_suffix('"')?;
     let mut inner = Position { line: 1, column: 1 };
     let mut column = node.position.column + 1;
@@ -146,12 +147,23 @@ fn quoted(text: &str, node: &YamlNode<'_>, outer: &str) -> Option<PositionMap> {
     let mut expected = text.chars();
     let mut rest = raw.chars();
     while let Some(character) = rest.next() {
-        let (value, width) = match character {
+        let width = match character {
             '\n' | '\r' => return None,
-            '\\' => escape(&mut rest)?,
-            plain => (plain, 1),
+            '\\' => match rest.next()? {
+                '\n' | '\r' => return None,
+                'x' => 4,
+                'u' => 6,
+                'U' => 10,
+                _ => 2,
+            },
+            _ => 1,
         };
-        if expected.next() != Some(value) {
+        // The digits of the escape.
+        for _ in 2..width {
+            rest.next()?;
+        }
+        let value = expected.next()?;
+        if width == 1 && value != character {
             return None;
         }
         column += width;
@@ -165,30 +177,5 @@ fn quoted(text: &str, node: &YamlNode<'_>, outer: &str) -> Option<PositionMap> {
             }
         }
     }
-    expected.next().is_none().then_some(PositionMap::Quoted {
-        shifts,
-        line: node.position.line,
-        start: node.position,
-    })
-}
-
-/// What an escape stands for, and how many characters it takes with its backslash.
-fn escape(rest: &mut std::str::Chars<'_>) -> Option<(char, u64)> {
-    let digits = match rest.next()? {
-        'n' => return Some(('\n', 2)),
-        't' => return Some(('\t', 2)),
-        'r' => return Some(('\r', 2)),
-        'b' => return Some(('\u{8}', 2)),
-        'f' => return Some(('\u{c}', 2)),
-        same @ ('"' | '\\' | '/' | ' ') => return Some((same, 2)),
-        'x' => 2,
-        'u' => 4,
-        'U' => 8,
-        _ => return None,
-    };
-    let mut value = 0;
-    for _ in 0..digits {
-        value = value * 16 + rest.next()?.to_digit(16)?;
-    }
-    Some((char::from_u32(value)?, digits + 2))
+    expected.next().is_none().then_some(MapForm::Quoted { shifts, start: node.position })
 }

@@ -3,57 +3,41 @@
 //! Owns what is read of which object: MachineConfigs themselves, JSON patches of their image fields, and
 //! what is inside the objects of [`Embedding`]'s table. What is wrong with one object never hides another.
 
+use std::cell::Cell;
 use std::ops::Range;
 
 use serde_json::json;
 
-use crate::manifests::embeddings::{EmbeddedPart, Embedding, PartForm, Renderer};
+use crate::manifests::embeddings::{self, EmbeddedPart, Embedding, PartForm};
 use crate::manifests::json::{self, JsonObjects};
-use crate::manifests::position_map::PositionMap;
-use crate::manifests::spans::{EditSpans, NodeRef};
-use crate::manifests::tree::{
-    NodeContent, SyntaxFault, TextOrigin, Tree, TreeError, Trees, mentions_encoded,
-};
+use crate::manifests::position_map::{self, PositionMap};
+use crate::manifests::spans::{EditBlockerKind, EditSpans, NodeRef};
+use crate::manifests::tree::{NodeContent, SyntaxFault, TextOrigin, TreeError, Trees, mentions_encoded};
 use crate::manifests::value::{ValueFault, Values};
 use crate::manifests::{DocumentFault, Documents, FaultKind, ManifestDocument};
 use crate::model::machine_config::{Field, GROUP, Origin, Position, Subject};
 use crate::text::shown;
 
 /// What is known of a text from the objects around it.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct TextContext {
+#[derive(Clone, Copy)]
+struct TextContext<'c> {
     /// How many texts it is inside.
     depth: usize,
+    /// The JSON pointer of the text in the file.
+    path: &'c str,
+    /// Where it is in the file.
+    map: &'c PositionMap<'c>,
     /// It is in an OpenShift Template, so `${NAME}` and `${{NAME}}` in it are parameters.
     has_parameters: bool,
     /// It is in a policy of Advanced Cluster Management, whose controller renders `{{…}}` in it.
     is_in_policy: bool,
-    /// The bytes of embedded texts that were read before it.
-    embedded_bytes: usize,
-    /// The most of them that are read.
-    max_embedded_bytes: usize,
+    /// The bytes of embedded texts that may still be read.
+    embedded_bytes: &'c Cell<usize>,
     /// The most values that are kept of one document.
     max_nodes: usize,
 }
 
-impl TextContext {
-    /// The context of `text` when it is a file.
-    pub(crate) fn of_file(text: &str) -> Self {
-        Self {
-            depth: 0,
-            has_parameters: false,
-            is_in_policy: false,
-            embedded_bytes: 0,
-            max_embedded_bytes: text.len() * MAX_COPIES,
-            max_nodes: MAX_NODES,
-        }
-    }
-
-    /// The context of `text` when it is to be one MachineConfig.
-    pub(crate) fn of_one_object(text: &str) -> Self {
-        Self { max_nodes: MAX_NODES_OF_ONE, ..Self::of_file(text) }
-    }
-
+impl TextContext<'_> {
     /// The fault of a value that has to be rendered.
     fn template_fault(self) -> FaultKind {
         if self.is_in_policy { FaultKind::PolicyTemplate } else { FaultKind::Template }
@@ -65,8 +49,22 @@ impl TextContext {
     }
 }
 
+/// Reads a file. Of each document at most `max_nodes` values are kept.
+pub(crate) fn read_file(text: &str, max_nodes: usize) -> Documents {
+    let context = TextContext {
+        depth: 0,
+        path: "",
+        map: &position_map::FILE,
+        has_parameters: false,
+        is_in_policy: false,
+        embedded_bytes: &Cell::new(text.len() * MAX_COPIES),
+        max_nodes,
+    };
+    read_text(text, context)
+}
+
 /// Reads a text that is a file, or is inside another text.
-pub(crate) fn read_text(text: &str, context: TextContext) -> Documents {
+fn read_text<'c>(text: &'c str, context: TextContext<'c>) -> Documents {
     let whole = [(text, TextOrigin::START)];
     let Some(JsonObjects { objects, error }) = json::objects(text) else {
         return read_parts(text, context, whole).0;
@@ -80,27 +78,31 @@ pub(crate) fn read_text(text: &str, context: TextContext) -> Documents {
     }
     let from = objects.last().map_or(0, |(object, base)| base.offset + object.len());
     let mut documents = read_parts(text, context, objects).0;
-    documents.faults.push(syntax_fault(text, &error, from..text.len()));
+    documents.faults.push(syntax_fault(text, context, &error, from..text.len()));
     documents
 }
 
 /// Reads the documents in `parts` of a text. Returns the byte of the first syntax error as well.
-fn read_parts<'t>(
-    text: &'t str,
-    context: TextContext,
-    parts: impl IntoIterator<Item = (&'t str, TextOrigin)>,
+fn read_parts<'c>(
+    text: &'c str,
+    context: TextContext<'c>,
+    parts: impl IntoIterator<Item = (&'c str, TextOrigin)>,
 ) -> (Documents, Option<usize>) {
     let mut documents = Documents::default();
     let mut first_error = None;
     for (part, base) in parts {
-        let mut trees = Trees::new(part, base, context.max_nodes);
+        let mut trees = Trees::new(part, base, context.map, context.max_nodes);
         while let Some((span, outcome)) = trees.next() {
             match outcome {
-                Ok(tree) => ObjectReader::new(&tree, text, context, &mut documents).read(),
+                Ok(tree) => {
+                    let (tree, read) = (&tree, &mut documents);
+                    let values = Values { tree, made: 0 };
+                    ObjectReader { values, text, context, objects: 0, read }.read();
+                }
                 Err(TreeError::OtherKind(kind)) => documents.skip(&kind),
                 Err(TreeError::Syntax(error)) => {
                     first_error.get_or_insert(error.offset);
-                    documents.faults.push(syntax_fault(text, &error, span));
+                    documents.faults.push(syntax_fault(text, context, &error, span));
                 }
             }
         }
@@ -110,44 +112,38 @@ fn read_parts<'t>(
 
 /// Reads the objects of one document.
 struct ObjectReader<'a, 't> {
-    tree: &'a Tree<'t>,
     values: Values<'a, 't>,
     text: &'a str,
-    context: TextContext,
+    context: TextContext<'a>,
     objects: usize,
     read: &'a mut Documents,
 }
 
 /// The kind and version of a list's items that have none: the API server leaves them out in its own lists.
 /// Both are empty where there is no default.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default)]
 struct DefaultKind<'p> {
     kind: &'p str,
     api_version: &'p str,
 }
 
 impl<'p> DefaultKind<'p> {
-    const NONE: Self = Self { kind: "", api_version: "" };
-
     /// The default for what is in an object of `kind`.
     fn of_items(kind: &'p str, api_version: &'p str) -> Self {
         match kind.strip_suffix("List") {
-            None | Some("") => Self::NONE,
+            None | Some("") => Self::default(),
             Some(kind) => Self { kind, api_version },
         }
     }
 }
 
-impl<'a, 't> ObjectReader<'a, 't> {
-    fn new(tree: &'a Tree<'t>, text: &'a str, context: TextContext, read: &'a mut Documents) -> Self {
-        Self { tree, values: Values::new(tree), text, context, objects: 0, read }
-    }
-
+impl ObjectReader<'_, '_> {
     fn read(mut self) {
-        let Some(root) = NodeRef::at(self.tree, self.tree.root) else { return };
-        let outcome = match &self.tree.node(root.node()).content {
-            NodeContent::Sequence(_) => self.objects(root, "", 0, DefaultKind::NONE),
-            _ => self.object(root, String::new(), 0, DefaultKind::NONE),
+        let Some(root) = NodeRef::at(self.values.tree, self.values.tree.root) else { return };
+        let (path, default) = (self.context.path, DefaultKind::default());
+        let outcome = match root.content() {
+            NodeContent::Sequence(_) => self.part(root, PartForm::Objects, path, 0, default),
+            _ => self.object(root, path.to_owned(), 0, default),
         };
         self.report(outcome);
     }
@@ -163,13 +159,12 @@ impl<'a, 't> ObjectReader<'a, 't> {
         if self.objects > MAX_OBJECTS || nesting > MAX_NESTING {
             let message =
                 format!("more than {MAX_OBJECTS} objects, or lists nested deeper than {MAX_NESTING}");
-            return Err(ValueFault { at: object.written(), message });
+            return Err(ValueFault::new(object.written, message));
         }
         // JSON after a comment is one string to a YAML reader.
         let is_outermost = nesting == 0 && self.context.depth == 0;
         if is_outermost && object.text().is_some_and(declares_machine_config) {
-            let message = "a string, not an object".to_owned();
-            return Err(ValueFault { at: object.written(), message });
+            return Err(ValueFault::new(object.written, "a string, not an object"));
         }
         let (kind, api_version) = match (object.text_of("kind"), object.text_of("apiVersion")) {
             ("", "") => (default.kind, default.api_version),
@@ -177,69 +172,33 @@ impl<'a, 't> ObjectReader<'a, 't> {
             written => written,
         };
         let group = api_version.split_once('/').map_or("", |(group, _)| group);
-        match kind {
-            "MachineConfig" if group == GROUP => {
-                let outcome = self.machine_config(object, path, default);
-                self.report(outcome);
-            }
+        let outcome = match kind {
+            "MachineConfig" if group == GROUP => self.machine_config(object, path, default),
             "MachineConfig" if may_mean_ours(group) && is_object(object) => {
-                self.other_api_version(object, api_version);
+                Err(other_api_version(object, api_version))
             }
-            "" if api_version.is_empty() && object.entry("op").is_some() => {
-                let outcome = self.json_patch(object, path);
-                self.report(outcome);
-            }
+            "" if api_version.is_empty() && object.entry("op").is_some() => self.json_patch(object, path),
             _ => {
-                let before = self.count();
-                if let Some(embedding) = Embedding::of(kind, group) {
-                    let outside = self.context;
-                    self.context.has_parameters |= embedding.renderer == Renderer::Template;
-                    self.context.is_in_policy |= embedding.renderer == Renderer::Policy;
-                    let default = DefaultKind::of_items(kind, api_version);
-                    let mut parts = embedding.parts.iter();
-                    let outcome = parts.try_for_each(|part| self.part(object, part, &path, nesting, default));
-                    self.context = outside;
-                    outcome?;
-                }
-                if before == self.count() {
+                let count = |read: &Documents| read.documents.len() + read.faults.len() + read.skipped;
+                let (before, outside) = (count(self.read), self.context);
+                self.context.has_parameters |= kind == "Template";
+                self.context.is_in_policy |= group == embeddings::POLICY;
+                let default = DefaultKind::of_items(kind, api_version);
+                let mut parts = Embedding::parts_of(kind, group).iter();
+                let outcome = parts.try_for_each(|EmbeddedPart { path: inner, form }| {
+                    let Some(part) = object.below(inner) else { return Ok(()) };
+                    self.part(part, *form, &format!("{path}/{}", inner.join("/")), nesting, default)
+                });
+                self.context = outside;
+                outcome?;
+                if before == count(self.read) {
                     self.read.skip(kind);
                 }
-            }
-        }
-        Ok(())
-    }
-
-    fn count(&self) -> usize {
-        self.read.documents.len() + self.read.faults.len() + self.read.skipped
-    }
-
-    /// Reads the objects of the sequence at `path`.
-    fn objects(
-        &mut self,
-        list: NodeRef<'_, '_>,
-        path: &str,
-        nesting: usize,
-        default: DefaultKind<'_>,
-    ) -> Result<(), ValueFault> {
-        for (index, item) in list.items().into_iter().enumerate() {
-            match item {
-                Some(item) => self.object(item, format!("{path}/{index}"), nesting + 1, default)?,
-                None => self.read.skip(""),
-            }
-        }
-        Ok(())
-    }
-
-    fn other_api_version(&mut self, object: NodeRef<'_, '_>, api_version: &str) {
-        let (at, message) = match object.entry("apiVersion") {
-            None => (object, "`kind: MachineConfig` without an `apiVersion`".to_owned()),
-            Some(entry) => {
-                let message =
-                    format!("`apiVersion` is `{}`; a MachineConfig has `{GROUP}/v1`", shown(api_version));
-                (entry, message)
+                return Ok(());
             }
         };
-        self.add_fault(FaultKind::ApiVersion, ValueFault { at: at.written(), message });
+        self.report(outcome);
+        Ok(())
     }
 
     fn machine_config(
@@ -248,10 +207,9 @@ impl<'a, 't> ObjectReader<'a, 't> {
         path: String,
         default: DefaultKind<'_>,
     ) -> Result<(), ValueFault> {
-        let id = object.written();
-        if self.tree.is_truncated {
-            let message = "the document has more values than the limit".to_owned();
-            return Err(ValueFault { at: id, message });
+        let id = object.written;
+        if self.values.tree.is_truncated {
+            return Err(ValueFault::new(id, "the document has more values than the limit"));
         }
         let mut value = self.values.value(id)?;
         if !default.kind.is_empty()
@@ -263,35 +221,32 @@ impl<'a, 't> ObjectReader<'a, 't> {
         for path in [&["metadata"][..], &["metadata", "labels"], &["metadata", "annotations"], &["spec"]] {
             let inner = path.iter().try_fold(&value, |value, key| value.get(key));
             // serde would read a list as a struct.
-            if let Some(at) = path.iter().try_fold(object, |at, key| at.entry(key))
+            if let Some(at) = object.below(path)
                 && !inner.is_none_or(|inner| inner.is_object() || inner.is_null())
             {
-                let message = format!("`{}` is not a mapping", path.join("."));
-                return Err(ValueFault { at: at.written(), message });
+                return Err(ValueFault::new(at.written, format!("`{}` is not a mapping", path.join("."))));
             }
         }
-        let image = |field: Field| object.entry("spec")?.entry(field.key());
+        let image = |field: Field| object.below(&["spec", field.key()]);
         let positions = Field::ALL.map(|field| image(field).map(|at| at.position())).into();
         let origin = Origin::new(object.position().line, positions, path);
         let mut subject = Subject::from_value(value, origin).map_err(|refused| {
-            let mut at = Some(object);
-            let mut nearest = id;
+            let mut nearest = object;
             for key in &refused.path {
-                at = at.and_then(|at| at.entry(key));
-                nearest = at.map_or(nearest, |at| at.written());
+                let Some(at) = nearest.entry(key) else { break };
+                nearest = at;
             }
-            ValueFault { at: nearest, message: refused.message }
+            ValueFault::new(nearest.written, refused.message)
         })?;
         for field in Field::ALL {
             let Some(at) = image(field) else { continue };
             let text = subject.object.text(field);
             if text.contains("{{") {
-                return Err(ValueFault { at: at.written(), message: TEMPLATE.to_owned() });
+                return Err(ValueFault::new(at.written, TEMPLATE));
             }
             if self.context.has_placeholders(text) {
                 let message = format!("`{}` contains a parameter of the template", shown(text));
-                self.read.faults.push(DocumentFault::new(FaultKind::Parameter, at.position(), message));
-                return Ok(());
+                return Err(ValueFault { kind: FaultKind::Parameter, at: at.written, message });
             }
         }
         // `${ROLE}` is not the name of a pool: which pools it selects is not known.
@@ -311,164 +266,135 @@ impl<'a, 't> ObjectReader<'a, 't> {
             return Ok(());
         };
         if self.context.has_placeholders(operation.text_of("value")) {
-            return Err(ValueFault { at: value.written(), message: TEMPLATE.to_owned() });
+            return Err(ValueFault::new(value.written, TEMPLATE));
         }
         let object = json!({
             "apiVersion": format!("{GROUP}/v1"),
             "kind": "MachineConfig",
             "metadata": {"name": ANY_NAME},
-            "spec": {field.key(): self.values.value(value.written())?},
+            "spec": {field.key(): self.values.value(value.written)?},
         });
         let positions = Field::ALL.map(|other| (other == field).then(|| value.position())).into();
         let origin = Origin::new(operation.position().line, positions, path).in_json_patch();
         let subject = Subject::from_value(object, origin)
-            .map_err(|refused| ValueFault { at: value.written(), message: refused.message })?;
+            .map_err(|refused| ValueFault::new(value.written, refused.message))?;
         self.read.documents.push(ManifestDocument { subject, spans: EditSpans::of_patch(field, value) });
         Ok(())
     }
 
-    /// Reads the objects in one part of an object.
+    /// Reads the objects in `part`, which is at `path`.
     fn part(
         &mut self,
-        object: NodeRef<'_, '_>,
-        part: &EmbeddedPart,
+        part: NodeRef<'_, '_>,
+        form: PartForm,
         path: &str,
         nesting: usize,
         default: DefaultKind<'_>,
     ) -> Result<(), ValueFault> {
-        let Some(value) = part.path.iter().try_fold(object, |at, key| at.entry(key)) else { return Ok(()) };
-        let path = &format!("{path}/{}", part.path.join("/"));
-        match part.form {
-            PartForm::Objects => self.objects(value, path, nesting, default),
-            PartForm::PolicyObjects => self.policy_objects(value, path, nesting),
-            PartForm::PolicyText => {
-                if value.text().is_some_and(declares_machine_config) {
-                    let kind = self.context.template_fault();
-                    self.read.faults.push(DocumentFault::new(kind, value.position(), TEMPLATE.to_owned()));
+        if form == PartForm::PolicyText && part.text().is_some_and(declares_machine_config) {
+            self.report(Err(ValueFault {
+                kind: self.context.template_fault(),
+                at: part.written,
+                message: TEMPLATE.to_owned(),
+            }));
+        }
+        for (token, child) in part.children() {
+            let path = format!("{path}/{token}");
+            let Some(child) = child else {
+                if form == PartForm::Objects {
+                    self.read.skip("");
                 }
-                Ok(())
-            }
-            PartForm::Texts => value.entries().into_iter().try_for_each(|(name, value)| {
-                let name = name.replace('~', "~0").replace('/', "~1");
-                self.embedded_text(value, &format!("{path}/{name}"))
-            }),
-            PartForm::EncodedTexts => {
-                self.encoded_texts(value);
-                Ok(())
-            }
-            PartForm::Patches => self.patches(value, path),
-            PartForm::PatchTexts => {
-                let mut texts = value.items().into_iter().enumerate();
-                texts.try_for_each(|(index, text)| self.embedded_text(text, &format!("{path}/{index}")))
-            }
-        }
-    }
-
-    /// Reports base64 that has a MachineConfig in it. It is not decoded: it may be a secret, and positions
-    /// in it are not positions in the file.
-    fn encoded_texts(&mut self, texts: NodeRef<'_, '_>) {
-        for value in texts.entries().into_iter().filter_map(|(_, value)| value) {
-            if value.text().is_some_and(mentions_encoded) {
-                let message = "a MachineConfig in base64, which is not decoded".to_owned();
-                self.read.faults.push(DocumentFault::new(FaultKind::Encoded, value.position(), message));
-            }
-        }
-    }
-
-    fn policy_objects(
-        &mut self,
-        list: NodeRef<'_, '_>,
-        path: &str,
-        nesting: usize,
-    ) -> Result<(), ValueFault> {
-        for (index, item) in list.items().into_iter().enumerate() {
-            let Some(item) = item else { continue };
-            // The policy deletes an object that must not exist.
-            if item.text_of("complianceType").eq_ignore_ascii_case("mustnothave") {
                 continue;
-            }
-            if let Some(definition) = item.entry("objectDefinition") {
-                let path = format!("{path}/{index}/objectDefinition");
-                self.object(definition, path, nesting + 1, DefaultKind::NONE)?;
+            };
+            match form {
+                PartForm::Objects => self.object(child, path, nesting + 1, default)?,
+                PartForm::PolicyObjects => {
+                    // The policy deletes an object that must not exist.
+                    let is_unwanted = child.text_of("complianceType").eq_ignore_ascii_case("mustnothave");
+                    if let (false, Some(definition)) = (is_unwanted, child.entry("objectDefinition")) {
+                        let path = format!("{path}/objectDefinition");
+                        self.object(definition, path, nesting + 1, DefaultKind::default())?;
+                    }
+                }
+                PartForm::Texts => self.embedded_text(child, &path)?,
+                // It is not decoded: it may be a secret, and positions in it are not positions in the file.
+                PartForm::EncodedTexts if child.text().is_some_and(mentions_encoded) => {
+                    let message = "a MachineConfig in base64, which is not decoded".to_owned();
+                    self.report(Err(ValueFault { kind: FaultKind::Encoded, at: child.written, message }));
+                }
+                PartForm::Patches => self.patch(child, &path)?,
+                PartForm::EncodedTexts | PartForm::PolicyText => {}
             }
         }
         Ok(())
     }
 
-    /// Reads the patches of a kustomization that are texts.
-    fn patches(&mut self, list: NodeRef<'_, '_>, path: &str) -> Result<(), ValueFault> {
-        for (index, item) in list.items().into_iter().enumerate() {
-            let Some(item) = item else { continue };
-            let before = self.read.documents.len();
-            self.embedded_text(item.entry("patch"), &format!("{path}/{index}/patch"))?;
-            let target = |key: &str| item.entry("target")?.entry(key)?.text();
-            let is_other = target("kind").is_some_and(is_another_kind);
-            let mut read = self.read.documents.split_off(before);
-            read.retain_mut(|document| {
-                let is_json_patch = document.subject.name == ANY_NAME;
-                if is_json_patch {
-                    document.subject.name = target("name").unwrap_or(ANY_NAME).to_owned();
-                }
-                !(is_json_patch && is_other)
-            });
-            self.read.documents.append(&mut read);
-        }
+    /// Reads a patch of a kustomization that is a text.
+    fn patch(&mut self, item: NodeRef<'_, '_>, path: &str) -> Result<(), ValueFault> {
+        let Some(patch) = item.entry("patch") else { return Ok(()) };
+        let before = self.read.documents.len();
+        self.embedded_text(patch, &format!("{path}/patch"))?;
+        let target = |key: &str| item.below(&["target", key])?.text();
+        let is_other = target("kind").is_some_and(is_another_kind);
+        let mut read = self.read.documents.split_off(before);
+        read.retain_mut(|document| {
+            let is_json_patch = document.subject.name == ANY_NAME;
+            if is_json_patch {
+                document.subject.name = target("name").unwrap_or(ANY_NAME).to_owned();
+            }
+            !(is_json_patch && is_other)
+        });
+        self.read.documents.append(&mut read);
         Ok(())
     }
 
     /// Reads the documents in the text of a scalar at `path`.
-    fn embedded_text(&mut self, value: Option<NodeRef<'_, '_>>, path: &str) -> Result<(), ValueFault> {
-        let Some(value) = value else { return Ok(()) };
-        let node = self.tree.node(value.node());
-        let Some(inner) = node.content.text() else { return Ok(()) };
-        if self.context.depth >= MAX_EMBEDDING {
-            return Ok(());
-        }
-        let embedded_bytes = self.context.embedded_bytes + self.read.embedded_bytes + inner.len();
-        if embedded_bytes > self.context.max_embedded_bytes {
+    fn embedded_text(&mut self, value: NodeRef<'_, '_>, path: &str) -> Result<(), ValueFault> {
+        let Some(inner) = value.text().filter(|_| self.context.depth < MAX_EMBEDDING) else { return Ok(()) };
+        let Some(rest) = self.context.embedded_bytes.get().checked_sub(inner.len()) else {
             let message = format!("the aliases repeat more than {MAX_COPIES} times the text of the file");
-            return Err(ValueFault { at: value.written(), message });
-        }
-        let context = TextContext { depth: self.context.depth + 1, embedded_bytes, ..self.context };
-        let Documents { mut documents, mut faults, embedded_bytes, .. } = read_text(inner, context);
-        self.read.embedded_bytes += inner.len() + embedded_bytes;
+            return Err(ValueFault::new(value.written, message));
+        };
+        self.context.embedded_bytes.set(rest);
+        let map = PositionMap::of(self.values.tree.node(value.node), self.text, self.context.map);
+        let context = TextContext { depth: self.context.depth + 1, path, map: &map, ..self.context };
+        let mut read = read_text(inner, context);
         // A ConfigMap may hold any text: a script is not broken YAML.
-        faults.retain(|fault| fault.declares_machine_config);
-        if documents.is_empty() && faults.is_empty() {
-            return Ok(());
-        }
-        let map = PositionMap::of(node, self.text);
-        for document in &mut documents {
-            document.subject.origin.move_into(path, |position| map.position(position));
-            map.move_spans(&mut document.spans);
-            if let Some(blocker) = value.blocker() {
-                document.spans.block(blocker);
+        read.faults.retain(|fault| fault.declares_machine_config);
+        for document in &mut read.documents {
+            if !map.is_exact() {
+                document.spans.block(EditBlockerKind::QuotedText, None);
+            }
+            if let Some(blocker) = value.blocker {
+                document.spans.block(blocker.kind, Some(blocker.position));
             }
         }
-        for fault in &mut faults {
-            fault.position = fault.position.map(|position| map.position(position));
-        }
-        self.read.documents.append(&mut documents);
-        self.read.faults.append(&mut faults);
+        self.read.documents.append(&mut read.documents);
+        self.read.faults.append(&mut read.faults);
         Ok(())
     }
 
+    /// Adds the fault of an outcome, or that of a template when the value has template marks.
     fn report(&mut self, outcome: Result<(), ValueFault>) {
-        if let Err(fault) = outcome {
-            self.add_fault(FaultKind::Object, fault);
-        }
-    }
-
-    /// Adds a fault of `kind`, or of a template when the value has template marks.
-    fn add_fault(&mut self, kind: FaultKind, fault: ValueFault) {
-        let node = self.tree.node(fault.at);
-        let written = self.text.get(node.span.clone()).unwrap_or_default();
+        let Err(ValueFault { kind, at, message }) = outcome else { return };
+        let written = self.text.get(self.values.tree.node(at).span.clone()).unwrap_or_default();
         let (kind, message) = match written.contains("{{") {
             true => (self.context.template_fault(), TEMPLATE.to_owned()),
-            false => (kind, fault.message),
+            false => (kind, message),
         };
-        self.read.faults.push(DocumentFault::new(kind, node.position, message));
+        self.read.faults.push(DocumentFault::new(kind, self.values.tree.position(at), message));
     }
+}
+
+/// The fault of a `kind: MachineConfig` that is not one of OpenShift's.
+fn other_api_version(object: NodeRef<'_, '_>, api_version: &str) -> ValueFault {
+    let (at, message) = match object.entry("apiVersion") {
+        None => (object, "`kind: MachineConfig` without an `apiVersion`".to_owned()),
+        Some(entry) => {
+            (entry, format!("`apiVersion` is `{}`; a MachineConfig has `{GROUP}/v1`", shown(api_version)))
+        }
+    };
+    ValueFault { kind: FaultKind::ApiVersion, at: at.written, message }
 }
 
 /// Tells whether the author of a `kind: MachineConfig` in `group` may have meant OpenShift's: the group is
@@ -489,7 +415,12 @@ fn is_another_kind(kind: &str) -> bool {
 }
 
 /// The fault of a document at `span` of `text` that is not YAML: a template where it has template marks.
-fn syntax_fault(text: &str, error: &SyntaxFault, span: Range<usize>) -> DocumentFault {
+fn syntax_fault(
+    text: &str,
+    context: TextContext<'_>,
+    error: &SyntaxFault,
+    span: Range<usize>,
+) -> DocumentFault {
     let document = text.get(span.clone()).unwrap_or_default();
     let mut declares = declares_machine_config(document);
     let mark = |text: &str| TEMPLATE_MARKS.iter().filter_map(|mark| text.find(mark)).min();
@@ -504,7 +435,8 @@ fn syntax_fault(text: &str, error: &SyntaxFault, span: Range<usize>) -> Document
         Some(at) => (FaultKind::Template, position_near(text, at, error), TEMPLATE.to_owned()),
         None => (FaultKind::Syntax, error.position, shown(&error.message)),
     };
-    DocumentFault { declares_machine_config: declares, ..DocumentFault::new(kind, position, message) }
+    let fault = DocumentFault::new(kind, context.map.position(position), message);
+    DocumentFault { declares_machine_config: declares, ..fault }
 }
 
 /// The position of a byte, counted from a known one, so that each byte of a file with many faults is
@@ -551,6 +483,6 @@ const MAX_EMBEDDING: usize = 4;
 const MAX_COPIES: usize = 16;
 /// The values that are kept of one document. A MachineConfig without its Ignition config has some thirty,
 /// and a cluster some hundred MachineConfigs; this bounds what a hostile document costs.
-const MAX_NODES: usize = 500_000;
+pub(crate) const MAX_NODES: usize = 500_000;
 /// The same of a text that is to be one MachineConfig, which has at most 1,024 labels.
-const MAX_NODES_OF_ONE: usize = 20_000;
+pub(crate) const MAX_NODES_OF_ONE: usize = 20_000;

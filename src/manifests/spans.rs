@@ -7,8 +7,8 @@ use std::ops::Range;
 
 use granit_parser::{ScalarStyle, StructureStyle};
 
-use crate::manifests::tree::{NodeContent, NodeId, Tree};
-use crate::manifests::value::{follow, is_merge};
+use crate::manifests::tree::{NodeContent, NodeId, Tree, YamlNode};
+use crate::manifests::value::{follow, is_merge, resolve};
 use crate::model::machine_config::{Field, PerField, Position, REPIN_ANNOTATION};
 
 /// The values of one MachineConfig that a pin may change.
@@ -31,30 +31,33 @@ pub struct EditSpans {
 pub(crate) struct Span {
     /// Where the value is written in this object: the alias where there is one.
     pub(crate) position: Position,
-    /// Where the key begins.
-    pub(crate) key_position: Position,
-    /// The bytes of the key, with its quotes.
-    pub(crate) key: Range<usize>,
+    /// The key.
+    pub(crate) key: KeySpan,
     /// The bytes of the value, with its quotes. Of a mapping in block style only the start counts.
     pub(crate) value: Range<usize>,
     /// What the value is.
     pub(crate) kind: NodeKind,
+    /// The keys of a mapping.
+    pub(crate) keys: Vec<KeySpan>,
     /// Why the bytes must not be changed.
     pub(crate) blocker: Option<EditBlocker>,
 }
 
-/// What a value is, as far as an edit must know.
+/// Where a key is written.
 #[derive(Clone, Debug)]
+pub(crate) struct KeySpan {
+    /// The bytes of the key, with its quotes.
+    pub(crate) bytes: Range<usize>,
+    /// Where they begin.
+    pub(crate) position: Position,
+}
+
+/// What a value is, as far as an edit must know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum NodeKind {
-    Scalar {
-        style: ScalarStyle,
-        is_null: bool,
-    },
-    Mapping {
-        style: StructureStyle,
-        /// The bytes of each key, and where it begins.
-        keys: Vec<(Range<usize>, Position)>,
-    },
+    Null,
+    Scalar(ScalarStyle),
+    Mapping(StructureStyle),
     Sequence,
 }
 
@@ -103,21 +106,17 @@ impl EditSpans {
     pub(crate) fn of_patch(field: Field, value: NodeRef<'_, '_>) -> Self {
         let mut spans = Self::default();
         spans.images[field] = value.span();
-        spans.block(EditBlocker { kind: EditBlockerKind::JsonPatch, position: value.position() });
+        spans.block(EditBlockerKind::JsonPatch, Some(value.position()));
         spans
     }
 
-    /// Blocks every span that has no blocker yet.
-    pub(crate) fn block(&mut self, blocker: EditBlocker) {
-        for span in self.all_mut() {
-            span.blocker.get_or_insert(blocker);
-        }
-    }
-
-    /// Every span.
-    pub(crate) fn all_mut(&mut self) -> impl Iterator<Item = &mut Span> {
+    /// Blocks every span that has no blocker yet, because of what is at `position`, or at the span itself.
+    pub(crate) fn block(&mut self, kind: EditBlockerKind, position: Option<Position>) {
         let others = [&mut self.metadata, &mut self.annotations, &mut self.repin];
-        self.images.iter_mut().chain(self.records.iter_mut()).chain(others).flatten()
+        for span in self.images.iter_mut().chain(self.records.iter_mut()).chain(others).flatten() {
+            let position = position.unwrap_or(span.position);
+            span.blocker.get_or_insert(EditBlocker { kind, position });
+        }
     }
 }
 
@@ -126,9 +125,12 @@ impl EditSpans {
 pub(crate) struct NodeRef<'a, 't> {
     tree: &'a Tree<'t>,
     key: Option<NodeId>,
-    written: NodeId,
-    node: NodeId,
-    blocker: Option<EditBlocker>,
+    /// The node as it is written in the object: the alias where there is one.
+    pub(crate) written: NodeId,
+    /// The node of the value; an alias has been followed.
+    pub(crate) node: NodeId,
+    /// Why the bytes of the value must not be changed.
+    pub(crate) blocker: Option<EditBlocker>,
 }
 
 impl<'a, 't> NodeRef<'a, 't> {
@@ -137,31 +139,28 @@ impl<'a, 't> NodeRef<'a, 't> {
         Self { tree, key: None, written: id, node: id, blocker: None }.resolve(id)
     }
 
-    /// The items of a sequence. An item is `None` when it is an alias without an anchor.
-    pub(crate) fn items(&self) -> Vec<Option<Self>> {
-        match &self.tree.node(self.node).content {
-            NodeContent::Sequence(items) => items.iter().map(|item| self.item(*item)).collect(),
+    /// The items of a sequence, or the entries of a mapping without those of merge keys, each with its index
+    /// or key as JSON pointers have it. A value is `None` when it is an alias without an anchor.
+    pub(crate) fn children(&self) -> Vec<(String, Option<Self>)> {
+        let child = |id: NodeId| Self { key: None, ..*self }.resolve(id);
+        match &self.content() {
+            NodeContent::Sequence(items) => {
+                items.iter().enumerate().map(|(index, item)| (index.to_string(), child(*item))).collect()
+            }
+            NodeContent::Mapping { entries, .. } => {
+                let token = |key: NodeId| {
+                    let text = self.tree.node(key).content.text().unwrap_or_default();
+                    text.replace('~', "~0").replace('/', "~1")
+                };
+                entries.iter().map(|(key, value)| (token(*key), child(*value))).collect()
+            }
             _ => Vec::new(),
         }
     }
 
-    fn item(&self, id: NodeId) -> Option<Self> {
-        Self { key: None, ..*self }.resolve(id)
-    }
-
-    /// The entries of a mapping, without those of merge keys. A value is `None` when it is an alias without
-    /// an anchor.
-    pub(crate) fn entries(&self) -> Vec<(&'a str, Option<Self>)> {
-        let NodeContent::Mapping { entries, .. } = &self.tree.node(self.node).content else {
-            return Vec::new();
-        };
-        let text = |key: NodeId| self.tree.node(key).content.text().unwrap_or_default();
-        entries.iter().map(|(key, value)| (text(*key), self.item(*value))).collect()
-    }
-
-    /// Why the bytes of the value must not be changed.
-    pub(crate) fn blocker(&self) -> Option<EditBlocker> {
-        self.blocker
+    /// The value at `path` in mappings, from merge keys too.
+    pub(crate) fn below(self, path: &[&str]) -> Option<Self> {
+        path.iter().try_fold(self, |at, key| at.entry(key))
     }
 
     /// The value of `key` in a mapping, from a merge key too.
@@ -170,7 +169,7 @@ impl<'a, 't> NodeRef<'a, 't> {
     }
 
     fn entry_at(&self, key: &str, depth: usize) -> Option<Self> {
-        let NodeContent::Mapping { entries, .. } = &self.tree.node(self.node).content else { return None };
+        let NodeContent::Mapping { entries, .. } = self.content() else { return None };
         let own = entries.iter().find(|(id, _)| {
             follow(self.tree, *id).is_ok_and(|id| self.tree.node(id).content.text() == Some(key))
         });
@@ -182,15 +181,14 @@ impl<'a, 't> NodeRef<'a, 't> {
         }
         let merges = entries.iter().filter(|(key, _)| is_merge(&self.tree.node(*key).content));
         for (_, source) in merges {
-            let blocker =
-                EditBlocker { kind: EditBlockerKind::Merge, position: self.tree.node(*source).position };
-            let merged = Self { blocker: self.blocker.or(Some(blocker)), ..*self };
-            let source = merged.resolve(*source)?;
-            let sources = match &self.tree.node(source.node).content {
-                NodeContent::Sequence(sources) => sources.clone(),
-                _ => vec![source.node],
+            let blocker = self.blocker_at(EditBlockerKind::Merge, *source);
+            let source = Self { blocker: self.blocker.or(Some(blocker)), ..*self }.resolve(*source)?;
+            let found = match source.content() {
+                NodeContent::Sequence(sources) => {
+                    sources.iter().find_map(|id| source.resolve(*id)?.entry_at(key, depth + 1))
+                }
+                _ => source.resolve(source.node)?.entry_at(key, depth + 1),
             };
-            let found = sources.into_iter().find_map(|id| source.resolve(id)?.entry_at(key, depth + 1));
             if found.is_some() {
                 return found;
             }
@@ -198,14 +196,9 @@ impl<'a, 't> NodeRef<'a, 't> {
         None
     }
 
-    /// The node of the value; an alias has been followed.
-    pub(crate) fn node(&self) -> NodeId {
-        self.node
-    }
-
-    /// The node as it is written in the object: the alias where there is one.
-    pub(crate) fn written(&self) -> NodeId {
-        self.written
+    /// What the value is.
+    pub(crate) fn content(&self) -> &'a NodeContent<'t> {
+        &self.tree.node(self.node).content
     }
 
     /// The text of the scalar at `key`. Empty where there is none.
@@ -215,54 +208,46 @@ impl<'a, 't> NodeRef<'a, 't> {
 
     /// The text, when it is a scalar.
     pub(crate) fn text(&self) -> Option<&'a str> {
-        self.tree.node(self.node).content.text()
+        self.content().text()
     }
 
     /// Where the value is written in the object: the alias where there is one.
     pub(crate) fn position(&self) -> Position {
-        self.tree.node(self.written).position
+        self.tree.position(self.written)
+    }
+
+    fn blocker_at(&self, kind: EditBlockerKind, id: NodeId) -> EditBlocker {
+        EditBlocker { kind, position: self.tree.position(id) }
     }
 
     fn resolve(&self, id: NodeId) -> Option<Self> {
         let node = follow(self.tree, id).ok()?;
-        let found = |kind| Some(EditBlocker { kind, position: self.tree.node(id).position });
-        let blocker = if node != id {
-            found(EditBlockerKind::Alias)
-        } else if self.tree.is_shared(node) {
-            found(EditBlockerKind::SharedAnchor)
-        } else if self.tree.node(node).has_other_tag() {
-            found(EditBlockerKind::Tag)
-        } else {
-            None
+        let kind = match self.tree.node(node) {
+            _ if node != id => Some(EditBlockerKind::Alias),
+            YamlNode { is_shared: true, .. } => Some(EditBlockerKind::SharedAnchor),
+            YamlNode { has_other_tag: true, .. } => Some(EditBlockerKind::Tag),
+            _ => None,
         };
-        Some(Self { written: id, node, blocker: self.blocker.or(blocker), ..*self })
+        let blocker = self.blocker.or_else(|| Some(self.blocker_at(kind?, id)));
+        Some(Self { written: id, node, blocker, ..*self })
     }
 
     fn span(&self) -> Option<Span> {
-        let key = self.tree.node(self.key?);
-        let node = self.tree.node(self.node);
-        let kind = match &node.content {
-            NodeContent::Scalar { text, style, is_string, .. } => NodeKind::Scalar {
-                style: *style,
-                is_null: *style == ScalarStyle::Plain
-                    && !is_string
-                    && matches!(&**text, "" | "~" | "null" | "Null" | "NULL"),
-            },
-            NodeContent::Mapping { style, entries } => NodeKind::Mapping {
-                style: *style,
-                keys: entries
-                    .iter()
-                    .map(|(key, _)| (self.tree.node(*key).span.clone(), self.tree.node(*key).position))
-                    .collect(),
-            },
-            _ => NodeKind::Sequence,
+        let key_span = |id| KeySpan { bytes: self.tree.bytes(id), position: self.tree.position(id) };
+        let (kind, entries) = match self.content() {
+            content if content.plain().is_some_and(|text| resolve(text).is_null()) => {
+                (NodeKind::Null, &[][..])
+            }
+            NodeContent::Scalar { style, .. } => (NodeKind::Scalar(*style), &[][..]),
+            NodeContent::Mapping { style, entries } => (NodeKind::Mapping(*style), entries.as_slice()),
+            _ => (NodeKind::Sequence, &[][..]),
         };
         Some(Span {
             position: self.position(),
-            key_position: key.position,
-            key: key.span.clone(),
-            value: node.span.clone(),
+            key: key_span(self.key?),
+            value: self.tree.bytes(self.node),
             kind,
+            keys: entries.iter().map(|(key, _)| key_span(*key)).collect(),
             blocker: self.blocker,
         })
     }

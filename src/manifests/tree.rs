@@ -6,12 +6,13 @@
 
 use std::borrow::Cow;
 use std::cell::Cell;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::ops::Range;
 
-use granit_parser::{Event, Marker, Options, Parser, ScalarStyle, Span, StrInput, StructureStyle, Tag};
+use granit_parser::{Event, Marker, Options, Parser, ScalarStyle, Span, StrInput, StructureStyle};
 
 use crate::manifests::embeddings::{EmbeddedPart, PartForm, may_hold};
+use crate::manifests::position_map::PositionMap;
 use crate::model::machine_config::{Field, Position};
 
 /// The number of a node in its tree.
@@ -22,22 +23,28 @@ pub(crate) type NodeId = usize;
 pub(crate) struct Tree<'t> {
     nodes: Vec<YamlNode<'t>>,
     anchors: HashMap<usize, NodeId>,
-    /// The anchors that an alias refers to.
-    aliased: HashSet<usize>,
     /// The top of the document.
     pub(crate) root: NodeId,
     /// There was more to keep than the limit.
     pub(crate) is_truncated: bool,
     merges_followed: Cell<usize>,
+    map: &'t PositionMap<'t>,
 }
 
 impl<'t> Tree<'t> {
-    pub(crate) fn node(&self, id: NodeId) -> &YamlNode<'t> {
-        &self.nodes[id]
+    fn empty(map: &'t PositionMap<'t>) -> Self {
+        Self {
+            nodes: vec![YamlNode::new(0..0, Position { line: 1, column: 1 }, false)],
+            anchors: HashMap::new(),
+            root: SKIPPED,
+            is_truncated: false,
+            merges_followed: Cell::new(0),
+            map,
+        }
     }
 
-    pub(crate) fn anchored(&self, anchor: usize) -> Option<NodeId> {
-        self.anchors.get(&anchor).copied()
+    pub(crate) fn node(&self, id: NodeId) -> &YamlNode<'t> {
+        &self.nodes[id]
     }
 
     /// Tells whether one more merge key may be followed. Merge keys that bring each other multiply.
@@ -46,9 +53,18 @@ impl<'t> Tree<'t> {
         self.merges_followed.get() <= MAX_MERGES
     }
 
-    /// Tells whether an alias refers to `node`, so that its text stands for several values.
-    pub(crate) fn is_shared(&self, node: NodeId) -> bool {
-        self.aliased.contains(&self.nodes[node].properties.anchor)
+    /// Where a node begins in the file.
+    pub(crate) fn position(&self, id: NodeId) -> Position {
+        self.map.position(self.nodes[id].position)
+    }
+
+    /// The bytes of a node in the file.
+    pub(crate) fn bytes(&self, id: NodeId) -> Range<usize> {
+        self.map.bytes(self.nodes[id].span.clone())
+    }
+
+    fn text(&self, id: NodeId) -> Option<&str> {
+        self.nodes[id].content.text()
     }
 }
 
@@ -61,28 +77,16 @@ pub(crate) struct YamlNode<'t> {
     pub(crate) position: Position,
     /// What the value is.
     pub(crate) content: NodeContent<'t>,
-    properties: Properties,
+    /// It has a tag that may change its meaning.
+    pub(crate) has_other_tag: bool,
+    /// An alias refers to it, so that its text stands for several values.
+    pub(crate) is_shared: bool,
 }
 
 impl YamlNode<'_> {
-    /// Tells whether it has a tag that may change its meaning.
-    pub(crate) fn has_other_tag(&self) -> bool {
-        self.properties.has_other_tag
-    }
-}
-
-/// The anchor and the tag of a value.
-#[derive(Clone, Copy, Debug, Default)]
-struct Properties {
-    /// Zero for none.
-    anchor: usize,
-    has_other_tag: bool,
-}
-
-impl Properties {
-    /// `standard` is the tag that the value has without one: `str`, `seq` or `map`.
-    fn new(anchor: usize, tag: Option<&Cow<'_, Tag>>, standard: &str) -> Self {
-        Self { anchor, has_other_tag: tag.is_some_and(|tag| !tag.is_yaml_core_schema_tag(standard)) }
+    /// A node whose content is not read yet.
+    fn new(span: Range<usize>, position: Position, has_other_tag: bool) -> Self {
+        Self { span, position, content: NodeContent::Skipped, has_other_tag, is_shared: false }
     }
 }
 
@@ -102,8 +106,8 @@ pub(crate) enum NodeContent<'t> {
         style: StructureStyle,
         entries: Vec<(NodeId, NodeId)>,
     },
-    /// An alias of the anchor with this number.
-    Alias(usize),
+    /// An alias of this node, which is skipped when it was not kept.
+    Alias(NodeId),
     /// An alias of an anchor that the document does not have.
     Dangling(String),
     /// Not kept.
@@ -114,6 +118,14 @@ impl NodeContent<'_> {
     pub(crate) fn text(&self) -> Option<&str> {
         match self {
             Self::Scalar { text, .. } => Some(text),
+            _ => None,
+        }
+    }
+
+    /// The text of a scalar without quotes and without a tag, which may be more than a string.
+    pub(crate) fn plain(&self) -> Option<&str> {
+        match self {
+            Self::Scalar { text, style: ScalarStyle::Plain, is_string: false, .. } => Some(text),
             _ => None,
         }
     }
@@ -153,6 +165,18 @@ pub(crate) struct TextOrigin {
 impl TextOrigin {
     pub(crate) const START: Self = Self { offset: 0, line: 0, column: 0 };
 
+    /// The origin at a later byte of `text`; each byte between is counted once.
+    pub(crate) fn moved(mut self, text: &str, offset: usize) -> Self {
+        for character in text[self.offset..offset].chars() {
+            match character {
+                '\n' => (self.line, self.column) = (self.line + 1, 0),
+                '\u{feff}' => {}
+                _ => self.column += 1,
+            }
+        }
+        Self { offset, ..self }
+    }
+
     fn position(self, marker: Marker) -> Position {
         let column = if marker.line() == 1 { self.column } else { 0 };
         Position { line: self.line + marker.line() as u64, column: column + marker.col() as u64 + 1 }
@@ -161,10 +185,6 @@ impl TextOrigin {
     fn offset(self, marker: Marker) -> usize {
         // Markers of a text that is a `str` always know their byte.
         self.offset + marker.byte_offset().unwrap_or_default()
-    }
-
-    fn span(self, span: Span) -> Range<usize> {
-        self.offset(span.start)..self.offset(span.end)
     }
 }
 
@@ -180,9 +200,9 @@ pub(crate) struct Trees<'t> {
 }
 
 impl<'t> Trees<'t> {
-    /// A reader of `text`, which begins at `base` of the file. Of each document at most `max_nodes` values
-    /// are kept.
-    pub(crate) fn new(text: &'t str, base: TextOrigin, max_nodes: usize) -> Self {
+    /// A reader of `text`, which begins at `base` of the text that `map` is for. Of each document at most
+    /// `max_nodes` values are kept.
+    pub(crate) fn new(text: &'t str, base: TextOrigin, map: &'t PositionMap<'t>, max_nodes: usize) -> Self {
         let mut options = Options::default();
         options.set_emit_comments(false);
         // An alias without an anchor does not matter in a value that is not judged.
@@ -192,7 +212,7 @@ impl<'t> Trees<'t> {
             base,
             length: text.len(),
             max_nodes,
-            building: Tree::empty(),
+            building: Tree::empty(map),
             begins: base.offset,
         }
     }
@@ -225,78 +245,76 @@ impl<'t> Trees<'t> {
     }
 
     fn document(&mut self) -> Result<Tree<'t>, TreeError> {
-        self.building = Tree::empty();
+        let map = self.building.map;
+        self.building = Tree::empty(map);
         let event = self.event()?;
-        let root = self.node(event, Retention::Root)?;
+        self.building.root = self.node(event, Retention::Root)?;
         match self.event()? {
-            (Event::DocumentEnd, _) => {}
-            (_, span) => {
-                return Err(TreeError::Syntax(SyntaxFault {
-                    offset: self.base.offset(span.start),
-                    position: self.base.position(span.start),
-                    message: "content after the end of the document".to_owned(),
-                }));
-            }
+            (Event::DocumentEnd, _) => Ok(std::mem::replace(&mut self.building, Tree::empty(map))),
+            (_, span) => Err(self.fault(span.start, "content after the end of the document").into()),
         }
-        let mut tree = std::mem::replace(&mut self.building, Tree::empty());
-        tree.root = root;
-        Ok(tree)
     }
 
     fn event(&mut self) -> Result<(Event<'t>, Span), SyntaxFault> {
         match self.parser.next_event() {
             Some(Ok(event)) => Ok(event),
-            Some(Err(error)) => Err(SyntaxFault {
-                offset: self.base.offset(*error.marker()),
-                position: self.base.position(*error.marker()),
-                message: error.info(),
-            }),
+            Some(Err(error)) => Err(self.fault(*error.marker(), error.info())),
             None => Ok((Event::StreamEnd, Span::default())),
+        }
+    }
+
+    fn fault(&self, at: Marker, message: impl Into<String>) -> SyntaxFault {
+        SyntaxFault {
+            offset: self.base.offset(at),
+            position: self.base.position(at),
+            message: message.into(),
         }
     }
 
     /// Reads the node that begins with an event. `keep` says what is kept of it.
     fn node(&mut self, (event, span): (Event<'t>, Span), keep: Retention) -> Result<NodeId, TreeError> {
-        let anchor = event.anchor_id().unwrap_or_default();
+        if keep == Retention::Text
+            && let Event::Scalar(text, ..) = &event
+            && !(mentions(text) || mentions_encoded(text))
+        {
+            return Ok(SKIPPED);
+        }
         // An alias may use it where it matters.
-        let keep = if anchor != 0 && keep == Retention::Nothing { Retention::Whole } else { keep };
-        match event {
+        let is_anchored = event.anchor_id().is_some();
+        let keep = if is_anchored && keep == Retention::Nothing { Retention::Whole } else { keep };
+        let id = self.reserve(&event, span, keep);
+        let (content, last) = match event {
             Event::Scalar(text, style, _, tag) => {
-                if keep == Retention::Text && !mentions(&text) && !mentions_encoded(&text) {
-                    return Ok(SKIPPED);
-                }
-                let properties = Properties::new(anchor, tag.as_ref(), "str");
-                let is_string = tag.is_some() && !properties.has_other_tag;
+                let is_string = tag.is_some() && !self.building.nodes[id].has_other_tag;
                 let indent = span.indent.unwrap_or_default();
-                let content = NodeContent::Scalar { text, style, indent, is_string };
-                Ok(self.leaf(span, content, keep, properties))
+                (NodeContent::Scalar { text, style, indent, is_string }, span)
             }
             Event::Alias(anchor) => {
-                self.building.aliased.insert(anchor);
-                Ok(self.leaf(span, NodeContent::Alias(anchor), keep, Properties::default()))
+                let node = self.building.anchors.get(&anchor).copied().unwrap_or(SKIPPED);
+                self.building.nodes[node].is_shared = true;
+                (NodeContent::Alias(node), span)
             }
-            Event::UnresolvedAlias(name) => {
-                Ok(self.leaf(span, NodeContent::Dangling(name.into_owned()), keep, Properties::default()))
-            }
-            Event::SequenceStart(_, _, tag) => {
-                self.sequence(span, keep, Properties::new(anchor, tag.as_ref(), "seq"))
-            }
-            Event::MappingStart(style, _, tag) => {
-                self.mapping(span, style, keep, Properties::new(anchor, tag.as_ref(), "map"))
-            }
+            Event::UnresolvedAlias(name) => (NodeContent::Dangling(name.into_owned()), span),
+            Event::SequenceStart(..) => self.sequence(id, keep)?,
+            Event::MappingStart(style, ..) => self.mapping(id, style, keep)?,
             // Nothing else begins a node.
-            _ => Ok(SKIPPED),
+            _ => return Ok(SKIPPED),
+        };
+        if id != SKIPPED {
+            let node = &mut self.building.nodes[id];
+            node.span.end = self.base.offset(last.end);
+            node.content = content;
         }
+        Ok(id)
     }
 
-    fn sequence(&mut self, span: Span, keep: Retention, properties: Properties) -> Result<NodeId, TreeError> {
-        let id = self.reserve(span, keep, properties);
+    /// The content of a sequence, and where it ends.
+    fn sequence(&mut self, id: NodeId, keep: Retention) -> Result<(NodeContent<'t>, Span), TreeError> {
         let mut items = Vec::new();
         loop {
             let event = self.event()?;
             if matches!(event.0, Event::SequenceEnd | Event::StreamEnd) {
-                self.fill(id, event.1, NodeContent::Sequence(items));
-                return Ok(id);
+                return Ok((NodeContent::Sequence(items), event.1));
             }
             let item = self.node(event, keep.item())?;
             if id != SKIPPED {
@@ -305,29 +323,27 @@ impl<'t> Trees<'t> {
         }
     }
 
+    /// The content of a mapping, and where it ends.
     fn mapping(
         &mut self,
-        span: Span,
+        id: NodeId,
         style: StructureStyle,
         mut keep: Retention,
-        properties: Properties,
-    ) -> Result<NodeId, TreeError> {
-        let id = self.reserve(span, keep, properties);
+    ) -> Result<(NodeContent<'t>, Span), TreeError> {
         let mut entries = Vec::new();
         loop {
             let event = self.event()?;
             if matches!(event.0, Event::MappingEnd | Event::StreamEnd) {
-                self.fill(id, event.1, NodeContent::Mapping { style, entries });
-                return Ok(id);
+                return Ok((NodeContent::Mapping { style, entries }, event.1));
             }
             let key = self.node(event, if id == SKIPPED { Retention::Nothing } else { Retention::Whole })?;
-            let inner = keep.entry(self.building.node(key).content.text());
+            let inner = keep.entry(self.building.text(key));
             let event = self.event()?;
             let value = self.node(event, inner)?;
             if id == SKIPPED {
                 continue;
             }
-            let text = |id: NodeId| self.building.node(id).content.text();
+            let text = |id| self.building.text(id);
             if keep.is_object() && text(key) == Some("kind") && !text(value).is_none_or(may_hold) {
                 if keep == Retention::Root {
                     return Err(TreeError::OtherKind(text(value).unwrap_or_default().to_owned()));
@@ -341,20 +357,8 @@ impl<'t> Trees<'t> {
         }
     }
 
-    fn leaf(
-        &mut self,
-        span: Span,
-        content: NodeContent<'t>,
-        keep: Retention,
-        properties: Properties,
-    ) -> NodeId {
-        let id = self.reserve(span, keep, properties);
-        self.fill(id, span, content);
-        id
-    }
-
     /// A number for a node whose content is not read yet, so that an alias inside may refer to it.
-    fn reserve(&mut self, span: Span, keep: Retention, properties: Properties) -> NodeId {
+    fn reserve(&mut self, event: &Event<'t>, span: Span, keep: Retention) -> NodeId {
         if keep == Retention::Nothing {
             return SKIPPED;
         }
@@ -364,43 +368,17 @@ impl<'t> Trees<'t> {
             return SKIPPED;
         }
         let id = tree.nodes.len();
-        tree.nodes.push(YamlNode {
-            span: self.base.span(span),
-            position: self.base.position(span.start),
-            content: NodeContent::Skipped,
-            properties,
-        });
-        if properties.anchor != 0 {
-            tree.anchors.insert(properties.anchor, id);
-        }
-        id
-    }
-
-    fn fill(&mut self, id: NodeId, last: Span, content: NodeContent<'t>) {
-        if id != SKIPPED {
-            let node = &mut self.building.nodes[id];
-            node.span.end = self.base.offset(last.end);
-            node.content = content;
-        }
-    }
-}
-
-impl Tree<'_> {
-    fn empty() -> Self {
-        let skipped = YamlNode {
-            span: 0..0,
-            position: Position { line: 1, column: 1 },
-            content: NodeContent::Skipped,
-            properties: Properties::default(),
+        // The tag that the value has without one.
+        let standard = match event {
+            Event::Scalar(..) => "str",
+            Event::SequenceStart(..) => "seq",
+            _ => "map",
         };
-        Self {
-            nodes: vec![skipped],
-            anchors: HashMap::new(),
-            aliased: HashSet::new(),
-            root: SKIPPED,
-            is_truncated: false,
-            merges_followed: Cell::new(0),
-        }
+        let has_other_tag = event.tag().is_some_and(|tag| !tag.is_yaml_core_schema_tag(standard));
+        let bytes = self.base.offset(span.start)..self.base.offset(span.end);
+        tree.nodes.push(YamlNode::new(bytes, self.base.position(span.start), has_other_tag));
+        tree.anchors.extend(event.anchor_id().map(|anchor| (anchor, id)));
+        id
     }
 }
 
@@ -417,8 +395,6 @@ enum Retention {
     Part(PartForm),
     /// An entry of [`PartForm::PolicyObjects`].
     PolicyObject,
-    /// An entry of [`PartForm::Patches`].
-    Patch,
     /// A value where only a scalar matters.
     Scalar,
     /// A text that may hold documents.
@@ -439,9 +415,8 @@ impl Retention {
         match self {
             Self::Root | Self::Part(PartForm::Objects) => Self::Object,
             Self::Part(PartForm::PolicyObjects) => Self::PolicyObject,
-            Self::Part(PartForm::Patches) => Self::Patch,
-            Self::Part(PartForm::PatchTexts) => Self::Text,
-            Self::Whole => Self::Whole,
+            Self::Part(PartForm::Texts) => Self::Text,
+            Self::Part(PartForm::Patches) | Self::Whole => Self::Whole,
             _ => Self::Nothing,
         }
     }
@@ -459,8 +434,6 @@ impl Retention {
             (Self::Path(SPEC), _) | (Self::Path(_), Some("<<")) => Self::Whole,
             (Self::PolicyObject, Some("objectDefinition")) => Self::Object,
             (Self::PolicyObject, Some("complianceType" | "<<")) => Self::Whole,
-            (Self::Patch, Some("patch")) => Self::Text,
-            (Self::Patch, Some("target" | "<<")) => Self::Whole,
             (Self::Part(PartForm::Texts | PartForm::EncodedTexts), _) => Self::Text,
             _ => Self::Nothing,
         }

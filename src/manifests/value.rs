@@ -2,53 +2,52 @@
 //!
 //! Bounds what aliases may expand to, and refuses duplicate keys.
 
-use granit_parser::ScalarStyle;
 use serde_json::{Map, Number, Value};
 
+use crate::manifests::FaultKind;
 use crate::manifests::tree::{NodeContent, NodeId, Tree};
 use crate::text::shown;
 
 /// What is wrong with a value.
 #[derive(Debug)]
 pub(crate) struct ValueFault {
+    pub(crate) kind: FaultKind,
     pub(crate) at: NodeId,
     pub(crate) message: String,
 }
 
-/// The values of the nodes of one tree.
-pub(crate) struct Values<'a, 't> {
-    tree: &'a Tree<'t>,
-    made: usize,
+impl ValueFault {
+    pub(crate) fn new(at: NodeId, message: impl Into<String>) -> Self {
+        Self { kind: FaultKind::Object, at, message: message.into() }
+    }
 }
 
-impl<'a, 't> Values<'a, 't> {
-    pub(crate) fn new(tree: &'a Tree<'t>) -> Self {
-        Self { tree, made: 0 }
-    }
+/// The values of the nodes of one tree.
+pub(crate) struct Values<'a, 't> {
+    pub(crate) tree: &'a Tree<'t>,
+    /// How many were made.
+    pub(crate) made: usize,
+}
 
+impl Values<'_, '_> {
     /// The value of `id`, without the entries of mappings that were not kept.
     pub(crate) fn value(&mut self, id: NodeId) -> Result<Value, ValueFault> {
         self.value_at(id, 0)
     }
 
     fn value_at(&mut self, id: NodeId, depth: usize) -> Result<Value, ValueFault> {
-        let node = self.tree.node(id);
         self.made += 1;
-        if self.made > MAX_VALUES || depth > MAX_DEPTH {
-            let message = if depth > MAX_DEPTH {
-                format!("the aliases nest deeper than {MAX_DEPTH} values")
-            } else {
-                format!("the aliases expand to more than {MAX_VALUES} values")
-            };
-            return Err(ValueFault { at: id, message });
+        if depth > MAX_DEPTH {
+            let message = format!("the aliases nest deeper than {MAX_DEPTH} values");
+            return Err(ValueFault::new(id, message));
         }
-        match &node.content {
-            NodeContent::Scalar { text, style, is_string, .. } => {
-                Ok(if *style == ScalarStyle::Plain && !is_string {
-                    resolve(text)
-                } else {
-                    Value::String(text.to_string())
-                })
+        if self.made > MAX_VALUES {
+            let message = format!("the aliases expand to more than {MAX_VALUES} values");
+            return Err(ValueFault::new(id, message));
+        }
+        match &self.tree.node(id).content {
+            scalar @ NodeContent::Scalar { text, .. } => {
+                Ok(scalar.plain().map_or_else(|| Value::String(text.to_string()), resolve))
             }
             NodeContent::Sequence(items) => {
                 items.iter().map(|item| self.value_at(*item, depth + 1)).collect::<Result<_, _>>()
@@ -72,78 +71,63 @@ impl<'a, 't> Values<'a, 't> {
         for (key, value) in entries {
             let content = &self.tree.node(follow(self.tree, *key)?).content;
             let Some(text) = content.text() else {
-                return Err(ValueFault { at: id, message: "a key is not a string".to_owned() });
+                return Err(ValueFault::new(id, "a key is not a string"));
             };
             if is_merge(content) {
-                merged.push(*value);
+                merged.push(follow(self.tree, *value)?);
                 continue;
             }
             if map.contains_key(text) {
-                return Err(ValueFault { at: *key, message: format!("duplicate key `{}`", shown(text)) });
+                return Err(ValueFault::new(*key, format!("duplicate key `{}`", shown(text))));
             }
             map.insert(text.to_owned(), self.value_at(*value, depth + 1)?);
         }
         for source in merged {
-            self.merge(&mut map, source, depth + 1)?;
+            let brought = self.value_at(source, depth + 1)?;
+            if merge(&mut map, brought).is_none() {
+                return Err(ValueFault::new(source, "the value of the merge key `<<` is not a mapping"));
+            }
         }
         Ok(Value::Object(map))
     }
+}
 
-    /// Adds the entries of a merge key: those of the mapping take precedence, then those of earlier sources.
-    fn merge(
-        &mut self,
-        map: &mut Map<String, Value>,
-        source: NodeId,
-        depth: usize,
-    ) -> Result<(), ValueFault> {
-        let source = follow(self.tree, source)?;
-        if let NodeContent::Sequence(sources) = &self.tree.node(source).content {
-            if depth > MAX_DEPTH {
-                return self.value_at(source, depth).map(drop);
+/// Adds the entries of a merge key: those of the mapping take precedence, then those of earlier sources.
+/// `None` when there is a source that is not a mapping.
+fn merge(map: &mut Map<String, Value>, source: Value) -> Option<()> {
+    match source {
+        Value::Array(sources) => sources.into_iter().try_for_each(|source| merge(map, source)),
+        Value::Object(brought) => {
+            for (key, value) in brought {
+                map.entry(key).or_insert(value);
             }
-            for source in sources.clone() {
-                self.merge(map, source, depth + 1)?;
-            }
-            return Ok(());
+            Some(())
         }
-        match self.value_at(source, depth)? {
-            Value::Object(brought) => {
-                for (key, value) in brought {
-                    map.entry(key).or_insert(value);
-                }
-                Ok(())
-            }
-            _ => Err(ValueFault {
-                at: source,
-                message: "the value of the merge key `<<` is not a mapping".to_owned(),
-            }),
-        }
+        _ => None,
     }
 }
 
 /// The node that `id` stands for: itself, or what its alias refers to.
 pub(crate) fn follow(tree: &Tree<'_>, id: NodeId) -> Result<NodeId, ValueFault> {
-    let node = tree.node(id);
-    match &node.content {
-        NodeContent::Alias(anchor) => tree.anchored(*anchor).ok_or_else(|| ValueFault {
-            at: id,
-            message: "the alias refers to a value that is not read".to_owned(),
-        }),
-        NodeContent::Dangling(name) => Err(ValueFault {
-            at: id,
-            message: format!("the alias `*{}` has no anchor in this document", shown(name)),
-        }),
+    match &tree.node(id).content {
+        NodeContent::Alias(node) if matches!(tree.node(*node).content, NodeContent::Skipped) => {
+            Err(ValueFault::new(id, "the alias refers to a value that is not read"))
+        }
+        NodeContent::Alias(node) => Ok(*node),
+        NodeContent::Dangling(name) => {
+            Err(ValueFault::new(id, format!("the alias `*{}` has no anchor in this document", shown(name))))
+        }
         _ => Ok(id),
     }
 }
 
 /// Tells whether a key is YAML's merge key: `<<`, without quotes.
 pub(crate) fn is_merge(key: &NodeContent<'_>) -> bool {
-    matches!(key, NodeContent::Scalar { text, style: ScalarStyle::Plain, is_string: false, .. } if text == "<<")
+    key.plain() == Some("<<")
 }
 
 /// What a plain scalar is, by the core schema of YAML 1.2.
-fn resolve(text: &str) -> Value {
+pub(crate) fn resolve(text: &str) -> Value {
     match text {
         "" | "~" | "null" | "Null" | "NULL" => return Value::Null,
         "true" | "True" | "TRUE" => return Value::Bool(true),

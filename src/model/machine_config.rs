@@ -254,13 +254,6 @@ impl Origin {
         &self.path
     }
 
-    /// Moves the origin into the outer text, where the inner one is at `path`.
-    pub(crate) fn move_into(&mut self, path: &str, position: impl Fn(Position) -> Position) {
-        self.path.insert_str(0, path);
-        self.line = self.line.map(|line| position(Position { line, column: 1 }).line);
-        self.positions = Field::ALL.map(|field| self.positions[field].map(&position)).into();
-    }
-
     /// The line where the object begins, starting at one.
     pub fn line(&self) -> Option<u64> {
         self.line

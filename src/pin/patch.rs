@@ -2,7 +2,7 @@
 
 use json_patch::jsonptr::PointerBuf;
 use json_patch::{AddOperation, Patch, PatchOperation, RemoveOperation, ReplaceOperation};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::model::machine_config::{Field, REPIN_ANNOTATION, Subject};
 use crate::model::record::Record;
@@ -11,48 +11,45 @@ use crate::pin::plan::{PinChange, Plan, Unresolved};
 impl Plan {
     /// The changes as a JSON patch (RFC 6902) on the object under review.
     pub fn patch(&self) -> Patch {
-        let mut operations = Vec::new();
-        for (field, reference) in &self.values {
-            operations.push(PatchOperation::Replace(ReplaceOperation {
-                path: PointerBuf::from_tokens(["spec", field.key()]),
-                value: Value::from(reference.as_str()),
-            }));
-        }
         let annotation = |key: &str| PointerBuf::from_tokens(["metadata", "annotations", key]);
-        if !self.has_annotations && self.records.iter().any(|(_, record)| record.is_some()) {
+        let add = |path, value| PatchOperation::Add(AddOperation { path, value });
+        let remove = |key| PatchOperation::Remove(RemoveOperation { path: annotation(key) });
+        let replace = |field: Field| {
+            let path = PointerBuf::from_tokens(["spec", field.key()]);
+            let value = Value::from(self.pinned(field)?.as_str());
+            Some(PatchOperation::Replace(ReplaceOperation { path, value }))
+        };
+        let mut operations: Vec<_> = Field::ALL.into_iter().filter_map(replace).collect();
+        let records = Field::ALL.into_iter().filter_map(|field| {
+            let record = self.record(field)?.map(|record| Value::from(record.to_string()));
+            Some((field.record_annotation(), record))
+        });
+        if !self.has_annotations {
             // A member cannot be added to a map that is not there.
-            let entries = self.records.iter().filter_map(|(field, record)| {
-                Some((field.record_annotation().to_owned(), Value::from(record.as_ref()?.to_string())))
-            });
-            operations.push(PatchOperation::Add(AddOperation {
-                path: PointerBuf::from_tokens(["metadata", "annotations"]),
-                value: Value::Object(entries.collect()),
-            }));
+            let entries: Map<_, _> =
+                records.filter_map(|(key, record)| Some((key.to_owned(), record?))).collect();
+            let path = PointerBuf::from_tokens(["metadata", "annotations"]);
+            operations.extend((!entries.is_empty()).then(|| add(path, Value::Object(entries))));
             return Patch(operations);
         }
-        for (field, record) in &self.records {
-            let path = annotation(field.record_annotation());
-            operations.push(match record {
-                Some(record) => {
-                    PatchOperation::Add(AddOperation { path, value: Value::from(record.to_string()) })
-                }
-                None => PatchOperation::Remove(RemoveOperation { path }),
-            });
-        }
-        if self.removes_repin {
-            operations.push(PatchOperation::Remove(RemoveOperation { path: annotation(REPIN_ANNOTATION) }));
-        }
+        operations.extend(records.map(|(key, record)| match record {
+            Some(record) => add(annotation(key), record),
+            None => remove(key),
+        }));
+        operations.extend(self.removes_repin.then(|| remove(REPIN_ANNOTATION)));
         Patch(operations)
     }
 
     /// The subject as it is after the patch.
     pub fn apply(&self, subject: &Subject) -> Subject {
         let mut after = subject.clone();
-        for (field, reference) in &self.values {
-            after.object.set_reference(*field, reference.clone());
-        }
-        for (field, record) in &self.records {
-            after.object.set_record(*field, record.as_ref().map(Record::to_string));
+        for field in Field::ALL {
+            if let Some(reference) = self.pinned(field) {
+                after.object.set_reference(field, reference.clone());
+            }
+            if let Some(record) = self.record(field) {
+                after.object.set_record(field, record.map(Record::to_string));
+            }
         }
         after.object.repin &= !self.removes_repin;
         after
@@ -60,16 +57,21 @@ impl Plan {
 
     /// What the author is told, a sentence each.
     pub fn warnings(&self) -> Vec<String> {
-        let of_fields = self.decisions.iter().filter_map(|(field, change)| {
+        let decided = |field| Some((field, self.decision(field)?));
+        let mut decisions = Field::ALL.into_iter().filter_map(decided);
+        let warning = |(field, change): (Field, &PinChange)| {
             change.warning().map(|warning| format!("{}: {warning}", field.key()))
-        });
-        let needs_no_look_up = |(_, change): &(Field, PinChange)| {
+        };
+        let mut warnings: Vec<_> = decisions.clone().filter_map(warning).collect();
+        let needs_no_look_up = |(_, change): (Field, &PinChange)| {
             matches!(change, PinChange::TagDropped { .. } | PinChange::NoRecord { .. })
         };
-        let in_vain = (self.removes_repin && self.decisions.iter().all(needs_no_look_up)).then(|| {
-            format!("{REPIN_ANNOTATION}: nothing to look up; no field has a tag or a record of one")
-        });
-        of_fields.chain(in_vain).collect()
+        if self.removes_repin && decisions.all(needs_no_look_up) {
+            warnings.push(format!(
+                "{REPIN_ANNOTATION}: nothing to look up; no field has a tag or a record of one"
+            ));
+        }
+        warnings
     }
 }
 

@@ -3,27 +3,33 @@
 //! Owns when a field is pinned, when a pin holds, and what becomes of the records. The value that it writes
 //! is `repository@digest`, never tag and digest together.
 
-use std::fmt;
-
 use crate::model::digest::Digest;
 use crate::model::facts::cluster::Cluster;
-use crate::model::facts::{Cause, Fact, Facts};
+use crate::model::facts::{Cause, Facts};
 use crate::model::image_reference::ImageReference;
-use crate::model::machine_config::{Field, Object, Subject, WORKER};
+use crate::model::machine_config::{Field, PerField, Subject, WORKER};
 use crate::model::pull_spec::PullSpec;
 use crate::model::record::Record;
-use crate::pin::{confirmed, tag_to_resolve};
+use crate::pin::{resolved, tag_to_resolve};
 use crate::policy::Policy;
 use crate::pools::{self, AffectedPool, Winner};
 
 /// Changes to one object, and what was decided about each of its fields.
 #[derive(Clone, Debug, Default)]
 pub struct Plan {
-    pub(super) values: Vec<(Field, ImageReference)>,
-    pub(super) records: Vec<(Field, Option<Record>)>,
-    pub(super) decisions: Vec<(Field, PinChange)>,
+    fields: PerField<FieldPlan>,
     pub(super) removes_repin: bool,
     pub(super) has_annotations: bool,
+}
+
+/// What becomes of one field.
+#[derive(Clone, Debug, Default)]
+struct FieldPlan {
+    /// What it will say. `None` when it stays as it is.
+    value: Option<ImageReference>,
+    /// Its record: `None` when it stays as it is, `Some(None)` when it is removed.
+    record: Option<Option<Record>>,
+    decision: Option<PinChange>,
 }
 
 /// What was decided about a field that had anything to decide.
@@ -35,8 +41,8 @@ pub enum PinChange {
         reference: ImageReference,
         /// The digest.
         digest: Digest,
-        /// The nodes that reboot.
-        reboots: Reboots,
+        /// The nodes that reboot: a clause that begins with `; `, and nothing where no nodes do.
+        reboots: String,
     },
     /// The tag beside a digest is dropped.
     TagDropped {
@@ -62,8 +68,8 @@ pub enum PinChange {
         from: Digest,
         /// The digest that it gets.
         to: Digest,
-        /// The nodes that reboot.
-        reboots: Reboots,
+        /// The nodes that reboot: a clause that begins with `; `, and nothing where no nodes do.
+        reboots: String,
     },
     /// The recorded tag was resolved again and names the same digest.
     StillCurrent {
@@ -96,57 +102,57 @@ pub enum PinChange {
 }
 
 /// Why the digest of a tag is not known.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Unresolved {
     /// The registry has no such tag.
+    #[error("there is no such tag")]
     Absent,
     /// There is no answer.
+    #[error("{0}")]
     Unknown(Cause),
     /// Nodes would not find the digest; the reason.
+    #[error("{0}")]
     NotForNodes(String),
-}
-
-/// The nodes that reboot when a field changes, as far as they are known.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Reboots {
-    /// Those of these pools.
-    Pools(Vec<PoolReboot>),
-    /// Pools are not known: those of `worker`, and of custom pools.
-    WorkersAndCustom,
-}
-
-/// A pool whose nodes reboot.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PoolReboot {
-    /// The pool.
-    pub name: String,
-    /// How many nodes it has, where that is known.
-    pub nodes: Option<u32>,
-    /// Whether it is paused, and its nodes reboot only once it no longer is.
-    pub is_paused: bool,
 }
 
 /// Plans what to change in `subject`, so that its images stand by digest and its records are true.
 pub fn plan(subject: &Subject, facts: &Facts, policy: &Policy) -> Plan {
     let object = &subject.object;
     let mut plan = Plan { has_annotations: object.has_annotations, ..Plan::default() };
-    if !policy.pins() {
-        return plan;
+    if policy.pins() {
+        plan.fields = Field::ALL.map(|field| FieldPlan::of(subject, field, facts)).into();
+        let failed = |field| matches!(plan.decision(field), Some(PinChange::NotPinned { .. }));
+        plan.removes_repin = object.repin && !Field::ALL.into_iter().any(failed);
     }
-    for field in Field::ALL {
-        if let Some(reference) = object.reference(field)
-            && let Some(change) = decide(subject, field, reference, facts)
-        {
-            plan.carry_out(object, field, change);
-        }
-        if plan.pinned(field).is_none() && object.record_text(field).is_some_and(|_| is_untrue(object, field))
-        {
-            plan.records.push((field, None));
-        }
-    }
-    let failed = |(_, change): &(Field, PinChange)| matches!(change, PinChange::NotPinned { .. });
-    plan.removes_repin = object.repin && !plan.decisions.iter().any(failed);
     plan
+}
+
+impl FieldPlan {
+    /// What is decided, with the value and the record that follow from it.
+    fn of(subject: &Subject, field: Field, facts: &Facts) -> Self {
+        let object = &subject.object;
+        let decision = object.reference(field).and_then(|reference| decide(subject, field, reference, facts));
+        let written = match &decision {
+            Some(
+                PinChange::Pinned { reference, digest, .. } | PinChange::TagDropped { reference, digest },
+            ) => Some((reference, digest)),
+            Some(PinChange::Kept { tag, digest, .. } | PinChange::RolledForward { tag, to: digest, .. }) => {
+                Some((&**tag, digest))
+            }
+            _ => None,
+        };
+        let Some((reference, digest)) = written else {
+            // The record beside a pinned field may speak of something else.
+            let is_pinned = object.reference(field).is_some_and(ImageReference::is_pinned);
+            let is_untrue = is_pinned && object.true_record(field).is_none();
+            let record = object.record_text(field).filter(|_| is_untrue).map(|_| None);
+            return Self { value: None, record, decision };
+        };
+        let tag = reference.tag().or(reference.effective_tag()).unwrap_or_default();
+        let record = Record::new(reference, tag, digest);
+        let is_new = record.as_ref().map(Record::to_string).as_deref() != object.record_text(field);
+        Self { value: Some(reference.pinned_to(digest)), record: is_new.then_some(record), decision }
+    }
 }
 
 /// What becomes of a field. `None` where it is in order.
@@ -161,160 +167,80 @@ fn decide(subject: &Subject, field: Field, reference: &ImageReference, facts: &F
     let reboots = |digest: &Digest| reboots(subject, field, &tag.pinned_to(digest), &facts.cluster);
     if let Some(digest) = reference.digest() {
         let digest = digest.clone();
-        return Some(match resolve(&tag, facts) {
+        return Some(match resolved(&tag, facts) {
             _ if named == Some(&digest) => PinChange::StillCurrent { tag, digest },
             Ok(to) => PinChange::RolledForward { reboots: reboots(&to), tag, from: digest, to },
             Err(why) => PinChange::NotRolled { tag, digest, why },
         });
     }
-    if let Some(record) = held(subject, field, reference) {
+    // The true record of the stored object, where the same tag is asked for and no new look-up.
+    let stored = subject.stored.as_ref().filter(|_| !subject.object.repin);
+    let record = stored.and_then(|stored| stored.true_record(field));
+    if let Some(record) = record.filter(|record| record.answers(reference)) {
         let digest = record.digest().clone();
         let moved_to = named.filter(|named| **named != digest).cloned();
         return Some(PinChange::Kept { tag: record.pull_spec().clone(), digest, moved_to });
     }
     let reference = reference.clone();
-    Some(match resolve(&tag, facts) {
+    Some(match resolved(&tag, facts) {
         Ok(digest) => PinChange::Pinned { reference, reboots: reboots(&digest), digest },
         Err(why) => PinChange::NotPinned { reference, why },
     })
 }
 
-/// The true record of the stored object, where `reference` asks for the same tag and no new look-up is
-/// asked for.
-fn held(subject: &Subject, field: Field, reference: &ImageReference) -> Option<Record> {
-    let stored = subject.stored.as_ref().filter(|_| !subject.object.repin)?;
-    stored.true_record(field).filter(|record| record.answers(reference))
-}
-
-/// The digest that `tag` names, where nodes can pull it.
-fn resolve(tag: &PullSpec, facts: &Facts) -> Result<Digest, Unresolved> {
-    match facts.manifest(tag) {
-        Fact::Known(manifest) => match confirmed(tag, manifest, facts) {
-            Ok(()) => Ok(manifest.digest.clone()),
-            Err(reason) => Err(Unresolved::NotForNodes(reason)),
-        },
-        Fact::Absent => Err(Unresolved::Absent),
-        Fact::Unknown(cause) => Err(Unresolved::Unknown(cause.clone())),
-    }
-}
-
-/// Whether the record beside a pinned field speaks of something else.
-fn is_untrue(object: &Object, field: Field) -> bool {
-    let is_pinned = object.reference(field).is_some_and(ImageReference::is_pinned);
-    is_pinned && object.true_record(field).is_none()
-}
-
 impl Plan {
     /// Tells whether nothing is to be changed.
     pub fn is_empty(&self) -> bool {
-        self.values.is_empty() && self.records.is_empty() && !self.removes_repin
+        let is_unchanged = |field| self.pinned(field).is_none() && self.record(field).is_none();
+        Field::ALL.into_iter().all(is_unchanged) && !self.removes_repin
     }
 
     /// What was decided about `field`; `None` where it is in order.
     pub fn decision(&self, field: Field) -> Option<&PinChange> {
-        self.decisions.iter().find(|(decided, _)| *decided == field).map(|(_, change)| change)
+        self.fields[field].decision.as_ref()
     }
 
     /// What `field` will say. `None` when it stays as it is.
     pub fn pinned(&self, field: Field) -> Option<&ImageReference> {
-        self.values.iter().find(|(changed, _)| *changed == field).map(|(_, reference)| reference)
+        self.fields[field].value.as_ref()
     }
 
     /// What becomes of the record beside `field`: `None` when it stays as it is, `Some(None)` when it
     /// is removed.
     pub fn record(&self, field: Field) -> Option<Option<&Record>> {
-        self.records.iter().find(|(changed, _)| *changed == field).map(|(_, record)| record.as_ref())
+        self.fields[field].record.as_ref().map(Option::as_ref)
     }
 
     /// Tells whether the annotation that asks for a new look-up is removed.
     pub fn removes_repin(&self) -> bool {
         self.removes_repin
     }
-
-    /// Notes a decision, with the value and the record that follow from it.
-    fn carry_out(&mut self, object: &Object, field: Field, change: PinChange) {
-        let written = match &change {
-            PinChange::Pinned { reference, digest, .. } => {
-                Some((reference, reference.effective_tag().unwrap_or_default(), digest))
-            }
-            PinChange::TagDropped { reference, digest } => {
-                Some((reference, reference.tag().unwrap_or_default(), digest))
-            }
-            PinChange::Kept { tag, digest, .. } | PinChange::RolledForward { tag, to: digest, .. } => {
-                Some((&**tag, tag.tag().unwrap_or_default(), digest))
-            }
-            PinChange::StillCurrent { .. }
-            | PinChange::NotPinned { .. }
-            | PinChange::NotRolled { .. }
-            | PinChange::NoRecord { .. } => None,
-        };
-        if let Some((reference, tag, digest)) = written {
-            self.values.push((field, reference.pinned_to(digest)));
-            let record = Record::new(reference, tag, digest);
-            if record.as_ref().map(Record::to_string).as_deref() != object.record_text(field) {
-                self.records.push((field, record));
-            }
-        }
-        self.decisions.push((field, change));
-    }
 }
 
-/// Whose nodes reboot when `field` comes to say `pinned`.
-fn reboots(subject: &Subject, field: Field, pinned: &ImageReference, cluster: &Cluster) -> Reboots {
+/// Whose nodes reboot when `field` comes to say `pinned`, as far as they are known.
+fn reboots(subject: &Subject, field: Field, pinned: &ImageReference, cluster: &Cluster) -> String {
     let stored = subject.stored.as_ref().map(|stored| stored.text(field));
     if stored == Some(pinned.as_str()) {
-        return Reboots::Pools(Vec::new());
+        return String::new();
     }
     let mut pools = pools::affected(subject, cluster);
     // Where another MachineConfig decides, nothing changes on nodes.
     pools.retain(|pool| !matches!(pool.winner(field, subject, cluster), Winner::Other(_)));
     if let [AffectedPool { name: WORKER, known: None }] = pools[..] {
-        return Reboots::WorkersAndCustom;
+        return format!("; nodes of pool `{WORKER}` and of custom pools will reboot");
     }
-    let reboot = |pool: &AffectedPool<'_>| PoolReboot {
-        name: pool.name.to_owned(),
-        nodes: pool.node_count(),
-        is_paused: pool.known.is_some_and(|known| known.paused),
-    };
-    Reboots::Pools(pools.iter().map(reboot).collect())
-}
-
-impl fmt::Display for Unresolved {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Absent => formatter.write_str("there is no such tag"),
-            Self::Unknown(cause) => cause.fmt(formatter),
-            Self::NotForNodes(reason) => formatter.write_str(reason),
-        }
-    }
-}
-
-impl fmt::Display for Reboots {
-    /// Writes a clause that begins with `; `, and nothing where no nodes reboot.
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self::Pools(pools) = self else {
-            return write!(formatter, "; nodes of pool `{WORKER}` and of custom pools will reboot");
+    let reboot = |pool: &AffectedPool<'_>| {
+        let nodes = match pool.node_count() {
+            None => "nodes".to_owned(),
+            Some(1) => "1 node".to_owned(),
+            Some(count) => format!("{count} nodes"),
         };
-        for (index, pool) in pools.iter().enumerate() {
-            formatter.write_str(match index {
-                0 => "; ",
-                _ if index + 1 == pools.len() => " and ",
-                _ => ", ",
-            })?;
-            pool.fmt(formatter)?;
-        }
-        formatter.write_str(if pools.is_empty() { "" } else { " will reboot" })
-    }
-}
-
-impl fmt::Display for PoolReboot {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.nodes {
-            None => formatter.write_str("nodes")?,
-            Some(1) => formatter.write_str("1 node")?,
-            Some(count) => write!(formatter, "{count} nodes")?,
-        }
-        let paused = if self.is_paused { " (once unpaused)" } else { "" };
-        write!(formatter, " of pool `{}`{paused}", self.name)
+        let is_paused = pool.known.is_some_and(|known| known.paused);
+        format!("{nodes} of pool `{}`{}", pool.name, if is_paused { " (once unpaused)" } else { "" })
+    };
+    match pools.iter().map(reboot).collect::<Vec<_>>().as_slice() {
+        [] => String::new(),
+        [one] => format!("; {one} will reboot"),
+        [first @ .., last] => format!("; {} and {last} will reboot", first.join(", ")),
     }
 }

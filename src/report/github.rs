@@ -2,98 +2,59 @@
 //!
 //! Format and escapes follow GitHub's page *Workflow commands for GitHub Actions* and `@actions/core`.
 
-use std::fmt::Write as _;
-
 use crate::model::machine_config::Position;
-use crate::report::{ObjectReport, ReadError, Report};
-use crate::text::is_unprintable;
+use crate::report::Report;
+use crate::text::escaped;
 
 impl Report {
     /// One command a line: `error` for what denies or could not be judged, `warning` for what warns,
     /// `notice` for what is excepted.
     pub fn to_github(&self) -> String {
         let mut out = String::new();
-        for command in self.objects.iter().flat_map(ObjectReport::commands) {
-            command.write(&mut out);
+        for object in &self.objects {
+            let file = object.file.as_deref();
+            let title = |rule| format!("{rule} in MachineConfig {}", object.name);
+            for finding in &object.findings {
+                let place = (file, finding.location.position);
+                out += &command(finding.severity(), place, &title(finding.rule), &finding.lines());
+            }
+            for excepted in &object.excepted {
+                let message = format!(
+                    "excepted until {}: {}\nnote: {}",
+                    excepted.expires, excepted.message, excepted.reason
+                );
+                out +=
+                    &command("notice", (file, excepted.location.position), &title(excepted.rule), &message);
+            }
         }
-        self.errors.iter().for_each(|error| error.command().write(&mut out));
+        for error in &self.errors {
+            let help = error.help.as_ref().map(|help| format!("\nhelp: {help}")).unwrap_or_default();
+            let message = format!("{}{help}", error.message);
+            out += &command("error", (Some(&error.file), error.position), "not judged", &message);
+        }
         out
     }
 }
 
-impl ObjectReport {
-    fn commands(&self) -> impl Iterator<Item = WorkflowCommand<'_>> {
-        let command = |name, rule, position, message| WorkflowCommand {
-            name,
-            file: self.file.as_deref(),
-            position,
-            title: format!("{rule} in MachineConfig {}", self.name),
-            message,
-        };
-        let findings = self.findings.iter().map(move |finding| {
-            command(finding.severity(), finding.rule, finding.location.position, finding.lines())
-        });
-        findings.chain(self.excepted.iter().map(move |excepted| {
-            let message = format!(
-                "excepted until {}: {}\nnote: {}",
-                excepted.expires, excepted.message, excepted.reason
-            );
-            command("notice", excepted.rule, excepted.location.position, message)
-        }))
-    }
-}
-
-impl ReadError {
-    fn command(&self) -> WorkflowCommand<'_> {
-        WorkflowCommand {
-            name: "error",
-            file: Some(&self.file),
-            position: self.position,
-            title: "not judged".to_owned(),
-            message: match &self.help {
-                Some(help) => format!("{}\nhelp: {help}", self.message),
-                None => self.message.clone(),
-            },
-        }
-    }
-}
-
-/// One workflow command.
-struct WorkflowCommand<'a> {
-    name: &'static str,
-    file: Option<&'a str>,
-    position: Option<Position>,
-    title: String,
-    message: String,
-}
-
-impl WorkflowCommand<'_> {
-    fn write(&self, out: &mut String) {
-        let properties = [
-            self.file.map(|file| format!("file={}", property(file))),
-            self.position.map(|at| format!("line={}", at.line)),
-            self.position.map(|at| format!("col={}", at.column)),
-            Some(format!("title={}", property(&self.title))),
-        ];
-        let properties: Vec<_> = properties.into_iter().flatten().collect();
-        // Writing to a string does not fail.
-        let _ = writeln!(out, "::{} {}::{}", self.name, properties.join(","), data(&self.message));
-    }
+/// One workflow command, about a place in a file.
+fn command(
+    name: &str,
+    (file, position): (Option<&str>, Option<Position>),
+    title: &str,
+    message: &str,
+) -> String {
+    let properties = [
+        file.map(|file| format!("file={}", property(file))),
+        position.map(|at| format!("line={},col={}", at.line, at.column)),
+        Some(format!("title={}", property(title))),
+    ];
+    let properties: Vec<_> = properties.into_iter().flatten().collect();
+    format!("::{name} {}::{}\n", properties.join(","), data(message))
 }
 
 /// A message: line breaks are escaped, and so are characters that a terminal obeys, as it shows the log.
 fn data(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for character in text.chars() {
-        match character {
-            '%' => escaped.push_str("%25"),
-            '\r' => escaped.push_str("%0D"),
-            '\n' => escaped.push_str("%0A"),
-            _ if is_unprintable(character) => escaped.extend(character.escape_unicode()),
-            _ => escaped.push(character),
-        }
-    }
-    escaped
+    escaped(&text.replace('%', "%25").replace('\r', "%0D").replace('\n', "%0A"))
 }
 
 /// The value of a property, which `:` and `,` end too.

@@ -110,15 +110,10 @@ impl ObjectReport {
         line(out, format_args!("  {}: until {expires}: {reason}\n", style.note("note")));
     }
 
-    fn write_location(
-        &self,
-        FieldLocation { pointer, position }: &FieldLocation,
-        out: &mut String,
-        style: Style,
-    ) {
+    fn write_location(&self, at: &FieldLocation, out: &mut String, style: Style) {
         let file = escaped(self.file.as_deref().unwrap_or("<request>"));
-        let position = position.map(|Position { line, column }| format!(":{line}:{column}"));
-        let position = position.unwrap_or_default();
+        let position = at.position.map(|Position { line, column }| format!(":{line}:{column}"));
+        let (position, pointer) = (position.unwrap_or_default(), at.pointer);
         let (arrow, name) = (style.note("-->"), escaped(&self.name));
         line(out, format_args!("  {arrow} {file}{position} ({pointer} of MachineConfig {name})"));
     }
