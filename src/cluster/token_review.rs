@@ -20,9 +20,9 @@ use crate::text::shown;
 /// Whether a caller may create MachineConfigs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CallerAccess {
-    /// The caller may.
-    Granted,
-    /// The caller may not; the name of the user.
+    /// The caller, with this user name, may.
+    Granted(String),
+    /// The caller, with this user name, may not.
     Missing(String),
     /// The token is not valid in this cluster.
     UnknownToken,
@@ -32,7 +32,7 @@ pub enum CallerAccess {
 #[derive(Debug)]
 pub(crate) struct TokenReviewer {
     key: hmac::Key,
-    granted: Cache<TokenFingerprint, ()>,
+    granted: Cache<TokenFingerprint, CallerAccess>,
     refused: Cache<TokenFingerprint, CallerAccess>,
     /// Limits the requests to the API server, however many callers there are.
     requests: Semaphore,
@@ -60,20 +60,15 @@ impl TokenReviewer {
         deadline: Instant,
     ) -> Result<CallerAccess, ApiError> {
         let fingerprint: TokenFingerprint = hmac::sign(&self.key, token.as_bytes()).as_ref().into();
-        if self.granted.contains_key(&fingerprint) {
-            return Ok(CallerAccess::Granted);
-        }
-        if let Some(refusal) = self.refused.get(&fingerprint) {
-            return Ok(refusal);
+        if let Some(known) = self.granted.get(&fingerprint).or_else(|| self.refused.get(&fingerprint)) {
+            return Ok(known);
         }
         let Ok(Ok(_permit)) = timeout_at(deadline, self.requests.acquire()).await else {
             return Err(client.out_of_time());
         };
         let access = review(token, client, deadline).await?;
-        match &access {
-            CallerAccess::Granted => self.granted.insert(fingerprint, ()),
-            refusal => self.refused.insert(fingerprint, refusal.clone()),
-        }
+        let cache = if matches!(access, CallerAccess::Granted(_)) { &self.granted } else { &self.refused };
+        cache.insert(fingerprint, access.clone());
         Ok(access)
     }
 }
@@ -103,11 +98,8 @@ async fn review(token: &str, client: &ApiClient, deadline: Instant) -> Result<Ca
         client.create(&SubjectAccessReview { spec, ..SubjectAccessReview::default() }, deadline).await?;
     let status = review.status;
     let status = status.ok_or_else(|| client.invalid("a SubjectAccessReview without a status"))?;
-    Ok(if status.allowed {
-        CallerAccess::Granted
-    } else {
-        CallerAccess::Missing(shown(&user.username.unwrap_or_default()))
-    })
+    let access = if status.allowed { CallerAccess::Granted } else { CallerAccess::Missing };
+    Ok(access(shown(&user.username.unwrap_or_default())))
 }
 
 const MAX_CALLERS: u64 = 1024;

@@ -27,8 +27,8 @@ pub enum DryRunAccess {
     Off,
 }
 
-/// Checks with the API server, by `deadline`, whether the client may use the endpoint.
-async fn authorize(state: &ServerState, token: Option<&str>, deadline: Instant) -> Result<(), Rejection> {
+/// Checks with the API server, by `deadline`, whether the client may use the endpoint. Returns its user name.
+async fn authorize(state: &ServerState, token: Option<&str>, deadline: Instant) -> Result<String, Rejection> {
     let Some(token) = token else {
         return Err(Rejection::new(
             StatusCode::UNAUTHORIZED,
@@ -41,7 +41,7 @@ async fn authorize(state: &ServerState, token: Option<&str>, deadline: Instant) 
         None => Err("no cluster is configured".to_owned()),
     };
     let (status, message) = match right {
-        Ok(CallerAccess::Granted) => return Ok(()),
+        Ok(CallerAccess::Granted(user)) => return Ok(user),
         Ok(CallerAccess::UnknownToken) => {
             (StatusCode::UNAUTHORIZED, "the cluster does not accept this bearer token".to_owned())
         }
@@ -69,11 +69,15 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
 /// Shows what the cluster would do with one object.
 pub(super) async fn dry_run(state: &ServerState, request: &AcceptedRequest) -> Result<Decided, Rejection> {
     // After the body was read: a client that is still sending would not see the rejection.
-    if state.parts.dry_run == DryRunAccess::Authorized {
-        authorize(state, bearer(&request.headers), request.deadline).await?;
-    }
+    let caller = match state.parts.dry_run {
+        DryRunAccess::Authorized => authorize(state, bearer(&request.headers), request.deadline).await?,
+        DryRunAccess::Anyone | DryRunAccess::Off => String::new(),
+    };
     let refuse = |message: String| Rejection::new(StatusCode::BAD_REQUEST, message);
-    let (head, subject) = subject(&request.body).map_err(refuse)?;
+    let (mut head, subject) = subject(&request.body).map_err(refuse)?;
+    if head.user.is_empty() {
+        head.user = caller;
+    }
     let policy = state.parts.policy.current();
     let dry_run = state.parts.engine.dry_run(subject, policy, request.deadline).await;
     let image = ReviewedImage::of(&dry_run.subject, |field, _| dry_run.plan.pinned(field)?.digest());

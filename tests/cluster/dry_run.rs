@@ -73,6 +73,7 @@ async fn with_a_cluster_dry_run_requires_a_token_of_somebody_who_may_create_mach
         let metrics = layerpin.metrics().await;
         let refused = "layerpin_reviews_total{endpoint=\"dry-run\",operation=\"other\",verdict=\"unauthorized\",dry_run=\"true\"} 6";
         assert!(metrics.contains(refused), "{metrics}");
+        assert_eq!(layerpin.log.message("review").await["user"], "alice");
         let log = layerpin.log.text();
         for token in ["good-token", "bad-token", "poor-token", TOKEN] {
             assert!(!log.contains(token), "{log}");
