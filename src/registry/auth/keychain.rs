@@ -58,13 +58,11 @@ impl Keychain {
         user: Option<u32>,
     ) -> Result<Self, AuthFileError> {
         let variable = |name: &str| variable(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+        let usual = |path: PathBuf| AuthFile { path, form: AuthFileFormat::Usual };
         if let Some(path) = variable("REGISTRY_AUTH_FILE") {
             // A file that is named must exist.
             read(&path)?;
-            return Self::reading(CredentialSource::Usual(vec![AuthFile {
-                path,
-                form: AuthFileFormat::Usual,
-            }]));
+            return Self::reading(CredentialSource::Usual(vec![usual(path)]));
         }
         let home = variable("HOME");
         let below_home = |path: &str| home.as_ref().map(|home| home.join(path));
@@ -72,14 +70,14 @@ impl Keychain {
         let of_session = of_session.or_else(|| Some(format!("/run/containers/{}/auth.json", user?).into()));
         let configuration = variable("XDG_CONFIG_HOME").or_else(|| below_home(".config"));
         let docker = variable("DOCKER_CONFIG").or_else(|| below_home(".docker"));
+        let below = |folder: Option<PathBuf>, path: &str| Some(usual(folder?.join(path)));
         let files = [
-            (of_session, AuthFileFormat::Usual),
-            (configuration.map(|folder| folder.join("containers/auth.json")), AuthFileFormat::Usual),
-            (docker.map(|folder| folder.join("config.json")), AuthFileFormat::Usual),
-            (below_home(".dockercfg"), AuthFileFormat::Legacy),
+            of_session.map(usual),
+            below(configuration, "containers/auth.json"),
+            below(docker, "config.json"),
+            below_home(".dockercfg").map(|path| AuthFile { path, form: AuthFileFormat::Legacy }),
         ];
-        let files = files.into_iter().filter_map(|(path, form)| Some(AuthFile { path: path?, form }));
-        Self::reading(CredentialSource::Usual(files.collect()))
+        Self::reading(CredentialSource::Usual(files.into_iter().flatten().collect()))
     }
 
     /// Reads the files again. Fails once for content that cannot be used; the previous credentials stay in
@@ -95,10 +93,9 @@ impl Keychain {
         Ok(reloaded)
     }
 
-    /// Uses the entries of the global pull secret: of its text, a dockerconfigjson, or why it has none. `None` when it
-    /// does not exist, and then there are no entries. Fails once for a secret
-    /// that cannot be used; the previous entries stay in use. Has no effect on credentials that are not
-    /// those of the cluster.
+    /// Uses the entries of the global pull secret: `Ok` has its text, a dockerconfigjson, and `Err` why it has none.
+    /// With `None` it does not exist, and no entries are used. Fails once for a secret that cannot be used; the
+    /// previous entries stay in use. Has no effect on credentials that are not those of the cluster.
     pub fn replace(&self, secret: Option<Result<&str, &'static str>>) -> Result<Reloaded, AuthFileFault> {
         let CredentialSource::Cluster = &self.source else { return Ok(Reloaded::Same) };
         let was_there = self.has_pull_secret();
