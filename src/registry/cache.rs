@@ -3,10 +3,10 @@
 //! Owns how long each kind of answer is kept, and which replaces which. The key includes the
 //! credential, so nobody learns of a private image through the answer to somebody else.
 
-use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use derive_more::Debug;
 use moka::Expiry;
 use moka::sync::Cache;
 
@@ -17,6 +17,8 @@ use crate::registry::http::Trust;
 use crate::registry::single_flight::{CallResult, Reuse, SingleFlight};
 
 /// Answers to questions of one kind.
+#[derive(Debug)]
+#[debug("AnswerCache({name})")]
 pub(crate) struct AnswerCache<T> {
     /// What the metrics call the questions.
     pub(crate) name: &'static str,
@@ -98,12 +100,6 @@ impl<T: Clone + Send + Sync + 'static> AnswerCache<T> {
             }
             worth
         }
-    }
-}
-
-impl<T> fmt::Debug for AnswerCache<T> {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("AnswerCache(…)")
     }
 }
 

@@ -5,10 +5,10 @@
 //! registry, as on nodes.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::path::{Path, PathBuf};
 
 use base64::prelude::{BASE64_STANDARD, Engine};
+use derive_more::Debug;
 use serde::Deserialize;
 
 use crate::model::image_reference::ImageReference;
@@ -41,7 +41,8 @@ pub(crate) fn host(reference: &ImageReference) -> &str {
 }
 
 /// The content of an auth file.
-#[derive(Default)]
+#[derive(Debug, Default)]
+#[debug("{:?}", by_key.keys())]
 pub(crate) struct AuthEntries {
     by_key: BTreeMap<String, StoredAuth>,
     /// The helpers for single hosts (`credHelpers`).
@@ -63,12 +64,6 @@ enum StoredAuth {
 
 /// The name of a helper, or what is wrong with it.
 pub(crate) type Helper = Result<String, String>;
-
-impl fmt::Debug for AuthEntries {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_set().entries(self.by_key.keys()).finish()
-    }
-}
 
 impl AuthEntries {
     /// Parses the text of an auth file.
