@@ -4,8 +4,8 @@
 //! Owns what a client is made of. [`manifests`] and [`images`] answer questions about images,
 //! [`release`] about release payloads; [`mirrors`] says which endpoints are asked, [`repository_client`]
 //! talks to one of them with the credentials of [`auth`] over [`http`], [`cache`] keeps the answers, and
-//! [`waiting`] bounds how long all of it may take. Bodies are only trusted when they have the digest that
-//! they should.
+//! [`waiting`] bounds how long all of it may take. Settings are read from [`files`]. Bodies are only trusted
+//! when they have the digest that they should.
 
 pub mod auth;
 pub(crate) mod cache;
