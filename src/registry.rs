@@ -4,8 +4,8 @@
 //! Owns what a client is made of. [`manifests`] and [`images`] answer questions about images,
 //! [`release`] about release payloads; [`mirrors`] says which endpoints are asked, [`repository_client`]
 //! talks to one of them with the credentials of [`auth`] over [`http`], [`cache`] keeps the answers, and
-//! [`waiting`] bounds how long all of it may take. Bodies are only trusted when they have the digest that
-//! they should.
+//! [`waiting`] bounds how long all of it may take. Settings are read from [`files`]. Bodies are only trusted
+//! when they have the digest that they should.
 
 pub mod auth;
 pub(crate) mod cache;
@@ -23,19 +23,16 @@ pub(crate) mod waiting;
 use std::sync::Arc;
 
 use tokio::sync::Semaphore;
-use tokio::time::Instant;
 
 use crate::metrics::Metrics;
 use crate::model::facts::Manifest;
 use crate::model::facts::image::Payload;
-use crate::model::pull_spec::PullSpec;
 use crate::registry::auth::keychain::Keychain;
 use crate::registry::auth::token::Tokens;
 use crate::registry::cache::AnswerCache;
 use crate::registry::http::proxy::{Proxies, ProxySettings};
 use crate::registry::http::tls_roots::CertDirs;
 use crate::registry::http::transport::Transport;
-use crate::registry::mirrors::endpoints::Endpoints;
 use crate::registry::mirrors::registries_conf::RegistriesConf;
 use crate::registry::oci::{ImageConfigFile, OciDocument};
 
@@ -122,11 +119,5 @@ impl RegistryClient {
             payload_turns: Semaphore::new(release::payload::CONCURRENT_READS),
             metrics,
         }))
-    }
-
-    /// The endpoints of `reference`, for an answer by `deadline`.
-    pub(crate) fn endpoints(&self, reference: &PullSpec, deadline: Instant) -> Endpoints<'_> {
-        let route = self.registries.current().route(reference);
-        Endpoints::new(&self.credentials, route, reference, deadline)
     }
 }

@@ -3,23 +3,27 @@
 //! Owns how long each kind of answer is kept, and which replaces which. The key includes the
 //! credential, so nobody learns of a private image through the answer to somebody else.
 
-use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use derive_more::Debug;
 use moka::Expiry;
 use moka::sync::Cache;
 
 use crate::model::facts::{Cause, Fact};
 use crate::model::pull_spec::PullSpec;
+use crate::model::question::Freshness;
 use crate::registry::auth::credential::{Credential, Fingerprint};
 use crate::registry::http::Trust;
+use crate::registry::repository_client::RepositoryClient;
 use crate::registry::single_flight::{CallResult, Reuse, SingleFlight};
 
 /// Answers to questions of one kind.
+#[derive(Debug)]
+#[debug("AnswerCache({name})")]
 pub(crate) struct AnswerCache<T> {
     /// What the metrics call the questions.
-    pub(crate) name: &'static str,
+    name: &'static str,
     kept: Cache<CacheKey, Fact<T>>,
     under_way: Arc<SingleFlight<CacheKey, Fact<T>>>,
 }
@@ -58,22 +62,45 @@ impl<T: Clone + Send + Sync + 'static> AnswerCache<T> {
         Self { name, kept, under_way: SingleFlight::new() }
     }
 
+    /// The answer that is kept, that of a question under way, or that of `fetch`. A fresh answer is one to a question
+    /// that is asked after this call.
+    pub(crate) async fn look_up<F: Future<Output = Fact<T>> + Send + 'static>(
+        &self,
+        repository: &RepositoryClient,
+        freshness: Freshness,
+        fetch: impl FnOnce(RepositoryClient) -> F,
+    ) -> Fact<T> {
+        let (key, metrics) = (repository.key(), &repository.client.metrics);
+        let call = match freshness {
+            Freshness::Cached => {
+                if let Some(answer) = self.recall(&key) {
+                    metrics.cache_request(self.name, "hit");
+                    return answer;
+                }
+                metrics.cache_request(self.name, "miss");
+                self.ask(key, fetch(repository.clone()))
+            }
+            Freshness::Fresh => {
+                metrics.cache_request(self.name, "bypass");
+                self.ask_anew(key, fetch(repository.clone()))
+            }
+        };
+        // It ends without an answer only by a panic, which is in the log.
+        call.answer().await.unwrap_or(Fact::Unknown(Cause::Internal))
+    }
+
     pub(crate) fn recall(&self, key: &CacheKey) -> Option<Fact<T>> {
         self.kept.get(key)
     }
 
     /// The answer of a question that is under way already, one that came meanwhile, or that of `ask`.
-    pub(crate) fn ask(
-        &self,
-        key: CacheKey,
-        ask: impl Future<Output = Fact<T>> + Send + 'static,
-    ) -> CallResult<Fact<T>> {
+    fn ask(&self, key: CacheKey, ask: impl Future<Output = Fact<T>> + Send + 'static) -> CallResult<Fact<T>> {
         let (land, asked) = (self.keep(key.clone()), key.clone());
         self.under_way.join(|| self.recall(&asked), key, ask, land)
     }
 
     /// The answer to a question that is asked after this call: `ask`, or one that has yet to begin.
-    pub(crate) fn ask_anew(
+    fn ask_anew(
         &self,
         key: CacheKey,
         ask: impl Future<Output = Fact<T>> + Send + 'static,
@@ -98,12 +125,6 @@ impl<T: Clone + Send + Sync + 'static> AnswerCache<T> {
             }
             worth
         }
-    }
-}
-
-impl<T> fmt::Debug for AnswerCache<T> {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("AnswerCache(…)")
     }
 }
 

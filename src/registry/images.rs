@@ -313,7 +313,7 @@ impl RepositoryClient {
         let fetch = |repository: Self| async move {
             in_time(LONGEST_QUESTION, &repository.endpoint.reference, repository.fetch_document()).await
         };
-        self.look_up(&self.client.documents, Freshness::Cached, fetch).await.required()
+        self.client.documents.look_up(self, Freshness::Cached, fetch).await.required()
     }
 
     pub(crate) async fn fetch_document(&self) -> Result<Arc<OciDocument>, RequestFailure> {
@@ -337,7 +337,7 @@ impl RepositoryClient {
             in_time(LONGEST_QUESTION, &repository.endpoint.reference, config).await
         };
         let pinned = self.pinned_to(&descriptor.digest);
-        pinned.look_up(&self.client.configs, Freshness::Cached, fetch).await.required()
+        self.client.configs.look_up(&pinned, Freshness::Cached, fetch).await.required()
     }
 
     async fn fetch_config(&self, descriptor: &Descriptor) -> Result<Arc<ImageConfigFile>, RequestFailure> {

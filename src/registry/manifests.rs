@@ -8,13 +8,12 @@ use std::sync::Arc;
 use reqwest::{Method, StatusCode};
 use tokio::time::{Instant, timeout_at};
 
-use crate::model::facts::{Cause, Fact, Manifest};
+use crate::model::facts::{Fact, Manifest};
 use crate::model::pull_spec::PullSpec;
 use crate::model::question::Freshness;
 use crate::registry::RegistryClient;
-use crate::registry::cache::AnswerCache;
 use crate::registry::repository_client::{RepositoryClient, RepositoryResource, RequestFailure};
-use crate::registry::waiting::{LONGEST_QUESTION, Pauses, in_time, out_of_time};
+use crate::registry::waiting::{LONGEST_QUESTION, in_time, out_of_time};
 
 impl RegistryClient {
     /// Tells which manifest `reference` names, by `deadline`.
@@ -34,29 +33,6 @@ impl RegistryClient {
         };
         self.ask(reference, deadline, ask).await
     }
-
-    /// The answer of the first endpoint that has one to `ask`, which gets the time by which it must answer.
-    pub(crate) async fn ask<T, F: Future<Output = Fact<T>>>(
-        self: &Arc<Self>,
-        reference: &PullSpec,
-        deadline: Instant,
-        ask: impl Fn(RepositoryClient, Instant) -> F,
-    ) -> Fact<T> {
-        let mut pauses = Pauses::until(deadline);
-        loop {
-            let mut endpoints = self.endpoints(reference, deadline);
-            let answer = loop {
-                let Some((endpoint, by)) = endpoints.next().await else { break endpoints.end() };
-                let repository = RepositoryClient { client: Arc::clone(self), endpoint };
-                if let Some(known) = endpoints.note(ask(repository, by).await) {
-                    return Fact::Known(known);
-                }
-            };
-            if !pauses.wait(answer.cause()).await {
-                return answer;
-            }
-        }
-    }
 }
 
 impl RepositoryClient {
@@ -64,7 +40,7 @@ impl RepositoryClient {
         let fetch = |repository: Self| async move {
             in_time(LONGEST_QUESTION, &repository.endpoint.reference, repository.fetch_manifest()).await
         };
-        let answer = self.look_up(&self.client.manifests, freshness, fetch);
+        let answer = self.client.manifests.look_up(self, freshness, fetch);
         timeout_at(deadline, answer).await.unwrap_or_else(|_| out_of_time(&self.endpoint.reference))
     }
 
@@ -94,39 +70,8 @@ impl RepositoryClient {
             let document = in_time(LONGEST_QUESTION, &repository.endpoint.reference, document).await;
             document.map(|document| repository.manifest_with(document.digest.clone(), document.kind()))
         };
-        let answer = self.look_up(&self.client.manifests, freshness, fetch);
+        let answer = self.client.manifests.look_up(self, freshness, fetch);
         timeout_at(deadline, answer).await.unwrap_or_else(|_| out_of_time(&self.endpoint.reference))
-    }
-
-    /// The answer that `cache` has, that of a question under way, or that of `fetch`. A fresh answer is one to a
-    /// question that is asked after this call.
-    pub(crate) async fn look_up<T, F>(
-        &self,
-        cache: &AnswerCache<T>,
-        freshness: Freshness,
-        fetch: impl FnOnce(Self) -> F,
-    ) -> Fact<T>
-    where
-        T: Clone + Send + Sync + 'static,
-        F: Future<Output = Fact<T>> + Send + 'static,
-    {
-        let (key, metrics) = (self.key(), &self.client.metrics);
-        let call = match freshness {
-            Freshness::Cached => {
-                if let Some(answer) = cache.recall(&key) {
-                    metrics.cache_request(cache.name, "hit");
-                    return answer;
-                }
-                metrics.cache_request(cache.name, "miss");
-                cache.ask(key, fetch(self.clone()))
-            }
-            Freshness::Fresh => {
-                metrics.cache_request(cache.name, "bypass");
-                cache.ask_anew(key, fetch(self.clone()))
-            }
-        };
-        // It ends without an answer only by a panic, which is in the log.
-        call.answer().await.unwrap_or(Fact::Unknown(Cause::Internal))
     }
 
     async fn fetch_manifest(&self) -> Result<Manifest, RequestFailure> {

@@ -5,15 +5,17 @@
 //! the result of an older call never replaces that of a newer one.
 
 use std::collections::HashMap;
-use std::fmt;
 use std::hash::Hash;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use derive_more::Debug;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
 /// The calls under way.
+#[derive(Debug)]
+#[debug("SingleFlight(…)")]
 pub(crate) struct SingleFlight<K, V>(Mutex<Calls<K, V>>);
 
 struct Calls<K, V> {
@@ -145,12 +147,6 @@ where
 impl<K, V> SingleFlight<K, V> {
     fn lock(&self) -> MutexGuard<'_, Calls<K, V>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl<K, V> fmt::Debug for SingleFlight<K, V> {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "SingleFlight({} keys)", self.lock().by_key.len())
     }
 }
 

@@ -5,15 +5,16 @@
 //! registry, as on nodes.
 
 use std::collections::BTreeMap;
-use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use base64::prelude::{BASE64_STANDARD, Engine};
+use derive_more::Debug;
 use serde::Deserialize;
 
 use crate::model::image_reference::ImageReference;
 use crate::registry::auth::credential::{Credential, Secret};
 use crate::registry::auth::helper::HelperRequest;
+use crate::registry::files::FileError;
 use crate::text::shown;
 
 /// Where an auth file is, and how it is written.
@@ -21,6 +22,12 @@ use crate::text::shown;
 pub(crate) struct AuthFile {
     pub(crate) path: PathBuf,
     pub(crate) form: AuthFileFormat,
+}
+
+impl AuthFile {
+    pub(crate) fn unusable(&self, reason: String) -> FileError {
+        FileError::new(format_args!("auth file {}", self.path.display()), reason)
+    }
 }
 
 /// The format of an auth file.
@@ -41,7 +48,8 @@ pub(crate) fn host(reference: &ImageReference) -> &str {
 }
 
 /// The content of an auth file.
-#[derive(Default)]
+#[derive(Debug, Default)]
+#[debug("{:?}", by_key.keys())]
 pub(crate) struct AuthEntries {
     by_key: BTreeMap<String, StoredAuth>,
     /// The helpers for single hosts (`credHelpers`).
@@ -64,15 +72,9 @@ enum StoredAuth {
 /// The name of a helper, or what is wrong with it.
 pub(crate) type Helper = Result<String, String>;
 
-impl fmt::Debug for AuthEntries {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_set().entries(self.by_key.keys()).finish()
-    }
-}
-
 impl AuthEntries {
-    /// Parses the text of an auth file.
-    pub(crate) fn parse(text: &str, form: AuthFileFormat) -> Result<Self, AuthFileFault> {
+    /// Parses the text of an auth file. Fails with the position of what is wrong.
+    pub(crate) fn parse(text: &str, form: AuthFileFormat) -> Result<Self, String> {
         // Tools in Go write `null` for an empty value.
         #[derive(Default, Deserialize)]
         #[serde(rename_all = "camelCase")]
@@ -86,8 +88,10 @@ impl AuthEntries {
             AuthFileFormat::Legacy => serde_json::from_str(text)
                 .map(|auths| AuthFileBody { auths: Some(auths), ..AuthFileBody::default() }),
         };
-        let file: AuthFileBody =
-            file.map_err(|error| AuthFileFault::NotJson { line: error.line(), column: error.column() })?;
+        let file: AuthFileBody = file.map_err(|error| {
+            let expected = r#"not a dockerconfigjson; {"auths": {"quay.io": {"auth": "…"}}} is expected"#;
+            format!("line {}, column {}: {expected}", error.line(), error.column())
+        })?;
         let mut entries = Self::default();
         for (written, entry) in file.auths.into_iter().flatten() {
             let key = normalized(&written);
@@ -179,50 +183,6 @@ fn normalized(key: &str) -> String {
         Some(("index.docker.io", rest)) => format!("docker.io/{rest}"),
         _ => key.to_owned(),
     }
-}
-
-/// An auth file that cannot be used.
-#[derive(Debug, thiserror::Error)]
-#[error("auth file {}: {fault}", path.display())]
-pub struct AuthFileError {
-    path: PathBuf,
-    fault: AuthFileFault,
-}
-
-impl AuthFileError {
-    pub(crate) fn new(path: &Path, fault: AuthFileFault) -> Self {
-        Self { path: path.to_owned(), fault }
-    }
-
-    pub(crate) fn is_missing(&self) -> bool {
-        let AuthFileFault::Unreadable(error) = &self.fault else { return false };
-        matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory)
-    }
-}
-
-pub(crate) fn read(path: &Path) -> Result<String, AuthFileError> {
-    std::fs::read_to_string(path).map_err(|error| AuthFileError::new(path, AuthFileFault::Unreadable(error)))
-}
-
-/// What is wrong with an auth file.
-#[derive(Debug, thiserror::Error)]
-pub enum AuthFileFault {
-    /// It cannot be read.
-    #[error("{}", crate::errors::words(.0))]
-    Unreadable(std::io::Error),
-    /// It is not JSON of the right structure.
-    #[error(
-        "line {line}, column {column}: not a dockerconfigjson; {{\"auths\": {{\"quay.io\": {{\"auth\": \"…\"}}}}}} is expected"
-    )]
-    NotJson {
-        /// The line, counted from one.
-        line: usize,
-        /// The column, counted from one.
-        column: usize,
-    },
-    /// The Secret has no text under the expected key.
-    #[error("{0}")]
-    NoText(&'static str),
 }
 
 #[cfg(test)]

@@ -1,15 +1,16 @@
 //! A credential for a registry. Its secret is not in `Debug` output.
 
-use std::fmt;
 use std::sync::LazyLock;
 
 use aws_lc_rs::hmac;
 use aws_lc_rs::rand::SystemRandom;
+use derive_more::Debug;
 
 use crate::registry::http::authorization::Authorization;
 
 /// The credential for one registry or repository.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[debug("Credential({key:?})")]
 pub(crate) struct Credential {
     /// The key of the entry, or the host for which a helper has it.
     pub(crate) key: String,
@@ -65,25 +66,14 @@ impl Credential {
 
 /// The HMAC-SHA256 of a credential under a key that only this process has, so that nobody can try passwords
 /// against one from a core dump or a log.
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[debug("Fingerprint(…)")]
 pub(crate) struct Fingerprint([u8; 32]);
-
-impl fmt::Debug for Fingerprint {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("Fingerprint(…)")
-    }
-}
 
 #[expect(clippy::expect_used, reason = "without randomness from the system there is no TLS either")]
 static FINGERPRINT_KEY: LazyLock<hmac::Key> = LazyLock::new(|| {
     hmac::Key::generate(hmac::HMAC_SHA256, &SystemRandom::new()).expect("the system provides randomness")
 });
-
-impl fmt::Debug for Credential {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_struct("Credential").field("key", &self.key).finish_non_exhaustive()
-    }
-}
 
 #[cfg(test)]
 mod tests {

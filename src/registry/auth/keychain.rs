@@ -3,30 +3,35 @@
 //! Owns the order in which files and helpers are searched. [`crate::registry::auth::auth_file`] parses a file
 //! into [`crate::registry::auth::credential`] values.
 
+use std::ffi::OsString;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use crate::errors;
 use crate::model::image_reference::ImageReference;
-use crate::registry::auth::auth_file::{AuthEntries, AuthFile, AuthFileFormat, Helper, host, read};
-pub use crate::registry::auth::auth_file::{AuthFileError, AuthFileFault};
+use crate::registry::auth::auth_file::{AuthEntries, AuthFile, AuthFileFormat, Helper, host};
 use crate::registry::auth::credential::Credential;
 use crate::registry::auth::helper::{HelperRequest, Helpers};
+use crate::registry::files::FileError;
 use crate::reload::{Reloadable, Reloaded};
-use std::ffi::OsString;
-use std::path::{Path, PathBuf};
 
 /// The credentials in use; they can be replaced while requests are under way.
 #[derive(Debug)]
 pub struct Keychain {
     source: CredentialSource,
+    files: Vec<AuthFile>,
     /// File by file, in the order in which they are searched.
-    files: Reloadable<Vec<AuthEntries>>,
+    entries: Reloadable<Vec<AuthEntries>>,
     helpers: Helpers,
 }
 
 /// Where credentials come from.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum CredentialSource {
-    File(AuthFile),
+    /// A file that the user named for nodes as well.
+    Named,
     /// The files that Podman and Docker read, as far as they exist.
-    Usual(Vec<AuthFile>),
+    Usual,
     /// The global pull secret, which [`Keychain::replace`] brings.
     Cluster,
 }
@@ -34,18 +39,19 @@ enum CredentialSource {
 impl Keychain {
     /// No credentials: every request is anonymous.
     pub fn none() -> Self {
-        Self::from_source(CredentialSource::Usual(Vec::new()))
+        Self::without_files(CredentialSource::Usual)
     }
 
     /// The credentials of a cluster: none until the first [`Keychain::replace`].
     pub fn of_cluster() -> Self {
-        Self::from_source(CredentialSource::Cluster)
+        Self::without_files(CredentialSource::Cluster)
     }
 
     /// Reads an auth file. Fails when the file cannot be read. An entry that cannot be used is logged, and is an
     /// error for each request that needs it.
-    pub fn from_file(path: &Path) -> Result<Self, AuthFileError> {
-        Self::reading(CredentialSource::File(AuthFile { path: path.to_owned(), form: AuthFileFormat::Usual }))
+    pub fn from_file(path: &Path) -> Result<Self, FileError> {
+        let file = AuthFile { path: path.to_owned(), form: AuthFileFormat::Usual };
+        Self::reading(CredentialSource::Named, vec![file])
     }
 
     /// Reads the files that other tools of the user read (`containers-auth.json(5)`): the file that
@@ -56,15 +62,14 @@ impl Keychain {
     pub fn from_usual_files(
         variable: impl Fn(&str) -> Option<OsString>,
         user: Option<u32>,
-    ) -> Result<Self, AuthFileError> {
+    ) -> Result<Self, FileError> {
         let variable = |name: &str| variable(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+        let usual = |path: PathBuf| AuthFile { path, form: AuthFileFormat::Usual };
         if let Some(path) = variable("REGISTRY_AUTH_FILE") {
+            let files = vec![usual(path)];
             // A file that is named must exist.
-            read(&path)?;
-            return Self::reading(CredentialSource::Usual(vec![AuthFile {
-                path,
-                form: AuthFileFormat::Usual,
-            }]));
+            read(CredentialSource::Named, &files)?;
+            return Self::reading(CredentialSource::Usual, files);
         }
         let home = variable("HOME");
         let below_home = |path: &str| home.as_ref().map(|home| home.join(path));
@@ -72,37 +77,38 @@ impl Keychain {
         let of_session = of_session.or_else(|| Some(format!("/run/containers/{}/auth.json", user?).into()));
         let configuration = variable("XDG_CONFIG_HOME").or_else(|| below_home(".config"));
         let docker = variable("DOCKER_CONFIG").or_else(|| below_home(".docker"));
+        let below = |folder: Option<PathBuf>, path: &str| Some(usual(folder?.join(path)));
         let files = [
-            (of_session, AuthFileFormat::Usual),
-            (configuration.map(|folder| folder.join("containers/auth.json")), AuthFileFormat::Usual),
-            (docker.map(|folder| folder.join("config.json")), AuthFileFormat::Usual),
-            (below_home(".dockercfg"), AuthFileFormat::Legacy),
+            of_session.map(usual),
+            below(configuration, "containers/auth.json"),
+            below(docker, "config.json"),
+            below_home(".dockercfg").map(|path| AuthFile { path, form: AuthFileFormat::Legacy }),
         ];
-        let files = files.into_iter().filter_map(|(path, form)| Some(AuthFile { path: path?, form }));
-        Self::reading(CredentialSource::Usual(files.collect()))
+        Self::reading(CredentialSource::Usual, files.into_iter().flatten().collect())
     }
 
     /// Reads the files again. Fails once for content that cannot be used; the previous credentials stay in
     /// use.
-    pub fn reload(&self) -> Result<Reloaded, AuthFileError> {
-        if self.source.files().is_empty() {
+    pub fn reload(&self) -> Result<Reloaded, FileError> {
+        if self.files.is_empty() {
             return Ok(Reloaded::Same);
         }
-        let reloaded = self.files.reload(self.source.read(), |files| parse(files))?;
+        let reloaded = self.entries.reload(read(self.source, &self.files), |texts| parse(texts))?;
         if reloaded == Reloaded::Changed {
             self.helpers.forget();
         }
         Ok(reloaded)
     }
 
-    /// Uses the entries of the global pull secret: of its text, a dockerconfigjson, or why it has none. `None` when it
-    /// does not exist, and then there are no entries. Fails once for a secret
-    /// that cannot be used; the previous entries stay in use. Has no effect on credentials that are not
-    /// those of the cluster.
-    pub fn replace(&self, secret: Option<Result<&str, &'static str>>) -> Result<Reloaded, AuthFileFault> {
-        let CredentialSource::Cluster = &self.source else { return Ok(Reloaded::Same) };
+    /// Uses the entries of the global pull secret: `Ok` has its text, a dockerconfigjson, and `Err` why it has none.
+    /// With `None` it does not exist, and no entries are used. Fails once for a secret that cannot be used; the
+    /// previous entries stay in use. Has no effect on credentials that are not those of the cluster.
+    pub fn replace(&self, secret: Option<Result<&str, &'static str>>) -> Result<Reloaded, String> {
+        if !self.are_of_cluster() {
+            return Ok(Reloaded::Same);
+        }
         let was_there = self.has_pull_secret();
-        let content = secret.transpose().map_err(AuthFileFault::NoText);
+        let content = secret.transpose().map_err(str::to_owned);
         let parse = |text: &Option<&str>| match text {
             Some(text) => {
                 let entries = AuthEntries::parse(text, AuthFileFormat::Usual)?;
@@ -111,33 +117,33 @@ impl Keychain {
             }
             None => Ok(Vec::new()),
         };
-        let reloaded = self.files.reload(content, parse)?;
+        let reloaded = self.entries.reload(content, parse)?;
         Ok(if was_there || self.has_pull_secret() { reloaded } else { Reloaded::Same })
     }
 
     /// Whether these are the credentials of a cluster, which [`Keychain::replace`] replaces.
     pub fn are_of_cluster(&self) -> bool {
-        matches!(self.source, CredentialSource::Cluster)
+        self.source == CredentialSource::Cluster
     }
 
-    fn from_source(source: CredentialSource) -> Self {
-        Self { source, files: Reloadable::new(Vec::new()), helpers: Helpers::new() }
+    fn without_files(source: CredentialSource) -> Self {
+        Self { source, files: Vec::new(), entries: Reloadable::new(Vec::new()), helpers: Helpers::new() }
     }
 
-    fn reading(source: CredentialSource) -> Result<Self, AuthFileError> {
-        let files = Reloadable::from_content(&source.read()?, |files| parse(files))?;
-        Ok(Self { source, files, helpers: Helpers::new() })
+    fn reading(source: CredentialSource, files: Vec<AuthFile>) -> Result<Self, FileError> {
+        let entries = Reloadable::from_content(&read(source, &files)?, |texts| parse(texts))?;
+        Ok(Self { source, files, entries, helpers: Helpers::new() })
     }
 
     fn has_pull_secret(&self) -> bool {
-        !self.files.current().is_empty()
+        !self.entries.current().is_empty()
     }
 
     /// The credential for `reference`, from the first file that has one: that of the helper for the host, of the
     /// entry with the longest matching key, or of the helper for all hosts. Fails with what is wrong with the
     /// helper or the entry.
     pub(crate) async fn find(&self, reference: &ImageReference) -> Result<Option<Credential>, String> {
-        let files = self.files.current();
+        let files = self.entries.current();
         let host = host(reference);
         for entries in files.iter() {
             let ask = async |helper: &Helper| {
@@ -161,45 +167,36 @@ impl Keychain {
     /// Whether nodes have the same credentials: an auth file was given, or the cluster has a global pull
     /// secret. Nodes will then be refused as well.
     pub fn are_those_of_nodes(&self) -> bool {
-        match &self.source {
-            CredentialSource::Usual(_) => false,
-            CredentialSource::File(_) => true,
+        match self.source {
+            CredentialSource::Usual => false,
+            CredentialSource::Named => true,
             CredentialSource::Cluster => self.has_pull_secret(),
         }
     }
 }
 
-impl CredentialSource {
-    fn files(&self) -> &[AuthFile] {
-        match self {
-            Self::Cluster => &[],
-            Self::File(file) => std::slice::from_ref(file),
-            Self::Usual(files) => files,
+/// Reads the files. Of the usual ones those that do not exist are left out.
+fn read(source: CredentialSource, files: &[AuthFile]) -> Result<Vec<(AuthFile, String)>, FileError> {
+    let read = |file: &AuthFile| match std::fs::read_to_string(&file.path) {
+        Ok(text) => Some(Ok((file.clone(), text))),
+        Err(error)
+            if source == CredentialSource::Usual
+                && matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) =>
+        {
+            None
         }
-    }
-
-    /// Reads the files. Of the usual ones those that do not exist are left out.
-    fn read(&self) -> Result<Vec<(AuthFile, String)>, AuthFileError> {
-        let mut texts = Vec::new();
-        for file in self.files() {
-            match read(&file.path) {
-                Ok(text) => texts.push((file.clone(), text)),
-                Err(error) if matches!(self, Self::Usual(_)) && error.is_missing() => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(texts)
-    }
+        Err(error) => Some(Err(file.unusable(errors::words(&error)))),
+    };
+    files.iter().filter_map(read).collect()
 }
 
-fn parse(files: &[(AuthFile, String)]) -> Result<Vec<AuthEntries>, AuthFileError> {
+fn parse(texts: &[(AuthFile, String)]) -> Result<Vec<AuthEntries>, FileError> {
     let parse = |(file, text): &(AuthFile, String)| {
-        let entries =
-            AuthEntries::parse(text, file.form).map_err(|fault| AuthFileError::new(&file.path, fault))?;
+        let entries = AuthEntries::parse(text, file.form).map_err(|reason| file.unusable(reason))?;
         log_faults(&format!("auth file {}", file.path.display()), &entries);
         Ok(entries)
     };
-    files.iter().map(parse).collect()
+    texts.iter().map(parse).collect()
 }
 
 /// Logs each broken entry. A command without a log still reports it with the answer that needs the entry.

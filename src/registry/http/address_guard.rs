@@ -24,8 +24,7 @@ pub(crate) async fn resolves_to_forbidden(url: &Url) -> bool {
 
 /// Whether the host of `url` is this machine, by address or by the name `localhost`.
 pub(crate) fn is_loopback(url: &Url) -> bool {
-    url.host_str() == Some("localhost")
-        || literal_address(url).is_some_and(|address| address.to_canonical().is_loopback())
+    url.host_str() == Some("localhost") || literal_address(url).is_some_and(|address| address.is_loopback())
 }
 
 /// `host` or `host:port` of a URL.
@@ -63,7 +62,13 @@ fn allowed(found: Vec<SocketAddr>) -> Result<Vec<SocketAddr>, ForbiddenName> {
 }
 
 fn literal_address(url: &Url) -> Option<IpAddr> {
-    url.host_str()?.trim_start_matches('[').trim_end_matches(']').parse().ok()
+    address(url.host_str()?)
+}
+
+/// The address that `host` is, without the notation for IPv4 in IPv6.
+pub(crate) fn address(host: &str) -> Option<IpAddr> {
+    let bare = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host);
+    bare.parse().ok().map(|address: IpAddr| address.to_canonical())
 }
 
 /// Link-local addresses are those of the metadata services of clouds, unspecified ones are this machine.

@@ -1,13 +1,14 @@
 //! The value of the `Authorization` header of a request.
 
-use std::fmt;
 use std::time::{Duration, Instant};
 
 use base64::prelude::{BASE64_STANDARD, Engine};
+use derive_more::Debug;
 use reqwest::header::HeaderValue;
 
 /// A value of the `Authorization` header, with the time until which it can be used. `Debug` does not show it.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
+#[debug("Authorization(…)")]
 pub(crate) struct Authorization {
     value: HeaderValue,
     until: Instant,
@@ -44,12 +45,6 @@ impl Authorization {
 impl PartialEq for Authorization {
     fn eq(&self, other: &Self) -> bool {
         self.value == other.value
-    }
-}
-
-impl fmt::Debug for Authorization {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("Authorization(…)")
     }
 }
 

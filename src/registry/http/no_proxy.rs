@@ -10,6 +10,8 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use reqwest::Url;
 
+use crate::registry::http::address_guard::address;
+
 /// The entries of `NO_PROXY` or of `status.noProxy`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct NoProxy(Vec<NoProxyEntry>);
@@ -80,11 +82,6 @@ impl MatchedHosts {
                 .is_some_and(|rest| rest.is_empty() || rest.ends_with('.') || name.starts_with('.')),
         }
     }
-}
-
-fn address(host: &str) -> Option<IpAddr> {
-    let bare = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host);
-    bare.parse().ok().map(|address: IpAddr| address.to_canonical())
 }
 
 #[cfg(test)]

@@ -2,9 +2,8 @@
 //!
 //! Owns the settings; [`NoProxy`] has the exceptions. A password in the URL of a proxy is not in `Debug` output.
 
-use std::fmt;
-
 use arc_swap::ArcSwap;
+use derive_more::Debug;
 use hyper_util::client::proxy::matcher::Matcher;
 use reqwest::Url;
 use reqwest::header::HeaderValue;
@@ -13,6 +12,8 @@ use crate::registry::http::no_proxy::NoProxy;
 use crate::reload::Reloaded;
 
 /// The proxies in use; they can be replaced while requests are under way.
+#[derive(Debug)]
+#[debug("Proxies(…)")]
 pub struct Proxies(ArcSwap<CurrentProxies>);
 
 struct CurrentProxies {
@@ -22,7 +23,8 @@ struct CurrentProxies {
 }
 
 /// Proxies, from environment variables or a cluster. An empty string stands for none.
-#[derive(Clone, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[debug("ProxySettings({no_proxy:?})")]
 pub struct ProxySettings {
     /// The proxy for `http` (`HTTP_PROXY`, `status.httpProxy` of a cluster's Proxy).
     pub http: String,
@@ -33,29 +35,12 @@ pub struct ProxySettings {
 }
 
 /// A proxy.
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[debug("Proxy({address})")]
 pub struct Proxy {
     /// Its address, without credentials.
     address: String,
     authorization: Option<HeaderValue>,
-}
-
-impl fmt::Debug for Proxies {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("Proxies(…)")
-    }
-}
-
-impl fmt::Debug for ProxySettings {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_struct("ProxySettings").field("no_proxy", &self.no_proxy).finish_non_exhaustive()
-    }
-}
-
-impl fmt::Debug for Proxy {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "Proxy({})", self.address)
-    }
 }
 
 impl ProxySettings {

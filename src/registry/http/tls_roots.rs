@@ -3,11 +3,11 @@
 //! Owns the folder layout of `containers-certs.d(5)`. An error names the file.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use derive_more::Debug;
 use rustls::RootCertStore;
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 
@@ -44,7 +44,8 @@ pub struct HostTrust {
 }
 
 /// A client certificate and its key.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
+#[debug("Identity(…)")]
 pub struct Identity(pub(crate) Arc<SingleCertAndKey>);
 
 impl PartialEq for Identity {
@@ -54,12 +55,6 @@ impl PartialEq for Identity {
 }
 
 impl Eq for Identity {}
-
-impl fmt::Debug for Identity {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("Identity(…)")
-    }
-}
 
 impl CertDirs {
     /// Only the CA certificates of the system, and those of [`Self::replace`].

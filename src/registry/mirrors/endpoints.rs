@@ -4,14 +4,50 @@
 //! A mirror that does not have the image, refuses or fails passes the request on to the next endpoint. When
 //! no endpoint has an answer, the result names each of them with its reason.
 
+use std::sync::Arc;
+
 use tokio::time::{Instant, timeout_at};
 
 use crate::model::facts::{Attempt, Cause, Fact};
 use crate::model::pull_spec::PullSpec;
+use crate::registry::RegistryClient;
 use crate::registry::auth::credential::Credential;
 use crate::registry::auth::keychain::Keychain;
 use crate::registry::http::Trust;
 use crate::registry::mirrors::route::{Endpoint, Role, Route};
+use crate::registry::repository_client::RepositoryClient;
+use crate::registry::waiting::Pauses;
+
+impl RegistryClient {
+    /// The answer of the first endpoint that has one to `ask`, which gets the time by which it must answer.
+    pub(crate) async fn ask<T, F: Future<Output = Fact<T>>>(
+        self: &Arc<Self>,
+        reference: &PullSpec,
+        deadline: Instant,
+        ask: impl Fn(RepositoryClient, Instant) -> F,
+    ) -> Fact<T> {
+        let mut pauses = Pauses::until(deadline);
+        loop {
+            let mut endpoints = self.endpoints(reference, deadline);
+            let answer = loop {
+                let Some((endpoint, by)) = endpoints.next().await else { break endpoints.end() };
+                let repository = RepositoryClient { client: Arc::clone(self), endpoint };
+                if let Some(known) = endpoints.note(ask(repository, by).await) {
+                    return Fact::Known(known);
+                }
+            };
+            if !pauses.wait(answer.cause()).await {
+                return answer;
+            }
+        }
+    }
+
+    /// The endpoints of `reference`, for an answer by `deadline`.
+    pub(crate) fn endpoints(&self, reference: &PullSpec, deadline: Instant) -> Endpoints<'_> {
+        let route = self.registries.current().route(reference);
+        Endpoints::new(&self.credentials, route, reference, deadline)
+    }
+}
 
 /// An endpoint with the credential for it.
 #[derive(Clone, Debug)]

@@ -142,7 +142,6 @@ fn merge(sets: &[MirrorSet]) -> Vec<MirrorSet> {
 /// is before it here, unless the sets contradict each other. The source is last, and is in the list only if a set
 /// has it before a mirror.
 fn in_order(source: &str, sets: &[&MirrorSet]) -> Vec<String> {
-    let mut after: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
     let mut before: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
     for set in sets {
         let mut order: Vec<&str> = set.mirrors.iter().map(String::as_str).collect();
@@ -150,26 +149,19 @@ fn in_order(source: &str, sets: &[&MirrorSet]) -> Vec<String> {
             order.push(source);
         }
         for pair in order.windows(2) {
-            for place in pair {
-                after.entry(place).or_default();
-                before.entry(place).or_default();
-            }
-            after.entry(pair[0]).or_default().insert(pair[1]);
+            before.entry(pair[0]).or_default();
             before.entry(pair[1]).or_default().insert(pair[0]);
         }
     }
     let mut ready: VecDeque<&str> =
         before.iter().filter(|(_, earlier)| earlier.is_empty()).map(|(place, _)| *place).collect();
-    let mut unused = before.keys().copied().collect::<BTreeSet<_>>();
     let mut sorted: Vec<&str> = Vec::new();
     // A circle of sets is broken at the first name.
-    while let Some(place) = ready.pop_front().or_else(|| unused.first().copied()) {
-        unused.remove(place);
+    while let Some(place) = ready.pop_front().or_else(|| before.keys().next().copied()) {
+        before.remove(place);
         sorted.push(place);
-        for later in &after[place] {
-            let earlier = before.entry(later).or_default();
-            earlier.remove(place);
-            if earlier.is_empty() && unused.contains(later) && !ready.contains(later) {
+        for (later, earlier) in &mut before {
+            if earlier.remove(place) && earlier.is_empty() {
                 ready.push_back(later);
             }
         }

@@ -68,9 +68,7 @@ fn read(file: &Path) -> Result<Vec<TextFile>, FileError> {
 fn parse(files: &[TextFile]) -> Result<RegistryTable, FileError> {
     let mut registries = RegistryTable::default();
     for TextFile { path, text } in files {
-        let (read, ignored) = RegistriesToml { text }.registries().map_err(|error| {
-            FileError::new(format_args!("{}:{}", path.display(), error.line), error.message)
-        })?;
+        let (read, ignored) = RegistriesToml { path, text }.registries()?;
         for key in ignored {
             tracing::warn!(file = %path.display(), line = key.line, key = key.name, "unknown key ignored, as nodes do");
         }

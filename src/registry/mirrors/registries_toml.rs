@@ -5,6 +5,7 @@
 //! has the path of an ignored key and not its line.
 
 use std::ops::Range;
+use std::path::Path;
 
 use serde::Deserialize;
 use serde::de::IgnoredAny;
@@ -12,12 +13,14 @@ use toml::de::DeTable;
 use toml::{Deserializer, Spanned};
 
 use crate::model::image_reference::ImageReference;
+use crate::registry::files::FileError;
 use crate::registry::http::Trust;
 use crate::registry::mirrors::route::{Mirror, PullAccess, PullFromMirror, RegistryEntry, RegistryTable};
 use crate::text::shown;
 
-/// The text of one file.
+/// One file.
 pub(crate) struct RegistriesToml<'a> {
+    pub(crate) path: &'a Path,
     pub(crate) text: &'a str,
 }
 
@@ -26,14 +29,6 @@ pub(crate) struct RegistriesToml<'a> {
 pub(crate) struct IgnoredKey {
     pub(crate) line: usize,
     pub(crate) name: String,
-}
-
-/// What is wrong with the text of a file, and in which line.
-#[derive(Debug, thiserror::Error)]
-#[error("{line}: {message}")]
-pub(crate) struct RegistriesTomlError {
-    pub(crate) line: usize,
-    pub(crate) message: String,
 }
 
 #[derive(Default, Deserialize)]
@@ -65,7 +60,7 @@ struct MirrorTable {
 
 impl RegistriesToml<'_> {
     /// The registries, and the keys that nodes ignore.
-    pub(crate) fn registries(&self) -> Result<(RegistryTable, Vec<IgnoredKey>), RegistriesTomlError> {
+    pub(crate) fn registries(&self) -> Result<(RegistryTable, Vec<IgnoredKey>), FileError> {
         let error = |error: toml::de::Error| {
             let message = error.to_string().trim_end().replace('\n', " ");
             self.error(&error.span().unwrap_or_default(), shown(&message))
@@ -105,7 +100,7 @@ impl RegistriesToml<'_> {
         ignored
     }
 
-    fn entry(&self, body: Spanned<RegistryBody>) -> Result<Spanned<RegistryEntry>, RegistriesTomlError> {
+    fn entry(&self, body: Spanned<RegistryBody>) -> Result<Spanned<RegistryEntry>, FileError> {
         let span = body.span();
         let error = |message: String| Err(self.error(&span, message));
         let body = body.into_inner();
@@ -142,11 +137,7 @@ impl RegistriesToml<'_> {
         Ok(Spanned::new(span, entry))
     }
 
-    fn mirror(
-        &self,
-        body: Spanned<MirrorTable>,
-        by_digest_only: bool,
-    ) -> Result<Mirror, RegistriesTomlError> {
+    fn mirror(&self, body: Spanned<MirrorTable>, by_digest_only: bool) -> Result<Mirror, FileError> {
         let span = body.span();
         let body = body.into_inner();
         let Some(location) = self.place("location", body.location)? else {
@@ -174,7 +165,7 @@ impl RegistriesToml<'_> {
     }
 
     /// Nodes refuse a file in which one place is both secure and insecure, or blocked and allowed.
-    fn check_conflicts(&self, entries: &[Spanned<RegistryEntry>]) -> Result<(), RegistriesTomlError> {
+    fn check_conflicts(&self, entries: &[Spanned<RegistryEntry>]) -> Result<(), FileError> {
         let place = |entry: &RegistryEntry| entry.location.clone().unwrap_or_else(|| entry.prefix.clone());
         for (index, spanned) in entries.iter().enumerate() {
             let entry = spanned.get_ref();
@@ -194,7 +185,7 @@ impl RegistriesToml<'_> {
     }
 
     /// A host with what follows it. `None` when it is empty.
-    fn place(&self, key: &str, text: Option<Spanned<String>>) -> Result<Option<String>, RegistriesTomlError> {
+    fn place(&self, key: &str, text: Option<Spanned<String>>) -> Result<Option<String>, FileError> {
         let Some(text) = text else { return Ok(None) };
         let (span, text) = (text.span(), text.into_inner());
         let place = text.trim_end_matches('/');
@@ -213,8 +204,8 @@ impl RegistriesToml<'_> {
         Ok(Some(place.to_owned()))
     }
 
-    fn error(&self, span: &Range<usize>, message: impl Into<String>) -> RegistriesTomlError {
-        RegistriesTomlError { line: self.line(span), message: message.into() }
+    fn error(&self, span: &Range<usize>, message: impl Into<String>) -> FileError {
+        FileError::new(format_args!("{}:{}", self.path.display(), self.line(span)), message.into())
     }
 
     fn line(&self, span: &Range<usize>) -> usize {
@@ -253,7 +244,8 @@ mod tests {
     use super::*;
 
     fn registries(text: &str) -> Result<(RegistryTable, Vec<IgnoredKey>), String> {
-        RegistriesToml { text }.registries().map_err(|error| error.to_string())
+        let file = RegistriesToml { path: Path::new("conf"), text };
+        file.registries().map_err(|error| error.to_string().replacen("conf:", "", 1))
     }
 
     #[test]

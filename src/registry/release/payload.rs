@@ -47,7 +47,7 @@ impl RepositoryClient {
             let _permit = repository.client.payload_turns.acquire().await;
             in_time(LONGEST_READ, &repository.endpoint.reference, repository.read_payload()).await
         };
-        pinned.look_up(&pinned.client.payloads, Freshness::Cached, fetch).await.required()
+        pinned.client.payloads.look_up(&pinned, Freshness::Cached, fetch).await.required()
     }
 
     async fn read_payload(&self) -> Result<Payload, RequestFailure> {
