@@ -83,7 +83,29 @@ impl<T: ObjectSummary> Reflector for Store<T> {
     }
 
     fn follow<'a>(&'a self, client: &'a ApiClient, config: WatchConfig) -> BoxFuture<'a, ()> {
-        Box::pin(follow(self, client, config))
+        Box::pin(async move {
+            let mut pause = config.first_pause;
+            loop {
+                match list(client, self.resource, || Instant::now() + config.request_timeout).await {
+                    Ok(listing) => {
+                        let begun = Instant::now();
+                        match watch(self, client, listing, config).await {
+                            // Nothing is wrong: the next list tells what is served, and from where to watch.
+                            ApiError::Gone | ApiError::NotServed => {}
+                            failure => self.fail(failure, config.stale_after),
+                        }
+                        if begun.elapsed() > pause * 2 {
+                            pause = config.first_pause;
+                        }
+                    }
+                    Err(ApiError::NotServed) => self.replace(Fact::Absent),
+                    Err(failure) => self.fail(failure, config.stale_after),
+                }
+                #[expect(clippy::disallowed_methods, reason = "no event tells that the API server is back")]
+                sleep(jittered(pause)).await;
+                pause = (pause * 2).min(config.longest_pause);
+            }
+        })
     }
 
     fn is_settled(&self) -> bool {
@@ -93,30 +115,6 @@ impl<T: ObjectSummary> Reflector for Store<T> {
 
     fn unknown(&self) -> Option<Cause> {
         self.locked().fact.cause().cloned()
-    }
-}
-
-async fn follow<T: ObjectSummary>(store: &Store<T>, client: &ApiClient, config: WatchConfig) {
-    let mut pause = config.first_pause;
-    loop {
-        match list(client, store.resource, || Instant::now() + config.request_timeout).await {
-            Ok(listing) => {
-                let begun = Instant::now();
-                match watch(store, client, listing, config).await {
-                    // Nothing is wrong: the next list tells what is served, and from where to watch.
-                    ApiError::Gone | ApiError::NotServed => {}
-                    failure => store.fail(failure, config.stale_after),
-                }
-                if begun.elapsed() > pause * 2 {
-                    pause = config.first_pause;
-                }
-            }
-            Err(ApiError::NotServed) => store.replace(Fact::Absent),
-            Err(failure) => store.fail(failure, config.stale_after),
-        }
-        #[expect(clippy::disallowed_methods, reason = "no event tells that the API server is back")]
-        sleep(jittered(pause)).await;
-        pause = (pause * 2).min(config.longest_pause);
     }
 }
 
