@@ -153,8 +153,10 @@ async fn list_version<T: ObjectSummary>(
     };
     let mut listing = Listing { path, objects: ObjectMap::default(), resource_version: String::new() };
     let objects = Arc::make_mut(&mut listing.objects);
+    // One for all pages: a page may have megabytes, and memory that is freed returns to the system only after a while.
+    let mut text = Vec::new();
     loop {
-        let page = client.list::<T::Object>(&listing.path, &parameters, deadline()).await?;
+        let page = client.list::<T::Object>(&listing.path, &parameters, &mut text, deadline()).await?;
         for object in page.items {
             let name = object.as_ref().name.clone();
             objects.extend(T::of(object).map(|summary| (name, summary)));
