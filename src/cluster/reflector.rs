@@ -5,6 +5,7 @@
 //! store would stay unknown until an object changes, and a request that is never answered would block the
 //! store for good.
 
+use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::pin::pin;
 use std::sync::Arc;
@@ -131,40 +132,32 @@ async fn list<T: ObjectSummary>(
     resource: &Resource,
     deadline: impl Fn() -> Instant,
 ) -> Result<Listing<T>, ApiError> {
-    for path in resource.paths() {
-        match list_version(client, resource, path, &deadline).await {
-            Err(ApiError::NotServed) => {}
-            outcome => return outcome,
-        }
-    }
-    Err(ApiError::NotServed)
-}
-
-async fn list_version<T: ObjectSummary>(
-    client: &ApiClient,
-    resource: &Resource,
-    path: String,
-    deadline: &impl Fn() -> Instant,
-) -> Result<Listing<T>, ApiError> {
+    let mut paths = resource.paths();
+    let mut path = paths.next().unwrap_or_default();
     let mut parameters = ListParams {
         limit: Some(resource.page_size),
         field_selector: resource.field_selector(),
         ..ListParams::default()
     };
-    let mut listing = Listing { path, objects: ObjectMap::default(), resource_version: String::new() };
-    let objects = Arc::make_mut(&mut listing.objects);
+    let mut objects = BTreeMap::new();
     // One for all pages: a page may have megabytes, and memory that is freed returns to the system only after a while.
     let mut text = Vec::new();
     loop {
-        let page = client.list::<T::Object>(&listing.path, &parameters, &mut text, deadline()).await?;
+        let page = match client.list::<T::Object>(&path, &parameters, &mut text, deadline()).await {
+            Err(ApiError::NotServed) if parameters.continue_token.is_none() => {
+                path = paths.next().ok_or(ApiError::NotServed)?;
+                continue;
+            }
+            page => page?,
+        };
         for object in page.items {
             let name = object.as_ref().name.clone();
             objects.extend(T::of(object).map(|summary| (name, summary)));
         }
         parameters.continue_token = page.metadata.continue_.filter(|token| !token.is_empty());
         if parameters.continue_token.is_none() {
-            listing.resource_version = page.metadata.resource_version.unwrap_or_default();
-            return Ok(listing);
+            let resource_version = page.metadata.resource_version.unwrap_or_default();
+            return Ok(Listing { path, objects: Arc::new(objects), resource_version });
         }
     }
 }
