@@ -153,7 +153,7 @@ fn routes(state: &Arc<ServerState>) -> Router {
             let answer = move |State(state): State<Arc<ServerState>>, request| async move {
                 review::answer(&state, endpoint, request).await
             };
-            routes = routes.route(endpoint.path(), post(answer));
+            routes = routes.route(&format!("/{}", endpoint.name()), post(answer));
         }
     }
     routes

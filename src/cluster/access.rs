@@ -4,7 +4,6 @@
 //! Messages never quote a kubeconfig, which holds credentials.
 
 use std::ffi::OsString;
-use std::fmt;
 use std::path::{Path, PathBuf};
 
 use axum::http::Uri;
@@ -51,20 +50,27 @@ impl ClusterEnvironment {
             account: PathBuf::from(ACCOUNT),
         }
     }
+
+    fn kubeconfigs(&self) -> Vec<PathBuf> {
+        let mut files: Vec<_> = self.kubeconfig.iter().flat_map(std::env::split_paths).collect();
+        files.retain(|path| !path.as_os_str().is_empty());
+        // Like kubectl, ignores missing files as long as one exists.
+        if files.iter().any(|path| path.exists()) {
+            files.retain(|path| path.exists());
+        }
+        let usual = self.home.as_ref().map(|home| home.join(".kube/config"));
+        files.extend(usual.filter(|path| files.is_empty() && path.exists()));
+        files
+    }
 }
 
 /// Address and credentials of an API server.
-#[derive(Clone)]
+#[derive(Clone, derive_more::Debug)]
+#[debug("ClusterAccess({origin})")]
 pub struct ClusterAccess {
     pub(crate) config: Config,
     /// Where they were found, such as `kubeconfig /root/.kube/config`, or the service account of the pod.
     pub(crate) origin: String,
-}
-
-impl fmt::Debug for ClusterAccess {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "ClusterAccess({})", self.origin)
-    }
 }
 
 impl ClusterAccess {
@@ -74,29 +80,14 @@ impl ClusterAccess {
         choice: &ClusterChoice,
         environment: &ClusterEnvironment,
     ) -> Result<Option<Self>, AccessError> {
-        if let Some(path) = &choice.kubeconfig {
-            return Self::from_files(std::slice::from_ref(path), choice.context.as_deref()).map(Some);
-        }
-        let listed: Vec<PathBuf> = environment
-            .kubeconfig
-            .iter()
-            .flat_map(std::env::split_paths)
-            .filter(|path| !path.as_os_str().is_empty())
-            .collect();
-        if !listed.is_empty() {
-            // Like kubectl, ignores missing files as long as one exists.
-            let existing: Vec<_> = listed.iter().filter(|path| path.exists()).cloned().collect();
-            let files = if existing.is_empty() { listed } else { existing };
-            return Self::from_files(&files, choice.context.as_deref()).map(Some);
-        }
-        let usual = environment.home.as_ref().map(|home| home.join(".kube/config"));
-        match (usual.filter(|path| path.exists()), &choice.context) {
-            (Some(path), context) => Self::from_files(&[path], context.as_deref()).map(Some),
-            (None, Some(context)) => Err(AccessError(format!(
+        let files = choice.kubeconfig.clone().map_or_else(|| environment.kubeconfigs(), |path| vec![path]);
+        match (files.as_slice(), &choice.context) {
+            ([], None) => Self::of_pod(environment),
+            ([], Some(context)) => Err(AccessError(format!(
                 "--context `{}`: there is no kubeconfig; name one with --kubeconfig",
                 shown(context)
             ))),
-            (None, None) => Self::of_pod(environment),
+            (files, context) => Self::from_files(files, context.as_deref()).map(Some),
         }
     }
 

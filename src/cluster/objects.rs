@@ -5,7 +5,7 @@
 //! in Go send for empty lists and maps, and so it is an `Option` even where there is always a value.
 
 use std::collections::BTreeMap;
-use std::fmt::{self, Debug};
+use std::fmt::Debug;
 
 use base64::prelude::{BASE64_STANDARD, Engine};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, OwnerReference};
@@ -292,14 +292,9 @@ impl ObjectSummary for Profile {
 }
 
 /// The text of the global pull secret, or what is wrong with the secret. `Debug` does not show the text.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, derive_more::Debug, PartialEq, Eq)]
+#[debug("PullSecretText")]
 pub(crate) struct PullSecretText(pub(crate) Result<String, &'static str>);
-
-impl Debug for PullSecretText {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("PullSecretText")
-    }
-}
 
 impl ObjectSummary for PullSecretText {
     type Object = WithData;

@@ -5,6 +5,7 @@
 //! store would stay unknown until an object changes, and a request that is never answered would block the
 //! store for good.
 
+use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::pin::pin;
 use std::sync::Arc;
@@ -83,7 +84,29 @@ impl<T: ObjectSummary> Reflector for Store<T> {
     }
 
     fn follow<'a>(&'a self, client: &'a ApiClient, config: WatchConfig) -> BoxFuture<'a, ()> {
-        Box::pin(follow(self, client, config))
+        Box::pin(async move {
+            let mut pause = config.first_pause;
+            loop {
+                match list(client, self.resource, || Instant::now() + config.request_timeout).await {
+                    Ok(listing) => {
+                        let begun = Instant::now();
+                        match watch(self, client, listing, config).await {
+                            // Nothing is wrong: the next list tells what is served, and from where to watch.
+                            ApiError::Gone | ApiError::NotServed => {}
+                            failure => self.fail(failure, config.stale_after),
+                        }
+                        if begun.elapsed() > pause * 2 {
+                            pause = config.first_pause;
+                        }
+                    }
+                    Err(ApiError::NotServed) => self.replace(Fact::Absent),
+                    Err(failure) => self.fail(failure, config.stale_after),
+                }
+                #[expect(clippy::disallowed_methods, reason = "no event tells that the API server is back")]
+                sleep(jittered(pause)).await;
+                pause = (pause * 2).min(config.longest_pause);
+            }
+        })
     }
 
     fn is_settled(&self) -> bool {
@@ -93,30 +116,6 @@ impl<T: ObjectSummary> Reflector for Store<T> {
 
     fn unknown(&self) -> Option<Cause> {
         self.locked().fact.cause().cloned()
-    }
-}
-
-async fn follow<T: ObjectSummary>(store: &Store<T>, client: &ApiClient, config: WatchConfig) {
-    let mut pause = config.first_pause;
-    loop {
-        match list(client, store.resource, || Instant::now() + config.request_timeout).await {
-            Ok(listing) => {
-                let begun = Instant::now();
-                match watch(store, client, listing, config).await {
-                    // Nothing is wrong: the next list tells what is served, and from where to watch.
-                    ApiError::Gone | ApiError::NotServed => {}
-                    failure => store.fail(failure, config.stale_after),
-                }
-                if begun.elapsed() > pause * 2 {
-                    pause = config.first_pause;
-                }
-            }
-            Err(ApiError::NotServed) => store.replace(Fact::Absent),
-            Err(failure) => store.fail(failure, config.stale_after),
-        }
-        #[expect(clippy::disallowed_methods, reason = "no event tells that the API server is back")]
-        sleep(jittered(pause)).await;
-        pause = (pause * 2).min(config.longest_pause);
     }
 }
 
@@ -133,38 +132,32 @@ async fn list<T: ObjectSummary>(
     resource: &Resource,
     deadline: impl Fn() -> Instant,
 ) -> Result<Listing<T>, ApiError> {
-    for path in resource.paths() {
-        match list_version(client, resource, path, &deadline).await {
-            Err(ApiError::NotServed) => {}
-            outcome => return outcome,
-        }
-    }
-    Err(ApiError::NotServed)
-}
-
-async fn list_version<T: ObjectSummary>(
-    client: &ApiClient,
-    resource: &Resource,
-    path: String,
-    deadline: &impl Fn() -> Instant,
-) -> Result<Listing<T>, ApiError> {
+    let mut paths = resource.paths();
+    let mut path = paths.next().unwrap_or_default();
     let mut parameters = ListParams {
         limit: Some(resource.page_size),
         field_selector: resource.field_selector(),
         ..ListParams::default()
     };
-    let mut listing = Listing { path, objects: ObjectMap::default(), resource_version: String::new() };
-    let objects = Arc::make_mut(&mut listing.objects);
+    let mut objects = BTreeMap::new();
+    // One for all pages: a page may have megabytes, and memory that is freed returns to the system only after a while.
+    let mut text = Vec::new();
     loop {
-        let page = client.list::<T::Object>(&listing.path, &parameters, deadline()).await?;
+        let page = match client.list::<T::Object>(&path, &parameters, &mut text, deadline()).await {
+            Err(ApiError::NotServed) if parameters.continue_token.is_none() => {
+                path = paths.next().ok_or(ApiError::NotServed)?;
+                continue;
+            }
+            page => page?,
+        };
         for object in page.items {
             let name = object.as_ref().name.clone();
             objects.extend(T::of(object).map(|summary| (name, summary)));
         }
         parameters.continue_token = page.metadata.continue_.filter(|token| !token.is_empty());
         if parameters.continue_token.is_none() {
-            listing.resource_version = page.metadata.resource_version.unwrap_or_default();
-            return Ok(listing);
+            let resource_version = page.metadata.resource_version.unwrap_or_default();
+            return Ok(Listing { path, objects: Arc::new(objects), resource_version });
         }
     }
 }

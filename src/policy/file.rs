@@ -30,7 +30,7 @@ pub(super) fn parse(text: &str) -> Result<Policy, PolicyErrors> {
         let message = without_place(&error.without_snippet().to_string());
         PolicyErrors(vec![PolicyError { line, message }])
     })?;
-    let mut errors = Validation::default();
+    let mut errors = PolicyErrors(Vec::new());
     errors.expect(&file.api_version, "apiVersion", API_VERSION);
     errors.expect(&file.kind, "kind", KIND);
     if file.metadata.name.value.is_empty() {
@@ -56,7 +56,7 @@ pub(super) fn parse(text: &str) -> Result<Policy, PolicyErrors> {
         return Ok(policy);
     }
     errors.0.sort_by_key(|error| error.line);
-    Err(PolicyErrors(errors.0))
+    Err(errors)
 }
 
 /// The JSON Schema of a policy file.
@@ -207,10 +207,7 @@ fn rule_names() -> serde_json::Value {
     serde_json::json!({"type": "string", "enum": ids().collect::<Vec<_>>()})
 }
 
-#[derive(Default)]
-struct Validation(Vec<PolicyError>);
-
-impl Validation {
+impl PolicyErrors {
     fn add<T>(&mut self, at: &Spanned<T>, message: impl Into<String>) {
         self.0.push(PolicyError { line: at.referenced.line(), message: message.into() });
     }

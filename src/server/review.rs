@@ -30,17 +30,13 @@ pub(super) enum ReviewEndpoint {
 impl ReviewEndpoint {
     pub(super) const ALL: [Self; 3] = [Self::Mutate, Self::Validate, Self::DryRun];
 
-    pub(super) fn path(self) -> &'static str {
+    /// Its path without the slash, also in the log and in metrics.
+    pub(super) fn name(self) -> &'static str {
         match self {
-            Self::Mutate => "/mutate",
-            Self::Validate => "/validate",
-            Self::DryRun => "/dry-run",
+            Self::Mutate => "mutate",
+            Self::Validate => "validate",
+            Self::DryRun => "dry-run",
         }
-    }
-
-    /// The endpoint in the log and in metrics.
-    fn name(self) -> &'static str {
-        &self.path()[1..]
     }
 }
 

@@ -32,7 +32,7 @@ impl TlsSettings {
         let kind = PROFILE;
         let meaning = match profile.meaning() {
             Ok(meaning) => meaning,
-            Err(error) => return tracing::error!(kind, %error, "{FAILED}"),
+            Err(error) => return tracing::error!(kind, error, "{FAILED}"),
         };
         for endpoint in &self.endpoints {
             if let Err(error) = endpoint.use_protocol(&meaning.protocol) {

@@ -60,26 +60,26 @@ impl ServingCertificate {
     pub fn self_signed(address: IpAddr) -> Result<(Self, String), CertificateError> {
         let now = OffsetDateTime::UNIX_EPOCH + Duration::seconds(Timestamp::now().as_second());
         let (from, until) = (now - Duration::HOUR, now + Duration::seconds(SELF_SIGNED_SECONDS));
-        let authority_key = KeyPair::generate().map_err(made)?;
+        let authority_key = KeyPair::generate().map_err(CertificateError::made)?;
         let mut authority = CertificateParams::default();
         authority.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         authority.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::DigitalSignature];
         authority.distinguished_name.push(DnType::CommonName, "layerpin self-signed CA");
         (authority.not_before, authority.not_after) = (from, until);
-        let authority_certificate = authority.self_signed(&authority_key).map_err(made)?;
+        let authority_certificate = authority.self_signed(&authority_key).map_err(CertificateError::made)?;
         let issuer = Issuer::new(authority, authority_key);
         let mut names = vec!["localhost".to_owned(), "127.0.0.1".to_owned(), "::1".to_owned()];
         if !address.is_unspecified() && !address.is_loopback() {
             names.push(address.to_string());
         }
-        let mut leaf = CertificateParams::new(names).map_err(made)?;
+        let mut leaf = CertificateParams::new(names).map_err(CertificateError::made)?;
         leaf.distinguished_name.push(DnType::CommonName, "layerpin");
         leaf.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         (leaf.not_before, leaf.not_after) = (from, until);
-        let leaf_key = KeyPair::generate().map_err(made)?;
-        let certificate = leaf.signed_by(&leaf_key, &issuer).map_err(made)?;
+        let leaf_key = KeyPair::generate().map_err(CertificateError::made)?;
+        let certificate = leaf.signed_by(&leaf_key, &issuer).map_err(CertificateError::made)?;
         let key = PrivateKeyDer::Pkcs8(leaf_key.serialize_der().into());
-        let key = with_key(vec![certificate.der().clone()], key).map_err(made)?;
+        let key = with_key(vec![certificate.der().clone()], key).map_err(CertificateError::made)?;
         let pair = Pair { key, begin: from.unix_timestamp(), expiry: until.unix_timestamp() };
         Ok((Self { files: None, pair: Reloadable::new(pair) }, authority_certificate.pem()))
     }
@@ -132,21 +132,20 @@ impl PairFiles {
     }
 
     fn pair(&self, (certificate, key): &PairContent) -> Result<Pair, CertificateError> {
-        let unusable = |path: &Path, reason| CertificateError::Unusable { path: path.to_owned(), reason };
-        let of_certificate = |reason| unusable(&self.certificate, reason);
+        let of_certificate = |reason| CertificateError::unusable(&self.certificate, reason);
         let chain = pem::certificate_chain(certificate).map_err(of_certificate)?;
-        let key = pem::private_key(key).map_err(|reason| unusable(&self.key, reason))?;
+        let key = pem::private_key(key).map_err(|reason| CertificateError::unusable(&self.key, reason))?;
         let (begin, expiry) =
             validity(&chain).map_err(|reason| of_certificate(format!("the first certificate {reason}")))?;
         let key = with_key(chain, key).map_err(|error| match error {
             rustls::Error::InvalidCertificate(reason) => {
                 of_certificate(format!("the first certificate cannot be used: {reason}"))
             }
-            other => CertificateError::Pair {
-                certificate: self.certificate.clone(),
-                key: self.key.clone(),
-                reason: other.to_string(),
-            },
+            other => CertificateError::Unusable(format!(
+                "{} and {} do not match: {other}; the key must belong to the first certificate in the file",
+                self.certificate.display(),
+                self.key.display()
+            )),
         })?;
         Ok(Pair { key, begin, expiry })
     }
@@ -186,39 +185,24 @@ pub enum CertificateError {
         /// The error of the system.
         reason: std::io::Error,
     },
-    /// The content of a file is not valid.
-    #[error("{} cannot be used: {reason}", path.display())]
-    Unusable {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        reason: String,
-    },
-    /// The key does not belong to the certificate, or is not valid.
-    #[error(
-        "{} and {} do not match: {reason}; the key must belong to the first certificate in the file",
-        certificate.display(),
-        key.display()
-    )]
-    Pair {
-        /// The certificate's file.
-        certificate: PathBuf,
-        /// The key's file.
-        key: PathBuf,
-        /// Why.
-        reason: String,
-    },
-    /// A certificate could not be made.
-    #[error("cannot make a certificate: {0}")]
-    Made(String),
+    /// The content of a file is not valid, a key does not belong to its certificate, or a certificate could not be
+    /// made: the message.
+    #[error("{0}")]
+    Unusable(String),
+}
+
+impl CertificateError {
+    pub(super) fn unusable(path: &Path, reason: impl Display) -> Self {
+        Self::Unusable(format!("{} cannot be used: {reason}", path.display()))
+    }
+
+    pub(super) fn made(error: impl Display) -> Self {
+        Self::Unusable(format!("cannot make a certificate: {error}"))
+    }
 }
 
 pub(super) fn read(path: &Path) -> Result<Vec<u8>, CertificateError> {
     std::fs::read(path).map_err(|reason| CertificateError::Unreadable { path: path.to_owned(), reason })
-}
-
-pub(super) fn made(error: impl Display) -> CertificateError {
-    CertificateError::Made(error.to_string())
 }
 
 /// A year.

@@ -9,7 +9,7 @@ use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{ResolvesServerCert, WebPkiClientVerifier};
 use rustls::{RootCertStore, ServerConfig};
 
-use crate::tls::certificate::{CertificateError, ServingCertificate, made, read};
+use crate::tls::certificate::{CertificateError, ServingCertificate, read};
 use crate::tls::pem::CaBundle;
 use crate::tls::profile::Protocol;
 
@@ -56,7 +56,7 @@ fn settings(
 ) -> Result<Arc<ServerConfig>, CertificateError> {
     let mut config = ServerConfig::builder_with_provider(Arc::new(protocol.provider()))
         .with_protocol_versions(&protocol.versions())
-        .map_err(made)?
+        .map_err(CertificateError::made)?
         .with_client_cert_verifier(Arc::clone(clients))
         .with_cert_resolver(Arc::clone(certificate) as Arc<dyn ResolvesServerCert>);
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
@@ -71,7 +71,7 @@ impl ClientAuthority {
     /// Reads CA certificates in PEM, with any text between them. Fails with the line of the first that cannot be used,
     /// because otherwise clients would be rejected later without a reason.
     pub fn from_file(path: &Path) -> Result<Self, CertificateError> {
-        let unusable = |reason: String| CertificateError::Unusable { path: path.to_owned(), reason };
+        let unusable = |reason: String| CertificateError::unusable(path, reason);
         let bundle = CaBundle::parse(&String::from_utf8_lossy(&read(path)?));
         let bundle = bundle.map_err(|fault| unusable(format!("{fault}; fix it or remove it")))?;
         let mut roots = RootCertStore::empty();

@@ -4,8 +4,6 @@
 //! refused with the line: a certificate that is left out without a word shows later, as a connection that
 //! is not trusted.
 
-use std::fmt;
-
 use base64::prelude::{BASE64_STANDARD, Engine};
 use rustls::RootCertStore;
 use rustls::pki_types::pem::PemObject;
@@ -14,7 +12,8 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use crate::text::shown;
 
 /// CA certificates.
-#[derive(Clone, Default, PartialEq, Eq)]
+#[derive(Clone, derive_more::Debug, Default, PartialEq, Eq)]
+#[debug("CaBundle({})", _0.len())]
 pub struct CaBundle(Vec<CertificateDer<'static>>);
 
 impl CaBundle {
@@ -77,12 +76,6 @@ pub(crate) fn private_key(pem: &[u8]) -> Result<PrivateKeyDer<'static>, String> 
     PrivateKeyDer::from_pem_slice(pem).map_err(|_| {
         "no private key in PEM format; PEM that begins with `BEGIN PRIVATE KEY` is expected".to_owned()
     })
-}
-
-impl fmt::Debug for CaBundle {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "CaBundle({})", self.0.len())
-    }
 }
 
 struct PemBlock<'a> {

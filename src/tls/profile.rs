@@ -138,9 +138,13 @@ pub struct EffectiveProfile {
 }
 
 impl Profile {
-    /// The settings of the profile. Fails for an unknown profile, because any guess might be less strict.
-    pub fn meaning(&self) -> Result<EffectiveProfile, UnknownProfile> {
-        let unknown = |field: &'static str, value: &str| UnknownProfile { field, value: shown(value) };
+    /// The settings of the profile. Fails with the unknown value of an unknown profile, because any guess might be
+    /// less strict.
+    pub fn meaning(&self) -> Result<EffectiveProfile, String> {
+        let unknown = |field: &str, value: &str| {
+            let value = shown(value);
+            format!("spec.tlsSecurityProfile.{field} of APIServer/cluster is `{value}`, which is not known")
+        };
         let custom = self.custom.clone().unwrap_or_default();
         let (minimum, ciphers) = (custom.minimum.unwrap_or_default(), custom.ciphers.unwrap_or_default());
         let every = || SUITES.iter().map(|suite| suite.openssl);
@@ -172,14 +176,6 @@ impl Profile {
         }
         Ok(EffectiveProfile { protocol: Protocol::new(minimum, &suites), unsupported })
     }
-}
-
-/// A profile with an unknown value.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("spec.tlsSecurityProfile.{field} of APIServer/cluster is `{value}`, which is not known")]
-pub struct UnknownProfile {
-    field: &'static str,
-    value: String,
 }
 
 /// Every supported suite, those of TLS 1.3 first.
@@ -289,7 +285,7 @@ mod tests {
                 "custom.minTLSVersion of APIServer/cluster is `VersionTLS14`, which is not known",
             ),
         ] {
-            let error = profile.meaning().unwrap_err().to_string();
+            let error = profile.meaning().unwrap_err();
             assert_eq!(error, format!("spec.tlsSecurityProfile.{fault}"));
         }
     }
