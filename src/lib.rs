@@ -4,10 +4,10 @@
 //! One engine serves every entry point. The path of a review, from the socket to the verdict:
 //!
 //! ```text
-//! server::listener ─▶ server::webhook ─▶ admission::decode ─▶ Subject
-//!   (TLS, limits)       (time budget)                           │
-//!                                                               ▼
-//!             facts ◀─ sources (registry, cluster) ◀─ engine::resolve ─▶ pin::step, Evaluation::step
+//! server::connections ─▶ server::webhook ─▶ admission::decode ─▶ Subject
+//!   (TLS, limits)         (time budget)                            │
+//!                                                                  ▼
+//!             facts ◀─ sources (registry, cluster) ◀─ engine::resolve ─▶ pin::step, evaluate::step
 //!                       (the only requests sent)      (asks until          (pure: rules, lineage, policy)
 //!                                                      nothing is missing)        │
 //!                                                                                 ▼

@@ -1,17 +1,12 @@
 //! The server: two listeners, the state of their handlers, and the time from start to SIGTERM.
 //!
-//! [`listener`] accepts connections, [`limits`] says how many and for how long, [`connection`] serves them, and
-//! [`handshake`] logs those that fail. [`review`] has the steps of every review, [`request`] reads the body,
+//! [`connections`] accepts, limits and serves connections. [`review`] has the steps of every review, [`request`] reads the body,
 //! [`webhook`] and [`dry_run`] decide. [`health`] has probes and metrics, [`reload`] what changes at run time,
 //! [`prefetch`] what is read before it is needed, [`tls_settings`] the TLS settings of the cluster.
 
-mod connection;
+mod connections;
 mod dry_run;
-mod frames;
-mod handshake;
 pub(crate) mod health;
-mod limits;
-mod listener;
 pub(crate) mod prefetch;
 mod reload;
 mod request;
@@ -34,15 +29,15 @@ use tokio::sync::watch;
 use crate::engine::Engine;
 use crate::metrics::Metrics;
 use crate::policy_store::PolicyStore;
-use crate::server::limits::RequestBudget;
+use crate::server::connections::limits::RequestBudget;
 use crate::server::review::ReviewEndpoint;
 use crate::server::tls_settings::TlsSettings;
 use crate::tls::profile::Protocol;
 use crate::tls::{CertificateError, ClientAuthority, ServingCertificate, TlsEndpoint};
 
+pub use connections::limits::ConnectionLimits;
+pub use connections::listener::Listener;
 pub use dry_run::DryRunAccess;
-pub use limits::ConnectionLimits;
-pub use listener::Listener;
 
 /// The parts of a server.
 #[derive(Debug)]

@@ -10,7 +10,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::admission::MAX_BYTES;
 use crate::server::ServerState;
-use crate::server::limits::RequestPermit;
+use crate::server::connections::limits::RequestPermit;
 
 /// A request whose body was read.
 pub(super) struct AcceptedRequest {

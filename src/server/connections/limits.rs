@@ -64,17 +64,17 @@ impl Default for ConnectionLimits {
 
 /// The reviews and the memory for request bodies of one server.
 #[derive(Debug)]
-pub(super) struct RequestBudget {
+pub(in crate::server) struct RequestBudget {
     limits: ConnectionLimits,
     reviews: Arc<Semaphore>,
     body_kilobytes: Arc<Semaphore>,
 }
 
 /// The part of the budget that a request uses; dropping it gives it back.
-pub(super) type RequestPermit = (OwnedSemaphorePermit, OwnedSemaphorePermit);
+pub(in crate::server) type RequestPermit = (OwnedSemaphorePermit, OwnedSemaphorePermit);
 
 impl RequestBudget {
-    pub(super) fn new(limits: ConnectionLimits) -> Self {
+    pub(in crate::server) fn new(limits: ConnectionLimits) -> Self {
         Self {
             limits,
             reviews: Arc::new(Semaphore::new(limits.reviews)),
@@ -83,7 +83,7 @@ impl RequestBudget {
     }
 
     /// Admits a request with a body of up to `bytes`. Fails at once when a limit is reached.
-    pub(super) fn admit(&self, bytes: usize) -> Result<RequestPermit, Rejection> {
+    pub(in crate::server) fn admit(&self, bytes: usize) -> Result<RequestPermit, Rejection> {
         let busy = |limit: String| {
             let message = format!("{limit} are in progress, which is the limit; try again in a moment");
             Rejection::new(StatusCode::SERVICE_UNAVAILABLE, message)

@@ -14,9 +14,9 @@ use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
 use crate::server::BindError;
-use crate::server::connection::Connection;
-use crate::server::handshake::HandshakeFailures;
-use crate::server::limits::{ConnectionLimits, ConnectionPool};
+use crate::server::connections::connection::Connection;
+use crate::server::connections::handshake::HandshakeFailures;
+use crate::server::connections::limits::{ConnectionLimits, ConnectionPool};
 use crate::tls::TlsEndpoint;
 
 /// An address with its certificate and its routes.

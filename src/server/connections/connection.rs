@@ -26,8 +26,8 @@ use tokio::time::{Instant, sleep_until};
 use tokio_rustls::server::TlsStream;
 use tower::ServiceExt;
 
-use crate::server::frames::Frames;
-use crate::server::limits::{Activity, ConnectionLimits, ConnectionPermit};
+use crate::server::connections::frames::Frames;
+use crate::server::connections::limits::{Activity, ConnectionLimits, ConnectionPermit};
 
 /// What a connection needs to be served.
 pub(super) struct Connection {
