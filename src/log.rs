@@ -111,7 +111,8 @@ where
         event: &Event<'_>,
     ) -> fmt::Result {
         let mut line = JsonMembers(Vec::with_capacity(USUAL_LINE));
-        line.add("timestamp", &format_args!("{:.6}", Timestamp::now()));
+        line.name("timestamp");
+        write!(line.0, "\"{:.6}\"", Timestamp::now()).map_err(|_| fmt::Error)?;
         line.add_text("level", event.metadata().level().as_str());
         event.record(&mut line);
         line.add_text("target", event.metadata().target());
@@ -177,8 +178,16 @@ impl Visit for JsonMembers {
 
     fn record_f64(&mut self, field: &Field, value: f64) {
         self.name(field.name());
-        // JSON has no infinity.
-        let _ = if value.is_finite() { write!(self.0, "{value:.3}") } else { self.0.write_all(b"null") };
+        let _ = if (0.0..MAX_EXACT).contains(&value) {
+            // Integers are formatted in a fraction of the time.
+            let thousandths = (value * 1000.0).round() as u64;
+            write!(self.0, "{}.{:03}", thousandths / 1000, thousandths % 1000)
+        } else if value.is_finite() {
+            write!(self.0, "{value:.3}")
+        } else {
+            // JSON has no infinity.
+            self.0.write_all(b"null")
+        };
     }
 
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
@@ -272,6 +281,8 @@ impl Write for &LogBuffer {
 const COLLECTED: Duration = Duration::from_millis(2);
 /// Some thousands of lines.
 const MAX_WAITING: usize = 1024 * 1024;
+/// Below this, a thousandth of a number is exact.
+const MAX_EXACT: f64 = 1e12;
 /// The bytes of the line of a usual review.
 const USUAL_LINE: usize = 640;
 
@@ -365,6 +376,7 @@ pub(crate) mod tests {
                 ?words,
                 count = -1,
                 milliseconds = 1.25,
+                below = -0.0625,
                 end = f64::NAN,
                 "said"
             );
@@ -376,8 +388,10 @@ pub(crate) mod tests {
             "{time}"
         );
         let expected = r#""INFO","message":"said","text":"a\"b\n","dryRun":true,"words":"Some(\"c\\u{7}\")","count":-1,"#;
-        let expected =
-            format!("{expected}\"milliseconds\":1.250,\"end\":null,\"target\":\"{}\"}}\n", module_path!());
+        let expected = format!(
+            "{expected}\"milliseconds\":1.250,\"below\":-0.062,\"end\":null,\"target\":\"{}\"}}\n",
+            module_path!()
+        );
         assert_eq!(rest, expected);
     }
 

@@ -145,11 +145,7 @@ impl LimiterState {
         Ok(self.open.as_mut().map(|open| open.is_probed = true).is_some())
     }
 
-    fn fail(&mut self, is_probe: bool, now: Instant, limits: &HostLimits) {
-        if self.open.is_some() && !is_probe {
-            // The request was sent before the circuit breaker opened.
-            return;
-        }
+    fn fail(&mut self, now: Instant, limits: &HostLimits) {
         self.failures = self.failures.saturating_add(1);
         if self.failures >= limits.failures {
             let doublings = (self.failures - limits.failures).min(31);
@@ -191,7 +187,9 @@ impl Permit {
                 let pause = Some((now + pause.clamp(LEAST_PAUSE, LONGEST_PAUSE), status));
                 *state = LimiterState { pause, ..LimiterState::default() };
             }
-            RequestOutcome::Failed => state.fail(self.is_probe, now, &self.limiter.limits),
+            // The request was sent before the circuit breaker opened.
+            RequestOutcome::Failed if state.open.is_some() && !self.is_probe => {}
+            RequestOutcome::Failed => state.fail(now, &self.limiter.limits),
         }
     }
 

@@ -125,19 +125,23 @@ impl RegistriesToml<'_> {
                 shown(&prefix)
             ));
         }
-        let by_digest_only = body.mirror_by_digest_only;
-        let mirrors = body.mirror.into_iter().map(|mirror| self.mirror(mirror, by_digest_only));
+        let of_registry = body.mirror_by_digest_only.then_some(PullFromMirror::Digests);
+        let mirrors = body.mirror.into_iter().map(|mirror| self.mirror(mirror, of_registry));
         let entry = RegistryEntry {
             prefix,
             location,
             mirrors: mirrors.collect::<Result<_, _>>()?,
-            trust: trust(body.insecure),
+            trust: body.insecure.into(),
             access: if body.blocked { PullAccess::Blocked } else { PullAccess::Allowed },
         };
         Ok(Spanned::new(span, entry))
     }
 
-    fn mirror(&self, body: Spanned<MirrorTable>, by_digest_only: bool) -> Result<Mirror, FileError> {
+    fn mirror(
+        &self,
+        body: Spanned<MirrorTable>,
+        of_registry: Option<PullFromMirror>,
+    ) -> Result<Mirror, FileError> {
         let span = body.span();
         let body = body.into_inner();
         let Some(location) = self.place("location", body.location)? else {
@@ -145,12 +149,12 @@ impl RegistriesToml<'_> {
         };
         let pull = body.pull_from_mirror.filter(|pull| !pull.get_ref().is_empty());
         let answers = match pull.as_ref().map(|pull| pull.get_ref().as_str()) {
-            Some(_) if by_digest_only => {
+            Some(_) if of_registry.is_some() => {
                 let message = "`pull-from-mirror` cannot be used together with `mirror-by-digest-only`";
                 return Err(self.error(&span, message));
             }
-            None if by_digest_only => PullFromMirror::Digests,
-            None | Some("all") => PullFromMirror::All,
+            None => of_registry.unwrap_or(PullFromMirror::All),
+            Some("all") => PullFromMirror::All,
             Some("digest-only") => PullFromMirror::Digests,
             Some("tag-only") => PullFromMirror::Tags,
             Some(other) => {
@@ -161,7 +165,7 @@ impl RegistriesToml<'_> {
                 );
             }
         };
-        Ok(Mirror { location, trust: trust(body.insecure), answers })
+        Ok(Mirror { location, trust: body.insecure.into(), answers })
     }
 
     /// Nodes refuse a file in which one place is both secure and insecure, or blocked and allowed.
@@ -220,8 +224,11 @@ fn tables<'t, 'i>(table: &'t DeTable<'i>, key: &str) -> impl Iterator<Item = &'t
     array.into_iter().flat_map(|array| array.iter()).filter_map(|value| value.get_ref().as_table())
 }
 
-fn trust(insecure: bool) -> Trust {
-    if insecure { Trust::Insecure } else { Trust::Verified }
+impl From<bool> for Trust {
+    /// The key `insecure`.
+    fn from(insecure: bool) -> Self {
+        if insecure { Self::Insecure } else { Self::Verified }
+    }
 }
 
 /// The last five have a meaning for nodes but not for a program without short names, whose credentials come
