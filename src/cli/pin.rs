@@ -20,7 +20,6 @@ use crate::cli::inputs::{self, Input, ReadError};
 use crate::cli::output;
 use crate::cli::save_facts;
 use crate::cli::session::Session;
-use crate::engine::Engine;
 use crate::manifests::edit::{self, EditError};
 use crate::manifests::{self, Documents, FileSelection, ManifestDocument, Severity};
 use crate::model::machine_config::{Field, Position, REPIN_ANNOTATION};
@@ -37,7 +36,16 @@ pub fn run(options: &PinArgs) -> anyhow::Result<ExitStatus> {
     for fault in unread {
         pinning.fail(&fault);
     }
-    let (plans, facts) = session.run(async |engine| plans(engine, &session, &read, options).await)?;
+    let (plans, facts) = session.run(async |engine| {
+        let documents = read.iter().flatten().flat_map(|source| &source.read.documents);
+        let planned = documents.map(|document| async {
+            let mut subject = document.subject.clone();
+            // The same as the annotation.
+            subject.object.repin |= options.update;
+            engine.pin(&subject, &session.policy, session.deadline()).await
+        });
+        stream::iter(planned).buffered(AT_ONCE).collect::<Vec<_>>().await
+    })?;
     let mut plans = plans.into_iter();
     for source in &read {
         match source {
@@ -67,23 +75,6 @@ impl SourceFile {
         let is_kept = *input == Input::Standard || !(read.documents.is_empty() && read.faults.is_empty());
         Ok(Self { input: input.clone(), text: if is_kept { text } else { String::new() }, read })
     }
-}
-
-/// The plan of each document, in order.
-async fn plans(
-    engine: &Engine,
-    session: &Session,
-    read: &[Result<SourceFile, ReadError>],
-    options: &PinArgs,
-) -> Vec<Plan> {
-    let documents = read.iter().flatten().flat_map(|source| &source.read.documents);
-    let planned = documents.map(|document| async {
-        let mut subject = document.subject.clone();
-        // The same as the annotation.
-        subject.object.repin |= options.update;
-        engine.pin(&subject, &session.policy, session.deadline()).await
-    });
-    stream::iter(planned).buffered(AT_ONCE).collect().await
 }
 
 /// The state of a run.
