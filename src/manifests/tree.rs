@@ -230,18 +230,16 @@ impl<'t> Trees<'t> {
                 Err(broken) => break Err(TreeError::Syntax(broken)),
             }
         };
-        let begins = self.begins;
-        let mut ends = self.base.offset + self.length;
         if outcome.is_err() {
             self.parser.proceed_next_document().unwrap_or_default();
         }
-        if let Some(Ok((event, span))) = self.parser.peek()
-            && !matches!(event, Event::StreamEnd)
-        {
-            ends = self.base.offset(span.start).max(begins);
-        }
-        self.begins = ends;
-        Some((begins..ends, outcome))
+        let ends = match self.parser.peek() {
+            Some(Ok((event, span))) if !matches!(event, Event::StreamEnd) => {
+                self.base.offset(span.start).max(self.begins)
+            }
+            _ => self.base.offset + self.length,
+        };
+        Some((std::mem::replace(&mut self.begins, ends)..ends, outcome))
     }
 
     fn document(&mut self) -> Result<Tree<'t>, TreeError> {
