@@ -116,7 +116,7 @@ impl PinRun<'_> {
             for field in Field::ALL {
                 self.tell(&name, document, field, plan, &mut told);
             }
-            if let (true, Some(spot)) = (plan.removes_repin(), &document.spans.repin) {
+            if let (true, Some(spot)) = (plan.removes_repin, &document.spans.repin) {
                 let done = self.verb("removed", "would remove");
                 let message = format!("{done} the annotation `{REPIN_ANNOTATION}`");
                 told.changes.push(at(&name, Some(spot.key.position), message).to_string());

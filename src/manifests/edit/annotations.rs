@@ -39,7 +39,7 @@ pub(crate) fn change(
             (Some(None), Some(span)) => gone.push((key, span)),
         }
     }
-    if let (true, Some(span)) = (plan.removes_repin(), spans.repin.as_ref()) {
+    if let (true, Some(span)) = (plan.removes_repin, spans.repin.as_ref()) {
         gone.push((REPIN_ANNOTATION, span));
     }
     if new.is_empty() && gone.is_empty() {
