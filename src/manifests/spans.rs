@@ -89,12 +89,13 @@ impl EditSpans {
     /// The values of `object`.
     pub(crate) fn of(object: NodeRef<'_, '_>) -> Self {
         let span = |path: &[&str]| object.below(path)?.span();
-        let annotation = |key| span(&["metadata", "annotations", key]);
+        let annotations = object.below(&["metadata", "annotations"]);
+        let annotation = |key| annotations?.entry(key)?.span();
         Self {
             images: Field::ALL.map(|field| span(&["spec", field.key()])).into(),
             records: Field::ALL.map(|field| annotation(field.record_annotation())).into(),
             repin: annotation(REPIN_ANNOTATION),
-            annotations: span(&["metadata", "annotations"]),
+            annotations: annotations.and_then(|annotations| annotations.span()),
             metadata: span(&["metadata"]),
         }
     }
