@@ -31,16 +31,9 @@ pub enum ExitStatus {
     Incomplete = 2,
 }
 
-impl ExitStatus {
-    /// The exit code of the program.
-    pub fn code(self) -> u8 {
-        self as u8
-    }
-}
-
 impl From<ExitStatus> for ExitCode {
     fn from(ending: ExitStatus) -> Self {
-        Self::from(ending.code())
+        Self::from(ending as u8)
     }
 }
 

@@ -18,8 +18,6 @@ pub(crate) mod spans;
 pub(crate) mod tree;
 pub(crate) mod value;
 
-use std::fmt;
-
 use crate::manifests::read::{MAX_NODES, MAX_NODES_OF_ONE, read_file};
 pub use crate::manifests::spans::EditSpans;
 pub use crate::manifests::tree::mentions;
@@ -186,13 +184,6 @@ impl DocumentFault {
                 "fix the object at this position; `oc apply --dry-run=server -f FILE` shows what the API server expects"
             }
         }
-    }
-}
-
-impl fmt::Display for DocumentFault {
-    /// The message alone; the caller adds the position.
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(&self.message)
     }
 }
 

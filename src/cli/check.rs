@@ -1,7 +1,7 @@
 //! `layerpin check`: the verdicts of the webhooks, on files.
 
 use std::io;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 
 use futures_util::StreamExt;
 use futures_util::stream;
@@ -13,8 +13,6 @@ use crate::cli::output;
 use crate::cli::progress::Progress;
 use crate::cli::save_facts;
 use crate::cli::session::Session;
-use crate::engine::Engine;
-use crate::model::machine_config::Subject;
 use crate::report::{ObjectReport, Report, Style, Summary};
 
 /// Judges what the paths name and writes the report to standard output.
@@ -28,8 +26,14 @@ pub fn run(options: &CheckArgs) -> anyhow::Result<ExitStatus> {
     let LoadedFiles { count, subjects, unread, .. } = files;
 
     let progress = Progress::of("judged", subjects.len(), "MachineConfigs");
-    let (objects, facts) =
-        session.run(async |engine| judge(engine, &session, subjects, progress.done()).await)?;
+    let (objects, facts) = session.run(async |engine| {
+        let judged = stream::iter(subjects).map(async |subject| {
+            let judgement = engine.judge(&subject, &session.policy, session.deadline()).await;
+            progress.done().fetch_add(1, Ordering::Relaxed);
+            ObjectReport::of_judgement(&subject, &judgement, &session.policy)
+        });
+        judged.buffered(SIDE_BY_SIDE).collect::<Vec<_>>().await
+    })?;
     drop(progress);
 
     let failed = unread.len();
@@ -43,7 +47,7 @@ pub fn run(options: &CheckArgs) -> anyhow::Result<ExitStatus> {
     output::data(&match options.format {
         Format::Text => report.to_text(output::style(&io::stdout())),
         Format::Json => report.to_json(),
-        Format::Sarif => report.to_sarif(status.code()),
+        Format::Sarif => report.to_sarif(status as u8),
         Format::Github => report.to_github(),
     })?;
     if let (Format::Text, Some(remark)) = (options.format, report.remark()) {
@@ -51,24 +55,6 @@ pub fn run(options: &CheckArgs) -> anyhow::Result<ExitStatus> {
     }
     output::remark(&format!("{}\n", summary(report.summary, count, failed, style)));
     Ok(status)
-}
-
-/// Judges `subjects` side by side. The order of the reports is that of the subjects.
-async fn judge(
-    engine: &Engine,
-    session: &Session,
-    subjects: Vec<Subject>,
-    done: &AtomicUsize,
-) -> Vec<ObjectReport> {
-    stream::iter(subjects)
-        .map(async |subject| {
-            let judgement = engine.judge(&subject, &session.policy, session.deadline()).await;
-            done.fetch_add(1, Ordering::Relaxed);
-            ObjectReport::of_judgement(&subject, &judgement, &session.policy)
-        })
-        .buffered(SIDE_BY_SIDE)
-        .collect()
-        .await
 }
 
 /// The last line: what was looked at, and what came of it.

@@ -82,10 +82,8 @@ fn cluster(options: &FactArgs) -> anyhow::Result<Option<Arc<ClusterSource>>> {
         return Ok(None);
     }
     let choice = ClusterChoice { kubeconfig: options.kubeconfig.clone(), context: options.context.clone() };
-    let Some(access) = ClusterAccess::find(&choice, &ClusterEnvironment::of_process())? else {
-        return Ok(None);
-    };
-    Ok(Some(ClusterSource::new(access, WatchConfig::default())?))
+    let access = ClusterAccess::find(&choice, &ClusterEnvironment::of_process())?;
+    Ok(access.map(|access| ClusterSource::new(access, WatchConfig::default())).transpose()?)
 }
 
 /// The facts of an earlier run. Fails with the file, and the place in it that cannot be read.

@@ -9,7 +9,6 @@ use anyhow::Context;
 
 use crate::cli::inputs::ReadError;
 use crate::report::Style;
-use crate::text::escaped;
 
 /// Writes data to standard output. A reader that closed the pipe is not an error.
 pub(crate) fn data(text: &str) -> anyhow::Result<()> {
@@ -29,11 +28,8 @@ pub(crate) fn remark(text: &str) {
 
 /// The lines about an input that could not be judged: what is wrong, and one thing to do.
 pub(crate) fn unread(severity: &str, fault: &ReadError, style: Style) -> String {
-    let mut text = format!("{severity}: {fault}\n");
-    if let Some(help) = &fault.help {
-        text.push_str(&format!("  {}: {}\n", style.note("help"), escaped(help)));
-    }
-    text
+    let help = fault.help.as_deref().map(|help| style.line("help", help));
+    format!("{severity}: {fault}\n{}", help.unwrap_or_default())
 }
 
 /// How text on `stream` looks: colour on a terminal, unless `NO_COLOR` is set (<https://no-color.org>)

@@ -20,7 +20,6 @@ use crate::cli::inputs::{self, Input, ReadError};
 use crate::cli::output;
 use crate::cli::save_facts;
 use crate::cli::session::Session;
-use crate::engine::Engine;
 use crate::manifests::edit::{self, EditError};
 use crate::manifests::{self, Documents, FileSelection, ManifestDocument, Severity};
 use crate::model::machine_config::{Field, Position, REPIN_ANNOTATION};
@@ -37,7 +36,16 @@ pub fn run(options: &PinArgs) -> anyhow::Result<ExitStatus> {
     for fault in unread {
         pinning.fail(&fault);
     }
-    let (plans, facts) = session.run(async |engine| plans(engine, &session, &read, options).await)?;
+    let (plans, facts) = session.run(async |engine| {
+        let documents = read.iter().flatten().flat_map(|source| &source.read.documents);
+        let planned = documents.map(|document| async {
+            let mut subject = document.subject.clone();
+            // The same as the annotation.
+            subject.object.repin |= options.update;
+            engine.pin(&subject, &session.policy, session.deadline()).await
+        });
+        stream::iter(planned).buffered(AT_ONCE).collect::<Vec<_>>().await
+    })?;
     let mut plans = plans.into_iter();
     for source in &read {
         match source {
@@ -69,23 +77,6 @@ impl SourceFile {
     }
 }
 
-/// The plan of each document, in order.
-async fn plans(
-    engine: &Engine,
-    session: &Session,
-    read: &[Result<SourceFile, ReadError>],
-    options: &PinArgs,
-) -> Vec<Plan> {
-    let documents = read.iter().flatten().flat_map(|source| &source.read.documents);
-    let planned = documents.map(|document| async {
-        let mut subject = document.subject.clone();
-        // The same as the annotation.
-        subject.object.repin |= options.update;
-        engine.pin(&subject, &session.policy, session.deadline()).await
-    });
-    stream::iter(planned).buffered(AT_ONCE).collect().await
-}
-
 /// The state of a run.
 struct PinRun<'a> {
     options: &'a PinArgs,
@@ -95,21 +86,37 @@ struct PinRun<'a> {
 }
 
 /// Messages about a file.
-#[derive(Default)]
 struct PinMessages {
+    /// The name of the file.
+    name: String,
     /// What changes.
     changes: Vec<String>,
     /// What was looked up and does not change.
     notes: Vec<String>,
 }
 
+impl PinMessages {
+    /// What is to be said of a place in the file.
+    fn at(&self, position: Option<Position>, message: String) -> ReadError {
+        ReadError { file: self.name.clone(), position, message, help: None }
+    }
+
+    fn changed(&mut self, position: Option<Position>, message: String) {
+        self.changes.push(self.at(position, message).to_string());
+    }
+
+    fn noted(&mut self, position: Option<Position>, message: String) {
+        self.notes.push(self.at(position, message).to_string());
+    }
+}
+
 impl PinRun<'_> {
     fn file(&mut self, source: &SourceFile, planned: &[(&ManifestDocument, Plan)]) -> anyhow::Result<()> {
-        let name = source.input.name();
+        let mut told = PinMessages { name: source.input.name(), changes: Vec::new(), notes: Vec::new() };
         let mut is_left_alone = false;
         for fault in &source.read.faults {
             let severity = fault.severity(source.input.selection());
-            let fault = ReadError::of(&name, fault.clone());
+            let fault = ReadError::of(&told.name, fault.clone());
             match severity {
                 Severity::Ignored => continue,
                 Severity::Note => eprintln!("note: {fault}; the file is passed over"),
@@ -120,47 +127,39 @@ impl PinRun<'_> {
         if is_left_alone {
             return Ok(());
         }
-        let mut told = PinMessages::default();
         for (document, plan) in planned {
             for field in Field::ALL {
-                self.tell(&name, document, field, plan, &mut told);
+                self.tell(document, field, plan, &mut told);
             }
-            if let (true, Some(spot)) = (plan.removes_repin(), &document.spans.repin) {
+            if let (true, Some(spot)) = (plan.removes_repin, &document.spans.repin) {
                 let done = self.verb("removed", "would remove");
                 let message = format!("{done} the annotation `{REPIN_ANNOTATION}`");
-                told.changes.push(at(&name, Some(spot.key.position), message).to_string());
+                told.changed(Some(spot.key.position), message);
             }
         }
         let pairs = planned.iter().map(|(document, plan)| (*document, plan));
         let after = match edit::write(&source.text, pairs) {
             Ok(after) => after,
             Err(EditError { position, message, help }) => {
-                self.fail(&ReadError { help: Some(help), ..at(&name, Some(position), message) });
+                self.fail(&ReadError { help: Some(help), ..told.at(Some(position), message) });
                 return Ok(());
             }
         };
         for note in &told.notes {
             eprintln!("note: {note}");
         }
-        self.change(source, &after, &told.changes)
+        self.change(source, &after, &told)
     }
 
     /// Says what becomes of one field.
-    fn tell(
-        &mut self,
-        name: &str,
-        document: &ManifestDocument,
-        field: Field,
-        plan: &Plan,
-        told: &mut PinMessages,
-    ) {
+    fn tell(&mut self, document: &ManifestDocument, field: Field, plan: &Plan, told: &mut PinMessages) {
         let Some(image) = document.subject.object.image(field) else { return };
         let position = document.subject.origin.position(field);
         let reference = match &image.reference {
             Ok(reference) => reference,
             Err(error) => {
                 let help = Some(error.help().to_owned());
-                return self.fail(&ReadError { help, ..at(name, position, error.to_string()) });
+                return self.fail(&ReadError { help, ..told.at(position, error.to_string()) });
             }
         };
         if plan.record(field) == Some(None)
@@ -169,29 +168,29 @@ impl PinRun<'_> {
             let done = self.verb("removed", "would remove");
             let key = field.record_annotation();
             let message = format!("{done} the record `{key}`, which is not true of `{reference}`");
-            told.changes.push(at(name, Some(spot.key.position), message).to_string());
+            told.changed(Some(spot.key.position), message);
         }
         let Some(change) = plan.decision(field) else { return };
-        let (list, message) = match change {
+        match change {
             PinChange::TagDropped { reference, .. } => {
                 let (done, tag) = (self.verb("dropped", "would drop"), reference.tag().unwrap_or_default());
                 let why = "nodes refuse tag and digest together";
-                (&mut told.changes, format!("{done} the tag `{tag}` of `{reference}`: {why}"))
+                told.changed(position, format!("{done} the tag `{tag}` of `{reference}`: {why}"));
             }
             PinChange::Pinned { reference, digest, .. } => {
                 let done = self.verb("pinned", "would pin");
-                (&mut told.changes, format!("{done} `{reference}` to {digest}"))
+                told.changed(position, format!("{done} `{reference}` to {digest}"));
             }
             PinChange::RolledForward { tag, from, to, .. } => {
                 let done = self.verb("rolled", "would roll");
-                (&mut told.changes, format!("{done} `{tag}` forward from {from} to {to}"))
+                told.changed(position, format!("{done} `{tag}` forward from {from} to {to}"));
             }
             PinChange::StillCurrent { tag, digest } => {
-                (&mut told.notes, format!("`{tag}` still names {digest}"))
+                told.noted(position, format!("`{tag}` still names {digest}"));
             }
             PinChange::NoRecord { reference } => {
                 let message = format!("`{reference}` has no record of a tag, so there is nothing to ask");
-                (&mut told.notes, message)
+                told.noted(position, message);
             }
             PinChange::NotPinned { reference, why } => {
                 let (why, help) = match why {
@@ -204,24 +203,23 @@ impl PinRun<'_> {
                     }
                     _ => (why.to_string(), None),
                 };
-                let error = at(name, position, format!("`{reference}` is not pinned: {why}"));
-                return self.fail(&ReadError { help, ..error });
+                let error = told.at(position, format!("`{reference}` is not pinned: {why}"));
+                self.fail(&ReadError { help, ..error });
             }
             PinChange::NotRolled { tag, digest, why } => {
                 let why = match why {
                     Unresolved::Absent => format!("{} no longer has `{tag}`", tag.host()),
                     _ => format!("`{tag}`: {why}"),
                 };
-                return self.fail(&at(name, position, format!("{why}; {digest} stays")));
+                self.fail(&told.at(position, format!("{why}; {digest} stays")));
             }
             // Only an update has a stored object whose digest could be kept.
-            PinChange::Kept { .. } => return,
-        };
-        list.push(at(name, position, message).to_string());
+            PinChange::Kept { .. } => {}
+        }
     }
 
     /// Writes, reports or shows the new text, as the options say.
-    fn change(&mut self, source: &SourceFile, after: &str, changes: &[String]) -> anyhow::Result<()> {
+    fn change(&mut self, source: &SourceFile, after: &str, told: &PinMessages) -> anyhow::Result<()> {
         let is_same = after == source.text;
         if let (Some(path), false) = (source.input.path(), is_same)
             && let Ok(target) = fs::canonicalize(path)
@@ -229,20 +227,19 @@ impl PinRun<'_> {
         {
             return Ok(());
         }
-        let name = source.input.name();
         match source.input.path() {
             None if self.options.write => output::data(after)?,
             _ if is_same => return Ok(()),
             Some(path) if self.options.write => {
                 if let Err(error) = replace(path, &source.text, after) {
-                    self.fail(&at(&name, None, format!("cannot be written: {error}")));
+                    self.fail(&told.at(None, format!("cannot be written: {error}")));
                     return Ok(());
                 }
             }
             _ if self.options.check => self.status = self.status.max(ExitStatus::Denied),
-            _ => output::data(&diff(&name, &source.text, after))?,
+            _ => output::data(&diff(&told.name, &source.text, after))?,
         }
-        for change in changes {
+        for change in &told.changes {
             if self.options.check {
                 output::data(&format!("{change}\n"))?;
             } else {
@@ -260,11 +257,6 @@ impl PinRun<'_> {
     fn verb(&self, done: &'static str, proposed: &'static str) -> &'static str {
         if self.options.write { done } else { proposed }
     }
-}
-
-/// What is to be said of a place in a file.
-fn at(name: &str, position: Option<Position>, message: String) -> ReadError {
-    ReadError { file: name.to_owned(), position, message, help: None }
 }
 
 /// The change as `git apply` and `patch -p1` accept it. On a terminal, control characters are escaped.

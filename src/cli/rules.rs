@@ -1,7 +1,5 @@
 //! `layerpin rules`: the list of rules, or the page of one.
 
-use std::fmt::Write as _;
-
 use anyhow::bail;
 
 use crate::cli::ExitStatus;
@@ -28,10 +26,7 @@ pub fn run(options: &RulesArgs) -> anyhow::Result<ExitStatus> {
 /// A line for each rule: its id, its level in the recommended policy, its fault.
 fn list() -> String {
     let width = ALL.iter().map(|rule| rule.id.len()).max().unwrap_or_default();
-    let mut list = String::new();
-    for rule in ALL {
-        // Writing to a string does not fail.
-        let _ = writeln!(list, "{:<width$}  {:<4}  {}", rule.id, rule.recommended.as_str(), rule.fault);
-    }
-    list
+    let line =
+        |rule: &Rule| format!("{:<width$}  {:<4}  {}\n", rule.id, rule.recommended.as_str(), rule.fault);
+    ALL.iter().map(line).collect()
 }

@@ -194,8 +194,8 @@ impl Drawing {
         let sizes: Vec<_> = own.iter().map(|layer| bytes(layer.size)).collect();
         let widest = sizes.iter().map(String::len).max().unwrap_or_default();
         for (index, layer) in own.iter().take(MAX_LAYERS).enumerate() {
-            let last = index + 1 == own.len();
-            layer.write(&format!("{:>widest$}", sizes[index]), last, canvas);
+            let branch = if index + 1 == own.len() { ["└", " "] } else { ["├", "│"] };
+            layer.write(&format!("{:>widest$}", sizes[index]), branch, canvas);
         }
         if let Some(rest) = own.get(MAX_LAYERS..).filter(|rest| !rest.is_empty()) {
             canvas.line(&format!("  └─ and {} more, {}", messages::layers(rest.len()), size(rest)));
@@ -204,8 +204,7 @@ impl Drawing {
 }
 
 impl DrawnLayer {
-    fn write(&self, size: &str, last: bool, canvas: &mut Canvas<'_>) {
-        let (branch, below) = if last { ("└", " ") } else { ("├", "│") };
+    fn write(&self, size: &str, [branch, below]: [&str; 2], canvas: &mut Canvas<'_>) {
         let minute = |time: jiff::Timestamp| time.strftime("  %Y-%m-%d %H:%M").to_string();
         let time = self.created.as_deref().and_then(|text| text.parse().ok()).map(minute);
         let head = format!("  {branch}─ {size}  {}{}", self.short_diff_id(), time.unwrap_or_default());

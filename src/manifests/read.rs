@@ -119,20 +119,23 @@ struct ObjectReader<'a, 't> {
     read: &'a mut Documents,
 }
 
-/// The kind and version of a list's items that have none: the API server leaves them out in its own lists.
-/// Both are empty where there is no default.
+/// What an object has from the one that holds it.
 #[derive(Clone, Copy, Default)]
-struct DefaultKind<'p> {
+struct Holder<'p> {
+    /// How many objects it is inside.
+    nesting: usize,
+    /// The kind and version of a list's items that have none: the API server leaves them out in its own lists.
+    /// Both are empty where there is no default.
     kind: &'p str,
     api_version: &'p str,
 }
 
-impl<'p> DefaultKind<'p> {
-    /// The default for what is in an object of `kind`.
-    fn of_items(kind: &'p str, api_version: &'p str) -> Self {
+impl<'p> Holder<'p> {
+    /// What is in an object of `kind` has from it.
+    fn new(nesting: usize, kind: &'p str, api_version: &'p str) -> Self {
         match kind.strip_suffix("List") {
-            None | Some("") => Self::default(),
-            Some(kind) => Self { kind, api_version },
+            None | Some("") => Self { nesting, ..Self::default() },
+            Some(kind) => Self { nesting, kind, api_version },
         }
     }
 }
@@ -140,10 +143,10 @@ impl<'p> DefaultKind<'p> {
 impl ObjectReader<'_, '_> {
     fn read(mut self) {
         let Some(root) = NodeRef::at(self.values.tree, self.values.tree.root) else { return };
-        let (path, default) = (self.context.path, DefaultKind::default());
+        let path = self.context.path;
         let outcome = match root.content() {
-            NodeContent::Sequence(_) => self.part(root, PartForm::Objects, path, 0, default),
-            _ => self.object(root, path.to_owned(), 0, default),
+            NodeContent::Sequence(_) => self.part(root, PartForm::Objects, path, Holder::new(1, "", "")),
+            _ => self.object(root, path.to_owned(), Holder::default()),
         };
         self.report(outcome);
     }
@@ -152,28 +155,27 @@ impl ObjectReader<'_, '_> {
         &mut self,
         object: NodeRef<'_, '_>,
         path: String,
-        nesting: usize,
-        default: DefaultKind<'_>,
+        holder: Holder<'_>,
     ) -> Result<(), ValueFault> {
         self.objects += 1;
-        if self.objects > MAX_OBJECTS || nesting > MAX_NESTING {
+        if self.objects > MAX_OBJECTS || holder.nesting > MAX_NESTING {
             let message =
                 format!("more than {MAX_OBJECTS} objects, or lists nested deeper than {MAX_NESTING}");
             return Err(ValueFault::new(object.written, message));
         }
         // JSON after a comment is one string to a YAML reader.
-        let is_outermost = nesting == 0 && self.context.depth == 0;
+        let is_outermost = holder.nesting == 0 && self.context.depth == 0;
         if is_outermost && object.text().is_some_and(declares_machine_config) {
             return Err(ValueFault::new(object.written, "a string, not an object"));
         }
         let (kind, api_version) = match (object.text_of("kind"), object.text_of("apiVersion")) {
-            ("", "") => (default.kind, default.api_version),
-            (kind, "") if kind == default.kind => (kind, default.api_version),
+            ("", "") => (holder.kind, holder.api_version),
+            (kind, "") if kind == holder.kind => (kind, holder.api_version),
             written => written,
         };
         let group = api_version.split_once('/').map_or("", |(group, _)| group);
         let outcome = match kind {
-            "MachineConfig" if group == GROUP => self.machine_config(object, path, default),
+            "MachineConfig" if group == GROUP => self.machine_config(object, path, holder),
             "MachineConfig" if may_mean_ours(group) && is_object(object) => {
                 Err(other_api_version(object, api_version))
             }
@@ -183,11 +185,11 @@ impl ObjectReader<'_, '_> {
                 let (before, outside) = (count(self.read), self.context);
                 self.context.has_parameters |= kind == "Template";
                 self.context.is_in_policy |= group == embeddings::POLICY;
-                let default = DefaultKind::of_items(kind, api_version);
+                let holder = Holder::new(holder.nesting + 1, kind, api_version);
                 let mut parts = Embedding::parts_of(kind, group).iter();
                 let outcome = parts.try_for_each(|EmbeddedPart { path: inner, form }| {
                     let Some(part) = object.below(inner) else { return Ok(()) };
-                    self.part(part, *form, &format!("{path}/{}", inner.join("/")), nesting, default)
+                    self.part(part, *form, &format!("{path}/{}", inner.join("/")), holder)
                 });
                 self.context = outside;
                 outcome?;
@@ -205,18 +207,18 @@ impl ObjectReader<'_, '_> {
         &mut self,
         object: NodeRef<'_, '_>,
         path: String,
-        default: DefaultKind<'_>,
+        holder: Holder<'_>,
     ) -> Result<(), ValueFault> {
         let id = object.written;
         if self.values.tree.is_truncated {
             return Err(ValueFault::new(id, "the document has more values than the limit"));
         }
         let mut value = self.values.value(id)?;
-        if !default.kind.is_empty()
+        if !holder.kind.is_empty()
             && let Some(map) = value.as_object_mut()
         {
-            map.entry("apiVersion").or_insert_with(|| default.api_version.into());
-            map.entry("kind").or_insert_with(|| default.kind.into());
+            map.entry("apiVersion").or_insert_with(|| holder.api_version.into());
+            map.entry("kind").or_insert_with(|| holder.kind.into());
         }
         for path in [&["metadata"][..], &["metadata", "labels"], &["metadata", "annotations"], &["spec"]] {
             let inner = path.iter().try_fold(&value, |value, key| value.get(key));
@@ -288,8 +290,7 @@ impl ObjectReader<'_, '_> {
         part: NodeRef<'_, '_>,
         form: PartForm,
         path: &str,
-        nesting: usize,
-        default: DefaultKind<'_>,
+        holder: Holder<'_>,
     ) -> Result<(), ValueFault> {
         if form == PartForm::PolicyText && part.text().is_some_and(declares_machine_config) {
             self.report(Err(ValueFault {
@@ -307,13 +308,13 @@ impl ObjectReader<'_, '_> {
                 continue;
             };
             match form {
-                PartForm::Objects => self.object(child, path, nesting + 1, default)?,
+                PartForm::Objects => self.object(child, path, holder)?,
                 PartForm::PolicyObjects => {
                     // The policy deletes an object that must not exist.
                     let is_unwanted = child.text_of("complianceType").eq_ignore_ascii_case("mustnothave");
                     if let (false, Some(definition)) = (is_unwanted, child.entry("objectDefinition")) {
                         let path = format!("{path}/objectDefinition");
-                        self.object(definition, path, nesting + 1, DefaultKind::default())?;
+                        self.object(definition, path, Holder::new(holder.nesting, "", ""))?;
                     }
                 }
                 PartForm::Texts => self.embedded_text(child, &path)?,

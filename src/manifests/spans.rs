@@ -88,17 +88,15 @@ pub(crate) enum EditBlockerKind {
 impl EditSpans {
     /// The values of `object`.
     pub(crate) fn of(object: NodeRef<'_, '_>) -> Self {
-        let spec = object.entry("spec");
-        let metadata = object.entry("metadata");
-        let annotations = metadata.as_ref().and_then(|metadata| metadata.entry("annotations"));
-        let image = |field: Field| spec.as_ref()?.entry(field.key())?.span();
-        let annotation = |key: &str| annotations.as_ref()?.entry(key)?.span();
+        let span = |path: &[&str]| object.below(path)?.span();
+        let annotations = object.below(&["metadata", "annotations"]);
+        let annotation = |key| annotations?.entry(key)?.span();
         Self {
-            images: Field::ALL.map(image).into(),
+            images: Field::ALL.map(|field| span(&["spec", field.key()])).into(),
             records: Field::ALL.map(|field| annotation(field.record_annotation())).into(),
             repin: annotation(REPIN_ANNOTATION),
-            annotations: annotations.as_ref().and_then(NodeRef::span),
-            metadata: metadata.as_ref().and_then(NodeRef::span),
+            annotations: annotations.and_then(|annotations| annotations.span()),
+            metadata: span(&["metadata"]),
         }
     }
 

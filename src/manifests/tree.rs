@@ -34,7 +34,7 @@ pub(crate) struct Tree<'t> {
 impl<'t> Tree<'t> {
     fn empty(map: &'t PositionMap<'t>) -> Self {
         Self {
-            nodes: vec![YamlNode::new(0..0, Position { line: 1, column: 1 }, false)],
+            nodes: vec![YamlNode::new(0..0, Position { line: 1, column: 1 })],
             anchors: HashMap::new(),
             root: SKIPPED,
             is_truncated: false,
@@ -85,8 +85,8 @@ pub(crate) struct YamlNode<'t> {
 
 impl YamlNode<'_> {
     /// A node whose content is not read yet.
-    fn new(span: Range<usize>, position: Position, has_other_tag: bool) -> Self {
-        Self { span, position, content: NodeContent::Skipped, has_other_tag, is_shared: false }
+    fn new(span: Range<usize>, position: Position) -> Self {
+        Self { span, position, content: NodeContent::Skipped, has_other_tag: false, is_shared: false }
     }
 }
 
@@ -230,18 +230,16 @@ impl<'t> Trees<'t> {
                 Err(broken) => break Err(TreeError::Syntax(broken)),
             }
         };
-        let begins = self.begins;
-        let mut ends = self.base.offset + self.length;
         if outcome.is_err() {
             self.parser.proceed_next_document().unwrap_or_default();
         }
-        if let Some(Ok((event, span))) = self.parser.peek()
-            && !matches!(event, Event::StreamEnd)
-        {
-            ends = self.base.offset(span.start).max(begins);
-        }
-        self.begins = ends;
-        Some((begins..ends, outcome))
+        let ends = match self.parser.peek() {
+            Some(Ok((event, span))) if !matches!(event, Event::StreamEnd) => {
+                self.base.offset(span.start).max(self.begins)
+            }
+            _ => self.base.offset + self.length,
+        };
+        Some((std::mem::replace(&mut self.begins, ends)..ends, outcome))
     }
 
     fn document(&mut self) -> Result<Tree<'t>, TreeError> {
@@ -376,7 +374,8 @@ impl<'t> Trees<'t> {
         };
         let has_other_tag = event.tag().is_some_and(|tag| !tag.is_yaml_core_schema_tag(standard));
         let bytes = self.base.offset(span.start)..self.base.offset(span.end);
-        tree.nodes.push(YamlNode::new(bytes, self.base.position(span.start), has_other_tag));
+        let node = YamlNode::new(bytes, self.base.position(span.start));
+        tree.nodes.push(YamlNode { has_other_tag, ..node });
         tree.anchors.extend(event.anchor_id().map(|anchor| (anchor, id)));
         id
     }

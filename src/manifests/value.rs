@@ -74,7 +74,7 @@ impl Values<'_, '_> {
                 return Err(ValueFault::new(id, "a key is not a string"));
             };
             if is_merge(content) {
-                merged.push(follow(self.tree, *value)?);
+                merged.push(*value);
                 continue;
             }
             if map.contains_key(text) {
@@ -83,6 +83,7 @@ impl Values<'_, '_> {
             map.insert(text.to_owned(), self.value_at(*value, depth + 1)?);
         }
         for source in merged {
+            let source = follow(self.tree, source)?;
             let brought = self.value_at(source, depth + 1)?;
             if merge(&mut map, brought).is_none() {
                 return Err(ValueFault::new(source, "the value of the merge key `<<` is not a mapping"));

@@ -18,7 +18,8 @@ use crate::pools::{self, AffectedPool, Winner};
 #[derive(Clone, Debug, Default)]
 pub struct Plan {
     fields: PerField<FieldPlan>,
-    pub(super) removes_repin: bool,
+    /// Whether the annotation that asks for a new look-up is removed.
+    pub removes_repin: bool,
     pub(super) has_annotations: bool,
 }
 
@@ -209,11 +210,6 @@ impl Plan {
     /// is removed.
     pub fn record(&self, field: Field) -> Option<Option<&Record>> {
         self.fields[field].record.as_ref().map(Option::as_ref)
-    }
-
-    /// Tells whether the annotation that asks for a new look-up is removed.
-    pub fn removes_repin(&self) -> bool {
-        self.removes_repin
     }
 }
 

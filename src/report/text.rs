@@ -2,8 +2,6 @@
 //!
 //! Readable without colour. All text from files is escaped before it is printed.
 
-use std::fmt::Write as _;
-
 use crate::model::machine_config::Position;
 use crate::report::{FieldLocation, FindingReport, ObjectReport, Report, Summary, SuppressedReport};
 use crate::text::escaped;
@@ -48,85 +46,69 @@ impl Style {
             Self::Colour => format!("\u{1b}[{colour}m{text}\u{1b}[0m"),
         }
     }
+
+    /// A line below what it is about: a `note` or a `help`.
+    pub(crate) fn line(self, word: &str, text: &str) -> String {
+        format!("  {}: {}\n", self.note(word), escaped(text))
+    }
 }
 
 impl Report {
     /// The findings, a paragraph each. Empty when there are none.
     pub fn to_text(&self, style: Style) -> String {
-        let mut text = String::new();
-        for object in &self.objects {
-            object.write_findings(&mut text, style);
-        }
-        text
+        self.objects.iter().map(|object| object.findings(style)).collect()
     }
 
     /// The report on a dry run: the findings, the changes, the verdict, and the remark when there is one.
     pub fn to_dry_run_text(&self, style: Style) -> String {
-        let mut text = String::new();
-        for object in &self.objects {
-            object.write_findings(&mut text, style);
-            object.write_outcome(&mut text);
-        }
-        if let Some(remark) = self.remark() {
-            line(&mut text, format_args!("{}: {remark}", style.note("note")));
-        }
-        text
+        let objects = self.objects.iter().map(|object| object.findings(style) + &object.outcome());
+        let remark = self.remark().map(|remark| format!("{}: {remark}\n", style.note("note")));
+        objects.chain(remark).collect()
     }
 }
 
 impl ObjectReport {
-    fn write_findings(&self, out: &mut String, style: Style) {
-        for finding in &self.findings {
-            self.write_finding(finding, out, style);
-        }
-        for excepted in &self.excepted {
-            self.write_excepted(excepted, out, style);
-        }
+    fn findings(&self, style: Style) -> String {
+        let findings = self.findings.iter().map(|finding| self.finding(finding, style));
+        findings.chain(self.excepted.iter().map(|excepted| self.excepted(excepted, style))).collect()
     }
 
-    fn write_finding(&self, finding: &FindingReport, out: &mut String, style: Style) {
+    fn finding(&self, finding: &FindingReport, style: Style) -> String {
         let severity = match (finding.fixed, finding.severity()) {
             (true, _) => style.good(&format!("fixed[{}]", finding.rule)),
             (false, "error") => style.error(&format!("error[{}]", finding.rule)),
             (false, _) => style.warning(&format!("warning[{}]", finding.rule)),
         };
         let message = style.bold(&escaped(&finding.message));
-        line(out, format_args!("{severity}: {message}"));
-        self.write_location(&finding.location, out, style);
-        for note in &finding.notes {
-            line(out, format_args!("  {}: {}", style.note("note"), escaped(note)));
-        }
-        if !finding.fixed {
-            line(out, format_args!("  {}: {}", style.note("help"), escaped(&finding.help)));
-        }
-        out.push('\n');
+        let location = self.location(&finding.location, style);
+        let notes: String = finding.notes.iter().map(|note| style.line("note", note)).collect();
+        let help = if finding.fixed { String::new() } else { style.line("help", &finding.help) };
+        format!("{severity}: {message}\n{location}{notes}{help}\n")
     }
 
-    fn write_excepted(&self, excepted: &SuppressedReport, out: &mut String, style: Style) {
+    fn excepted(&self, excepted: &SuppressedReport, style: Style) -> String {
         let severity = style.note(&format!("excepted[{}]", excepted.rule));
-        line(out, format_args!("{severity}: {}", escaped(&excepted.message)));
-        self.write_location(&excepted.location, out, style);
-        let (expires, reason) = (&excepted.expires, escaped(&excepted.reason));
-        line(out, format_args!("  {}: until {expires}: {reason}\n", style.note("note")));
+        let location = self.location(&excepted.location, style);
+        let note = style.line("note", &format!("until {}: {}", excepted.expires, excepted.reason));
+        format!("{severity}: {}\n{location}{note}\n", escaped(&excepted.message))
     }
 
-    fn write_location(&self, at: &FieldLocation, out: &mut String, style: Style) {
+    fn location(&self, FieldLocation { pointer, position }: &FieldLocation, style: Style) -> String {
         let file = escaped(self.file.as_deref().unwrap_or("<request>"));
-        let position = at.position.map(|Position { line, column }| format!(":{line}:{column}"));
-        let (position, pointer) = (position.unwrap_or_default(), at.pointer);
+        let position = position.map(|Position { line, column }| format!(":{line}:{column}"));
         let (arrow, name) = (style.note("-->"), escaped(&self.name));
-        line(out, format_args!("  {arrow} {file}{position} ({pointer} of MachineConfig {name})"));
+        format!("  {arrow} {file}{} ({pointer} of MachineConfig {name})\n", position.unwrap_or_default())
     }
 
-    fn write_outcome(&self, out: &mut String) {
-        for warning in &self.warnings {
-            line(out, format_args!("mutate: {}", escaped(warning)));
-        }
-        for operation in &self.patch.0 {
+    /// What the cluster would do with the object.
+    fn outcome(&self) -> String {
+        let warnings = self.warnings.iter().map(|warning| format!("mutate: {}\n", escaped(warning)));
+        let patch = self.patch.0.iter().map(|operation| {
             let operation = serde_json::to_string(operation).unwrap_or_default();
-            line(out, format_args!("patch: {}", escaped(&operation)));
-        }
-        line(out, format_args!("verdict on MachineConfig {}: {}", escaped(&self.name), self.verdict));
+            format!("patch: {}\n", escaped(&operation))
+        });
+        let verdict = format!("verdict on MachineConfig {}: {}\n", escaped(&self.name), self.verdict);
+        warnings.chain(patch).chain([verdict]).collect()
     }
 }
 
@@ -143,9 +125,4 @@ impl Summary {
         .collect();
         parts.join(", ")
     }
-}
-
-fn line(out: &mut String, arguments: std::fmt::Arguments<'_>) {
-    // Writing to a string does not fail.
-    let _ = writeln!(out, "{arguments}");
 }

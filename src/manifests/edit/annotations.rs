@@ -39,52 +39,18 @@ pub(crate) fn change(
             (Some(None), Some(span)) => gone.push((key, span)),
         }
     }
-    if let (true, Some(span)) = (plan.removes_repin(), spans.repin.as_ref()) {
+    if let (true, Some(span)) = (plan.removes_repin, spans.repin.as_ref()) {
         gone.push((REPIN_ANNOTATION, span));
     }
     if new.is_empty() && gone.is_empty() {
         return Ok(());
     }
     let Some(metadata) = &spans.metadata else { return Err(crate::manifests::edit::lost(document)) };
-    // The first new entry, as a message names it.
-    let first = new.first().map_or_else(String::new, |entry| format!("{}: {}", entry.key, entry.value));
-    check_editable(metadata, "`metadata`", &format!("metadata, with the annotation {first}"))?;
     let map = spans.annotations.as_ref().unwrap_or(metadata);
-    if spans.annotations.is_some() {
-        check_editable(map, "`metadata.annotations`", &format!("annotations, with {first}"))?;
-    }
     let quote = quote_of(text, Some(&map.keys.first().unwrap_or(&map.key).bytes));
     let has_annotations = spans.annotations.is_some();
-    let editor = Editor { text, metadata, map, quote, has_annotations };
-    for (key, span) in &gone {
-        check_editable(span, &annotation_name(key), "")?;
-    }
-    if editor.has_entries_in_braces() {
-        editor.change_braces(&new, &gone, changes);
-        return Ok(());
-    }
-    let no_room = || {
-        let message = "the annotations cannot be edited in place in this YAML style".to_owned();
-        let help = match first.as_str() {
-            "" => "edit by hand".to_owned(),
-            first => by_hand(&format!("the annotation {first}")),
-        };
-        EditError::new(map.position, message, help)
-    };
-    if !new.is_empty() {
-        changes.push(editor.added(&new).ok_or_else(no_room)?);
-    }
-    for (key, span) in &gone {
-        changes.push(editor.without_lines(span).ok_or_else(|| {
-            let message = format!("{} cannot be removed in place", annotation_name(key));
-            EditError::new(span.key.position, message, "remove it by hand")
-        })?);
-    }
-    if new.is_empty() && gone.len() == map.keys.len() {
-        // An empty value would be null.
-        let colon = behind_colon(text, map).ok_or_else(no_room)?;
-        changes.push(Change { range: colon..colon, text: " {}".to_owned() });
-    }
+    let edit = MapEdit { text, metadata, map, has_annotations, quote, new, gone };
+    changes.append(&mut edit.changes()?);
     Ok(())
 }
 
@@ -135,27 +101,69 @@ fn behind_colon(text: &str, span: &Span) -> Option<usize> {
     rest.starts_with(':').then(|| text.len() - rest.len() + 1)
 }
 
-/// Changes one object's annotations.
-struct Editor<'a> {
+/// What becomes of the annotations of one object.
+struct MapEdit<'a> {
     text: &'a str,
     metadata: &'a Span,
     /// The annotations, or else the metadata that they are added to.
     map: &'a Span,
-    /// How its keys are quoted.
-    quote: &'static str,
     has_annotations: bool,
+    /// How the keys of the map are quoted.
+    quote: &'static str,
+    new: Vec<AnnotationEdit>,
+    gone: Vec<(&'static str, &'a Span)>,
 }
 
-impl Editor<'_> {
+impl MapEdit<'_> {
+    fn changes(&self) -> Result<Vec<Change>, EditError> {
+        let Self { text, metadata, map, new, gone, .. } = self;
+        // The first new entry, as a message names it.
+        let first = new.first().map_or_else(String::new, |entry| format!("{}: {}", entry.key, entry.value));
+        check_editable(metadata, "`metadata`", &format!("metadata, with the annotation {first}"))?;
+        if self.has_annotations {
+            check_editable(map, "`metadata.annotations`", &format!("annotations, with {first}"))?;
+        }
+        for (key, span) in gone {
+            check_editable(span, &annotation_name(key), "")?;
+        }
+        if self.has_entries_in_braces() {
+            return Ok(self.in_braces());
+        }
+        let no_room = || {
+            let message = "the annotations cannot be edited in place in this YAML style".to_owned();
+            let help = match first.as_str() {
+                "" => "edit by hand".to_owned(),
+                first => by_hand(&format!("the annotation {first}")),
+            };
+            EditError::new(map.position, message, help)
+        };
+        let mut changes = Vec::new();
+        if !new.is_empty() {
+            changes.push(self.added().ok_or_else(no_room)?);
+        }
+        for (key, span) in gone {
+            changes.push(self.without_lines(span).ok_or_else(|| {
+                let message = format!("{} cannot be removed in place", annotation_name(key));
+                EditError::new(span.key.position, message, "remove it by hand")
+            })?);
+        }
+        if new.is_empty() && gone.len() == map.keys.len() {
+            // An empty value would be null.
+            let colon = behind_colon(text, map).ok_or_else(no_room)?;
+            changes.push(Change { range: colon..colon, text: " {}".to_owned() });
+        }
+        Ok(changes)
+    }
+
     /// Tells whether there are annotations in braces. Braces with a comment in them are kept.
     fn has_entries_in_braces(&self) -> bool {
         let is_empty = || self.map.keys.is_empty() && self.text[self.map.value.clone()][1..].trim() == "}";
         self.has_annotations && self.map.kind == IN_BRACES && !is_empty()
     }
 
-    /// The change that adds `new`. `None` where the style of the text has no place for them.
-    fn added(&self, new: &[AnnotationEdit]) -> Option<Change> {
-        let Self { text, metadata, map, quote, has_annotations } = *self;
+    /// The change that adds the new entries. `None` where the style of the text has no place for them.
+    fn added(&self) -> Option<Change> {
+        let Self { text, metadata, map, has_annotations, quote, ref new, .. } = *self;
         let outer_key = metadata.keys.first()?.position;
         let margin = match map.keys.first().filter(|_| has_annotations) {
             Some(key) => key.position.column - 1,
@@ -181,29 +189,27 @@ impl Editor<'_> {
         }
     }
 
-    /// Adds and removes entries in braces.
-    fn change_braces(&self, new: &[AnnotationEdit], gone: &[(&str, &Span)], changes: &mut Vec<Change>) {
+    /// The changes that add and remove entries in braces.
+    fn in_braces(&self) -> Vec<Change> {
         let keys = &self.map.keys;
         let flow = Flow::of(self.text, self.map);
-        let entries: Vec<_> = new.iter().map(|entry| flow.entry(entry, self.quote)).collect();
+        let entries: Vec<_> = self.new.iter().map(|entry| flow.entry(entry, self.quote)).collect();
         let end_of = |key: &KeySpan| {
-            gone.iter().find(|(_, span)| span.key.bytes == key.bytes).map(|(_, span)| span.value.end)
+            self.gone.iter().find(|(_, span)| span.key.bytes == key.bytes).map(|(_, span)| span.value.end)
         };
         let Some(kept) = keys.iter().rposition(|key| end_of(key).is_none()) else {
             let end = keys.last().and_then(end_of).unwrap_or(flow.first);
-            changes.push(Change { range: flow.first..end, text: entries.join(flow.comma()) });
-            return;
+            return vec![Change { range: flow.first..end, text: entries.join(flow.comma()) }];
         };
-        changes.extend(entries.iter().map(|entry| flow.first_entry(entry)));
-        let mut remove = |range| changes.push(Change { range, text: String::new() });
-        for pair in keys[..=kept].windows(2).filter(|pair| end_of(&pair[0]).is_some()) {
-            remove(pair[0].bytes.start..pair[1].bytes.start);
-        }
+        let removed = |range| Change { range, text: String::new() };
+        let pairs = keys[..=kept].windows(2).filter(|pair| end_of(&pair[0]).is_some());
         // The last ones are removed with the comma before them.
-        if let (Some(key), Some(end)) = (keys.get(kept + 1), keys.last().and_then(end_of)) {
+        let last = keys.get(kept + 1).zip(keys.last().and_then(end_of)).map(|(key, end)| {
             let start = key.bytes.start;
-            remove(self.text[..start].rfind(',').unwrap_or(start)..end);
-        }
+            removed(self.text[..start].rfind(',').unwrap_or(start)..end)
+        });
+        let others = pairs.map(|pair| removed(pair[0].bytes.start..pair[1].bytes.start));
+        entries.iter().map(|entry| flow.first_entry(entry)).chain(others).chain(last).collect()
     }
 
     /// Adds lines right below the line of the key of the map, whose value begins on a later line.
