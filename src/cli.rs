@@ -1,20 +1,14 @@
-//! The verbs of the command line, one thin `run` each.
+//! The command line: its options, what it reads and prints, and its [`verbs`].
 
 pub mod args;
-pub mod base;
-pub mod check;
-pub mod completions;
 pub(crate) mod connect;
-pub mod explain;
 pub mod inputs;
 pub(crate) mod load;
 pub(crate) mod output;
-pub mod pin;
 pub(crate) mod progress;
-pub mod rules;
 pub(crate) mod save_facts;
-pub mod serve;
 pub(crate) mod session;
+pub mod verbs;
 
 use std::process::ExitCode;
 

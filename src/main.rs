@@ -15,13 +15,13 @@ fn main() -> ExitCode {
         _ => log::Verbosity::Failures,
     });
     let outcome = match &command_line.command {
-        Command::Serve(options) => cli::serve::run(options),
-        Command::Check(options) => cli::check::run(options),
-        Command::Pin(options) => cli::pin::run(options),
-        Command::Base(options) => cli::base::run(options),
-        Command::Explain(options) => cli::explain::run(options),
-        Command::Completions(options) => cli::completions::run(options),
-        Command::Rules(options) => cli::rules::run(options),
+        Command::Serve(options) => cli::verbs::serve::run(options),
+        Command::Check(options) => cli::verbs::check::run(options),
+        Command::Pin(options) => cli::verbs::pin::run(options),
+        Command::Base(options) => cli::verbs::base::run(options),
+        Command::Explain(options) => cli::verbs::explain::run(options),
+        Command::Completions(options) => cli::verbs::completions::run(options),
+        Command::Rules(options) => cli::verbs::rules::run(options),
     };
     match outcome {
         Ok(ending) => ending.into(),

@@ -76,7 +76,7 @@ fn the_policy_leaves_alone_what_the_operator_writes_and_what_stays_as_it_is() {
 }
 
 #[test]
-fn every_fault_is_told_at_once() {
+fn all_faults_are_reported_together() {
     let Some(turn) = take_turn() else { return };
     let cluster = &*Policy::in_force(turn, "deny");
     let spec = json!({

@@ -53,7 +53,7 @@ fn certificate_and_authority_are_swapped_twice_and_no_review_is_lost() {
 }
 
 #[test]
-fn a_policy_is_changed_broken_and_mended_and_every_answer_is_by_one_that_was_good() {
+fn a_policy_is_changed_broken_and_repaired_and_every_answer_follows_a_valid_one() {
     let Some(turn) = take_turn_of_change() else { return };
     let authority = Authority::new();
     let layerpin = Mounted::new(&turn, "policy", &authority, RECOMMENDED).start(&[]);

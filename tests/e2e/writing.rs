@@ -67,7 +67,7 @@ fn a_tag_is_pinned_however_it_comes_in() {
 }
 
 #[test]
-fn a_denial_is_told_whole_whatever_the_verb() {
+fn every_verb_prints_the_whole_denial() {
     let Some(cluster) = take_turn() else { return };
     cluster.apply(&machine_config("denied", "")).accepted("no image is none");
     let short = machine_config("denied", "os:4.18");

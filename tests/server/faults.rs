@@ -223,7 +223,7 @@ async fn a_body_that_does_not_fit_its_digest_pins_nothing() {
 }
 
 #[tokio::test]
-async fn a_digest_that_does_not_fit_the_one_asked_for_is_no_answer() {
+async fn a_manifest_with_another_digest_than_the_requested_one_is_not_an_answer() {
     let OsRegistry { registry, host, .. } = OsRegistry::start();
     let layerpin = start();
     let digest = Image::base("4.18.1").digest();

@@ -34,7 +34,7 @@ async fn assert_pinned(layerpin: &Layerpin, reference: &str, digest: &str) {
 }
 
 #[tokio::test]
-async fn genuine_images_are_pinned_to_the_digests_that_skopeo_tells() {
+async fn genuine_images_are_pinned_to_the_digests_that_skopeo_prints() {
     needs!("docker-registry", "skopeo", "htpasswd");
     let registry = DockerRegistry::builder().htpasswd("robot", "s3cr3t-word").start().unwrap();
     let host = registry.host();

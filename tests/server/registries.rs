@@ -32,7 +32,7 @@ fn mirrored(source: &str, mirror: &str, more: &str) -> String {
 }
 
 #[tokio::test]
-async fn a_changed_registries_conf_is_taken_over_and_a_broken_one_is_not() {
+async fn a_changed_registries_conf_is_loaded_and_a_broken_one_is_not() {
     let mirror = Registry::start().unwrap();
     let push = |version: &str| mirror.push("acme/os", None, &Image::base(version));
     let setup = Setup::serve();
@@ -57,7 +57,7 @@ async fn a_changed_registries_conf_is_taken_over_and_a_broken_one_is_not() {
 }
 
 #[tokio::test]
-async fn changed_certificates_of_hosts_are_taken_over_and_broken_ones_are_not() {
+async fn changed_certificates_of_hosts_are_loaded_and_broken_ones_are_not() {
     let authority = Authority::new();
     let registry = Registry::builder().tls(authority.issue(&["127.0.0.1"])).start().unwrap();
     let host = registry.host();

@@ -191,7 +191,7 @@ async fn the_token_service_misbehaves_on_request() {
 }
 
 #[tokio::test]
-async fn a_hanging_token_service_lets_go_when_the_fault_is_cleared() {
+async fn a_hanging_token_service_continues_when_the_fault_is_cleared() {
     let tokens = TokenService::start().expect("a token service");
     tokens.set_fault(TokenFault::Hang);
     let host = tokens.host();

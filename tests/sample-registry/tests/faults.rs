@@ -190,7 +190,7 @@ async fn garbage_is_not_http() {
 }
 
 #[tokio::test]
-async fn a_client_frozen_after_accept_is_let_go_by_clearing() {
+async fn a_client_frozen_after_accept_is_released_by_clearing() {
     let registry = registry_with(Fault::FreezeAfterAccept);
     let client = frozen_client(&registry).await;
     assert_eq!(registry.requests(), []);
@@ -200,7 +200,7 @@ async fn a_client_frozen_after_accept_is_let_go_by_clearing() {
 }
 
 #[tokio::test]
-async fn a_client_frozen_after_accept_is_let_go_by_dropping() {
+async fn a_client_frozen_after_accept_is_released_by_dropping() {
     let registry = registry_with(Fault::FreezeAfterAccept);
     let client = frozen_client(&registry).await;
     drop(registry);
@@ -208,7 +208,7 @@ async fn a_client_frozen_after_accept_is_let_go_by_dropping() {
 }
 
 #[tokio::test]
-async fn a_client_frozen_after_headers_is_let_go_by_clearing() {
+async fn a_client_frozen_after_headers_is_released_by_clearing() {
     let registry = registry_with(Fault::FreezeAfterHeaders);
     let response = headers_of(&registry.host(), MANIFEST).await.expect("headers");
     assert_eq!(response.status(), 200);
@@ -223,7 +223,7 @@ async fn a_client_frozen_after_headers_is_let_go_by_clearing() {
 }
 
 #[tokio::test]
-async fn a_client_frozen_after_headers_is_let_go_by_dropping() {
+async fn a_client_frozen_after_headers_is_released_by_dropping() {
     let registry = registry_with(Fault::FreezeAfterHeaders);
     let response = headers_of(&registry.host(), MANIFEST).await.expect("headers");
     drop(registry);

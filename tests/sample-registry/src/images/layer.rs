@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_is_found_by_its_path_only() {
+    fn a_file_is_found_by_its_path_alone() {
         let layer = Layer::of_files(&[("etc/motd", b"hello"), ("etc/issue", b"there")]);
         assert_eq!(layer.file("etc/issue").as_deref(), Some(&b"there"[..]));
         assert_eq!(layer.file("etc/hosts"), None);
