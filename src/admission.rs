@@ -156,8 +156,8 @@ fn judge(request: AdmissionRequestBody<'_, MachineConfig>) -> Disposition {
     let subject = Subject {
         name,
         operation,
-        object: object.into(),
-        stored: request.old_object.filter(|_| operation == Operation::Update).map(Object::from),
+        object: Object::from(*object),
+        stored: request.old_object.filter(|_| operation == Operation::Update).map(|old| Object::from(*old)),
         origin: Origin::default(),
     };
     if !subject.object.names_an_image() {
@@ -198,9 +198,9 @@ struct AdmissionRequestBody<'a, O> {
     #[serde(default)]
     dry_run: Option<bool>,
     #[serde(default = "Option::default")]
-    object: Option<O>,
+    object: Option<Box<O>>,
     #[serde(default = "Option::default")]
-    old_object: Option<O>,
+    old_object: Option<Box<O>>,
 }
 
 #[derive(Default, Deserialize)]

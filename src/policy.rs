@@ -127,6 +127,9 @@ impl Policy {
     /// The level, and the pool that sets it if it is not set for all pools.
     fn decide<'a>(&self, rule: &'static Rule, pools: &[&'a str]) -> (Level, Option<&'a str>) {
         let base = find(&self.levels, rule).unwrap_or(rule.recommended);
+        if self.pools.is_empty() {
+            return (base, None);
+        }
         let of_pool = |pool: &str| {
             // A later entry takes precedence over an earlier one.
             self.pools.iter().rev().find_map(|entry| {

@@ -31,7 +31,10 @@ impl Digest {
             return Err(DigestError::UnknownAlgorithm(name.to_owned()));
         };
         let expected = algorithm.hex_digits();
-        if hex.len() == expected && hex.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')) {
+        // Without an early end the bytes are compared several at a time.
+        let is_hex =
+            hex.bytes().fold(true, |is_hex, byte| is_hex & matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+        if hex.len() == expected && is_hex {
             return Ok(Self { text: text.into() });
         }
         Err(match hex.chars().find(|c| !c.is_ascii_hexdigit()) {
