@@ -74,9 +74,8 @@ pub mod sources;
 pub(crate) mod text;
 pub mod tls;
 
-/// The allocator of the process. It returns the memory of large request bodies to the system, which that of glibc
-/// keeps, and a review needs a twelfth fewer instructions with it. So it does with jemalloc, which is built for one
-/// page size, while nodes may have pages of 4 or 64 KiB.
+/// The allocator of the process: a review needs a twelfth fewer instructions than with that of glibc. So it does with
+/// jemalloc, which is built for one page size, while nodes may have pages of 4 or 64 KiB.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

@@ -4,6 +4,7 @@
 //! [`webhook`] and [`dry_run`] decide. [`health`] has probes and metrics, [`reload`] what changes at run time,
 //! [`prefetch`] what is read before it is needed, [`tls_settings`] the TLS settings of the cluster.
 
+mod body;
 mod connections;
 mod dry_run;
 pub(crate) mod health;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use axum::body::{Body, HttpBody};
+use axum::body::HttpBody;
 use axum::http::{HeaderMap, Request, StatusCode, header};
 use axum::response::{AppendHeaders, IntoResponse, Response};
 use http_body_util::BodyExt;
@@ -10,12 +10,13 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::admission::MAX_BYTES;
 use crate::server::ServerState;
+use crate::server::body::Body;
 use crate::server::connections::limits::RequestPermit;
 
 /// A request whose body was read.
 pub(super) struct AcceptedRequest {
     pub(super) headers: HeaderMap,
-    pub(super) body: Vec<u8>,
+    pub(super) body: Body,
     /// By when it must be answered.
     pub(super) deadline: Instant,
     _permit: RequestPermit,
@@ -61,7 +62,7 @@ impl IntoResponse for Rejection {
 /// Admits the request and reads its body.
 pub(super) async fn accept(
     state: &ServerState,
-    request: Request<Body>,
+    request: Request<axum::body::Body>,
 ) -> Result<AcceptedRequest, Rejection> {
     let begun = Instant::now();
     let (head, body) = request.into_parts();
@@ -80,26 +81,33 @@ pub(super) async fn accept(
     Ok(AcceptedRequest { headers: head.headers, body, deadline, _permit: permit })
 }
 
-async fn read(mut body: Body, announced: Option<usize>) -> Result<Vec<u8>, Rejection> {
-    let mut bytes = Vec::with_capacity(announced.unwrap_or(0));
+async fn read(mut body: axum::body::Body, announced: Option<usize>) -> Result<Body, Rejection> {
+    let mut bytes = Body::new(announced.unwrap_or(0), MAX_BYTES);
     let mut excess = 0;
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|error| {
             Rejection::new(StatusCode::BAD_REQUEST, format!("cannot read the request body: {error}"))
         })?;
         let Ok(data) = frame.into_data() else { continue };
-        if excess == 0 && bytes.len() + data.len() <= MAX_BYTES {
-            bytes.extend_from_slice(&data);
+        if excess == 0 && bytes.push(&data).map_err(no_memory)? {
             continue;
         }
         // Read on for a while: a client that is still sending would not see the response.
-        bytes = Vec::new();
+        bytes = Body::new(0, 0);
         excess += data.len();
         if excess > MAX_BYTES {
             break;
         }
     }
     if excess > 0 { Err(too_large()) } else { Ok(bytes) }
+}
+
+fn no_memory(error: std::io::Error) -> Rejection {
+    tracing::error!(%error, "no memory for a request body");
+    Rejection::new(
+        StatusCode::SERVICE_UNAVAILABLE,
+        "there is no memory for the request body; try again in a moment",
+    )
 }
 
 fn too_large() -> Rejection {
