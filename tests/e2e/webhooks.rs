@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 /// Changes to the overlay for OpenShift.
 pub(crate) struct Webhooks {
-    /// As they stand under `patches` of a kustomization.
+    /// As entries of `patches` of a kustomization.
     patches: Vec<Value>,
 }
 

@@ -79,6 +79,6 @@ async fn the_docker_registry_accepts_a_client_certificate() {
     let client = clients.issue_client("layerpin");
     write(folder.path(), &host, "client.cert", client.certificate_pem());
     write(folder.path(), &host, "client.key", client.key_pem());
-    // The certificate is accepted; there is no image.
+    // The certificate is accepted; the image does not exist.
     assert_eq!(asker(&folder).ask(&reference).await, Fact::Absent);
 }

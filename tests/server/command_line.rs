@@ -83,7 +83,7 @@ fn files_that_are_broken_are_named_with_the_place_and_what_to_do() {
     };
     let (no_base64, no_certificate) = (between("rubbish!"), between("cnViYmlzaA=="));
     let pem = "PEM that begins with `BEGIN CERTIFICATE` is expected";
-    let (at, mend) = (lines + 1, "fix it or remove it");
+    let (at, remedy) = (lines + 1, "fix it or remove it");
     let pair = "--tls-cert and --tls-key: ";
     let serving = ["--tls-cert", "one", "--tls-key", "two"];
     for (arguments, one, two, expected) in [
@@ -115,7 +115,7 @@ fn files_that_are_broken_are_named_with_the_place_and_what_to_do() {
             &["--client-ca", "one"],
             &no_base64,
             "",
-            format!("--client-ca: one cannot be used: line {at}: the certificate that begins here is not valid base64; {mend}"),
+            format!("--client-ca: one cannot be used: line {at}: the certificate that begins here is not valid base64; {remedy}"),
         ),
         (
             &["--client-ca", "one"],
@@ -123,14 +123,14 @@ fn files_that_are_broken_are_named_with_the_place_and_what_to_do() {
             "",
             format!(
                 "--client-ca: one cannot be used: line {at}: the certificate that begins here cannot be used: \
-                 invalid peer certificate: BadEncoding; {mend}"
+                 invalid peer certificate: BadEncoding; {remedy}"
             ),
         ),
         (
             &["--client-ca", "one"],
             one.key_pem(),
             "",
-            format!("--client-ca: one cannot be used: line 1: a private key among CA certificates; {mend}"),
+            format!("--client-ca: one cannot be used: line 1: a private key among CA certificates; {remedy}"),
         ),
         (
             &["--authfile", "one"],

@@ -89,7 +89,7 @@ async fn changed_certificates_of_hosts_are_loaded_and_broken_ones_are_not() {
         (layerpin.log.with_message("registry certificates changed").len() == 2).then_some(())
     })
     .await;
-    assert!(is_pullable(&layerpin, &image("acme/mended")).await);
+    assert!(is_pullable(&layerpin, &image("acme/repaired")).await);
     only_fault(&layerpin, message);
 }
 

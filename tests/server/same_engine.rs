@@ -40,7 +40,7 @@ async fn check_validate_and_dry_run_say_the_same_of_every_case() {
 async fn say_the_same(name: &str, case: &Case) {
     let facts = serde_json::to_string(&case.facts()).unwrap();
     let mut spec = case.policy.as_ref().and_then(Value::as_object).cloned().unwrap_or_default();
-    // What /mutate would mend is judged as it stands by all three.
+    // What /mutate would change is judged unchanged by all three.
     spec.insert("pin".into(), json!(false));
     let policy = json!({
         "apiVersion": "layerpin.io/v1alpha1", "kind": "OSImagePolicy", "metadata": {"name": "case"}, "spec": spec,

@@ -16,7 +16,7 @@ pub(in crate::rules) fn judge(context: &Context<'_>) -> Vec<Observation> {
     let Some(known) = fact.known() else { return unread(context, image, fact).into_iter().collect() };
     let needed: Option<Vec<_>> = context.pools.iter().map(|pool| pool.platforms()).collect();
     let needed = needed.map(|lists| lists.concat()).filter(|needed| !needed.is_empty());
-    // If the nodes are known, `wrong-architecture` reports that there is no image for them.
+    // If the nodes are known, `wrong-architecture` reports those that have no image.
     if known.platforms.is_empty() && needed.is_none() {
         let message = rejected(image, "its index has no image for linux");
         let observation = Observation::fault(Field::OsImage, message)

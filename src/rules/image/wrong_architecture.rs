@@ -1,4 +1,4 @@
-//! `wrong-architecture`: nodes for which there is no image.
+//! `wrong-architecture`: nodes whose architecture the image does not have.
 
 use std::collections::BTreeMap;
 

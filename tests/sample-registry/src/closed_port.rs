@@ -31,7 +31,7 @@ impl ClosedPort {
         Ok(Self { socket })
     }
 
-    /// Returns host and port as they stand in a pull spec, such as `127.0.0.1:34567`.
+    /// Returns host and port as a pull spec has them, such as `127.0.0.1:34567`.
     ///
     /// # Panics
     ///

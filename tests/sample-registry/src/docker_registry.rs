@@ -53,7 +53,7 @@ impl DockerRegistry {
         }
     }
 
-    /// Returns host and port as they stand in a pull spec, such as `127.0.0.1:34567`.
+    /// Returns host and port as a pull spec has them, such as `127.0.0.1:34567`.
     pub fn host(&self) -> String {
         self.address.to_string()
     }

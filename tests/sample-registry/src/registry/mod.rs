@@ -49,7 +49,7 @@ impl Registry {
         }
     }
 
-    /// Returns host and port as they stand in a pull spec, such as `127.0.0.1:34567`.
+    /// Returns host and port as a pull spec has them, such as `127.0.0.1:34567`.
     pub fn host(&self) -> String {
         self.server.address().to_string()
     }
