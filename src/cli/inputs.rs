@@ -138,14 +138,18 @@ impl Input {
 
     /// The bytes of the text. `None` when there are more than [`MAX_BYTES`].
     fn bytes(&self) -> io::Result<Option<Vec<u8>>> {
-        let size = self.size();
-        if size > MAX_BYTES {
-            return Ok(None);
-        }
-        let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or_default());
+        let mut bytes = Vec::new();
         match self.path() {
             None => io::stdin().lock().take(MAX_BYTES + 1).read_to_end(&mut bytes)?,
-            Some(path) => File::open(path)?.take(MAX_BYTES + 1).read_to_end(&mut bytes)?,
+            Some(path) => {
+                let file = File::open(path)?;
+                let size = file.metadata()?.len();
+                if size > MAX_BYTES {
+                    return Ok(None);
+                }
+                bytes.reserve_exact(usize::try_from(size).unwrap_or_default());
+                file.take(MAX_BYTES + 1).read_to_end(&mut bytes)?
+            }
         };
         Ok((bytes.len() as u64 <= MAX_BYTES).then_some(bytes))
     }
@@ -204,8 +208,11 @@ fn walk(folder: &Path, inputs: &mut Vec<Input>, unread: &mut Vec<ReadError>) {
         match entry {
             Ok(entry) => {
                 let path = entry.path();
-                // A broken link is kept, so that reading it reports an error.
-                let is_file = || path.metadata().map_or(true, |metadata| metadata.is_file());
+                let is_file = || match entry.file_type() {
+                    // A broken link is kept, so that reading it reports an error.
+                    Some(kind) if kind.is_symlink() => path.metadata().map_or(true, |found| found.is_file()),
+                    kind => kind.is_some_and(|kind| kind.is_file()),
+                };
                 if ENDINGS.iter().any(|ending| ends_in(path, ending)) && is_file() {
                     inputs.push(Input::Found(plain(path)));
                 }
